@@ -1,0 +1,191 @@
+//! The one error of every call: a variant for each thing a client can do about it.
+//!
+//! On the wire it is `{"error": code, "message": text}` with the codes of RFC 6749 5.2 and
+//! RFC 6750 3.1. The status that goes with a variant is set in `server/respond.rs` alone.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use server_fn::{codec::JsonEncoding, error::{FromServerFnError, ServerFnErrorErr}};
+use thiserror::Error;
+
+/// Why a call was refused. The text is for the user; it never holds a token or a password, and
+/// never says which part of a token was wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(into = "ErrorBody", from = "ErrorBody")]
+pub enum AuthError {
+    /// The request cannot be read.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// No token came with a request that needs one.
+    #[error("Sign in first.")]
+    MissingToken,
+    /// The token is malformed, expired or revoked: known to be dead.
+    #[error("You are signed out. Sign in again.")]
+    InvalidToken,
+    /// Wrong e-mail, wrong password, or a refresh token that buys nothing any more.
+    #[error("{0}")]
+    InvalidGrant(String),
+    /// Another site sent the request.
+    #[error("This request came from another site and was refused.")]
+    CrossSite,
+    #[error("There is nothing here.")]
+    NotFound,
+    #[error("This address answers POST only.")]
+    MethodNotAllowed,
+    #[error("An account with this e-mail address exists already. Sign in instead.")]
+    EmailTaken,
+    #[error("The request is too large.")]
+    PayloadTooLarge,
+    #[error("Send application/json or application/x-www-form-urlencoded.")]
+    UnsupportedMediaType,
+    /// Fields that were read but cannot be accepted: the field's name, and what to change.
+    #[error("Some fields need your attention.")]
+    InvalidFields(BTreeMap<String, String>),
+    /// Tried too often; the seconds until the next try makes sense.
+    #[error("Too many tries. Wait {0} seconds, then try again.")]
+    TooManyRequests(u64),
+    /// A fault of the server's own.
+    #[error("Something went wrong on our side.")]
+    Internal,
+    /// The server cannot know the answer now. Nothing was decided: keep the session, try again.
+    #[error("The server cannot tell right now. Try again in a moment.")]
+    Unavailable,
+    /// The browser got no answer, or one that is not ours. Made in the browser only.
+    #[error("The server could not be reached. Check your connection and try again.")]
+    Transport,
+}
+
+impl AuthError {
+    /// Wrong credentials: the same words whether the user is unknown, disabled, or the password
+    /// is wrong.
+    pub fn wrong_credentials() -> Self {
+        Self::InvalidGrant("The e-mail address or the password is wrong.".into())
+    }
+
+    /// A refresh token that is forged, used up, or belongs to a session that has ended.
+    pub fn dead_refresh_token() -> Self {
+        Self::InvalidGrant("This session has ended. Sign in again.".into())
+    }
+
+    /// The refusal of one field.
+    pub fn invalid_field(name: &str, advice: impl Into<String>) -> Self {
+        Self::InvalidFields(BTreeMap::from([(name.to_owned(), advice.into())]))
+    }
+
+    /// The code on the wire.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::MissingToken => "missing_token",
+            Self::InvalidToken => "invalid_token",
+            Self::InvalidGrant(_) => "invalid_grant",
+            Self::CrossSite => "cross_site",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::EmailTaken => "email_taken",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::InvalidFields(_) => "invalid_fields",
+            Self::TooManyRequests(_) => "too_many_requests",
+            Self::Internal => "server_error",
+            Self::Unavailable => "temporarily_unavailable",
+            Self::Transport => "transport",
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ErrorBody {
+    error: String,
+    message: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    fields: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+impl From<AuthError> for ErrorBody {
+    fn from(error: AuthError) -> Self {
+        Self {
+            error: error.code().to_owned(),
+            message: error.to_string(),
+            retry_after: match error {
+                AuthError::TooManyRequests(seconds) => Some(seconds),
+                _ => None,
+            },
+            fields: match error {
+                AuthError::InvalidFields(fields) => fields,
+                _ => BTreeMap::new(),
+            },
+        }
+    }
+}
+
+impl From<ErrorBody> for AuthError {
+    fn from(body: ErrorBody) -> Self {
+        match body.error.as_str() {
+            "invalid_request" => Self::InvalidRequest(body.message),
+            "missing_token" => Self::MissingToken,
+            "invalid_token" => Self::InvalidToken,
+            "invalid_grant" => Self::InvalidGrant(body.message),
+            "cross_site" => Self::CrossSite,
+            "not_found" => Self::NotFound,
+            "method_not_allowed" => Self::MethodNotAllowed,
+            "email_taken" => Self::EmailTaken,
+            "payload_too_large" => Self::PayloadTooLarge,
+            "unsupported_media_type" => Self::UnsupportedMediaType,
+            "invalid_fields" => Self::InvalidFields(body.fields),
+            "too_many_requests" => Self::TooManyRequests(body.retry_after.unwrap_or(1)),
+            "server_error" => Self::Internal,
+            "temporarily_unavailable" => Self::Unavailable,
+            _ => Self::Transport,
+        }
+    }
+}
+
+impl FromServerFnError for AuthError {
+    type Encoder = JsonEncoding;
+
+    fn from_server_fn_error(error: ServerFnErrorErr) -> Self {
+        match error {
+            ServerFnErrorErr::Args(_) | ServerFnErrorErr::MissingArg(_) => {
+                Self::InvalidRequest("The request's fields cannot be read.".into())
+            }
+            // What the browser's half of server_fn makes when fetch fails or the answer is not ours.
+            ServerFnErrorErr::Request(_)
+            | ServerFnErrorErr::Response(_)
+            | ServerFnErrorErr::Deserialization(_) => Self::Transport,
+            _ => Self::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_survives_the_wire() {
+        let errors = [
+            AuthError::InvalidRequest("what".into()),
+            AuthError::MissingToken,
+            AuthError::InvalidToken,
+            AuthError::wrong_credentials(),
+            AuthError::CrossSite,
+            AuthError::NotFound,
+            AuthError::MethodNotAllowed,
+            AuthError::EmailTaken,
+            AuthError::PayloadTooLarge,
+            AuthError::UnsupportedMediaType,
+            AuthError::invalid_field("email", "shorter"),
+            AuthError::TooManyRequests(7),
+            AuthError::Internal,
+            AuthError::Unavailable,
+            AuthError::Transport,
+        ];
+        for error in errors {
+            assert_eq!(AuthError::de(error.ser()), error);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What crosses the network: the calls, their types and their one error, compiled on both sides.
+//!
+//! A call here is a doorway: a contract, a signature and one line into [`crate::server`]. The
+//! browser calls the same function and gets the same types.
+//!
+//! | call | who may make it |
+//! |---|---|
+//! | [`auth::register`], [`auth::login`] | anyone |
+//! | [`auth::refresh`] | the holder of the session's current refresh token |
+//! | [`auth::logout`] | the holder of any token of the session, an expired access token included |
+//! | [`account::me`] | the bearer of a live access token |
+//!
+//! Nothing here may name `app` or `client`, but for the HTTP client that attaches the bearer.
+
+pub mod account;
+pub mod auth;
+pub mod error;
+pub mod protocol;
+pub mod types;

@@ -1,0 +1,99 @@
+//! What the calls take and answer. The JSON on the wire is these structs, field by field.
+
+use serde::{Deserialize, Serialize};
+
+/// A JWT that authorizes requests until it expires or its session is revoked. Never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AccessToken(String);
+
+/// An opaque token that buys one new pair of tokens. Never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RefreshToken(String);
+
+macro_rules! secret_text {
+    ($name:ident) => {
+        impl $name {
+            pub fn new(text: String) -> Self {
+                Self(text)
+            }
+
+            /// The token itself. Keep it out of logs, errors and URLs.
+            pub fn expose(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($name), "([redacted])"))
+            }
+        }
+    };
+}
+secret_text!(AccessToken);
+secret_text!(RefreshToken);
+
+/// How the refresh token reaches the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Delivery {
+    /// In an HttpOnly cookie, out of reach of scripts. What a browser wants.
+    #[default]
+    Cookie,
+    /// In the JSON answer. What a program without a cookie jar wants.
+    Body,
+}
+
+/// A new pair of tokens (RFC 6749, 5.1).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenResponse {
+    pub access_token: AccessToken,
+    /// Always `Bearer` (RFC 6750).
+    pub token_type: String,
+    /// Seconds from `server_time` until the access token expires.
+    pub expires_in: i64,
+    /// The server's clock when it answered, in Unix seconds: a client whose own clock is wrong
+    /// measures against this one.
+    pub server_time: i64,
+    pub session_id: String,
+    /// Present only with [`Delivery::Body`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<RefreshToken>,
+}
+
+/// What the access token that made the request says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The user's id.
+    pub sub: String,
+    pub email: String,
+    /// The session's id.
+    pub sid: String,
+    /// The token's own id.
+    pub jti: String,
+    /// When the token expires, in Unix seconds.
+    pub exp: i64,
+}
+
+/// A revocation that holds: no instance accepts any token of the session from here on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// How many instances were running.
+    pub instances: u32,
+    /// How many of them confirmed that they refuse the session. The others no longer trust what
+    /// they remember.
+    pub acknowledged: u32,
+    /// How long that took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// Whether the browser that asked for a page is signed in. Found out before the page is drawn, and
+/// sent with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Presence {
+    #[default]
+    Anonymous,
+    SignedIn,
+}

@@ -1,0 +1,61 @@
+//! The bar on top of every page: where to go, and the way out.
+
+use leptos::{ev::SubmitEvent, prelude::*, task::spawn_local};
+use leptos_router::components::A;
+
+use crate::client::session::Session;
+
+#[component]
+pub fn Nav() -> impl IntoView {
+    let session = Session::expect();
+    view! {
+        <header class="bar">
+            <A href="/" attr:class="brand">
+                <svg viewBox="0 0 24 24" aria-hidden="true" class="mark">
+                    <path d="M3 6a2 2 0 0 1 2-2h14a2 2 0 0 1 2 2v3a3 3 0 0 0 0 6v3a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2v-3a3 3 0 0 0 0-6z" />
+                    <path d="m8.5 12.2 2.4 2.4 4.8-5.2" class="tick" />
+                </svg>
+                "Hallpass"
+            </A>
+            <nav aria-label="Main">
+                <Show
+                    when=move || session.is_signed_in()
+                    fallback=|| {
+                        view! {
+                            <A href="/login">"Sign in"</A>
+                            <A href="/register" attr:class="button small">"Create account"</A>
+                        }
+                    }
+                >
+                    <A href="/account">"Account"</A>
+                    <LogoutButton />
+                </Show>
+            </nav>
+        </header>
+    }
+}
+
+/// Ends the session. A form, so that it works before the page is live, too.
+#[component]
+pub fn LogoutButton() -> impl IntoView {
+    let session = Session::expect();
+    let busy = RwSignal::new(false);
+    let end = move |event: SubmitEvent| {
+        event.prevent_default();
+        if busy.get_untracked() {
+            return;
+        }
+        busy.set(true);
+        spawn_local(async move {
+            session.end().await;
+            busy.try_set(false);
+        });
+    };
+    view! {
+        <form method="post" action="/api/auth/logout" class="inline" on:submit=end>
+            <button type="submit" class="button small quiet" aria-disabled=move || busy.get().to_string()>
+                {move || if busy.get() { "Signing out…" } else { "Sign out" }}
+            </button>
+        </form>
+    }
+}

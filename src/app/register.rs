@@ -1,0 +1,34 @@
+//! The page where an account begins.
+
+use leptos::prelude::*;
+use leptos_meta::Title;
+use leptos_router::components::A;
+
+use super::form::{CredentialsFields, CredentialsForm};
+use crate::client::session::Session;
+
+#[component]
+pub fn RegisterPage() -> impl IntoView {
+    let session = Session::expect();
+    let form = CredentialsForm::new();
+    view! {
+        <Title text="Create an account" />
+        <section class="card">
+            <h1>"Create an account"</h1>
+            <form
+                method="post"
+                action="/api/auth/register"
+                novalidate
+                on:submit=move |event| form.submit(&event, move |email, password| session.register(email, password))
+            >
+                <CredentialsFields
+                    form
+                    password_autocomplete="new-password"
+                    password_hint="At least 8 characters. A few words work well."
+                    button=("Create account", "Creating account…")
+                />
+            </form>
+            <p class="aside">"Have an account? " <A href="/login">"Sign in"</A></p>
+        </section>
+    }
+}

@@ -1,0 +1,176 @@
+//! Who is signed in in this tab, and the three things that change it: a session begins, is found
+//! to have ended, or is ended here.
+
+use std::{cell::Cell, time::Duration};
+
+use futures::future::{Either, select};
+use gloo_timers::future::TimeoutFuture;
+use leptos::{ev, prelude::*};
+
+use super::storage::{self, StoredToken};
+use crate::api::{
+    self,
+    error::AuthError,
+    types::{Delivery, Presence, TokenResponse},
+};
+
+/// How long a log-out waits for the server's word before it finishes without it.
+const LOGOUT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the user should know about how the last session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Farewell {
+    /// The server has confirmed it: dead on every instance.
+    Confirmed { instances: u32, elapsed_ms: u64 },
+    /// Ended here, but the server could not make it certain.
+    Unconfirmed,
+    /// Ended by someone else, or by time.
+    Ended(String),
+}
+
+/// The session of this tab, as the pages see it. Cheap to copy.
+#[derive(Clone, Copy)]
+pub struct Session {
+    presence: RwSignal<Presence>,
+    farewell: RwSignal<Option<Farewell>>,
+}
+
+impl Session {
+    /// Starts from what the server knew when it drew the page, and follows the other tabs.
+    pub fn provide() -> Self {
+        let drawn = SharedValue::new(|| use_context::<Presence>().unwrap_or_default()).into_inner();
+        let session = Self { presence: RwSignal::new(drawn), farewell: RwSignal::new(None) };
+        provide_context(session);
+        Effect::new(move || session.follow_other_tabs());
+        session
+    }
+
+    /// The session of the page that is being drawn.
+    pub fn expect() -> Self {
+        expect_context()
+    }
+
+    pub fn is_signed_in(self) -> bool {
+        self.presence.get() == Presence::SignedIn
+    }
+
+    pub fn farewell(self) -> Option<Farewell> {
+        self.farewell.get()
+    }
+
+    /// How long the stored access token will live, in seconds, and whether the next one is due.
+    pub fn token_life(self) -> (u32, bool) {
+        let life = |token: StoredToken| (token.seconds_left(device_now()).max(0.0) as u32, token.is_due(device_now()));
+        storage::load().map_or((0, true), life)
+    }
+
+    /// Registers, and begins the new user's first session.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn register(self, email: String, password: String) -> Result<(), AuthError> {
+        self.begin(api::auth::register(email, password, Delivery::Cookie).await?);
+        Ok(())
+    }
+
+    /// Logs in, and begins the session.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn login(self, email: String, password: String) -> Result<(), AuthError> {
+        self.begin(api::auth::login(email, password, Delivery::Cookie).await?);
+        Ok(())
+    }
+
+    fn begin(self, response: TokenResponse) {
+        storage::save(&StoredToken::new(response, device_now()));
+        self.farewell.set(None);
+        self.presence.set(Presence::SignedIn);
+    }
+
+    /// Makes a call that needs the session. If the answer is that the session has ended, it ends
+    /// here too; if nobody can tell, it goes on.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn call<T>(self, call: impl Future<Output = Result<T, AuthError>>) -> Result<T, AuthError> {
+        let answer = call.await;
+        if let Err(error @ (AuthError::MissingToken | AuthError::InvalidToken | AuthError::InvalidGrant(_))) = &answer
+            && self.presence.get_untracked() == Presence::SignedIn
+        {
+            self.leave(Farewell::Ended(error.to_string()));
+        }
+        answer
+    }
+
+    /// Logs out: on every server if it can be reached, and here in any case.
+    pub async fn end(self) {
+        let patience = TimeoutFuture::new(LOGOUT_PATIENCE.as_millis() as u32);
+        let answer = match select(Box::pin(api::auth::logout(None)), patience).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(AuthError::Transport),
+        };
+        self.leave(match answer {
+            Ok(revocation) => Farewell::Confirmed {
+                instances: revocation.instances,
+                elapsed_ms: revocation.elapsed_ms,
+            },
+            // None of our tokens was known to the server: there is nothing left to end.
+            Err(AuthError::MissingToken | AuthError::InvalidToken) => Farewell::Ended("You have been signed out.".into()),
+            Err(_) => Farewell::Unconfirmed,
+        });
+    }
+
+    fn leave(self, farewell: Farewell) {
+        Tenure::end();
+        storage::clear();
+        self.farewell.set(Some(farewell));
+        self.presence.set(Presence::Anonymous);
+    }
+
+    fn follow_other_tabs(self) {
+        let listener = window_event_listener(ev::storage, move |event| {
+            if !storage::is_about_the_token(event.key().as_deref()) {
+                return;
+            }
+            let was_signed_in = self.presence.get_untracked() == Presence::SignedIn;
+            match (was_signed_in, storage::load().is_some()) {
+                (true, false) => self.leave(Farewell::Ended("You have been signed out.".into())),
+                (false, true) => {
+                    self.farewell.set(None);
+                    self.presence.set(Presence::SignedIn);
+                }
+                _ => {}
+            }
+        });
+        on_cleanup(move || listener.remove());
+    }
+}
+
+/// This device's clock, in Unix seconds. It may be wrong: compare it with itself only.
+pub fn device_now() -> f64 {
+    js_sys::Date::now() / 1000.0
+}
+
+thread_local! {
+    static TENURE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The time from one sign-in in this tab to its end. What began in one that is over (a refresh
+/// under way during a log-out) must not take effect in the next.
+#[derive(Clone, Copy)]
+pub struct Tenure(u32);
+
+impl Tenure {
+    pub fn current() -> Self {
+        Self(TENURE.get())
+    }
+
+    pub fn is_over(self) -> bool {
+        TENURE.get() != self.0
+    }
+
+    fn end() {
+        TENURE.set(TENURE.get() + 1);
+    }
+}

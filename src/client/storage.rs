@@ -1,0 +1,103 @@
+//! Where the access token is kept: `localStorage`, so that all tabs share it. The only file that
+//! names gloo-storage.
+//!
+//! Script on the page can read what is here (OWASP's Session Management Cheat Sheet warns of
+//! exactly that). What limits the damage: it lives five minutes at most, it dies on every server
+//! the moment its session is ended, and the refresh token, which could buy more of them, is in an
+//! HttpOnly cookie that no script can read. What keeps scripts out: the Content-Security-Policy.
+
+#[expect(clippy::disallowed_types, reason = "the one place that keeps the token")]
+use gloo_storage::LocalStorage;
+use gloo_storage::Storage;
+use serde::{Deserialize, Serialize};
+
+use crate::api::types::{AccessToken, TokenResponse};
+
+const KEY: &str = "hallpass-session";
+
+/// A token is renewed when less than this share of its life is left.
+const RENEW_BELOW: f64 = 0.2;
+
+/// An access token with what it takes to tell its age, whatever this device's clock says.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredToken {
+    pub access_token: AccessToken,
+    /// When it expires, in the server's Unix seconds.
+    pub expires_at: f64,
+    /// How long it lived when it was issued, in seconds.
+    pub lifetime: f64,
+    /// The server's clock minus this device's, in seconds.
+    pub clock_offset: f64,
+}
+
+impl StoredToken {
+    /// What to keep of an answer that arrived at `device_now` (Unix seconds).
+    pub fn new(response: TokenResponse, device_now: f64) -> Self {
+        let (server_now, lifetime) = (response.server_time as f64, response.expires_in as f64);
+        Self {
+            access_token: response.access_token,
+            expires_at: server_now + lifetime,
+            lifetime,
+            clock_offset: server_now - device_now,
+        }
+    }
+
+    /// Whether so little of its life is left that the next one should be fetched.
+    pub fn is_due(&self, device_now: f64) -> bool {
+        self.seconds_left(device_now) < self.lifetime * RENEW_BELOW
+    }
+
+    /// Seconds of life left when this device's clock shows `device_now`.
+    pub fn seconds_left(&self, device_now: f64) -> f64 {
+        self.expires_at - (device_now + self.clock_offset)
+    }
+}
+
+#[expect(clippy::disallowed_types, reason = "the one place that keeps the token")]
+type Kept = LocalStorage;
+
+/// The token of this browser; none when there is none, or when what is stored cannot be read.
+pub fn load() -> Option<StoredToken> {
+    Kept::get(KEY).ok()
+}
+
+/// Keeps the token. A browser that refuses (its storage is off or full) still has its cookie:
+/// each page then begins with a refresh.
+pub fn save(token: &StoredToken) {
+    if let Err(error) = Kept::set(KEY, token) {
+        leptos::logging::warn!("the session cannot be stored: {error}");
+    }
+}
+
+pub fn clear() {
+    Kept::delete(KEY);
+}
+
+/// Whether a `storage` event of the browser is about the token.
+pub fn is_about_the_token(key: Option<&str>) -> bool {
+    // `None`: another tab cleared everything.
+    key.is_none_or(|key| key == KEY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn life_is_measured_by_the_servers_clock() {
+        let response = TokenResponse {
+            access_token: AccessToken::new("a.b.c".into()),
+            token_type: "Bearer".into(),
+            expires_in: 300,
+            server_time: 1_000_000,
+            session_id: "s".into(),
+            refresh_token: None,
+        };
+        for wrong_by in [-3600.0, 0.0, 3600.0] {
+            let device_now = 1_000_000.0 + wrong_by;
+            let token = StoredToken::new(response.clone(), device_now);
+            assert_eq!(token.seconds_left(device_now), 300.0);
+            assert_eq!(token.seconds_left(device_now + 290.0), 10.0);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Hallpass: JWT login whose logout works at once, on every server.
+//!
+//! The tree is split first by where code runs, then by what happens to a token. To read the point
+//! of the project, go in this order: [`server::auth`](crate::server::auth) (the guarantee),
+//! `server/auth/allowlist` (which tokens are alive), `server/auth/verify.rs`,
+//! `server/auth/revoke.rs`, [`client::session`], [`client::bearer`].
+
+pub mod api; // what crosses the network           both sides
+pub mod app; // what the user sees                 drawn by the server, live in the browser
+pub mod client; // keeps and attaches tokens       runs in the browser
+
+#[cfg(feature = "ssr")]
+pub mod server; // issues, verifies, revokes       the server only
+
+/// Makes the server-drawn page live. The browser calls it once, when the wasm has loaded.
+#[cfg(feature = "hydrate")]
+#[wasm_bindgen::prelude::wasm_bindgen]
+pub fn hydrate() {
+    console_error_panic_hook::set_once();
+    leptos::mount::hydrate_body(app::App);
+}

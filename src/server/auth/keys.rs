@@ -1,0 +1,141 @@
+//! The keys: read from the settings, or made once for development. From each secret come the key
+//! that signs access tokens, the key that authenticates refresh tokens, and the key's public id.
+
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use aws_lc_rs::hmac;
+use base64::{
+    Engine,
+    prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD},
+};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+use tracing::warn;
+
+use crate::server::config::TokenConfig;
+
+/// RFC 7518, 3.2: a key of at least the hash's size.
+const MIN_SECRET_BYTES: usize = 32;
+
+/// One secret and what is derived from it.
+pub struct Key {
+    id: String,
+    secret: Zeroizing<Vec<u8>>,
+    refresh: hmac::Key,
+}
+
+impl Key {
+    fn new(secret: Zeroizing<Vec<u8>>) -> Result<Self> {
+        ensure!(
+            secret.len() >= MIN_SECRET_BYTES,
+            "a signing key has {} bytes: it needs at least {MIN_SECRET_BYTES}",
+            secret.len()
+        );
+        let master = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let derive = |purpose: &str| hmac::sign(&master, purpose.as_bytes());
+        Ok(Self {
+            id: BASE64_URL_SAFE_NO_PAD.encode(&derive("hallpass key id").as_ref()[..6]),
+            refresh: hmac::Key::new(hmac::HMAC_SHA256, derive("hallpass refresh token").as_ref()),
+            secret,
+        })
+    }
+
+    /// The `kid`: says which key, and nothing about it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Signs access tokens.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
+    /// Authenticates refresh tokens. Knowing one kind of token teaches nothing about the other.
+    pub fn refresh(&self) -> &hmac::Key {
+        &self.refresh
+    }
+}
+
+/// The key in use and, while keys are being changed, the one before.
+pub struct Keys {
+    current: Key,
+    previous: Option<Key>,
+}
+
+impl Keys {
+    /// Takes the keys from the settings; without one, the development key from its file, made at
+    /// the first start.
+    ///
+    /// # Errors
+    /// A key is not base64url, or too short; the key file can be read by others, or not at all.
+    pub fn load(config: &TokenConfig) -> Result<Self> {
+        let current = match &config.signing_key {
+            Some(key) => decode("HALLPASS_SIGNING_KEY", key)?,
+            None => Key::new(development_secret(Path::new(&config.key_file))?)?,
+        };
+        let previous = config.previous_signing_key.as_ref();
+        let previous = previous.map(|key| decode("HALLPASS_PREVIOUS_SIGNING_KEY", key)).transpose()?;
+        Ok(Self { current, previous })
+    }
+
+    /// The key that signs.
+    pub fn current(&self) -> &Key {
+        &self.current
+    }
+
+    /// Every key whose tokens are accepted, the current one first.
+    pub fn all(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+fn decode(variable: &str, key: &SecretString) -> Result<Key> {
+    let text = key.expose_secret().trim().trim_end_matches('=');
+    // The decoder's own error would quote a byte of the secret.
+    let secret = BASE64_URL_SAFE_NO_PAD.decode(text).ok().with_context(|| {
+        format!("{variable} is not base64url; `openssl rand 32 | basenc --base64url` makes a key")
+    })?;
+    Key::new(Zeroizing::new(secret)).context(variable.to_owned())
+}
+
+fn development_secret(file: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let name = file.display();
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => make_development_secret(file)?,
+        Err(error) => return Err(error).with_context(|| format!("the key file {name} cannot be read")),
+    };
+    let mode = fs::metadata(file)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        bail!("the key file {name} has mode {mode:o}, so others can read it: chmod 600 {name}");
+    }
+    warn!(
+        "signing with the development key in {name}; set HALLPASS_SIGNING_KEY where it matters"
+    );
+    let text = Zeroizing::new(text);
+    let secret = BASE64_URL_SAFE.decode(text.trim()).ok();
+    secret.map(Zeroizing::new).with_context(|| format!("the key file {name} is damaged: it is not base64url"))
+}
+
+fn make_development_secret(file: &Path) -> Result<String> {
+    let name = file.display();
+    let mut secret = Zeroizing::new([0; MIN_SECRET_BYTES]);
+    aws_lc_rs::rand::fill(&mut *secret).context("the system's random generator fails")?;
+    let text = BASE64_URL_SAFE.encode(*secret);
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("the folder of {name} cannot be created"))?;
+    }
+    // `create_new`, so that two first starts at once cannot end up with a key each.
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let mut key_file = made.with_context(|| format!("the key file {name} cannot be created"))?;
+    key_file
+        .write_all(text.as_bytes())
+        .and_then(|()| key_file.sync_all())
+        .with_context(|| format!("the key file {name} cannot be written"))?;
+    Ok(text)
+}

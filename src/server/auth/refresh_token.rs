@@ -1,0 +1,115 @@
+//! Refresh tokens as text: `sid.counter.HMAC(key, sid, counter)`.
+//!
+//! A forged one is refused without a look-up, the database holds nothing that could be stolen and
+//! used, and the successor of a token is always the same text, so that a lost answer can be given
+//! again (RFC 9700, 4.14.2, asks that what such a token encodes be protected).
+
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use super::keys::{Key, Keys};
+use crate::{api::types::RefreshToken, server::ids::SessionId};
+
+/// The token of the session that counts `counter`.
+pub fn sign(keys: &Keys, session_id: SessionId, counter: i64) -> RefreshToken {
+    let tag = hmac::sign(keys.current().refresh(), &message(session_id, counter));
+    let tag = BASE64_URL_SAFE_NO_PAD.encode(tag.as_ref());
+    RefreshToken::new(format!("{session_id}.{counter}.{tag}"))
+}
+
+/// Which session and which counter, if one of our keys made it. `None` for anything else.
+pub fn verify(keys: &Keys, token: &RefreshToken) -> Option<(SessionId, i64)> {
+    let mut parts = token.expose().split('.');
+    let (session_id, counter, tag) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let session_id = session_id.parse().ok()?;
+    let number: i64 = counter.parse().ok().filter(|number| *number >= 0)?;
+    let mut bytes = [0; 32];
+    let length = BASE64_URL_SAFE_NO_PAD.decode_slice(tag, &mut bytes).ok()?;
+    // The text is not what is signed, the number is: `+1` and `01` are not our spelling of 1.
+    let ours = number.to_string() == counter && length == bytes.len();
+    let signed = |key: &Key| hmac::verify(key.refresh(), &message(session_id, number), &bytes).is_ok();
+    (ours && keys.all().any(signed)).then_some((session_id, number))
+}
+
+fn message(session_id: SessionId, counter: i64) -> [u8; 24] {
+    let mut message = [0; 24];
+    message[..16].copy_from_slice(session_id.as_bytes());
+    message[16..].copy_from_slice(&counter.to_be_bytes());
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::config::TokenConfig;
+
+    fn keys(current: &str, previous: Option<&str>) -> Keys {
+        let key = |byte: &str| byte.repeat(43).into();
+        Keys::load(&TokenConfig {
+            issuer: "hallpass".into(),
+            audience: "hallpass".into(),
+            access_ttl_seconds: 300,
+            refresh_ttl_seconds: 1000,
+            refresh_grace_seconds: 10,
+            key_file: String::new(),
+            signing_key: Some(key(current)),
+            previous_signing_key: previous.map(key),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_token_reads_back_and_its_successor_is_always_the_same() {
+        let keys = keys("A", None);
+        let session = SessionId::random();
+        assert_eq!(verify(&keys, &sign(&keys, session, 7)), Some((session, 7)));
+        assert_eq!(sign(&keys, session, 8), sign(&keys, session, 8));
+    }
+
+    #[test]
+    fn a_key_is_accepted_until_it_is_retired() {
+        let session = SessionId::random();
+        let token = sign(&keys("A", None), session, 1);
+        assert_eq!(verify(&keys("E", Some("A")), &token), Some((session, 1)));
+        assert_eq!(verify(&keys("E", None), &token), None);
+    }
+
+    #[test]
+    fn nothing_else_is_accepted() {
+        let keys = keys("A", None);
+        let (session, other) = (SessionId::random(), SessionId::random());
+        let token = sign(&keys, session, 1);
+        let tag = token.expose().rsplit('.').next().unwrap();
+        let forged = [
+            String::new(),
+            "..".into(),
+            "a.b.c".into(),
+            tag.into(),
+            format!("{session}.2.{tag}"),
+            format!("{other}.1.{tag}"),
+            format!("{session}.+1.{tag}"),
+            format!("{session}.01.{tag}"),
+            format!("{session}.-1.{tag}"),
+            format!("{session}.18446744073709551616.{tag}"),
+            format!("{session}.1.{}", &tag[..42]),
+            format!("{session}.1.{tag}."),
+            format!("{session}.1.{tag}="),
+            format!("{session}.1."),
+        ];
+        for text in forged {
+            assert_eq!(verify(&keys, &RefreshToken::new(text.clone())), None, "{text}");
+        }
+        // Every single bit of the text matters.
+        let bytes = token.expose().as_bytes();
+        for place in 0..bytes.len() * 8 {
+            let mut flipped = bytes.to_vec();
+            flipped[place / 8] ^= 1 << (place % 8);
+            if let Ok(text) = String::from_utf8(flipped) {
+                assert_eq!(verify(&keys, &RefreshToken::new(text)), None, "bit {place}");
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Authorize: from a request's header to [`Authenticated`], or a refusal. No I/O.
+//!
+//! A valid signature is never enough: nothing else makes an [`Authenticated`], and it is made
+//! only after the allowlist has said that the token is alive.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, header::AUTHORIZATION};
+
+use super::{Auth, jwt::AccessClaims};
+use crate::{
+    api::{error::AuthError, types::Account},
+    server::clock::UnixSeconds,
+};
+
+/// Ours have about 500 bytes, more with a long e-mail address.
+const MAX_TOKEN_BYTES: usize = 4096;
+
+/// The proof that the request carried a live access token. A call that takes one cannot be
+/// reached without.
+#[derive(Debug, Clone)]
+pub struct Authenticated {
+    claims: Arc<AccessClaims>,
+}
+
+impl Authenticated {
+    /// What the token says.
+    pub fn account(&self) -> Account {
+        Account {
+            sub: self.claims.sub.to_string(),
+            email: self.claims.email.clone(),
+            sid: self.claims.sid.to_string(),
+            jti: self.claims.jti.to_string(),
+            exp: self.claims.exp,
+        }
+    }
+}
+
+/// Live tokens whose signature has been checked here, by their whole text: the same text need not
+/// be checked again. Says nothing about whether the token is still alive.
+#[derive(Default)]
+pub(super) struct VerifiedTokens {
+    claims: papaya::HashMap<Box<str>, Arc<AccessClaims>, foldhash::fast::RandomState>,
+}
+
+impl VerifiedTokens {
+    pub(super) fn forget_expired(&self, now: UnixSeconds) {
+        self.claims.pin().retain(|_, claims| claims.exp > now);
+    }
+}
+
+impl Auth {
+    /// Lets the request pass if its `Authorization` header (RFC 6750, 2.1, and no other place)
+    /// holds a live access token.
+    ///
+    /// # Errors
+    /// [`AuthError::MissingToken`], [`AuthError::InvalidToken`]; [`AuthError::InvalidRequest`]
+    /// when there is more than one such header.
+    pub fn authenticate(&self, headers: &HeaderMap, now: UnixSeconds) -> Result<Authenticated, AuthError> {
+        self.authorize(bearer(headers)?, now)
+    }
+
+    /// Lets a live access token pass: ours, unexpired at `now`, and in the allowlist.
+    ///
+    /// # Errors
+    /// [`AuthError::InvalidToken`], whatever is wrong with it.
+    pub fn authorize(&self, token: &str, now: UnixSeconds) -> Result<Authenticated, AuthError> {
+        let seen = self.verified.claims.pin().get(token).cloned();
+        let first_time = seen.is_none();
+        let claims = match seen {
+            Some(claims) => claims,
+            None => Arc::new(self.jwt.verify_signature(token).map_err(|_| AuthError::InvalidToken)?),
+        };
+        // RFC 7519, 4.1.4: not on or after `exp`.
+        if now >= claims.exp || !self.allowlist.is_active(&claims.entry()) {
+            return Err(AuthError::InvalidToken);
+        }
+        if first_time {
+            self.verified.claims.pin().insert(token.into(), Arc::clone(&claims));
+        }
+        Ok(Authenticated { claims })
+    }
+}
+
+/// The bearer token of a request. The scheme is read as any case (RFC 9110, 11.1).
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(AuthError::MissingToken)?;
+    if values.next().is_some() {
+        return Err(AuthError::InvalidRequest("Send one Authorization header.".into()));
+    }
+    let value = value.to_str().map_err(|_| AuthError::InvalidToken)?;
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(AuthError::MissingToken);
+    }
+    let token = token.trim_start_matches(' ');
+    if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+        return Err(AuthError::InvalidToken);
+    }
+    Ok(token)
+}

@@ -1,0 +1,259 @@
+//! Settings: the compiled-in defaults, then Leptos.toml, then the environment. A setting that
+//! makes no sense stops the server at start, with its name and what to write instead.
+
+use std::{env, path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use leptos::config::{LeptosOptions, get_configuration};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+const DEFAULTS: &str = include_str!("../../Leptos.toml");
+
+/// The environment variable of each key of our own tables.
+const OVERRIDES: &[(&str, &str)] = &[
+    ("HALLPASS_HTTPS", "server.https"),
+    ("HALLPASS_REQUEST_TIMEOUT", "server.request_timeout_seconds"),
+    ("HALLPASS_BODY_LIMIT", "server.body_limit_bytes"),
+    ("HALLPASS_SHUTDOWN_GRACE", "server.shutdown_grace_seconds"),
+    ("HALLPASS_ISSUER", "token.issuer"),
+    ("HALLPASS_AUDIENCE", "token.audience"),
+    ("HALLPASS_ACCESS_TTL", "token.access_ttl_seconds"),
+    ("HALLPASS_REFRESH_TTL", "token.refresh_ttl_seconds"),
+    ("HALLPASS_REFRESH_GRACE", "token.refresh_grace_seconds"),
+    ("HALLPASS_KEY_FILE", "token.key_file"),
+    ("HALLPASS_SIGNING_KEY", "token.signing_key"),
+    ("HALLPASS_PREVIOUS_SIGNING_KEY", "token.previous_signing_key"),
+    ("DATABASE_URL", "database.url"),
+    ("HALLPASS_DATABASE_CONNECTIONS", "database.max_connections"),
+    ("HALLPASS_ARGON2_MEMORY", "password.memory_kib"),
+    ("HALLPASS_ARGON2_ITERATIONS", "password.iterations"),
+    ("HALLPASS_ARGON2_PARALLELISM", "password.parallelism"),
+    ("HALLPASS_PASSWORD_WORKERS", "password.workers"),
+    ("HALLPASS_PASSWORD_QUEUE", "password.queue"),
+    ("HALLPASS_TRIES_PER_ACCOUNT", "throttle.per_account"),
+    ("HALLPASS_TRIES_PER_ADDRESS", "throttle.per_address"),
+];
+
+/// Everything a server needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub leptos: LeptosOptions,
+    pub server: ServerConfig,
+    pub token: TokenConfig,
+    pub database: DatabaseConfig,
+    pub password: PasswordConfig,
+    pub throttle: ThrottleConfig,
+}
+
+/// The tables of Leptos.toml that are ours. Leptos's own is read by Leptos.
+#[derive(Deserialize)]
+struct Tables {
+    server: ServerConfig,
+    token: TokenConfig,
+    database: DatabaseConfig,
+    password: PasswordConfig,
+    throttle: ThrottleConfig,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    pub https: bool,
+    pub request_timeout_seconds: u64,
+    pub body_limit_bytes: usize,
+    pub shutdown_grace_seconds: u64,
+}
+
+impl ServerConfig {
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout_seconds)
+    }
+
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.shutdown_grace_seconds)
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenConfig {
+    pub issuer: String,
+    pub audience: String,
+    pub access_ttl_seconds: i64,
+    pub refresh_ttl_seconds: i64,
+    pub refresh_grace_seconds: i64,
+    pub key_file: String,
+    pub signing_key: Option<SecretString>,
+    pub previous_signing_key: Option<SecretString>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    pub url: String,
+    pub max_connections: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordConfig {
+    pub memory_kib: u32,
+    pub iterations: u32,
+    pub parallelism: u32,
+    pub workers: usize,
+    pub queue: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThrottleConfig {
+    pub per_account: u32,
+    pub per_address: u32,
+}
+
+impl Config {
+    /// Reads `file`, then the environment.
+    ///
+    /// # Errors
+    /// The file is missing or cannot be read, a key is unknown or has the wrong type, or a value
+    /// makes no sense.
+    pub fn load(file: &Path) -> Result<Self> {
+        let name = file.display();
+        ensure!(
+            file.is_file(),
+            "there is no settings file {name}: start from the folder that holds Leptos.toml, or name one with --config"
+        );
+        let leptos = get_configuration(file.to_str())
+            .with_context(|| format!("the [package.metadata.leptos] table of {name} cannot be read"))?
+            .leptos_options;
+        let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
+        Self::from_parts(leptos, &text, |variable| env::var(variable).ok())
+            .with_context(|| format!("the settings ({name} and the environment) cannot be used"))
+    }
+
+    fn from_parts(
+        leptos: LeptosOptions,
+        text: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self> {
+        let toml = |text| config::File::from_str(text, config::FileFormat::Toml);
+        let mut builder = config::Config::builder().add_source(toml(DEFAULTS)).add_source(toml(text));
+        for (variable, key) in OVERRIDES {
+            builder = builder.set_override_option(*key, environment(variable))?;
+        }
+        let Tables { server, token, database, password, throttle } =
+            builder.build()?.try_deserialize()?;
+        let config = Self { leptos, server, token, database, password, throttle };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let access_ttl = self.token.access_ttl_seconds;
+        ensure!(
+            (1..=300).contains(&access_ttl),
+            "HALLPASS_ACCESS_TTL is {access_ttl}: an access token lives 1 to 300 seconds"
+        );
+        let refresh_ttl = self.token.refresh_ttl_seconds;
+        ensure!(
+            refresh_ttl >= access_ttl,
+            "HALLPASS_REFRESH_TTL is {refresh_ttl}: a session cannot be shorter than its access tokens ({access_ttl} seconds)"
+        );
+        let grace = self.token.refresh_grace_seconds;
+        ensure!((0..=60).contains(&grace), "HALLPASS_REFRESH_GRACE is {grace}: 0 to 60 seconds make sense");
+        if !self.database.url.starts_with("sqlite://") {
+            bail!("DATABASE_URL has to start with sqlite:// and name a file");
+        }
+        let counts = [
+            ("HALLPASS_REQUEST_TIMEOUT", self.server.request_timeout_seconds),
+            ("HALLPASS_BODY_LIMIT", self.server.body_limit_bytes as u64),
+            ("HALLPASS_DATABASE_CONNECTIONS", self.database.max_connections.into()),
+            ("HALLPASS_TRIES_PER_ACCOUNT", self.throttle.per_account.into()),
+            ("HALLPASS_TRIES_PER_ADDRESS", self.throttle.per_address.into()),
+        ];
+        for (variable, count) in counts {
+            ensure!(count > 0, "{variable} is 0: it has to be at least 1");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn load(environment: &[(&str, &str)]) -> Result<Config> {
+        let leptos = LeptosOptions::builder().output_name("hallpass").build();
+        Config::from_parts(leptos, DEFAULTS, |variable| {
+            let found = environment.iter().find(|(name, _)| *name == variable)?;
+            Some(found.1.to_owned())
+        })
+    }
+
+    #[test]
+    fn the_shipped_settings_are_accepted() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.token.access_ttl_seconds, 300);
+        assert_eq!(config.database.url, "sqlite://data/hallpass.db");
+    }
+
+    #[test]
+    fn the_environment_wins() {
+        let config = load(&[("HALLPASS_ACCESS_TTL", "60"), ("HALLPASS_HTTPS", "true")]).unwrap();
+        assert_eq!(config.token.access_ttl_seconds, 60);
+        assert!(config.server.https);
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        for (variable, value) in [
+            ("HALLPASS_ACCESS_TTL", "301"),
+            ("HALLPASS_ACCESS_TTL", "0"),
+            ("HALLPASS_REFRESH_TTL", "10"),
+            ("HALLPASS_REFRESH_GRACE", "-1"),
+            ("DATABASE_URL", "mysql://localhost/x"),
+            ("HALLPASS_TRIES_PER_ACCOUNT", "0"),
+        ] {
+            let error = load(&[(variable, value)]).unwrap_err().to_string();
+            assert!(error.contains(variable), "{variable}={value}: {error}");
+        }
+        assert!(load(&[("HALLPASS_ACCESS_TTL", "five minutes")]).is_err());
+    }
+
+    #[test]
+    fn every_key_has_its_variable_and_stands_in_the_file_with_it() {
+        for (variable, key) in OVERRIDES {
+            let name = key.split('.').next_back().unwrap();
+            assert!(
+                DEFAULTS.lines().any(|line| {
+                    line.trim_start_matches("# ").starts_with(name) && line.contains(&format!("# {variable} "))
+                        || line.contains(&format!("# {variable}\n"))
+                        || line.ends_with(&format!("# {variable}")) && line.starts_with(name)
+                }),
+                "{key} with {variable} is not in Leptos.toml"
+            );
+        }
+        let file: toml::Table = DEFAULTS.parse().unwrap();
+        let overridable: BTreeSet<&str> = OVERRIDES.iter().map(|(_, key)| *key).collect();
+        for (table, keys) in file.iter().filter(|(table, _)| *table != "package") {
+            for key in keys.as_table().unwrap().keys() {
+                assert!(overridable.contains(format!("{table}.{key}").as_str()), "{table}.{key} has no variable");
+            }
+        }
+    }
+
+    #[test]
+    fn leptos_toml_and_cargo_toml_agree() {
+        let table = |text: &str| {
+            let file: toml::Table = text.parse().unwrap();
+            file["package"]["metadata"]["leptos"].as_table().unwrap().clone()
+        };
+        let cargo = table(include_str!("../../Cargo.toml"));
+        for (key, value) in table(DEFAULTS) {
+            assert_eq!(cargo.get(&key), Some(&value), "{key}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The database: opening it, bringing its tables up to date, and making sure that this process is
+//! the only one to serve it.
+//!
+//! Statements are written once for SQLite and PostgreSQL, in the file of the table they are about
+//! (`users.rs`, `sessions.rs`). Those two files and this one are the only ones to name `sqlx`.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use sqlx::{AnyPool, Executor, any::AnyPoolOptions};
+
+use super::config::DatabaseConfig;
+
+pub use sqlx::Error as DbError;
+
+/// A handle to the database, cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pub(super) pool: AnyPool,
+    /// Held by the one process that serves this database; released by the system when it ends,
+    /// however it ends.
+    _lock: Option<Arc<File>>,
+}
+
+/// What the process will do with the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Serve it: what this process remembers must be all there is to know, so no other process
+    /// may end sessions behind its back.
+    Exclusive,
+    /// Read it or add to it, beside a server.
+    Shared,
+}
+
+impl Db {
+    /// Opens the database, creating the file and its folder where they are missing, and applies
+    /// the migrations.
+    ///
+    /// # Errors
+    /// Another process has the exclusive access that was asked for; the file is corrupt or cannot
+    /// be written.
+    pub async fn open(config: &DatabaseConfig, access: Access) -> Result<Self> {
+        let file = sqlite_file(&config.url)?;
+        let name = file.display();
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("the folder of the database {name} cannot be created"))?;
+        }
+        let lock = match access {
+            Access::Exclusive => Some(Arc::new(lock(&file)?)),
+            Access::Shared => None,
+        };
+        sqlx::any::install_default_drivers();
+        let pool = AnyPoolOptions::new()
+            .max_connections(config.max_connections)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // `synchronous = full`: what was acknowledged survives a power cut.
+                    connection
+                        .execute(
+                            "pragma journal_mode = wal; pragma synchronous = full; \
+                             pragma foreign_keys = on; pragma busy_timeout = 5000",
+                        )
+                        .await?;
+                    Ok(())
+                })
+            })
+            .connect(&format!("sqlite://{name}?mode=rwc"))
+            .await
+            .with_context(|| format!("the database {name} cannot be opened"))?;
+        sqlx::migrate!()
+            .run(&pool)
+            .await
+            .with_context(|| format!("the database {name} cannot be brought up to date"))?;
+        // A file that cannot be written is found out now, and not by the first log-in.
+        sqlx::query("update users set id = id where id = ''")
+            .execute(&pool)
+            .await
+            .with_context(|| format!("the database {name} cannot be written"))?;
+        Ok(Self { pool, _lock: lock })
+    }
+
+    /// Whether the database answers.
+    pub async fn is_ready(&self) -> bool {
+        sqlx::query("select 1").execute(&self.pool).await.is_ok()
+    }
+
+    /// Ends all connections, after the statements under way.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// The path in `sqlite://path`.
+fn sqlite_file(url: &str) -> Result<PathBuf> {
+    let path = url.strip_prefix("sqlite://").unwrap_or_default();
+    ensure!(
+        !path.is_empty() && !path.contains([':', '?']),
+        "DATABASE_URL has to look like sqlite://data/hallpass.db"
+    );
+    Ok(PathBuf::from(path))
+}
+
+/// Takes the lock of the database `file`, in a file beside it: SQLite's own locks come and go.
+fn lock(file: &Path) -> Result<File> {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".lock");
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("{} cannot be written", Path::new(&path).display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another Hallpass is running on the database {}: one process serves an SQLite file",
+            file.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} cannot be locked", Path::new(&path).display()))
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The server's half: issues, verifies and revokes tokens, and draws the pages.
+//!
+//! Names `app/` in `router.rs` only. Every failure becomes a response in `respond.rs`, and every
+//! server function's body is in `doors.rs`.
+
+use std::{future::IntoFuture, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use axum::extract::FromRef;
+use leptos::config::LeptosOptions;
+use tokio::{net::TcpListener, sync::oneshot, time};
+use tracing::{info, warn};
+
+use self::{
+    auth::Auth,
+    config::Config,
+    db::{Access, Db},
+};
+
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
+mod cookie;
+pub mod db;
+pub mod doors;
+mod guard;
+pub mod ids;
+pub mod password;
+mod respond;
+mod router;
+pub mod sessions;
+mod throttle;
+pub mod users;
+
+/// How often expired tokens are dropped from memory and from the database.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
+
+/// What every request can reach.
+#[derive(Clone)]
+pub struct AppState {
+    pub leptos: LeptosOptions,
+    pub auth: Arc<Auth>,
+    pub config: Arc<Config>,
+}
+
+impl FromRef<AppState> for LeptosOptions {
+    fn from_ref(state: &AppState) -> Self {
+        state.leptos.clone()
+    }
+}
+
+/// Serves on `listener` until `shutdown` resolves; requests under way are then finished, within
+/// the grace that the settings give.
+///
+/// # Errors
+/// The site folder is missing, the database cannot be used, or another process serves it.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let site = Path::new(&*config.leptos.site_root).join(&*config.leptos.site_pkg_dir);
+    ensure!(
+        site.is_dir(),
+        "there is no site folder {}: run `make build`, and start from the folder that holds Leptos.toml",
+        site.display()
+    );
+    let db = Db::open(&config.database, Access::Exclusive).await?;
+    let auth = Arc::new(Auth::load(&config, db.clone(), clock::now()).await?);
+    let address = listener.local_addr()?;
+    info!("Hallpass is running at http://{address}");
+    if db.has_no_users().await? {
+        info!("there are no users yet: register at http://{address}/register, or run `hallpass user add EMAIL`");
+    }
+    if !config.server.https && !address.ip().is_loopback() {
+        warn!("cookies go over plain http on {address}: set HALLPASS_HTTPS=true behind a proxy that speaks https");
+    }
+
+    let grace = config.server.shutdown_grace();
+    let forgetting = tokio::spawn(forget_expired(Arc::clone(&auth)));
+    let state = AppState { leptos: config.leptos.clone(), auth, config: Arc::new(config) };
+    let service = router::router(state).into_make_service_with_connect_info::<SocketAddr>();
+    let (stopping, stopped) = oneshot::channel();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        shutdown.await;
+        info!("stopping: finishing the requests under way");
+        let _ = stopping.send(());
+    });
+    let out_of_grace = async {
+        let _ = stopped.await;
+        time::sleep(grace).await;
+    };
+    tokio::select! {
+        ended = server.into_future() => ended.context("the server failed")?,
+        () = out_of_grace => warn!("some requests were still under way after {grace:?}"),
+    }
+    forgetting.abort();
+    db.close().await;
+    info!("stopped");
+    Ok(())
+}
+
+async fn forget_expired(auth: Arc<Auth>) {
+    let mut interval = time::interval(FORGET_EVERY);
+    interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        auth.forget_expired(clock::now()).await;
+    }
+}

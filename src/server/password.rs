@@ -1,0 +1,223 @@
+//! Passwords: which are accepted, how they are hashed and verified. Argon2id, on its own bounded
+//! set of threads, so that a crowd at the log-in page never starves the requests of those who are
+//! signed in.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::available_parallelism,
+};
+
+use anyhow::{Context, Result};
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
+    password_hash::phc::PasswordHash,
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use super::{config::PasswordConfig, users::Email};
+use crate::api::error::AuthError;
+
+/// The 10,000 commonest passwords that are long enough to be accepted otherwise.
+static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    include_str!("common_passwords.txt").lines().filter(|line| !line.starts_with('#')).collect()
+});
+
+const MIN_CHARS: usize = 8;
+const MAX_CHARS: usize = 128;
+
+/// Refuses what nobody should use: too short, too long, or among the first that are tried. There
+/// are no rules of composition (NIST SP 800-63B-4, 3.1.1.2). A password is taken exactly as typed.
+///
+/// # Errors
+/// [`AuthError::InvalidFields`], with what to change.
+pub fn check_acceptable(password: &SecretString, email: &Email) -> Result<(), AuthError> {
+    let text = password.expose_secret();
+    let refuse = |advice: &str| Err(AuthError::invalid_field("password", advice));
+    let chars = text.chars().count();
+    if chars < MIN_CHARS {
+        return refuse("Use at least 8 characters. A few words work well.");
+    }
+    if chars > MAX_CHARS {
+        return refuse("Use at most 128 characters.");
+    }
+    let lower = text.to_lowercase();
+    let letters = lower.trim_end_matches(|c: char| c.is_ascii_digit() || c.is_ascii_punctuation());
+    let local_part = email.as_str().split('@').next().unwrap_or_default();
+    if COMMON.contains(lower.as_str()) || letters == "hallpass" {
+        return refuse("This password is among the first that are tried. Choose another.");
+    }
+    if lower == email.as_str() || lower == local_part {
+        return refuse("Choose a password other than your e-mail address.");
+    }
+    Ok(())
+}
+
+/// What became of a verification.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// The right password; with it, a hash by today's parameters if the stored one has others.
+    Right { rehashed: Option<String> },
+    Wrong,
+}
+
+/// Hashes and verifies on a bounded number of threads. Cheap to clone.
+#[derive(Clone)]
+pub struct Passwords(Arc<Shared>);
+
+struct Shared {
+    argon2: Argon2<'static>,
+    /// A hash by today's parameters that no password is known for: what an unknown user's
+    /// password is compared with, so that it takes as long as a known user's.
+    nobody: String,
+    workers: Semaphore,
+    waiting: AtomicUsize,
+    queue: usize,
+}
+
+impl Passwords {
+    /// # Errors
+    /// The parameters are outside what Argon2 allows.
+    pub fn new(config: &PasswordConfig) -> Result<Self> {
+        let params = Params::new(config.memory_kib, config.iterations, config.parallelism, None)
+            .map_err(|error| anyhow::anyhow!("{error}"))
+            .context("the [password] settings are outside what Argon2 allows")?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let mut secret = [0; 32];
+        aws_lc_rs::rand::fill(&mut secret).context("the system's random generator fails")?;
+        let nobody = hash_with(&argon2, &secret).context("a password cannot be hashed")?;
+        let workers = match config.workers {
+            0 => available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+            workers => workers,
+        };
+        Ok(Self(Arc::new(Shared {
+            argon2,
+            nobody,
+            workers: Semaphore::new(workers),
+            waiting: AtomicUsize::new(0),
+            queue: config.queue,
+        })))
+    }
+
+    /// A PHC string of the password.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`] when too many others are waiting already.
+    pub async fn hash(&self, password: SecretString) -> Result<String, AuthError> {
+        self.run(move |shared| hash_with(&shared.argon2, password.expose_secret().as_bytes())).await?
+    }
+
+    /// Compares the password with a stored hash, or with nobody's when there is no such user: both
+    /// take the same time.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`] when too many others are waiting already.
+    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Verified, AuthError> {
+        self.run(move |shared| {
+            let password = password.expose_secret().as_bytes();
+            let known = stored.is_some();
+            let stored = stored.as_deref().unwrap_or(&shared.nobody);
+            let stored = PasswordHash::new(stored).map_err(|_| AuthError::Internal)?;
+            let right = shared.argon2.verify_password(password, &stored).is_ok();
+            if !(right && known) {
+                return Ok(Verified::Wrong);
+            }
+            let today = PasswordHash::new(&shared.nobody).map_err(|_| AuthError::Internal)?;
+            let same = stored.algorithm == today.algorithm
+                && stored.version == today.version
+                && stored.params == today.params;
+            let rehashed = if same { None } else { Some(hash_with(&shared.argon2, password)?) };
+            Ok(Verified::Right { rehashed })
+        })
+        .await?
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Result<T, AuthError> {
+        let _place = Place::take(&self.0).ok_or(AuthError::Unavailable)?;
+        let permit = self.0.workers.acquire().await.map_err(|_| AuthError::Unavailable)?;
+        let shared = Arc::clone(&self.0);
+        let done = spawn_blocking(move || work(&shared)).await;
+        drop(permit);
+        done.map_err(|_| AuthError::Internal)
+    }
+}
+
+/// A place in the queue for a worker, given back when dropped.
+struct Place<'a>(&'a Shared);
+
+impl<'a> Place<'a> {
+    fn take(shared: &'a Shared) -> Option<Self> {
+        let place = Self(shared);
+        let before = shared.waiting.fetch_add(1, Ordering::Relaxed);
+        (before <= shared.queue).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn hash_with(argon2: &Argon2<'_>, password: &[u8]) -> Result<String, AuthError> {
+    argon2.hash_password(password).map(|hash| hash.to_string()).map_err(|_| AuthError::Internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passwords(memory_kib: u32) -> Passwords {
+        let config = PasswordConfig { memory_kib, iterations: 1, parallelism: 1, workers: 1, queue: 8 };
+        Passwords::new(&config).unwrap()
+    }
+
+    fn secret(text: &str) -> SecretString {
+        text.into()
+    }
+
+    #[tokio::test]
+    async fn a_password_is_taken_exactly_as_typed() {
+        let passwords = passwords(64);
+        let long = "é".repeat(72);
+        let hash = passwords.hash(secret(&long)).await.unwrap();
+        assert_eq!(passwords.verify(secret(&long), Some(hash.clone())).await, Ok(Verified::Right { rehashed: None }));
+        for other in [&format!("{long} "), &format!("{long}\0"), &"é".repeat(71), &long.to_uppercase()] {
+            assert_eq!(passwords.verify(secret(other), Some(hash.clone())).await, Ok(Verified::Wrong));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_by_older_parameters_is_renewed() {
+        let old = passwords(64).hash(secret("correct horse")).await.unwrap();
+        let today = passwords(128);
+        let Ok(Verified::Right { rehashed: Some(renewed) }) = today.verify(secret("correct horse"), Some(old)).await else {
+            panic!("not renewed");
+        };
+        assert!(renewed.starts_with("$argon2id$v=19$m=128,t=1,p=1$"));
+        assert_eq!(today.verify(secret("correct horse"), Some(renewed)).await, Ok(Verified::Right { rehashed: None }));
+    }
+
+    #[tokio::test]
+    async fn nobody_has_no_password() {
+        assert_eq!(passwords(64).verify(secret("correct horse"), None).await, Ok(Verified::Wrong));
+    }
+
+    #[test]
+    fn common_short_and_long_passwords_are_refused_and_nothing_else() {
+        let email = Email::parse("annabelle@example.com").unwrap();
+        for text in ["", "1234567", "password", "PASSWORD1", "12345678", "iloveyou1", "Hallpass2026!", "annabelle", "Annabelle@example.com", &"a".repeat(129)] {
+            assert!(check_acceptable(&secret(text), &email).is_err(), "{text}");
+        }
+        for text in ["        x", "correct horse", "ünïcödé🔑", &"a".repeat(128)] {
+            assert!(check_acceptable(&secret(text), &email).is_ok(), "{text}");
+        }
+    }
+}

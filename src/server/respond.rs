@@ -1,0 +1,101 @@
+//! How errors become responses. The only file that sets the status of an error.
+
+use axum::{
+    Json,
+    body::{Body, to_bytes},
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use server_fn::error::{FromServerFnError, SERVER_FN_ERROR_HEADER};
+
+use crate::api::error::AuthError;
+
+/// More than any error of ours has.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+
+/// Seconds after which it makes sense to ask again what could not be answered.
+const RETRY_AFTER: u64 = 1;
+
+impl IntoResponse for AuthError {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
+            Self::MissingToken | Self::InvalidToken | Self::InvalidGrant(_) => StatusCode::UNAUTHORIZED,
+            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::EmailTaken => StatusCode::CONFLICT,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidFields(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal | Self::Transport => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        // RFC 6750, 3: a challenge with every 401, and an error code only if a token came.
+        let challenge = match (status, &self) {
+            (_, Self::InvalidToken) => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
+            (StatusCode::UNAUTHORIZED, _) => Some(HeaderValue::from_static("Bearer")),
+            _ => None,
+        };
+        let retry_after = match &self {
+            Self::TooManyRequests(seconds) => Some(*seconds),
+            Self::Unavailable => Some(RETRY_AFTER),
+            _ => None,
+        };
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        if let Some(challenge) = challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// Gives the errors of `/api` their status and their form. Server functions answer 500 for every
+/// error, and axum and its layers answer in plain text: here each becomes the [`AuthError`] that
+/// it stands for. A plain form post, which is redirected back to its page, passes as it is.
+pub async fn api_errors(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return response;
+    }
+    if response.headers().contains_key(SERVER_FN_ERROR_HEADER) {
+        let (parts, body) = response.into_parts();
+        let error = match to_bytes(body, MAX_ERROR_BYTES).await {
+            Ok(body) => AuthError::de(body),
+            Err(_) => AuthError::Internal,
+        };
+        let mut response = error.into_response();
+        // What the call put into the response besides, such as a cookie to forget.
+        for cookie in parts.headers.get_all(header::SET_COOKIE) {
+            response.headers_mut().append(header::SET_COOKIE, cookie.clone());
+        }
+        return response;
+    }
+    let error = match status {
+        StatusCode::NOT_FOUND => AuthError::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => AuthError::MethodNotAllowed,
+        StatusCode::PAYLOAD_TOO_LARGE => AuthError::PayloadTooLarge,
+        StatusCode::SERVICE_UNAVAILABLE => AuthError::Unavailable,
+        StatusCode::INTERNAL_SERVER_ERROR => AuthError::Internal,
+        _ => return response,
+    };
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let mut response = error.into_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// What a handler that panicked answers. The panic itself is in the log.
+pub fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<Body> {
+    AuthError::Internal.into_response()
+}

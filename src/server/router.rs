@@ -1,0 +1,148 @@
+//! Which request goes where, and what goes with every response: pages, server functions, files,
+//! health, headers, limits.
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use leptos::{
+    context::{provide_context, use_context},
+    nonce::use_nonce,
+};
+use leptos_axum::{
+    LeptosRoutes, ResponseOptions, file_and_error_handler_with_context, generate_route_list,
+    site_pkg_dir_service, site_pkg_dir_service_route_path,
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::CompressionLayer,
+    limit::RequestBodyLimitLayer,
+    set_header::SetResponseHeader,
+    timeout::TimeoutLayer,
+    trace::{DefaultOnResponse, TraceLayer},
+};
+use tracing::{Level, info_span};
+
+use super::{AppState, clock, cookie, guard, respond};
+use crate::{
+    api::{error::AuthError, types::Presence},
+    app,
+};
+
+/// Everything that the server answers.
+pub fn router(state: AppState) -> Router {
+    let server = &state.config.server;
+    let options = state.leptos.clone();
+    let shell = move || app::shell(&options);
+    // A name with a hash in it never means anything else.
+    let caching = if state.leptos.hash_files { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let assets = SetResponseHeader::overriding(
+        site_pkg_dir_service(&state.leptos),
+        header::CACHE_CONTROL,
+        |response: &axum::http::Response<_>| response.status().is_success().then(|| HeaderValue::from_static(caching)),
+    );
+
+    Router::new()
+        .route("/health/live", get(StatusCode::OK))
+        .route("/health/ready", get(ready))
+        .route("/api/{*path}", any(AuthError::NotFound))
+        .route_service(&site_pkg_dir_service_route_path(&state.leptos), assets)
+        .leptos_routes_with_context(&state, generate_route_list(app::App), page_context, shell.clone())
+        .fallback(file_and_error_handler_with_context::<AppState, _>(page_context, move |_| shell()))
+        .layer(middleware::from_fn_with_state(state.clone(), presence))
+        .layer(middleware::from_fn(guard::same_site_only))
+        .layer(RequestBodyLimitLayer::new(server.body_limit_bytes))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, server.request_timeout()))
+        .layer(middleware::from_fn(api_errors))
+        .layer(CompressionLayer::new())
+        .layer(CatchPanicLayer::custom(respond::panicked))
+        .layer(middleware::from_fn_with_state(state.clone(), security_headers))
+        .layer(
+            TraceLayer::new_for_http()
+                // The path and never the query: what a client puts there by mistake stays out.
+                .make_span_with(|request: &Request| {
+                    info_span!("request", method = %request.method(), path = request.uri().path())
+                })
+                .on_response(DefaultOnResponse::new().level(Level::DEBUG)),
+        )
+        .with_state(state)
+}
+
+async fn ready(State(state): State<AppState>) -> Response {
+    if state.auth.is_ready().await { StatusCode::OK.into_response() } else { AuthError::Unavailable.into_response() }
+}
+
+async fn api_errors(request: Request, next: Next) -> Response {
+    if request.uri().path().starts_with("/api/") {
+        respond::api_errors(request, next).await
+    } else {
+        next.run(request).await
+    }
+}
+
+/// Finds out whether the browser is signed in before its page is drawn, so that the first byte is
+/// already right.
+async fn presence(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let draws_a_page = !["/api/", "/health/", "/pkg/"].iter().any(|prefix| path.starts_with(prefix));
+    if draws_a_page {
+        let signed_in = match cookie::read(request.headers(), state.config.server.https) {
+            Some(token) => state.auth.is_signed_in(&token, clock::now()).await,
+            None => false,
+        };
+        request.extensions_mut().insert(if signed_in { Presence::SignedIn } else { Presence::Anonymous });
+    }
+    next.run(request).await
+}
+
+/// What the app finds while it draws a page: whether the browser is signed in; and a policy under
+/// which no script runs but the page's own.
+fn page_context() {
+    if let Some(presence) = use_context::<Parts>().and_then(|parts| parts.extensions.get::<Presence>().copied()) {
+        provide_context(presence);
+    }
+    let (Some(nonce), Some(response)) = (use_nonce(), use_context::<ResponseOptions>()) else {
+        return;
+    };
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}' 'strict-dynamic' 'wasm-unsafe-eval'; \
+         style-src 'self' 'nonce-{nonce}'; connect-src 'self'; img-src 'self' data:; font-src 'self'; \
+         manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    );
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        response.insert_header(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+}
+
+/// The headers that go with everything, files and errors included.
+async fn security_headers(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/api/");
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if state.config.server.https {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=63072000; includeSubDomains"));
+    }
+    // Pages bring a policy of their own.
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    if is_api {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+];

@@ -1,0 +1,249 @@
+//! The tables of sessions and of the access tokens issued in them: the truth about who is signed
+//! in. Rotation and revocation are updates of one row, so that the database orders them.
+
+use sqlx::{AnyConnection, FromRow};
+
+use super::{
+    clock::UnixSeconds,
+    db::{Db, DbError},
+    ids::{SessionId, TokenId, UserId},
+};
+
+/// An access token's place in the allowlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenEntry {
+    pub token_id: TokenId,
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    pub expires_at: UnixSeconds,
+}
+
+/// What became of a refresh token that was presented.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// It was the current one, or the one before within the grace: the session goes on, and this
+    /// is the counter of its current refresh token.
+    Done(SessionOwner),
+    /// It had been used before: stolen, or replayed (RFC 9700, 4.14.2).
+    Reused,
+    /// Its session has ended or never was.
+    Unknown,
+}
+
+/// Whose session it is, and what its current refresh token counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOwner {
+    pub user_id: UserId,
+    pub email: String,
+    pub counter: i64,
+    pub expires_at: UnixSeconds,
+}
+
+#[derive(FromRow)]
+struct OwnerRow {
+    user_id: String,
+    email: String,
+    counter: i64,
+    rotated_at: i64,
+    expires_at: i64,
+    revoked_at: Option<i64>,
+}
+
+#[derive(FromRow)]
+struct TokenRow {
+    id: String,
+    session_id: String,
+    user_id: String,
+    expires_at: i64,
+}
+
+fn parse<T: std::str::FromStr<Err = super::ids::InvalidId>>(text: &str) -> Result<T, DbError> {
+    text.parse().map_err(|error| DbError::Decode(Box::new(error)))
+}
+
+/// Starts a session, in the same transaction as what entitles the user to it.
+pub async fn start(
+    connection: &mut AnyConnection,
+    entry: &TokenEntry,
+    session_expires_at: UnixSeconds,
+    now: UnixSeconds,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "insert into sessions (id, user_id, rotated_at, created_at, expires_at) values ($1, $2, $3, $3, $4)",
+    )
+    .bind(entry.session_id.to_string())
+    .bind(entry.user_id.to_string())
+    .bind(now)
+    .bind(session_expires_at)
+    .execute(&mut *connection)
+    .await?;
+    record_token(connection, entry).await
+}
+
+async fn record_token(connection: &mut AnyConnection, entry: &TokenEntry) -> Result<(), DbError> {
+    sqlx::query("insert into access_tokens (id, session_id, expires_at) values ($1, $2, $3)")
+        .bind(entry.token_id.to_string())
+        .bind(entry.session_id.to_string())
+        .bind(entry.expires_at)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+impl Db {
+    /// Starts a session for a user whose password was verified at `password_version`. False when
+    /// the user has been disabled or the password changed since.
+    pub async fn start_session(
+        &self,
+        entry: &TokenEntry,
+        password_version: i64,
+        session_expires_at: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<bool, DbError> {
+        let mut transaction = self.pool.begin().await?;
+        // A write, and before the insert: it holds the user's row, so that disabling the user
+        // either comes first and is seen here, or comes after and ends this session too.
+        let entitled = sqlx::query(
+            "update users set last_login_at = $1 \
+             where id = $2 and password_version = $3 and disabled_at is null",
+        )
+        .bind(now)
+        .bind(entry.user_id.to_string())
+        .bind(password_version)
+        .execute(&mut *transaction)
+        .await?;
+        if entitled.rows_affected() == 0 {
+            return Ok(false);
+        }
+        start(&mut transaction, entry, session_expires_at, now).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Exchanges the refresh token that counts `presented`: rotates the session's counter with one
+    /// compare-and-set, and records the access token that goes with it. Presented again within
+    /// `grace` seconds of its use, it is answered as before, because an answer can be lost.
+    pub async fn rotate(
+        &self,
+        session_id: SessionId,
+        presented: i64,
+        token_id: TokenId,
+        access_ttl: i64,
+        grace: i64,
+        now: UnixSeconds,
+    ) -> Result<Rotation, DbError> {
+        let mut transaction = self.pool.begin().await?;
+        let rotated = sqlx::query(
+            "update sessions set counter = counter + 1, rotated_at = $1 \
+             where id = $2 and counter = $3 and revoked_at is null and expires_at > $1",
+        )
+        .bind(now)
+        .bind(session_id.to_string())
+        .bind(presented)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected()
+            == 1;
+        if !rotated {
+            // A write that changes nothing: it holds the row, so that no revocation comes between
+            // what is read next and the token that is recorded on the strength of it.
+            sqlx::query("update sessions set counter = counter where id = $1")
+                .bind(session_id.to_string())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let owner: Option<OwnerRow> = sqlx::query_as(
+            "select user_id, email, counter, rotated_at, expires_at, revoked_at \
+             from sessions join users on users.id = user_id where sessions.id = $1",
+        )
+        .bind(session_id.to_string())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(owner) = owner.filter(|row| row.revoked_at.is_none() && row.expires_at > now) else {
+            return Ok(Rotation::Unknown);
+        };
+        if !rotated {
+            let answer_was_lost = presented == owner.counter - 1 && now - owner.rotated_at <= grace;
+            if !answer_was_lost {
+                return Ok(if presented < owner.counter { Rotation::Reused } else { Rotation::Unknown });
+            }
+        }
+        let user_id = parse(&owner.user_id)?;
+        let expires_at = owner.expires_at.min(now + access_ttl);
+        record_token(&mut transaction, &TokenEntry { token_id, session_id, user_id, expires_at }).await?;
+        transaction.commit().await?;
+        Ok(Rotation::Done(SessionOwner {
+            user_id,
+            email: owner.email,
+            counter: owner.counter,
+            expires_at: owner.expires_at,
+        }))
+    }
+
+    /// Revokes a session. Revoking one that has ended, or that never was, changes nothing.
+    pub async fn revoke_session(
+        &self,
+        session_id: SessionId,
+        reason: &str,
+        now: UnixSeconds,
+    ) -> Result<(), DbError> {
+        sqlx::query(
+            "update sessions set revoked_at = $1, revoke_reason = $2 where id = $3 and revoked_at is null",
+        )
+        .bind(now)
+        .bind(reason)
+        .bind(session_id.to_string())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Whether the session's current refresh token would be accepted now.
+    pub async fn is_session_live(&self, session_id: SessionId, now: UnixSeconds) -> Result<bool, DbError> {
+        let live = sqlx::query("select 1 from sessions where id = $1 and revoked_at is null and expires_at > $2")
+            .bind(session_id.to_string())
+            .bind(now)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(live.is_some())
+    }
+
+    /// Every live access token.
+    pub async fn live_tokens(&self, now: UnixSeconds) -> Result<Vec<TokenEntry>, DbError> {
+        let rows: Vec<TokenRow> = sqlx::query_as(
+            "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
+             from access_tokens join sessions on sessions.id = session_id \
+             where revoked_at is null and access_tokens.expires_at > $1",
+        )
+        .bind(now)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(TokenEntry {
+                    token_id: parse(&row.id)?,
+                    session_id: parse(&row.session_id)?,
+                    user_id: parse(&row.user_id)?,
+                    expires_at: row.expires_at,
+                })
+            })
+            .collect()
+    }
+
+    /// Deletes the access tokens that have expired, and the sessions that ended so long ago that
+    /// nobody can present a token of theirs. Both are dead with or without their row.
+    pub async fn forget_expired(&self, now: UnixSeconds) -> Result<(), DbError> {
+        sqlx::query("delete from access_tokens where expires_at <= $1")
+            .bind(now)
+            .execute(&self.pool)
+            .await?;
+        sqlx::query(
+            "delete from sessions where expires_at <= $1 \
+             and not exists (select 1 from access_tokens where session_id = sessions.id)",
+        )
+        .bind(now)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! The promise: once log-out has answered, the token is dead.
+
+mod support;
+
+use std::{
+    sync::{Arc, OnceLock, atomic::{AtomicU32, Ordering}},
+    time::Instant,
+};
+
+use serde_json::json;
+use support::*;
+use tokio::sync::Notify;
+
+#[tokio::test]
+async fn a_copy_of_the_token_is_refused_after_logout() {
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    assert_eq!(status(server.me(&pair.access)).await, 200);
+    let (status_, answer_) = answer(server.logout(&pair.access)).await;
+    assert_eq!(status_, 200);
+    assert_eq!((&answer_["instances"], &answer_["acknowledged"]), (&json!(1), &json!(1)));
+    assert!(answer_["elapsed_ms"].is_u64());
+    assert_invalid_token(&server.me(&pair.access).send().await.unwrap(), "the copy");
+    assert_eq!(status(server.refresh(&pair.refresh)).await, 401);
+}
+
+/// A thousand log-outs, each under the eyes of four readers that use the token all the while: a
+/// request that *started* after the log-out had answered never gets a 2xx.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_request_that_starts_after_logout_gets_in() {
+    const ROUNDS: usize = 1000;
+    const READERS: u32 = 4;
+    let home = Home::new();
+    let server = Arc::new(home.start().await);
+    server.register("ann@example.com").await;
+    let mut late = 0;
+    for round in 0..ROUNDS {
+        let pair = server.login("ann@example.com").await;
+        let answered: Arc<OnceLock<Instant>> = Arc::default();
+        let (let_in, all_in) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
+        let readers: Vec<_> = (0..READERS)
+            .map(|_| {
+                let (server, answered) = (server.clone(), answered.clone());
+                let (let_in, all_in) = (let_in.clone(), all_in.clone());
+                let access = pair.access.clone();
+                tokio::spawn(async move {
+                    let (mut first, mut refused) = (true, 0);
+                    while refused < 3 {
+                        let started = Instant::now();
+                        let status = status(server.me(&access)).await;
+                        let after_logout = answered.get().is_some_and(|answered| started > *answered);
+                        match status.as_u16() {
+                            200 => assert!(!after_logout, "round {round}: let in after the log-out had answered"),
+                            401 => refused += u32::from(after_logout),
+                            other => panic!("round {round}: {other}"),
+                        }
+                        if first && status == 200 {
+                            first = false;
+                            let_in.fetch_add(1, Ordering::Relaxed);
+                            all_in.notify_one();
+                        }
+                    }
+                    refused
+                })
+            })
+            .collect();
+        while let_in.load(Ordering::Relaxed) < READERS {
+            all_in.notified().await;
+        }
+        assert_eq!(status(server.logout(&pair.access)).await, 200);
+        answered.set(Instant::now()).unwrap();
+        for reader in readers {
+            late += reader.await.unwrap();
+        }
+    }
+    assert_eq!(late, ROUNDS as u32 * READERS * 3);
+}
+
+#[tokio::test]
+async fn every_token_of_the_session_ends_and_no_other_session() {
+    let home = Home::new();
+    let server = home.start().await;
+    let first = server.register("ann@example.com").await;
+    let other = server.login("ann@example.com").await;
+    let second = Pair::of(&answer(server.refresh(&first.refresh)).await.1);
+    let third = Pair::of(&answer(server.refresh(&second.refresh)).await.1);
+    assert_eq!(status(server.logout(&second.access)).await, 200);
+    for pair in [&first, &second, &third] {
+        assert_eq!(status(server.me(&pair.access)).await, 401);
+        assert_eq!(status(server.refresh(&pair.refresh)).await, 401);
+    }
+    assert_eq!(status(server.me(&other.access)).await, 200);
+}
+
+#[tokio::test]
+async fn any_token_of_the_session_ends_it() {
+    let home = Home::new();
+    let server = home.start().await;
+    server.register("ann@example.com").await;
+    let logout = || server.post("/api/auth/logout");
+    for way in 0..5 {
+        let pair = server.login("ann@example.com").await;
+        let request = match way {
+            0 => logout().bearer_auth(&pair.access),
+            1 => logout().json(&json!({ "refresh_token": pair.refresh })),
+            2 => logout().header("cookie", format!("hallpass-refresh={}", pair.refresh)),
+            3 => logout().form(&[("refresh_token", &pair.refresh)]),
+            _ => logout().bearer_auth("forged").header("cookie", format!("hallpass-refresh={}", pair.refresh)),
+        };
+        assert_eq!(status(request).await, 200, "way {way}");
+        assert_eq!(status(server.me(&pair.access)).await, 401, "way {way}");
+    }
+    // Tokens of two sessions: both end.
+    let (one, two) = (server.login("ann@example.com").await, server.login("ann@example.com").await);
+    assert_eq!(status(logout().bearer_auth(&one.access).json(&json!({ "refresh_token": two.refresh }))).await, 200);
+    for pair in [one, two] {
+        assert_eq!(status(server.me(&pair.access)).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn logging_out_twice_succeeds() {
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    for _ in 0..3 {
+        assert_eq!(status(server.logout(&pair.access)).await, 200);
+    }
+    let (one, two) = tokio::join!(status(server.logout(&pair.access)), status(server.logout(&pair.access)));
+    assert_eq!((one.as_u16(), two.as_u16()), (200, 200));
+}
+
+#[tokio::test]
+async fn an_expired_token_still_ends_its_session() {
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    let (header, mut claims) = parts(&pair.access);
+    for (key, by) in [("iat", 1000), ("exp", 1000)] {
+        claims[key] = json!(claims[key].as_i64().unwrap() - by);
+    }
+    let expired = sign(header.as_bytes(), claims.to_string().as_bytes());
+    assert_eq!(status(server.me(&expired)).await, 401);
+    assert_eq!(status(server.logout(&expired)).await, 200);
+    assert_eq!(status(server.me(&pair.access)).await, 401);
+    assert_eq!(status(server.refresh(&pair.refresh)).await, 401);
+}
+
+#[tokio::test]
+async fn logging_out_with_nothing_or_with_a_forgery_ends_nothing() {
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    let response = server.post("/api/auth/logout").send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers()["www-authenticate"].to_str().unwrap()), (401, "Bearer"));
+    let (header, claims) = parts(&pair.access);
+    for forged in ["a.b.c".into(), sign_with(&[1; 32], header.as_bytes(), claims.to_string().as_bytes()), pair.access[..pair.access.len() - 2].to_owned()] {
+        assert_invalid_token(&server.logout(&forged).send().await.unwrap(), &forged);
+    }
+    assert_eq!(status(server.post("/api/auth/logout").json(&json!({ "refresh_token": "forged" }))).await, 401);
+    assert_eq!(status(server.me(&pair.access)).await, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_does_not_stop_a_logout_halfway() {
+    let home = Home::new();
+    let server = home.start().await;
+    server.register("ann@example.com").await;
+    for _ in 0..50 {
+        let pair = server.login("ann@example.com").await;
+        // Sent, and dropped before the answer.
+        let logout = server.logout(&pair.access).send();
+        tokio::select! {
+            biased;
+            _ = logout => {}
+            _ = async { for _ in 0..20 { tokio::task::yield_now().await } } => {}
+        }
+        // Whether it arrived or not: memory and database agree.
+        let dead_in_sql = status(server.refresh(&pair.refresh)).await == 401;
+        if dead_in_sql {
+            while status(server.me(&pair.access)).await != 401 {}
+        }
+    }
+}

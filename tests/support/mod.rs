@@ -1,0 +1,282 @@
+//! What the tests share: a folder with a server in it, that can be stopped, killed and started
+//! again, and a client that speaks to it as any program would.
+
+#![expect(dead_code, reason = "each test file uses its own part of this")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+};
+
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+use hallpass::server::{self, config::Config};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+pub const PASSWORD: &str = "correct horse battery";
+/// 32 bytes of zeros.
+pub const KEY: [u8; 32] = [0; 32];
+
+/// A folder with a settings file, a database and a site folder of its own.
+pub struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With further settings: lines of TOML, in tables that the file does not have yet.
+    pub fn with(settings: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().display();
+        fs::create_dir_all(folder.path().join("site/pkg")).unwrap();
+        fs::write(folder.path().join("site/pkg/hallpass.js"), "// nothing\n").unwrap();
+        let password = if settings.contains("[password]") { "" } else { "[password]\nmemory_kib = 64\niterations = 1\nworkers = 2\nqueue = 100000\n" };
+        let throttle = if settings.contains("[throttle]") { "" } else { "[throttle]\nper_account = 1000000\nper_address = 1000000\n" };
+        let token = if settings.contains("[token]") { String::new() } else { format!("[token]\nsigning_key = \"{}\"\n", BASE64.encode(KEY)) };
+        let text = format!(
+            "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"{path}/site\"\nsite-addr = \"127.0.0.1:0\"\nhash-files = false\n\
+             [database]\nurl = \"sqlite://{path}/data/hallpass.db\"\n{password}{throttle}{token}{settings}"
+        );
+        fs::write(folder.path().join("Leptos.toml"), text).unwrap();
+        Self { folder }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.path().join("data/hallpass.db")
+    }
+
+    /// Starts the server in this process.
+    pub async fn start(&self) -> Server {
+        let config = Config::load(&self.path().join("Leptos.toml")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(async move {
+            server::serve(config, listener, async {
+                let _ = stopped.await;
+            })
+            .await
+            .unwrap();
+        });
+        let server = Server { url, client: Client::new(), stop, running };
+        server.wait_until_ready().await;
+        server
+    }
+
+    /// The program, in a process of its own.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
+        command.arg("--config").arg(self.path().join("Leptos.toml")).current_dir(self.path());
+        command
+    }
+
+    /// Starts the server as a process of its own.
+    pub fn spawn(&self) -> Process {
+        Process::start(&mut self.command())
+    }
+}
+
+/// A server in this process.
+pub struct Server {
+    pub url: String,
+    pub client: Client,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+impl Server {
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.running.await.unwrap();
+    }
+
+    async fn wait_until_ready(&self) {
+        while self.client.get(format!("{}/health/ready", self.url)).send().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A server in a process of its own. Killed when dropped.
+pub struct Process {
+    pub url: String,
+    pub client: Client,
+    child: Child,
+}
+
+impl Process {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let url = loop {
+            let line = lines.next().expect("the server says where it runs").unwrap();
+            if let Some((_, url)) = line.split_once("Hallpass is running at ") {
+                break url.trim().to_owned();
+            }
+        };
+        // A pipe that nobody reads would stop the server one day.
+        thread::spawn(move || lines.for_each(drop));
+        Self { url, client: Client::new(), child }
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn wait(mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end; with the text of both of its streams.
+pub fn run(command: &mut Command) -> (Output, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output, text)
+}
+
+/// Runs a command to its end, with a line to read.
+pub fn run_with_input(command: &mut Command, input: &str) -> (bool, String) {
+    use std::io::Write;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    (child.wait().unwrap().success(), text)
+}
+
+/// The pair of a session, as a program without a cookie jar gets it.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    pub access: String,
+    pub refresh: String,
+    pub session: String,
+}
+
+impl Pair {
+    pub fn of(answer: &Value) -> Self {
+        let text = |key: &str| answer[key].as_str().unwrap_or_else(|| panic!("{key} in {answer}")).to_owned();
+        Self { access: text("access_token"), refresh: text("refresh_token"), session: text("session_id") }
+    }
+}
+
+/// What one may ask of a server, wherever it runs.
+pub trait Api {
+    fn at(&self) -> (&Client, &str);
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        let (client, url) = self.at();
+        client.post(format!("{url}{path}"))
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder {
+        let (client, url) = self.at();
+        client.get(format!("{url}{path}"))
+    }
+
+    async fn register(&self, email: &str) -> Pair {
+        let body = json!({ "email": email, "password": PASSWORD, "delivery": "body" });
+        let (status, answer) = answer(self.post("/api/auth/register").json(&body)).await;
+        assert_eq!(status, 200, "{answer}");
+        Pair::of(&answer)
+    }
+
+    async fn login(&self, email: &str) -> Pair {
+        let (status, answer) = answer(self.try_login(email, PASSWORD)).await;
+        assert_eq!(status, 200, "{answer}");
+        Pair::of(&answer)
+    }
+
+    fn try_login(&self, email: &str, password: &str) -> RequestBuilder {
+        self.post("/api/auth/login").json(&json!({ "email": email, "password": password, "delivery": "body" }))
+    }
+
+    fn me(&self, access: &str) -> RequestBuilder {
+        self.post("/api/account/me").bearer_auth(access)
+    }
+
+    fn refresh(&self, refresh: &str) -> RequestBuilder {
+        self.post("/api/auth/refresh").json(&json!({ "refresh_token": refresh }))
+    }
+
+    fn logout(&self, access: &str) -> RequestBuilder {
+        self.post("/api/auth/logout").bearer_auth(access)
+    }
+}
+
+impl Api for Server {
+    fn at(&self) -> (&Client, &str) {
+        (&self.client, &self.url)
+    }
+}
+
+impl Api for Process {
+    fn at(&self) -> (&Client, &str) {
+        (&self.client, &self.url)
+    }
+}
+
+/// Sends it: the status and the JSON of the answer.
+pub async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: not JSON: {text}"));
+    (status, json)
+}
+
+pub async fn status(request: RequestBuilder) -> StatusCode {
+    request.send().await.unwrap().status()
+}
+
+/// Whether a refused token got what RFC 6750, 3.1, says.
+pub fn assert_invalid_token(response: &Response, case: &str) {
+    assert_eq!(response.status(), 401, "{case}");
+    assert_eq!(response.headers()["www-authenticate"], "Bearer error=\"invalid_token\"", "{case}");
+}
+
+/// A JWT of any header and payload, signed with `KEY` by HMAC-SHA256.
+pub fn sign(header: &[u8], payload: &[u8]) -> String {
+    sign_with(&KEY, header, payload)
+}
+
+pub fn sign_with(key: &[u8], header: &[u8], payload: &[u8]) -> String {
+    let message = format!("{}.{}", BASE64.encode(header), BASE64.encode(payload));
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message.as_bytes());
+    format!("{message}.{}", BASE64.encode(tag.as_ref()))
+}
+
+/// The decoded header and payload of a JWT.
+pub fn parts(token: &str) -> (String, Value) {
+    let mut parts = token.split('.').map(|part| BASE64.decode(part).unwrap());
+    let header = String::from_utf8(parts.next().unwrap()).unwrap();
+    (header, serde_json::from_slice(&parts.next().unwrap()).unwrap())
+}

@@ -40,7 +40,7 @@ async fn the_authorization_header_is_read_as_rfc_6750_says() {
         let response = me().header("authorization", value).send().await.unwrap();
         assert_eq!((response.status().as_u16(), response.headers()["www-authenticate"].to_str().unwrap()), (401, "Bearer"), "{value}");
     }
-    let bad = ["Bearer".into(), "Bearer ".into(), format!("Bearer\t{token}"), format!("Bearer {token},Bearer {token}"), format!("Bearer {token} "), format!("Bearer \"{token}\""), format!("Bearer {}", "a".repeat(100_000))];
+    let bad = ["Bearer".into(), "Bearer ".into(), format!("Bearer\t{token}"), format!("Bearer {token},Bearer {token}"), format!("Bearer \"{token}\""), format!("Bearer {}", "a".repeat(100_000))];
     for value in bad {
         let response = me().header("authorization", &value).send().await.unwrap();
         assert_eq!(response.status(), 401, "{}", &value[..7]);

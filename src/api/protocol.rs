@@ -3,6 +3,7 @@
 
 use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_qs::DuplicateKeyBehavior;
 use server_fn::{
     Protocol,
     error::FromServerFnError,
@@ -72,5 +73,7 @@ where
 }
 
 fn from_form<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_qs::from_bytes(body).map_err(|error| error.to_string())
+    // Two values for one field: parsers differ on which counts, so neither does.
+    let strict = serde_qs::Config::new().duplicate_key_behavior(DuplicateKeyBehavior::Error);
+    strict.deserialize_bytes(body).map_err(|error| error.to_string())
 }

@@ -8,14 +8,18 @@ use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use sqlx::{AnyPool, Executor, any::AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
 
 use super::config::DatabaseConfig;
 
 pub use sqlx::Error as DbError;
+
+/// How long a request waits for a connection before it is answered 503.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A handle to the database, cheap to clone.
 #[derive(Clone)]
@@ -55,21 +59,17 @@ impl Db {
             Access::Shared => None,
         };
         sqlx::any::install_default_drivers();
+        let url = format!("sqlite://{name}?mode=rwc");
+        // A pool would try again until its patience ends, and not say what was wrong.
+        let mut first = AnyConnection::connect(&url)
+            .await
+            .with_context(|| format!("the database {name} cannot be opened"))?;
+        prepare(&mut first).await.with_context(|| format!("the database {name} cannot be used"))?;
         let pool = AnyPoolOptions::new()
             .max_connections(config.max_connections)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    // `synchronous = full`: what was acknowledged survives a power cut.
-                    connection
-                        .execute(
-                            "pragma journal_mode = wal; pragma synchronous = full; \
-                             pragma foreign_keys = on; pragma busy_timeout = 5000",
-                        )
-                        .await?;
-                    Ok(())
-                })
-            })
-            .connect(&format!("sqlite://{name}?mode=rwc"))
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|connection, _| Box::pin(prepare(connection)))
+            .connect(&url)
             .await
             .with_context(|| format!("the database {name} cannot be opened"))?;
         sqlx::migrate!()
@@ -93,6 +93,15 @@ impl Db {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Sets what each connection of SQLite's has to be told.
+async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
+    // `synchronous = full`: what was acknowledged survives a power cut.
+    let pragmas = "pragma journal_mode = wal; pragma synchronous = full; \
+                   pragma foreign_keys = on; pragma busy_timeout = 5000";
+    connection.execute(pragmas).await?;
+    Ok(())
 }
 
 /// The path in `sqlite://path`.

@@ -8,6 +8,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{Mutex, mpsc},
     thread,
 };
 
@@ -20,8 +21,8 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 pub const PASSWORD: &str = "correct horse battery";
-/// 32 bytes of zeros.
-pub const KEY: [u8; 32] = [0; 32];
+/// Not zeros: HMAC takes those for an empty key.
+pub const KEY: [u8; 32] = [42; 32];
 
 /// A folder with a settings file, a database and a site folder of its own.
 pub struct Home {
@@ -116,21 +117,32 @@ pub struct Process {
     pub url: String,
     pub client: Client,
     child: Child,
+    log: Mutex<mpsc::Receiver<String>>,
 }
 
 impl Process {
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let url = loop {
-            let line = lines.next().expect("the server says where it runs").unwrap();
-            if let Some((_, url)) = line.split_once("Hallpass is running at ") {
-                break url.trim().to_owned();
-            }
-        };
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, log) = mpsc::channel();
         // A pipe that nobody reads would stop the server one day.
-        thread::spawn(move || lines.for_each(drop));
-        Self { url, client: Client::new(), child }
+        thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        let mut process = Self { url: String::new(), client: Client::new(), child, log: Mutex::new(log) };
+        let line = process.wait_for_log("Hallpass is running at ");
+        process.url = line.rsplit(' ').next().unwrap().to_owned();
+        process
+    }
+
+    /// The first line from here on that has these words.
+    pub fn wait_for_log(&self, words: &str) -> String {
+        let log = self.log.lock().unwrap();
+        log.iter().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no {words:?} in the log"))
+    }
+
+    /// Sends it a signal: `KILL`, `TERM`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
+        assert!(sent.unwrap().success());
     }
 
     /// `kill -9`.

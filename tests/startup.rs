@@ -1,0 +1,207 @@
+//! What the server says when it cannot start, what it does when the ground gives way later, and
+//! the command line.
+
+mod support;
+
+use std::{fs, net::TcpListener, process::Command};
+
+use serde_json::json;
+use support::*;
+
+fn refuses_to_start(command: &mut Command, words: &[&str]) {
+    let (output, text) = run(command);
+    assert!(!output.status.success(), "it started: {text}");
+    assert!(words.iter().all(|words| text.contains(words)), "{words:?} in {text}");
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn a_setting_that_makes_no_sense_is_named() {
+    let home = Home::new();
+    refuses_to_start(home.command().env("HALLPASS_ACCESS_TTL", "301"), &["HALLPASS_ACCESS_TTL is 301", "1 to 300 seconds"]);
+    refuses_to_start(home.command().env("HALLPASS_ACCESS_TTL", "soon"), &["access_ttl_seconds"]);
+    refuses_to_start(home.command().env("DATABASE_URL", "mysql://localhost/x"), &["DATABASE_URL has to start with sqlite://"]);
+    refuses_to_start(home.command().env("HALLPASS_ARGON2_MEMORY", "1"), &["[password]"]);
+    refuses_to_start(home.command().env("LEPTOS_SITE_ADDR", "everywhere"), &["[package.metadata.leptos]"]);
+    let secret = "c2hvcnQ";
+    refuses_to_start(home.command().env("HALLPASS_SIGNING_KEY", secret), &["HALLPASS_SIGNING_KEY", "at least 32"]);
+    let (_, text) = run(home.command().env("HALLPASS_SIGNING_KEY", "not!base64/SECRET"));
+    assert!(text.contains("HALLPASS_SIGNING_KEY is not base64url") && !text.contains("SECRET"), "{text}");
+    let settings = home.path().join("Leptos.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("{text}\n[server]\ntypo = 1\n")).unwrap();
+    refuses_to_start(&mut home.command(), &["typo"]);
+    fs::remove_file(&settings).unwrap();
+    refuses_to_start(&mut home.command(), &["there is no settings file", "--config"]);
+}
+
+#[test]
+fn a_missing_site_folder_is_named() {
+    let home = Home::new();
+    fs::remove_dir_all(home.path().join("site")).unwrap();
+    refuses_to_start(&mut home.command(), &["there is no site folder", "make build"]);
+    assert!(!home.database().exists(), "nothing was touched");
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let holder = TcpListener::bind(taken).unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    refuses_to_start(home.command().env("LEPTOS_SITE_ADDR", &address), &[&address, "LEPTOS_SITE_ADDR"]);
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_database_is_refused() {
+    let home = Home::new();
+    let server = home.spawn();
+    let pair = server.register("ann@example.com").await;
+    refuses_to_start(&mut home.command(), &["another Hallpass is running on the database"]);
+    assert_eq!(status(server.me(&pair.access)).await, 200);
+    // The lock goes with its holder, however that one ends.
+    server.kill();
+    let server = home.spawn();
+    assert_eq!(status(server.me(&pair.access)).await, 200);
+}
+
+#[test]
+fn a_corrupt_database_is_named_and_left_alone() {
+    let home = Home::new();
+    fs::create_dir_all(home.path().join("data")).unwrap();
+    let junk = vec![b'x'; 10_000];
+    fs::write(home.database(), &junk).unwrap();
+    refuses_to_start(&mut home.command(), &["hallpass.db", "not a database"]);
+    assert_eq!(fs::read(home.database()).unwrap(), junk);
+}
+
+/// As the user `nobody` where the tests run as root, who may write what is read-only.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_read_only_database_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    home.start().await.stop().await;
+    let read_only = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for entry in fs::read_dir(home.path().join("data")).unwrap() {
+        read_only(&entry.unwrap().path(), 0o444);
+    }
+    read_only(&home.path().join("data"), 0o555);
+    let program = format!("exec {} --config {}/Leptos.toml", env!("CARGO_BIN_EXE_hallpass"), home.path().display());
+    let mut command = Command::new("unshare");
+    // A user namespace without a mapping: no special rights, whoever runs the tests.
+    command.args(["--user", "sh", "-c", &program]).current_dir(home.path());
+    refuses_to_start(&mut command, &["hallpass.db", "cannot be"]);
+    read_only(&home.path().join("data"), 0o755);
+}
+
+/// On a file system of one megabyte that something else has filled: what was there stays, what
+/// cannot be written is answered 503, and goes on when there is room again.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_loses_nothing() {
+    let home = Home::new();
+    let path = home.path().display();
+    let program = env!("CARGO_BIN_EXE_hallpass");
+    let script = format!(
+        "mkdir {path}/data && mount -t tmpfs -o size=1m none {path}/data && exec {program} --config {path}/Leptos.toml"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).current_dir(home.path());
+    let server = Process::start(&mut command);
+    // The file system as that process sees it.
+    let junk = format!("/proc/{}/root{path}/data/junk", server.id());
+    let before = server.register("ann@example.com").await;
+
+    let full = fs::write(&junk, vec![0; 2_000_000]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let mut acknowledged = Vec::new();
+    let refused = loop {
+        let (status, answer) = answer(server.try_login("ann@example.com", PASSWORD)).await;
+        if status != 200 {
+            assert_eq!((status.as_u16(), &answer["error"]), (503, &json!("temporarily_unavailable")));
+            break status;
+        }
+        acknowledged.push(Pair::of(&answer));
+    };
+    assert_eq!(refused, 503);
+    assert_eq!(status(server.me(&before.access)).await, 200);
+    let logout = server.logout(&before.access).send().await.unwrap();
+    match logout.status().as_u16() {
+        503 => {
+            assert_eq!(logout.headers()["retry-after"], "1");
+            assert_eq!(status(server.me(&before.access)).await, 200, "half a log-out");
+        }
+        200 => assert_eq!(status(server.me(&before.access)).await, 401),
+        other => panic!("{other}"),
+    }
+
+    fs::remove_file(&junk).unwrap();
+    assert_eq!(status(server.logout(&before.access)).await, 200);
+    assert_eq!(status(server.me(&before.access)).await, 401);
+    for pair in acknowledged {
+        assert_eq!(status(server.me(&pair.access)).await, 200);
+        assert_eq!(status(server.refresh(&pair.refresh)).await, 200);
+    }
+}
+
+#[test]
+fn the_development_key_is_made_once_and_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::with("[token]\n");
+    drop(home.spawn());
+    let file = home.path().join("data/signing-key");
+    let made = fs::read(&file).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    drop(home.spawn());
+    assert_eq!(fs::read(&file).unwrap(), made);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    refuses_to_start(&mut home.command(), &["signing-key", "chmod 600"]);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&file, "???").unwrap();
+    refuses_to_start(&mut home.command(), &["signing-key", "damaged"]);
+}
+
+#[tokio::test]
+async fn users_are_looked_after_on_the_command_line() {
+    let home = Home::new();
+    let user = |arguments: &[&str], input: &str| run_with_input(home.command().arg("user").args(arguments), input);
+
+    let (done, text) = user(&["add", "Ann@example.com"], "correct horse battery\n");
+    assert!(done && text.contains("added ann@example.com"), "{text}");
+    for (arguments, input, complaint) in [
+        (&["add", "ann@example.com"], "correct horse battery\n", "already"),
+        (&["add", "bob@example.com"], "short\n", "at least 8 characters"),
+        (&["add", "bob@example.com"], "", "at least 8 characters"),
+        (&["add", "bob"], "correct horse battery\n", "e-mail address"),
+        (&["disable", "bob@example.com"], "", "there is no user"),
+        (&["set-password", "bob@example.com"], "correct horse battery\n", "there is no user"),
+    ] {
+        let (done, text) = user(arguments, input);
+        assert!(!done && text.contains(complaint), "{arguments:?}: {text}");
+    }
+
+    let server = home.spawn();
+    let pair = server.login("ann@example.com").await;
+    let (done, text) = user(&["add", "bob@example.com"], "correct horse battery\n");
+    assert!(done, "adding beside a server: {text}");
+    server.login("bob@example.com").await;
+    let (done, text) = user(&["disable", "ann@example.com"], "");
+    assert!(!done && text.contains("another Hallpass is running"), "{text}");
+    assert_eq!(status(server.me(&pair.access)).await, 200);
+    server.kill();
+
+    let (done, text) = user(&["set-password", "bob@example.com"], "another good one\n");
+    assert!(done, "{text}");
+    let (done, text) = user(&["disable", "ann@example.com"], "");
+    assert!(done, "{text}");
+    let (_, text) = user(&["list"], "");
+    assert!(text.contains("disabled  ann@example.com") && text.contains("active    bob@example.com"), "{text}");
+
+    let server = home.spawn();
+    assert_eq!(status(server.me(&pair.access)).await, 401, "a disabled user's session");
+    assert_eq!(status(server.refresh(&pair.refresh)).await, 401);
+    assert_eq!(status(server.try_login("ann@example.com", PASSWORD)).await, 401);
+    assert_eq!(status(server.try_login("bob@example.com", PASSWORD)).await, 401);
+    assert_eq!(status(server.try_login("bob@example.com", "another good one")).await, 200);
+}

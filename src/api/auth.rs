@@ -63,8 +63,6 @@ pub async fn refresh(
 /// 401 when no token came or none was ever ours; 503 when the revocation cannot be made certain:
 /// assume that the session is alive (RFC 7009, 2.2.1).
 #[server(prefix = "/api", endpoint = "auth/logout", protocol = FormOrJson, client = BearerClient)]
-pub async fn logout(
-    #[server(default)] refresh_token: Option<RefreshToken>,
-) -> Result<Revocation, AuthError> {
+pub async fn logout(#[server(default)] refresh_token: Option<RefreshToken>) -> Result<Revocation, AuthError> {
     crate::server::doors::logout(refresh_token).await
 }

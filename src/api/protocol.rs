@@ -33,10 +33,7 @@ where
 {
     const METHOD: Method = Method::POST;
 
-    async fn run_server<F, Fut>(
-        request: Server::Request,
-        server_fn: F,
-    ) -> Result<Server::Response, AuthError>
+    async fn run_server<F, Fut>(request: Server::Request, server_fn: F) -> Result<Server::Response, AuthError>
     where
         F: Fn(Input) -> Fut + Send,
         Fut: Future<Output = Result<Output, AuthError>> + Send,

@@ -54,7 +54,8 @@ fn Claims(account: Account, on_due: impl Fn(()) + 'static) -> impl IntoView {
     let session = Session::expect();
     let life = RwSignal::new(session.token_life());
     Effect::new(move || {
-        let ticking = set_interval_with_handle(move || life.set(session.token_life()), Duration::from_secs(1));
+        let ticking =
+            set_interval_with_handle(move || life.set(session.token_life()), Duration::from_secs(1));
         on_cleanup(move || {
             if let Ok(ticking) = ticking {
                 ticking.clear();

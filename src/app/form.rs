@@ -4,10 +4,16 @@
 use std::collections::BTreeMap;
 
 use leptos::{ev::SubmitEvent, html, prelude::*, task::spawn_local};
-use leptos_router::{NavigateOptions, hooks::{use_navigate, use_query_map}};
+use leptos_router::{
+    NavigateOptions,
+    hooks::{use_navigate, use_query_map},
+};
 use server_fn::error::ServerFnUrlError;
 
-use crate::{api::error::AuthError, client::session::{Farewell, Session}};
+use crate::{
+    api::error::AuthError,
+    client::session::{Farewell, Session},
+};
 
 /// The two fields of both forms.
 #[derive(Clone, Copy)]
@@ -41,7 +47,9 @@ impl CredentialsForm {
         if self.busy.get_untracked() {
             return;
         }
-        let value = |field: NodeRef<html::Input>| field.get_untracked().map(|input| input.value()).unwrap_or_default();
+        let value = |field: NodeRef<html::Input>| {
+            field.get_untracked().map(|input| input.value()).unwrap_or_default()
+        };
         let (email, password) = (value(self.email), value(self.password));
         self.busy.set(true);
         self.error.set(None);
@@ -63,7 +71,9 @@ impl CredentialsForm {
     }
 
     fn field_error(self, name: &'static str) -> Signal<Option<String>> {
-        Signal::derive(move || self.error.with(|error| error.as_ref().and_then(|error| error_of(error, name))))
+        Signal::derive(move || {
+            self.error.with(|error| error.as_ref().and_then(|error| error_of(error, name)))
+        })
     }
 }
 

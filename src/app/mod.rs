@@ -10,7 +10,10 @@ use leptos_router::{
     path,
 };
 
-use self::{account::AccountPage, home::HomePage, login::LoginPage, nav::Nav, not_found::NotFoundPage, register::RegisterPage};
+use self::{
+    account::AccountPage, home::HomePage, login::LoginPage, nav::Nav, not_found::NotFoundPage,
+    register::RegisterPage,
+};
 use crate::client::session::Session;
 
 mod account;

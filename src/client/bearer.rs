@@ -1,10 +1,7 @@
 //! How the access token gets into requests: two clients for server functions, one that attaches
 //! the token as it is, and one that renews it first when little of its life is left.
 
-use std::{
-    future::Future,
-    sync::LazyLock,
-};
+use std::{future::Future, sync::LazyLock};
 
 use bytes::Bytes;
 use futures::{Sink, Stream, lock::Mutex};
@@ -19,11 +16,7 @@ use super::{
     session::{self, Tenure},
     storage::{self, StoredToken},
 };
-use crate::api::{
-    self,
-    error::AuthError,
-    types::AccessToken,
-};
+use crate::api::{self, error::AuthError, types::AccessToken};
 
 /// One refresh at a time in this tab: those who come during one wait, and find its result.
 static RENEWING: LazyLock<Mutex<()>> = LazyLock::new(|| Mutex::new(()));
@@ -59,7 +52,8 @@ async fn fresh_token() -> Result<AccessToken, AuthError> {
         }
         // The server cannot tell now; what is left of the old token is still good.
         Err(AuthError::Unavailable | AuthError::Transport)
-            if let Some(token) = stored.as_ref().filter(|token| token.seconds_left(session::device_now()) > 0.0) =>
+            if let Some(token) =
+                stored.as_ref().filter(|token| token.seconds_left(session::device_now()) > 0.0) =>
         {
             Ok(token.access_token.clone())
         }

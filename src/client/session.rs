@@ -60,7 +60,9 @@ impl Session {
 
     /// How long the stored access token will live, in seconds, and whether the next one is due.
     pub fn token_life(self) -> (u32, bool) {
-        let life = |token: StoredToken| (token.seconds_left(device_now()).max(0.0) as u32, token.is_due(device_now()));
+        let life = |token: StoredToken| {
+            (token.seconds_left(device_now()).max(0.0) as u32, token.is_due(device_now()))
+        };
         storage::load().map_or((0, true), life)
     }
 
@@ -95,7 +97,8 @@ impl Session {
     /// What the call answers.
     pub async fn call<T>(self, call: impl Future<Output = Result<T, AuthError>>) -> Result<T, AuthError> {
         let answer = call.await;
-        if let Err(error @ (AuthError::MissingToken | AuthError::InvalidToken | AuthError::InvalidGrant(_))) = &answer
+        if let Err(error @ (AuthError::MissingToken | AuthError::InvalidToken | AuthError::InvalidGrant(_))) =
+            &answer
             && self.presence.get_untracked() == Presence::SignedIn
         {
             self.leave(Farewell::Ended(error.to_string()));
@@ -111,12 +114,13 @@ impl Session {
             Either::Right(_) => Err(AuthError::Transport),
         };
         self.leave(match answer {
-            Ok(revocation) => Farewell::Confirmed {
-                instances: revocation.instances,
-                elapsed_ms: revocation.elapsed_ms,
-            },
+            Ok(revocation) => {
+                Farewell::Confirmed { instances: revocation.instances, elapsed_ms: revocation.elapsed_ms }
+            }
             // None of our tokens was known to the server: there is nothing left to end.
-            Err(AuthError::MissingToken | AuthError::InvalidToken) => Farewell::Ended("You have been signed out.".into()),
+            Err(AuthError::MissingToken | AuthError::InvalidToken) => {
+                Farewell::Ended("You have been signed out.".into())
+            }
             Err(_) => Farewell::Unconfirmed,
         });
     }

@@ -142,8 +142,7 @@ impl Config {
         for (variable, key) in OVERRIDES {
             builder = builder.set_override_option(*key, environment(variable))?;
         }
-        let Tables { server, token, database, password, throttle } =
-            builder.build()?.try_deserialize()?;
+        let Tables { server, token, database, password, throttle } = builder.build()?.try_deserialize()?;
         let config = Self { leptos, server, token, database, password, throttle };
         config.check()?;
         Ok(config)
@@ -229,7 +228,8 @@ mod tests {
             let name = key.split('.').next_back().unwrap();
             assert!(
                 DEFAULTS.lines().any(|line| {
-                    line.trim_start_matches("# ").starts_with(name) && line.contains(&format!("# {variable} "))
+                    line.trim_start_matches("# ").starts_with(name)
+                        && line.contains(&format!("# {variable} "))
                         || line.contains(&format!("# {variable}\n"))
                         || line.ends_with(&format!("# {variable}")) && line.starts_with(name)
                 }),
@@ -240,7 +240,10 @@ mod tests {
         let overridable: BTreeSet<&str> = OVERRIDES.iter().map(|(_, key)| *key).collect();
         for (table, keys) in file.iter().filter(|(table, _)| *table != "package") {
             for key in keys.as_table().unwrap().keys() {
-                assert!(overridable.contains(format!("{table}.{key}").as_str()), "{table}.{key} has no variable");
+                assert!(
+                    overridable.contains(format!("{table}.{key}").as_str()),
+                    "{table}.{key} has no variable"
+                );
             }
         }
     }

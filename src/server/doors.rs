@@ -21,7 +21,11 @@ use crate::api::{
     types::{Account, Delivery, RefreshToken, Revocation, TokenResponse},
 };
 
-pub async fn register(email: String, password: String, delivery: Delivery) -> Result<TokenResponse, AuthError> {
+pub async fn register(
+    email: String,
+    password: String,
+    delivery: Delivery,
+) -> Result<TokenResponse, AuthError> {
     let door = Door::open()?;
     let now = clock::now();
     let pair = door.state.auth.register(&email, password.into(), door.address(), now).await?;

@@ -53,7 +53,13 @@ mod tests {
 
     #[test]
     fn only_our_own_pages_and_programs_may_post() {
-        let origins = [None, Some("http://hallpass.test:3000"), Some("http://evil.test"), Some("http://hallpass.test:3000.evil.test"), Some("null")];
+        let origins = [
+            None,
+            Some("http://hallpass.test:3000"),
+            Some("http://evil.test"),
+            Some("http://hallpass.test:3000.evil.test"),
+            Some("null"),
+        ];
         for origin in origins {
             assert!(allowed(Some("same-origin"), origin) && allowed(Some("none"), origin));
             assert!(!allowed(Some("cross-site"), origin) && !allowed(Some("same-site"), origin));

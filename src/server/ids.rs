@@ -101,7 +101,14 @@ mod tests {
 
     #[test]
     fn only_the_one_spelling_of_an_id_is_read() {
-        for text in ["", "*", "AAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAAAA==", "{p}AAAAAAAAAAAAAAAAAAA"] {
+        for text in [
+            "",
+            "*",
+            "AAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAB",
+            "AAAAAAAAAAAAAAAAAAAAAA==",
+            "{p}AAAAAAAAAAAAAAAAAAA",
+        ] {
             assert_eq!(text.parse::<SessionId>(), Err(InvalidId), "{text}");
         }
     }

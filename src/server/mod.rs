@@ -71,10 +71,14 @@ pub async fn serve(
     let address = listener.local_addr()?;
     info!("Hallpass is running at http://{address}");
     if db.has_no_users().await? {
-        info!("there are no users yet: register at http://{address}/register, or run `hallpass user add EMAIL`");
+        info!(
+            "there are no users yet: register at http://{address}/register, or run `hallpass user add EMAIL`"
+        );
     }
     if !config.server.https && !address.ip().is_loopback() {
-        warn!("cookies go over plain http on {address}: set HALLPASS_HTTPS=true behind a proxy that speaks https");
+        warn!(
+            "cookies go over plain http on {address}: set HALLPASS_HTTPS=true behind a proxy that speaks https"
+        );
     }
 
     let grace = config.server.shutdown_grace();

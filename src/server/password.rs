@@ -13,8 +13,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
-    password_hash::phc::PasswordHash,
+    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -61,7 +60,9 @@ pub fn check_acceptable(password: &SecretString, email: &Email) -> Result<(), Au
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verified {
     /// The right password; with it, a hash by today's parameters if the stored one has others.
-    Right { rehashed: Option<String> },
+    Right {
+        rehashed: Option<String>,
+    },
     Wrong,
 }
 
@@ -116,7 +117,11 @@ impl Passwords {
     ///
     /// # Errors
     /// [`AuthError::Unavailable`] when too many others are waiting already.
-    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Verified, AuthError> {
+    pub async fn verify(
+        &self,
+        password: SecretString,
+        stored: Option<String>,
+    ) -> Result<Verified, AuthError> {
         self.run(move |shared| {
             let password = password.expose_secret().as_bytes();
             let known = stored.is_some();
@@ -188,7 +193,10 @@ mod tests {
         let passwords = passwords(64);
         let long = "é".repeat(72);
         let hash = passwords.hash(secret(&long)).await.unwrap();
-        assert_eq!(passwords.verify(secret(&long), Some(hash.clone())).await, Ok(Verified::Right { rehashed: None }));
+        assert_eq!(
+            passwords.verify(secret(&long), Some(hash.clone())).await,
+            Ok(Verified::Right { rehashed: None })
+        );
         for other in [&format!("{long} "), &format!("{long}\0"), &"é".repeat(71), &long.to_uppercase()] {
             assert_eq!(passwords.verify(secret(other), Some(hash.clone())).await, Ok(Verified::Wrong));
         }
@@ -198,11 +206,16 @@ mod tests {
     async fn a_hash_by_older_parameters_is_renewed() {
         let old = passwords(64).hash(secret("correct horse")).await.unwrap();
         let today = passwords(128);
-        let Ok(Verified::Right { rehashed: Some(renewed) }) = today.verify(secret("correct horse"), Some(old)).await else {
+        let Ok(Verified::Right { rehashed: Some(renewed) }) =
+            today.verify(secret("correct horse"), Some(old)).await
+        else {
             panic!("not renewed");
         };
         assert!(renewed.starts_with("$argon2id$v=19$m=128,t=1,p=1$"));
-        assert_eq!(today.verify(secret("correct horse"), Some(renewed)).await, Ok(Verified::Right { rehashed: None }));
+        assert_eq!(
+            today.verify(secret("correct horse"), Some(renewed)).await,
+            Ok(Verified::Right { rehashed: None })
+        );
     }
 
     #[tokio::test]
@@ -213,7 +226,18 @@ mod tests {
     #[test]
     fn common_short_and_long_passwords_are_refused_and_nothing_else() {
         let email = Email::parse("annabelle@example.com").unwrap();
-        for text in ["", "1234567", "password", "PASSWORD1", "12345678", "iloveyou1", "Hallpass2026!", "annabelle", "Annabelle@example.com", &"a".repeat(129)] {
+        for text in [
+            "",
+            "1234567",
+            "password",
+            "PASSWORD1",
+            "12345678",
+            "iloveyou1",
+            "Hallpass2026!",
+            "annabelle",
+            "Annabelle@example.com",
+            &"a".repeat(129),
+        ] {
             assert!(check_acceptable(&secret(text), &email).is_err(), "{text}");
         }
         for text in ["        x", "correct horse", "ünïcödé🔑", &"a".repeat(128)] {

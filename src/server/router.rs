@@ -43,7 +43,9 @@ pub fn router(state: AppState) -> Router {
     let assets = SetResponseHeader::overriding(
         site_pkg_dir_service(&state.leptos),
         header::CACHE_CONTROL,
-        |response: &axum::http::Response<_>| response.status().is_success().then(|| HeaderValue::from_static(caching)),
+        |response: &axum::http::Response<_>| {
+            response.status().is_success().then(|| HeaderValue::from_static(caching))
+        },
     );
 
     Router::new()
@@ -73,7 +75,11 @@ pub fn router(state: AppState) -> Router {
 }
 
 async fn ready(State(state): State<AppState>) -> Response {
-    if state.auth.is_ready().await { StatusCode::OK.into_response() } else { AuthError::Unavailable.into_response() }
+    if state.auth.is_ready().await {
+        StatusCode::OK.into_response()
+    } else {
+        AuthError::Unavailable.into_response()
+    }
 }
 
 async fn api_errors(request: Request, next: Next) -> Response {
@@ -102,7 +108,9 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
 /// What the app finds while it draws a page: whether the browser is signed in; and a policy under
 /// which no script runs but the page's own.
 fn page_context() {
-    if let Some(presence) = use_context::<Parts>().and_then(|parts| parts.extensions.get::<Presence>().copied()) {
+    if let Some(presence) =
+        use_context::<Parts>().and_then(|parts| parts.extensions.get::<Presence>().copied())
+    {
         provide_context(presence);
     }
     let (Some(nonce), Some(response)) = (use_nonce(), use_context::<ResponseOptions>()) else {
@@ -128,10 +136,15 @@ async fn security_headers(State(state): State<AppState>, request: Request, next:
         headers.insert(name, HeaderValue::from_static(value));
     }
     if state.config.server.https {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=63072000; includeSubDomains"));
+        headers.insert(
+            header::STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=63072000; includeSubDomains"),
+        );
     }
     // Pages bring a policy of their own.
-    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     if is_api {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

@@ -200,11 +200,12 @@ impl Db {
 
     /// Whether the session's current refresh token would be accepted now.
     pub async fn is_session_live(&self, session_id: SessionId, now: UnixSeconds) -> Result<bool, DbError> {
-        let live = sqlx::query("select 1 from sessions where id = $1 and revoked_at is null and expires_at > $2")
-            .bind(session_id.to_string())
-            .bind(now)
-            .fetch_optional(&self.pool)
-            .await?;
+        let live =
+            sqlx::query("select 1 from sessions where id = $1 and revoked_at is null and expires_at > $2")
+                .bind(session_id.to_string())
+                .bind(now)
+                .fetch_optional(&self.pool)
+                .await?;
         Ok(live.is_some())
     }
 
@@ -233,10 +234,7 @@ impl Db {
     /// Deletes the access tokens that have expired, and the sessions that ended so long ago that
     /// nobody can present a token of theirs. Both are dead with or without their row.
     pub async fn forget_expired(&self, now: UnixSeconds) -> Result<(), DbError> {
-        sqlx::query("delete from access_tokens where expires_at <= $1")
-            .bind(now)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query("delete from access_tokens where expires_at <= $1").bind(now).execute(&self.pool).await?;
         sqlx::query(
             "delete from sessions where expires_at <= $1 \
              and not exists (select 1 from access_tokens where session_id = sessions.id)",

@@ -29,10 +29,7 @@ impl Email {
             .filter(|text| email_address::EmailAddress::parse_with_options(text, options).is_ok());
         match address {
             Some(address) => Ok(Self(address)),
-            None => Err(AuthError::invalid_field(
-                "email",
-                "Enter an e-mail address, like ann@example.com.",
-            )),
+            None => Err(AuthError::invalid_field("email", "Enter an e-mail address, like ann@example.com.")),
         }
     }
 
@@ -91,15 +88,14 @@ impl Db {
         now: UnixSeconds,
     ) -> Result<Added, DbError> {
         let mut transaction = self.pool.begin().await?;
-        let added = sqlx::query(
-            "insert into users (id, email, password_hash, created_at) values ($1, $2, $3, $4)",
-        )
-        .bind(id.to_string())
-        .bind(email.as_str())
-        .bind(password_hash)
-        .bind(now)
-        .execute(&mut *transaction)
-        .await;
+        let added =
+            sqlx::query("insert into users (id, email, password_hash, created_at) values ($1, $2, $3, $4)")
+                .bind(id.to_string())
+                .bind(email.as_str())
+                .bind(password_hash)
+                .bind(now)
+                .execute(&mut *transaction)
+                .await;
         match added {
             Ok(_) => {}
             Err(DbError::Database(error)) if error.is_unique_violation() => {
@@ -154,13 +150,11 @@ impl Db {
     /// is no such user.
     pub async fn disable_user(&self, email: &Email, now: UnixSeconds) -> Result<bool, DbError> {
         let mut transaction = self.pool.begin().await?;
-        let found = sqlx::query(
-            "update users set disabled_at = coalesce(disabled_at, $1) where email = $2",
-        )
-        .bind(now)
-        .bind(email.as_str())
-        .execute(&mut *transaction)
-        .await?;
+        let found = sqlx::query("update users set disabled_at = coalesce(disabled_at, $1) where email = $2")
+            .bind(now)
+            .bind(email.as_str())
+            .execute(&mut *transaction)
+            .await?;
         revoke_all(&mut transaction, email, "user disabled", now).await?;
         transaction.commit().await?;
         Ok(found.rows_affected() == 1)
@@ -223,7 +217,20 @@ mod tests {
     fn what_is_not_an_address_is_refused() {
         let long = format!("{}@example.com", "a".repeat(243));
         assert_eq!(long.len(), 255);
-        for text in ["", "ann", "ann@", "@example.com", "a b@example.com", "ann@exam ple.com", "Ann <ann@example.com>", "ann@[127.0.0.1]", "ann\r\n@example.com", "\"a b\"@example.com", "ann@example.com, bob@example.com", &long] {
+        for text in [
+            "",
+            "ann",
+            "ann@",
+            "@example.com",
+            "a b@example.com",
+            "ann@exam ple.com",
+            "Ann <ann@example.com>",
+            "ann@[127.0.0.1]",
+            "ann\r\n@example.com",
+            "\"a b\"@example.com",
+            "ann@example.com, bob@example.com",
+            &long,
+        ] {
             assert!(Email::parse(text).is_err(), "{text:?}");
         }
     }

@@ -81,8 +81,7 @@ impl Auth {
 
         let entry = self.new_entry(user.id, SessionId::random(), now);
         let session_expires_at = now + self.config.refresh_ttl_seconds;
-        let started =
-            self.db.start_session(&entry, user.password_version, session_expires_at, now).await;
+        let started = self.db.start_session(&entry, user.password_version, session_expires_at, now).await;
         if !started.map_err(unavailable)? {
             return Err(AuthError::wrong_credentials());
         }

@@ -78,10 +78,7 @@ impl Jwt {
                 let (header, signing_key) = (header(key.id()), EncodingKey::from_secret(key.secret()));
                 let token = encode(&header, &(), &signing_key).context("a token cannot be signed")?;
                 let end = token.find('.').context("a signed token has no header")?;
-                Ok(Verifier {
-                    prefix: token[..=end].to_owned(),
-                    key: DecodingKey::from_secret(key.secret()),
-                })
+                Ok(Verifier { prefix: token[..=end].to_owned(), key: DecodingKey::from_secret(key.secret()) })
             })
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -122,8 +119,7 @@ impl Jwt {
     /// [`NotOurs`]: another header, a wrong signature, a claim that is missing, unknown, of the
     /// wrong type or for someone else, or a life longer than we give.
     pub fn verify_signature(&self, token: &str) -> Result<AccessClaims, NotOurs> {
-        let verifier =
-            self.verifiers.iter().find(|key| token.starts_with(&key.prefix)).ok_or(NotOurs)?;
+        let verifier = self.verifiers.iter().find(|key| token.starts_with(&key.prefix)).ok_or(NotOurs)?;
         #[expect(clippy::disallowed_methods, reason = "the one place that decodes")]
         let decoded = jsonwebtoken::decode::<AccessClaims>(token, &verifier.key, &self.validation);
         let claims = decoded.map_err(|_| NotOurs)?.claims;
@@ -136,7 +132,8 @@ impl Jwt {
     /// # Errors
     /// [`NotOurs`], or expired at `now` (RFC 7519, 4.1.4: on or after `exp`).
     pub fn verify(&self, token: &str, now: UnixSeconds) -> Result<AccessClaims, NotOurs> {
-        self.verify_signature(token).and_then(|claims| if now < claims.exp { Ok(claims) } else { Err(NotOurs) })
+        self.verify_signature(token)
+            .and_then(|claims| if now < claims.exp { Ok(claims) } else { Err(NotOurs) })
     }
 }
 

@@ -114,9 +114,7 @@ fn development_secret(file: &Path) -> Result<Zeroizing<Vec<u8>>> {
     if mode & 0o077 != 0 {
         bail!("the key file {name} has mode {mode:o}, so others can read it: chmod 600 {name}");
     }
-    warn!(
-        "signing with the development key in {name}; set HALLPASS_SIGNING_KEY where it matters"
-    );
+    warn!("signing with the development key in {name}; set HALLPASS_SIGNING_KEY where it matters");
     let text = Zeroizing::new(text);
     let secret = BASE64_URL_SAFE.decode(text.trim()).ok();
     secret.map(Zeroizing::new).with_context(|| format!("the key file {name} is damaged: it is not base64url"))

@@ -38,9 +38,13 @@ impl Auth {
             Err(_) if !refresh_tokens.is_empty() => None,
             Err(error) => return Err(error),
         };
-        sessions.extend(bearer.and_then(|token| self.jwt.verify_signature(token).ok()).map(|claims| claims.sid));
+        sessions
+            .extend(bearer.and_then(|token| self.jwt.verify_signature(token).ok()).map(|claims| claims.sid));
         sessions.extend(
-            refresh_tokens.iter().filter_map(|token| refresh_token::verify(&self.keys, token)).map(|(id, _)| id),
+            refresh_tokens
+                .iter()
+                .filter_map(|token| refresh_token::verify(&self.keys, token))
+                .map(|(id, _)| id),
         );
         if sessions.is_empty() {
             let nothing_presented = bearer.is_none() && refresh_tokens.is_empty();

@@ -101,9 +101,7 @@ impl Mirror {
     /// done their work.
     pub fn forget_expired(&self, now: UnixSeconds) {
         let mut sessions = self.sessions();
-        self.tokens
-            .pin()
-            .retain(|_, token| token.expires_at > now && !token.revoked.load(Ordering::Acquire));
+        self.tokens.pin().retain(|_, token| token.expires_at > now && !token.revoked.load(Ordering::Acquire));
         sessions.retain(|_, session| match session.revoked_at {
             Some(at) => at.elapsed() < TOMBSTONE_LIFE,
             None => session.live_until > now,

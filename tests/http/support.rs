@@ -1,8 +1,6 @@
 //! What the tests share: a folder with a server in it, that can be stopped, killed and started
 //! again, and a client that speaks to it as any program would.
 
-#![expect(dead_code, reason = "each test file uses its own part of this")]
-
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
@@ -40,9 +38,21 @@ impl Home {
         let path = folder.path().display();
         fs::create_dir_all(folder.path().join("site/pkg")).unwrap();
         fs::write(folder.path().join("site/pkg/hallpass.js"), "// nothing\n").unwrap();
-        let password = if settings.contains("[password]") { "" } else { "[password]\nmemory_kib = 64\niterations = 1\nworkers = 2\nqueue = 100000\n" };
-        let throttle = if settings.contains("[throttle]") { "" } else { "[throttle]\nper_account = 1000000\nper_address = 1000000\n" };
-        let token = if settings.contains("[token]") { String::new() } else { format!("[token]\nsigning_key = \"{}\"\n", BASE64.encode(KEY)) };
+        let password = if settings.contains("[password]") {
+            ""
+        } else {
+            "[password]\nmemory_kib = 64\niterations = 1\nworkers = 2\nqueue = 100000\n"
+        };
+        let throttle = if settings.contains("[throttle]") {
+            ""
+        } else {
+            "[throttle]\nper_account = 1000000\nper_address = 1000000\n"
+        };
+        let token = if settings.contains("[token]") {
+            String::new()
+        } else {
+            format!("[token]\nsigning_key = \"{}\"\n", BASE64.encode(KEY))
+        };
         let text = format!(
             "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"{path}/site\"\nsite-addr = \"127.0.0.1:0\"\nhash-files = false\n\
              [database]\nurl = \"sqlite://{path}/data/hallpass.db\"\n{password}{throttle}{token}{settings}"
@@ -170,14 +180,16 @@ impl Drop for Process {
 /// Runs a command to its end; with the text of both of its streams.
 pub fn run(command: &mut Command) -> (Output, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output, text)
 }
 
 /// Runs a command to its end, with a line to read.
 pub fn run_with_input(command: &mut Command, input: &str) -> (bool, String) {
     use std::io::Write;
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
@@ -228,7 +240,8 @@ pub trait Api {
     }
 
     fn try_login(&self, email: &str, password: &str) -> RequestBuilder {
-        self.post("/api/auth/login").json(&json!({ "email": email, "password": password, "delivery": "body" }))
+        self.post("/api/auth/login")
+            .json(&json!({ "email": email, "password": password, "delivery": "body" }))
     }
 
     fn me(&self, access: &str) -> RequestBuilder {

@@ -1,14 +1,15 @@
 //! The promise: once log-out has answered, the token is dead.
 
-mod support;
-
 use std::{
-    sync::{Arc, OnceLock, atomic::{AtomicU32, Ordering}},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Instant,
 };
 
+use crate::support::*;
 use serde_json::json;
-use support::*;
 use tokio::sync::Notify;
 
 #[tokio::test]
@@ -51,7 +52,9 @@ async fn no_request_that_starts_after_logout_gets_in() {
                         let status = status(server.me(&access)).await;
                         let after_logout = answered.get().is_some_and(|answered| started > *answered);
                         match status.as_u16() {
-                            200 => assert!(!after_logout, "round {round}: let in after the log-out had answered"),
+                            200 => {
+                                assert!(!after_logout, "round {round}: let in after the log-out had answered")
+                            }
                             401 => refused += u32::from(after_logout),
                             other => panic!("round {round}: {other}"),
                         }
@@ -106,14 +109,19 @@ async fn any_token_of_the_session_ends_it() {
             1 => logout().json(&json!({ "refresh_token": pair.refresh })),
             2 => logout().header("cookie", format!("hallpass-refresh={}", pair.refresh)),
             3 => logout().form(&[("refresh_token", &pair.refresh)]),
-            _ => logout().bearer_auth("forged").header("cookie", format!("hallpass-refresh={}", pair.refresh)),
+            _ => {
+                logout().bearer_auth("forged").header("cookie", format!("hallpass-refresh={}", pair.refresh))
+            }
         };
         assert_eq!(status(request).await, 200, "way {way}");
         assert_eq!(status(server.me(&pair.access)).await, 401, "way {way}");
     }
     // Tokens of two sessions: both end.
     let (one, two) = (server.login("ann@example.com").await, server.login("ann@example.com").await);
-    assert_eq!(status(logout().bearer_auth(&one.access).json(&json!({ "refresh_token": two.refresh }))).await, 200);
+    assert_eq!(
+        status(logout().bearer_auth(&one.access).json(&json!({ "refresh_token": two.refresh }))).await,
+        200
+    );
     for pair in [one, two] {
         assert_eq!(status(server.me(&pair.access)).await, 401);
     }
@@ -153,12 +161,22 @@ async fn logging_out_with_nothing_or_with_a_forgery_ends_nothing() {
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
     let response = server.post("/api/auth/logout").send().await.unwrap();
-    assert_eq!((response.status().as_u16(), response.headers()["www-authenticate"].to_str().unwrap()), (401, "Bearer"));
+    assert_eq!(
+        (response.status().as_u16(), response.headers()["www-authenticate"].to_str().unwrap()),
+        (401, "Bearer")
+    );
     let (header, claims) = parts(&pair.access);
-    for forged in ["a.b.c".into(), sign_with(&[1; 32], header.as_bytes(), claims.to_string().as_bytes()), pair.access[..pair.access.len() - 2].to_owned()] {
+    for forged in [
+        "a.b.c".into(),
+        sign_with(&[1; 32], header.as_bytes(), claims.to_string().as_bytes()),
+        pair.access[..pair.access.len() - 2].to_owned(),
+    ] {
         assert_invalid_token(&server.logout(&forged).send().await.unwrap(), &forged);
     }
-    assert_eq!(status(server.post("/api/auth/logout").json(&json!({ "refresh_token": "forged" }))).await, 401);
+    assert_eq!(
+        status(server.post("/api/auth/logout").json(&json!({ "refresh_token": "forged" }))).await,
+        401
+    );
     assert_eq!(status(server.me(&pair.access)).await, 200);
 }
 

@@ -1,12 +1,10 @@
 //! What the server says when it cannot start, what it does when the ground gives way later, and
 //! the command line.
 
-mod support;
-
 use std::{fs, net::TcpListener, process::Command};
 
+use crate::support::*;
 use serde_json::json;
-use support::*;
 
 fn refuses_to_start(command: &mut Command, words: &[&str]) {
     let (output, text) = run(command);
@@ -18,13 +16,22 @@ fn refuses_to_start(command: &mut Command, words: &[&str]) {
 #[test]
 fn a_setting_that_makes_no_sense_is_named() {
     let home = Home::new();
-    refuses_to_start(home.command().env("HALLPASS_ACCESS_TTL", "301"), &["HALLPASS_ACCESS_TTL is 301", "1 to 300 seconds"]);
+    refuses_to_start(
+        home.command().env("HALLPASS_ACCESS_TTL", "301"),
+        &["HALLPASS_ACCESS_TTL is 301", "1 to 300 seconds"],
+    );
     refuses_to_start(home.command().env("HALLPASS_ACCESS_TTL", "soon"), &["access_ttl_seconds"]);
-    refuses_to_start(home.command().env("DATABASE_URL", "mysql://localhost/x"), &["DATABASE_URL has to start with sqlite://"]);
+    refuses_to_start(
+        home.command().env("DATABASE_URL", "mysql://localhost/x"),
+        &["DATABASE_URL has to start with sqlite://"],
+    );
     refuses_to_start(home.command().env("HALLPASS_ARGON2_MEMORY", "1"), &["[password]"]);
     refuses_to_start(home.command().env("LEPTOS_SITE_ADDR", "everywhere"), &["[package.metadata.leptos]"]);
     let secret = "c2hvcnQ";
-    refuses_to_start(home.command().env("HALLPASS_SIGNING_KEY", secret), &["HALLPASS_SIGNING_KEY", "at least 32"]);
+    refuses_to_start(
+        home.command().env("HALLPASS_SIGNING_KEY", secret),
+        &["HALLPASS_SIGNING_KEY", "at least 32"],
+    );
     let (_, text) = run(home.command().env("HALLPASS_SIGNING_KEY", "not!base64/SECRET"));
     assert!(text.contains("HALLPASS_SIGNING_KEY is not base64url") && !text.contains("SECRET"), "{text}");
     let settings = home.path().join("Leptos.toml");
@@ -82,12 +89,14 @@ async fn a_read_only_database_is_named() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     home.start().await.stop().await;
-    let read_only = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let read_only =
+        |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     for entry in fs::read_dir(home.path().join("data")).unwrap() {
         read_only(&entry.unwrap().path(), 0o444);
     }
     read_only(&home.path().join("data"), 0o555);
-    let program = format!("exec {} --config {}/Leptos.toml", env!("CARGO_BIN_EXE_hallpass"), home.path().display());
+    let program =
+        format!("exec {} --config {}/Leptos.toml", env!("CARGO_BIN_EXE_hallpass"), home.path().display());
     let mut command = Command::new("unshare");
     // A user namespace without a mapping: no special rights, whoever runs the tests.
     command.args(["--user", "sh", "-c", &program]).current_dir(home.path());
@@ -165,7 +174,8 @@ fn the_development_key_is_made_once_and_for_its_owner_alone() {
 #[tokio::test]
 async fn users_are_looked_after_on_the_command_line() {
     let home = Home::new();
-    let user = |arguments: &[&str], input: &str| run_with_input(home.command().arg("user").args(arguments), input);
+    let user =
+        |arguments: &[&str], input: &str| run_with_input(home.command().arg("user").args(arguments), input);
 
     let (done, text) = user(&["add", "Ann@example.com"], "correct horse battery\n");
     assert!(done && text.contains("added ann@example.com"), "{text}");
@@ -196,7 +206,10 @@ async fn users_are_looked_after_on_the_command_line() {
     let (done, text) = user(&["disable", "ann@example.com"], "");
     assert!(done, "{text}");
     let (_, text) = user(&["list"], "");
-    assert!(text.contains("disabled  ann@example.com") && text.contains("active    bob@example.com"), "{text}");
+    assert!(
+        text.contains("disabled  ann@example.com") && text.contains("active    bob@example.com"),
+        "{text}"
+    );
 
     let server = home.spawn();
     assert_eq!(status(server.me(&pair.access)).await, 401, "a disabled user's session");

@@ -1,11 +1,9 @@
 //! Who gets in, who does not, and what they are told.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::*;
 use serde_json::{Value, json};
-use support::*;
 
 #[tokio::test]
 async fn a_user_registers_logs_in_and_is_known() {
@@ -31,7 +29,10 @@ async fn a_user_registers_logs_in_and_is_known() {
 async fn a_browser_gets_the_refresh_token_in_a_cookie_that_scripts_cannot_read() {
     for (settings, expected) in [
         ("", "hallpass-refresh=SECRET; HttpOnly; SameSite=Strict; Path=/; Max-Age=1209600"),
-        ("[server]\nhttps = true\n", "__Host-hallpass-refresh=SECRET; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=1209600"),
+        (
+            "[server]\nhttps = true\n",
+            "__Host-hallpass-refresh=SECRET; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=1209600",
+        ),
     ] {
         let home = Home::with(settings);
         let server = home.start().await;
@@ -55,10 +56,20 @@ async fn an_unknown_user_and_a_wrong_password_get_the_same_answer() {
     let server = home.start().await;
     server.register("ann@example.com").await;
     let mut answers = Vec::new();
-    for (email, password) in [("ann@example.com", "wrong password"), ("bob@example.com", PASSWORD), ("ann@example.com", &"x".repeat(10_000)), ("bob@example.com", &"x".repeat(10_000))] {
+    for (email, password) in [
+        ("ann@example.com", "wrong password"),
+        ("bob@example.com", PASSWORD),
+        ("ann@example.com", &"x".repeat(10_000)),
+        ("bob@example.com", &"x".repeat(10_000)),
+    ] {
         let response = server.try_login(email, password).send().await.unwrap();
         assert_eq!(response.status(), 401);
-        let headers: Vec<_> = response.headers().iter().filter(|(name, _)| *name != "date").map(|(name, value)| format!("{name}: {value:?}")).collect();
+        let headers: Vec<_> = response
+            .headers()
+            .iter()
+            .filter(|(name, _)| *name != "date")
+            .map(|(name, value)| format!("{name}: {value:?}"))
+            .collect();
         answers.push((headers, response.text().await.unwrap()));
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
@@ -154,12 +165,24 @@ async fn requests_that_cannot_be_read_are_refused_as_what_they_are() {
         ("no fields", raw("application/json", b"{}"), 400),
         ("JSON list", raw("application/json", b"[]"), 400),
         ("field of another type", raw("application/json", br#"{"email":["a"],"password":{}}"#), 400),
-        ("field twice in JSON", raw("application/json", br#"{"email":"a@b.c","email":"a@b.c","password":"x"}"#), 400),
+        (
+            "field twice in JSON",
+            raw("application/json", br#"{"email":"a@b.c","email":"a@b.c","password":"x"}"#),
+            400,
+        ),
         ("field twice in a form", raw(form, b"email=a@b.c&email=a@b.c&password=x"), 400),
-        ("bytes that are no UTF-8 in JSON", raw("application/json", b"{\"email\":\"\xff\",\"password\":\"x\"}"), 400),
+        (
+            "bytes that are no UTF-8 in JSON",
+            raw("application/json", b"{\"email\":\"\xff\",\"password\":\"x\"}"),
+            400,
+        ),
         ("bytes that are no UTF-8 in a form", raw(form, b"email=%ff%fe&password=x"), 400),
         ("trailing bytes", raw("application/json", br#"{"email":"a@b.c","password":"x"}}"#), 400),
-        ("unknown delivery", raw("application/json", br#"{"email":"a@b.c","password":"x","delivery":"post"}"#), 400),
+        (
+            "unknown delivery",
+            raw("application/json", br#"{"email":"a@b.c","password":"x","delivery":"post"}"#),
+            400,
+        ),
         ("plain text", raw("text/plain", b"email=a@b.c&password=x"), 415),
         ("a file", raw("multipart/form-data; boundary=x", b"--x--"), 415),
         ("no content type", login().body("email=a@b.c&password=x"), 415),
@@ -187,14 +210,35 @@ async fn another_site_cannot_use_the_browsers_cookie() {
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
     for path in ["/api/auth/login", "/api/auth/refresh", "/api/auth/logout", "/api/account/me"] {
-        for (name, value) in [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "http://evil.test"), ("origin", "null")] {
-            let request = server.post(path).header("cookie", format!("hallpass-refresh={}", pair.refresh)).header(name, value);
+        for (name, value) in [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "http://evil.test"),
+            ("origin", "null"),
+        ] {
+            let request = server
+                .post(path)
+                .header("cookie", format!("hallpass-refresh={}", pair.refresh))
+                .header(name, value);
             let (status, answer) = answer(request).await;
-            assert_eq!((status.as_u16(), &answer["error"]), (403, &json!("cross_site")), "{path} {name}: {value}");
+            assert_eq!(
+                (status.as_u16(), &answer["error"]),
+                (403, &json!("cross_site")),
+                "{path} {name}: {value}"
+            );
         }
     }
     assert_eq!(status(server.me(&pair.access)).await, 200);
-    assert_eq!(status(server.post("/api/auth/refresh").header("cookie", format!("hallpass-refresh={}", pair.refresh)).header("sec-fetch-site", "same-origin")).await, 200);
+    assert_eq!(
+        status(
+            server
+                .post("/api/auth/refresh")
+                .header("cookie", format!("hallpass-refresh={}", pair.refresh))
+                .header("sec-fetch-site", "same-origin")
+        )
+        .await,
+        200
+    );
 }
 
 #[tokio::test]
@@ -214,7 +258,8 @@ async fn too_many_tries_are_told_when_to_come_back() {
     // Another account from the same address, until the address has had its share.
     let mut statuses = Vec::new();
     for user in 0..4 {
-        statuses.push(status(server.try_login(&format!("{user}@example.com"), "wrong password")).await.as_u16());
+        statuses
+            .push(status(server.try_login(&format!("{user}@example.com"), "wrong password")).await.as_u16());
     }
     assert_eq!(statuses, [401, 401, 429, 429]);
 }
@@ -224,7 +269,9 @@ async fn a_crowd_at_the_door_is_turned_away_instead_of_piling_up() {
     let home = Home::with("[password]\nworkers = 1\nqueue = 2\n");
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
-    let crowd = futures::future::join_all((0..20).map(|_| status(server.try_login("bob@example.com", "wrong password"))));
+    let crowd = futures::future::join_all(
+        (0..20).map(|_| status(server.try_login("bob@example.com", "wrong password"))),
+    );
     let ((), statuses) = tokio::join!(
         async {
             assert_eq!(status(server.me(&pair.access)).await, 200);

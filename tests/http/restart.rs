@@ -1,15 +1,16 @@
 //! What a restart may not change, however abruptly the server ended.
 
-mod support;
-
 use std::{
     io::{Read, Write},
     net::TcpStream,
     os::unix::process::ExitStatusExt,
-    sync::{Arc, Mutex, atomic::{AtomicBool, AtomicUsize, Ordering}},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
-use support::*;
+use crate::support::*;
 
 #[tokio::test]
 async fn a_restart_signs_nobody_out_and_brings_nobody_back() {
@@ -48,7 +49,8 @@ async fn what_was_acknowledged_before_a_kill_holds_after_it() {
     let killed = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let (server, journal, answered, killed) = (server.clone(), journal.clone(), answered.clone(), killed.clone());
+            let (server, journal, answered, killed) =
+                (server.clone(), journal.clone(), answered.clone(), killed.clone());
             tokio::spawn(async move {
                 for turn in 0..EACH {
                     let response = match server.try_login("ann@example.com", PASSWORD).send().await {

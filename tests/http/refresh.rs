@@ -1,13 +1,15 @@
 //! The refresh token buys the next pair once; who uses an old one ends the session.
 
-mod support;
-
 use std::collections::HashSet;
 
-use hallpass::server::{auth::Auth, config::Config, db::{Access, Db}};
+use crate::support::*;
 use hallpass::api::{error::AuthError, types::RefreshToken};
+use hallpass::server::{
+    auth::Auth,
+    config::Config,
+    db::{Access, Db},
+};
 use serde_json::json;
-use support::*;
 
 async fn auth(home: &Home, now: i64) -> Auth {
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
@@ -60,7 +62,8 @@ async fn a_browser_refreshes_with_its_cookie_and_gets_the_next_one() {
 async fn a_dead_cookie_is_taken_away() {
     let home = Home::new();
     let server = home.start().await;
-    let response = server.post("/api/auth/refresh").header("cookie", "hallpass-refresh=forged").send().await.unwrap();
+    let response =
+        server.post("/api/auth/refresh").header("cookie", "hallpass-refresh=forged").send().await.unwrap();
     assert_eq!(response.status(), 401);
     assert!(response.headers()["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
 }

@@ -1,14 +1,13 @@
 //! Which tokens are let in: the live one, and nothing that merely looks like it.
 
-mod support;
-
+use crate::support::*;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use serde_json::{Value, json};
-use support::*;
 
 #[tokio::test]
 async fn every_call_but_the_open_ones_needs_a_token() {
-    const OPEN: [&str; 4] = ["/api/auth/register", "/api/auth/login", "/api/auth/refresh", "/api/auth/logout"];
+    const OPEN: [&str; 4] =
+        ["/api/auth/register", "/api/auth/login", "/api/auth/refresh", "/api/auth/logout"];
     let home = Home::new();
     let server = home.start().await;
     let calls: Vec<_> = server_fn::axum::server_fn_paths().collect();
@@ -38,14 +37,27 @@ async fn the_authorization_header_is_read_as_rfc_6750_says() {
     }
     for value in ["", "Basic YTpi", "Digest x", "Bearerx", &token] {
         let response = me().header("authorization", value).send().await.unwrap();
-        assert_eq!((response.status().as_u16(), response.headers()["www-authenticate"].to_str().unwrap()), (401, "Bearer"), "{value}");
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["www-authenticate"].to_str().unwrap()),
+            (401, "Bearer"),
+            "{value}"
+        );
     }
-    let bad = ["Bearer".into(), "Bearer ".into(), format!("Bearer\t{token}"), format!("Bearer {token},Bearer {token}"), format!("Bearer \"{token}\""), format!("Bearer {}", "a".repeat(100_000))];
+    let bad = [
+        "Bearer".into(),
+        "Bearer ".into(),
+        format!("Bearer\t{token}"),
+        format!("Bearer {token},Bearer {token}"),
+        format!("Bearer \"{token}\""),
+        format!("Bearer {}", "a".repeat(100_000)),
+    ];
     for value in bad {
         let response = me().header("authorization", &value).send().await.unwrap();
         assert_eq!(response.status(), 401, "{}", &value[..7]);
     }
-    let twice = me().header("authorization", format!("Bearer {token}")).header("authorization", format!("Bearer {token}"));
+    let twice = me()
+        .header("authorization", format!("Bearer {token}"))
+        .header("authorization", format!("Bearer {token}"));
     assert_eq!(status(twice).await, 400);
     // No other place counts.
     for request in [
@@ -92,7 +104,11 @@ impl Forge {
         assert_invalid_token(&response, case);
         // The body does not tell what was wrong.
         let answer: Value = response.json().await.unwrap();
-        assert_eq!(answer, json!({ "error": "invalid_token", "message": "You are signed out. Sign in again." }), "{case}");
+        assert_eq!(
+            answer,
+            json!({ "error": "invalid_token", "message": "You are signed out. Sign in again." }),
+            "{case}"
+        );
     }
 }
 
@@ -122,14 +138,43 @@ async fn no_other_header_is_accepted() {
         header.to_string()
     };
     let headers = [
-        with("alg", json!("none")), with("alg", json!("None")), with("alg", json!("")), with("alg", json!(256)), with("alg", json!(["HS256"])),
-        with("alg", json!("HS384")), with("alg", json!("RS256")), with("alg", json!("ES256")), with("alg", json!("EdDSA")), without("alg"),
-        with("typ", json!("JWT")), with("typ", json!("refresh+jwt")), with("typ", json!("AT+JWT")), with("typ", json!("application/at+jwt")), without("typ"),
-        with("kid", json!("../../../dev/null")), with("kid", json!("' union select 'x")), with("kid", json!("\u{0}\r\n")), with("kid", json!("other")), with("kid", json!(1)), without("kid"),
-        with("jku", json!("https://evil.test/keys")), with("x5u", json!("https://evil.test/x")), with("jwk", json!({ "kty": "oct", "k": "AAAA" })), with("x5c", json!(["AAAA"])),
-        with("crit", json!(["exp"])), with("crit", json!([])), with("b64", json!(false)), with("zip", json!("DEF")), with("cty", json!("JWT")),
+        with("alg", json!("none")),
+        with("alg", json!("None")),
+        with("alg", json!("")),
+        with("alg", json!(256)),
+        with("alg", json!(["HS256"])),
+        with("alg", json!("HS384")),
+        with("alg", json!("RS256")),
+        with("alg", json!("ES256")),
+        with("alg", json!("EdDSA")),
+        without("alg"),
+        with("typ", json!("JWT")),
+        with("typ", json!("refresh+jwt")),
+        with("typ", json!("AT+JWT")),
+        with("typ", json!("application/at+jwt")),
+        without("typ"),
+        with("kid", json!("../../../dev/null")),
+        with("kid", json!("' union select 'x")),
+        with("kid", json!("\u{0}\r\n")),
+        with("kid", json!("other")),
+        with("kid", json!(1)),
+        without("kid"),
+        with("jku", json!("https://evil.test/keys")),
+        with("x5u", json!("https://evil.test/x")),
+        with("jwk", json!({ "kty": "oct", "k": "AAAA" })),
+        with("x5c", json!(["AAAA"])),
+        with("crit", json!(["exp"])),
+        with("crit", json!([])),
+        with("b64", json!(false)),
+        with("zip", json!("DEF")),
+        with("cty", json!("JWT")),
         format!("{{\"alg\":\"HS256\",{}", &forge.header[1..]),
-        format!("\u{feff}{}", forge.header), format!("{} ", forge.header), "[]".into(), "null".into(), "{}".into(), String::new(),
+        format!("\u{feff}{}", forge.header),
+        format!("{} ", forge.header),
+        "[]".into(),
+        "null".into(),
+        "{}".into(),
+        String::new(),
     ];
     for header in headers {
         forge.refuses(&header, &sign(header.as_bytes(), &claims)).await;
@@ -147,16 +192,51 @@ async fn no_other_claims_are_accepted() {
     let now = forge.claims["iat"].as_i64().unwrap();
     let somebody = "AAAAAAAAAAAAAAAAAAAAAA";
     let changes = [
-        json!({ "exp": null }), json!({ "exp": "9999999999" }), json!({ "exp": 1e30 }), json!({ "exp": -1 }), json!({ "exp": u64::MAX }), json!({ "exp": now as f64 + 100.5 }), json!({ "exp": [now + 100] }),
-        json!({ "exp": now - 1, "iat": now - 301 }), json!({ "exp": now + 301 }), json!({ "exp": now + 315_360_000 }), json!({ "exp": now + 200 }),
-        json!({ "iat": null }), json!({ "iat": "now" }), json!({ "iat": now + 1000 }), json!({ "iat": i64::MIN }),
-        json!({ "nbf": now + 1000 }), json!({ "nbf": "0" }),
-        json!({ "iss": null }), json!({ "iss": "evil" }), json!({ "iss": ["hallpass"] }), json!({ "iss": 1 }), json!({ "iss": "" }),
-        json!({ "aud": null }), json!({ "aud": "evil" }), json!({ "aud": [] }), json!({ "aud": ["hallpass"] }), json!({ "aud": [["hallpass"]] }), json!({ "aud": ["hallpass", "evil"] }), json!({ "aud": 1 }), json!({ "aud": { "hallpass": 1 } }),
-        json!({ "sub": null }), json!({ "sub": somebody }), json!({ "sub": "" }), json!({ "sub": 1 }), json!({ "sub": "x".repeat(2_000) }),
-        json!({ "sid": null }), json!({ "sid": somebody }), json!({ "sid": 1 }),
-        json!({ "jti": null }), json!({ "jti": somebody }), json!({ "jti": 1 }), json!({ "jti": "*" }), json!({ "jti": "{hp:0}" }),
-        json!({ "email": null }), json!({ "email": 1 }),
+        json!({ "exp": null }),
+        json!({ "exp": "9999999999" }),
+        json!({ "exp": 1e30 }),
+        json!({ "exp": -1 }),
+        json!({ "exp": u64::MAX }),
+        json!({ "exp": now as f64 + 100.5 }),
+        json!({ "exp": [now + 100] }),
+        json!({ "exp": now - 1, "iat": now - 301 }),
+        json!({ "exp": now + 301 }),
+        json!({ "exp": now + 315_360_000 }),
+        json!({ "exp": now + 200 }),
+        json!({ "iat": null }),
+        json!({ "iat": "now" }),
+        json!({ "iat": now + 1000 }),
+        json!({ "iat": i64::MIN }),
+        json!({ "nbf": now + 1000 }),
+        json!({ "nbf": "0" }),
+        json!({ "iss": null }),
+        json!({ "iss": "evil" }),
+        json!({ "iss": ["hallpass"] }),
+        json!({ "iss": 1 }),
+        json!({ "iss": "" }),
+        json!({ "aud": null }),
+        json!({ "aud": "evil" }),
+        json!({ "aud": [] }),
+        json!({ "aud": ["hallpass"] }),
+        json!({ "aud": [["hallpass"]] }),
+        json!({ "aud": ["hallpass", "evil"] }),
+        json!({ "aud": 1 }),
+        json!({ "aud": { "hallpass": 1 } }),
+        json!({ "sub": null }),
+        json!({ "sub": somebody }),
+        json!({ "sub": "" }),
+        json!({ "sub": 1 }),
+        json!({ "sub": "x".repeat(2_000) }),
+        json!({ "sid": null }),
+        json!({ "sid": somebody }),
+        json!({ "sid": 1 }),
+        json!({ "jti": null }),
+        json!({ "jti": somebody }),
+        json!({ "jti": 1 }),
+        json!({ "jti": "*" }),
+        json!({ "jti": "{hp:0}" }),
+        json!({ "email": null }),
+        json!({ "email": 1 }),
         json!({ "role": "admin" }),
     ];
     for change in changes {
@@ -194,18 +274,33 @@ async fn no_other_spelling_is_accepted() {
     let bob = forge.server.register("bob@example.com").await;
     let bobs_signature = bob.access.rsplit('.').next().unwrap();
     let mut spellings = vec![
-        parts[0].into(), format!("{}.{}", parts[0], parts[1]), format!("{token}."), format!(".{token}"), format!("{token}.x"), format!("{token}.x.y"), "..".into(), ".".repeat(3000),
-        format!("{}..{}", parts[0], parts[2]), format!("{}.{}.", parts[0], parts[1]),
-        format!("{token}="), format!("{}=.{}.{}", parts[0], parts[1], parts[2]),
+        parts[0].into(),
+        format!("{}.{}", parts[0], parts[1]),
+        format!("{token}."),
+        format!(".{token}"),
+        format!("{token}.x"),
+        format!("{token}.x.y"),
+        "..".into(),
+        ".".repeat(3000),
+        format!("{}..{}", parts[0], parts[2]),
+        format!("{}.{}.", parts[0], parts[1]),
+        format!("{token}="),
+        format!("{}=.{}.{}", parts[0], parts[1], parts[2]),
         format!("{}.{}.{}", parts[0], parts[1], &parts[2][..parts[2].len() - 1]),
         format!("{}.{}.{bobs_signature}", parts[0], parts[1]),
-        json!({ "payload": parts[1], "signatures": [{ "protected": parts[0], "signature": parts[2] }] }).to_string(),
+        json!({ "payload": parts[1], "signatures": [{ "protected": parts[0], "signature": parts[2] }] })
+            .to_string(),
         bob.refresh.clone(),
     ];
     // The last character of an HMAC-SHA256 holds four bits of it and two that must be zero.
     let last = token.chars().last().unwrap();
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    spellings.extend(alphabet.chars().filter(|other| *other != last).map(|other| format!("{}{other}", &token[..token.len() - 1])));
+    spellings.extend(
+        alphabet
+            .chars()
+            .filter(|other| *other != last)
+            .map(|other| format!("{}{other}", &token[..token.len() - 1])),
+    );
     for spelling in spellings {
         forge.refuses(&spelling, &spelling).await;
     }
@@ -224,7 +319,11 @@ async fn no_other_spelling_is_accepted() {
 
 #[tokio::test]
 async fn a_token_expires_to_the_second() {
-    use hallpass::server::{auth::Auth, config::Config, db::{Access, Db}};
+    use hallpass::server::{
+        auth::Auth,
+        config::Config,
+        db::{Access, Db},
+    };
     let home = Home::new();
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
     let db = Db::open(&config.database, Access::Exclusive).await.unwrap();
@@ -232,7 +331,9 @@ async fn a_token_expires_to_the_second() {
     let auth = Auth::load(&config, db, now).await.unwrap();
     let pair = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), now).await.unwrap();
     let token = pair.access_token.expose();
-    for (seconds, alive) in [(0, true), (299, true), (300, false), (301, false), (100_000, false), (299, true)] {
+    for (seconds, alive) in
+        [(0, true), (299, true), (300, false), (301, false), (100_000, false), (299, true)]
+    {
         assert_eq!(auth.authorize(token, now + seconds).is_ok(), alive, "after {seconds} s");
     }
     auth.forget_expired(now + 300).await;
@@ -250,7 +351,11 @@ async fn while_keys_change_tokens_of_both_are_accepted() {
     let text = std::fs::read_to_string(&settings).unwrap();
     let signing = format!("signing_key = \"{old}\"");
 
-    std::fs::write(&settings, text.replace(&signing, &format!("signing_key = \"{new}\"\nprevious_{signing}"))).unwrap();
+    std::fs::write(
+        &settings,
+        text.replace(&signing, &format!("signing_key = \"{new}\"\nprevious_{signing}")),
+    )
+    .unwrap();
     let server = home.start().await;
     assert_eq!(status(server.me(&pair.access)).await, 200);
     let (refreshed, next) = answer(server.refresh(&pair.refresh)).await;

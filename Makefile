@@ -1,0 +1,90 @@
+# make run        serve the app on http://127.0.0.1:3000, in release mode
+# make dev        the same, rebuilt at each change
+# make build      leave the server at target/release/hallpass and the site at target/site
+# make test       formatting, lints, Rust tests, browser tests
+# make bench      how long it takes to authorize a request
+# make fmt        format the code
+#
+# Each installs first what it needs and does not find. Tools go to TOOLS, nothing else of yours
+# is touched; only packages of the operating system are asked for with sudo, where you are not root.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run dev build test lint rust-test e2e bench fmt tools browser
+
+TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
+export PATH := $(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
+
+# Versions that were tried together. wasm-bindgen's program has to be of the library's very version.
+CARGO_LEPTOS := 0.3.10
+WASM_BINDGEN := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"$$/\1/p' Cargo.toml)
+BINARYEN := 132.0.0
+
+say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+run: build
+	$(call say,Starting. Stop it with Ctrl-C.)
+	@exec target/release/hallpass
+
+dev: tools
+	cargo leptos watch
+
+build: tools
+	$(call say,Building the server and the site (a few minutes the first time))
+	cargo leptos build --release --precompress
+
+test: lint rust-test e2e
+
+lint: tools
+	$(call say,Formatting and lints)
+	cargo fmt --check
+	cargo clippy --all-targets --features ssr -- -D warnings
+	cargo clippy --target wasm32-unknown-unknown --lib --features hydrate -- -D warnings
+
+rust-test:
+	$(call say,Rust tests)
+	cargo test --features ssr
+
+e2e: build browser
+	$(call say,Browser tests)
+	cd end2end && npm ci --no-audit --no-fund --silent && npx playwright test
+
+bench:
+	cargo bench --features ssr
+
+fmt:
+	cargo fmt
+
+tools:
+	@command -v cargo >/dev/null || { echo "Rust is missing: see https://rustup.rs"; exit 1; }
+	@command -v npm >/dev/null || { echo "Node 20 or newer is missing: see https://nodejs.org"; exit 1; }
+	@command -v cc >/dev/null || { echo "A C compiler is missing: install build-essential (Debian), base-devel (Arch), or run xcode-select --install (macOS)"; exit 1; }
+	@rustup target list --installed | grep -qx wasm32-unknown-unknown || { \
+		printf '==> Adding the wasm target of Rust\n'; rustup target add wasm32-unknown-unknown; }
+	@[ "$$(cargo leptos --version 2>/dev/null)" = "cargo-leptos $(CARGO_LEPTOS)" ] || { \
+		printf '==> Installing cargo-leptos $(CARGO_LEPTOS) (once; up to ten minutes where it has to be compiled)\n'; \
+		if command -v cargo-binstall >/dev/null; then \
+			cargo binstall --no-confirm --root "$(TOOLS)" cargo-leptos@$(CARGO_LEPTOS); \
+		else \
+			CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug --root "$(TOOLS)" cargo-leptos@$(CARGO_LEPTOS); \
+		fi; }
+	@[ "$$(wasm-bindgen --version 2>/dev/null)" = "wasm-bindgen $(WASM_BINDGEN)" ] || { \
+		printf '==> Installing wasm-bindgen $(WASM_BINDGEN) (once; a minute or two)\n'; \
+		cargo install --root "$(TOOLS)" wasm-bindgen-cli@$(WASM_BINDGEN); }
+	@command -v wasm-opt >/dev/null || { \
+		printf '==> Installing wasm-opt (once)\n'; \
+		npm install --silent --no-audit --no-fund --prefix "$(TOOLS)" binaryen@$(BINARYEN); }
+
+# Debian's Chromium where there is apt; else the one that Playwright brings.
+browser:
+	@command -v chromium >/dev/null || { \
+		printf '==> Installing Chromium (once)\n'; \
+		if command -v apt-get >/dev/null; then \
+			sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+			$$sudo apt-get update -qq && $$sudo apt-get install -y -qq chromium >/dev/null; \
+		else \
+			cd end2end && npm ci --no-audit --no-fund --silent && npx playwright install chromium; \
+		fi; }

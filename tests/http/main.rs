@@ -1,0 +1,13 @@
+//! The guarantee and the contract, held against a real server over real HTTP. One file for each
+//! promise; `support` starts and stops the servers.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod authorize;
+mod login;
+mod logout;
+mod pages;
+mod refresh;
+mod restart;
+mod startup;
+mod support;

@@ -1,0 +1,206 @@
+//! What comes with the pages: the right state in the first byte, and headers that protect.
+
+use std::fs;
+
+use reqwest::{StatusCode, header::HeaderMap};
+
+use crate::support::*;
+
+struct Page {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+async fn page(server: &Server, path: &str, cookie: Option<&str>) -> Page {
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let mut request = client.get(format!("{}{path}", server.url)).header("accept", "text/html");
+    if let Some(token) = cookie {
+        request = request.header("cookie", format!("hallpass-refresh={token}"));
+    }
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    Page { status, headers, text: response.text().await.unwrap() }
+}
+
+#[tokio::test]
+async fn the_first_byte_shows_who_is_signed_in() {
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    let signed_in = |text: &str| {
+        let (inside, outside) = (text.contains("Sign out</button>"), text.contains("Create account</a>"));
+        assert_ne!(inside, outside, "{text}");
+        inside
+    };
+    assert!(!signed_in(&page(&server, "/", None).await.text));
+    assert!(!signed_in(&page(&server, "/", Some("forged")).await.text));
+    assert!(signed_in(&page(&server, "/", Some(&pair.refresh)).await.text));
+    assert_eq!(status(server.logout(&pair.access)).await, 200);
+    assert!(!signed_in(&page(&server, "/", Some(&pair.refresh)).await.text));
+    // With no access token alive, after a restart, the database knows.
+    let pair = server.login("ann@example.com").await;
+    server.stop().await;
+    let server = home.start().await;
+    assert!(signed_in(&page(&server, "/", Some(&pair.refresh)).await.text));
+}
+
+#[tokio::test]
+async fn a_page_for_others_leads_to_the_page_for_you() {
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    for (path, cookie, target) in [
+        ("/account", None, "/login"),
+        ("/login", Some(pair.refresh.as_str()), "/account"),
+        ("/register", Some(pair.refresh.as_str()), "/account"),
+    ] {
+        let page = page(&server, path, cookie).await;
+        assert_eq!(
+            (page.status.as_u16(), page.headers["location"].to_str().unwrap()),
+            (302, target),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_page_has_a_title_and_every_wrong_address_a_page() {
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    for (path, cookie, status, title) in [
+        ("/", None, 200, "Hallpass"),
+        ("/login", None, 200, "Sign in · Hallpass"),
+        ("/register", None, 200, "Create an account · Hallpass"),
+        ("/account", Some(pair.refresh.as_str()), 200, "Your account · Hallpass"),
+        ("/nothing/here", None, 404, "Not found · Hallpass"),
+    ] {
+        let Page { status: found, text, .. } = page(&server, path, cookie).await;
+        assert_eq!(found, status, "{path}");
+        assert!(text.contains(&format!("<title>{title}</title>")), "{path}: {text}");
+        assert!(text.contains("<html lang=\"en\""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_posted_before_the_page_is_live_works() {
+    let home = Home::new();
+    let server = home.start().await;
+    server.register("ann@example.com").await;
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let post = |path: &str, password: &str| {
+        client
+            .post(format!("{}{path}", server.url))
+            .header("accept", "text/html")
+            .header("referer", format!("{}/login", server.url))
+            .form(&[("email", "ann@example.com"), ("password", password)])
+            .send()
+    };
+    let response = post("/api/auth/login", PASSWORD).await.unwrap();
+    assert_eq!(response.status(), 302);
+    assert_eq!(response.headers()["location"], format!("{}/login?", server.url));
+    let cookie = response.headers()["set-cookie"].to_str().unwrap();
+    let token = cookie.split(['=', ';']).nth(1).unwrap();
+    assert_eq!(page(&server, "/login", Some(token)).await.headers["location"], "/account");
+
+    let response = post("/api/auth/login", "wrong password").await.unwrap();
+    assert_eq!(response.status(), 302);
+    let back = response.headers()["location"].to_str().unwrap();
+    assert!(!back.contains("wrong"), "{back}");
+    let path = back.strip_prefix(&server.url).unwrap();
+    let text = page(&server, path, None).await.text;
+    assert!(text.contains("The e-mail address or the password is wrong."), "{text}");
+}
+
+#[tokio::test]
+async fn every_answer_has_the_headers_that_protect() {
+    let home = Home::with("[server]\nhttps = true\n");
+    let server = home.start().await;
+    for path in [
+        "/",
+        "/login",
+        "/nothing",
+        "/robots.txt",
+        "/pkg/hallpass.js",
+        "/pkg/nothing",
+        "/api/auth/login",
+        "/api/nothing",
+        "/health/live",
+    ] {
+        let page = page(&server, path, None).await;
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "same-origin"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("strict-transport-security", "max-age=63072000; includeSubDomains"),
+        ] {
+            assert_eq!(page.headers[name], value, "{path} {name}");
+        }
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(
+            policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
+        assert!(
+            !policy.contains("unsafe-inline") && !policy.contains("unsafe-eval'; ")
+                || policy.contains("'wasm-unsafe-eval'"),
+            "{path}: {policy}"
+        );
+        assert!(page.headers.get("access-control-allow-origin").is_none());
+    }
+}
+
+#[tokio::test]
+async fn no_script_runs_without_the_nonce_of_its_page() {
+    let home = Home::new();
+    let server = home.start().await;
+    let mut nonces = std::collections::HashSet::new();
+    for path in ["/", "/login", "/nothing"] {
+        let Page { headers, text, .. } = page(&server, path, None).await;
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        let nonce = policy.split_once("script-src 'nonce-").unwrap().1.split('\'').next().unwrap();
+        assert!(nonces.insert(nonce.to_owned()), "a nonce was used twice");
+        for script in text.split("<script").skip(1) {
+            let tag = script.split('>').next().unwrap();
+            assert!(tag.contains(&format!("nonce=\"{nonce}\"")), "{path}: <script{tag}>");
+        }
+        for event in [" onclick=", " onsubmit=", " style=\"", "javascript:"] {
+            assert!(!text.contains(event), "{path}: {event}");
+        }
+        assert_eq!(headers["cache-control"], "private, no-store");
+    }
+}
+
+#[tokio::test]
+async fn files_whose_name_has_a_hash_are_kept_for_ever() {
+    let home = Home::new();
+    let server = home.start().await;
+    assert_eq!(server.get("/pkg/hallpass.js").send().await.unwrap().headers()["cache-control"], "no-cache");
+    server.stop().await;
+    let settings = home.path().join("Leptos.toml");
+    let text = fs::read_to_string(&settings).unwrap().replace("hash-files = false", "hash-files = true");
+    fs::write(&settings, text).unwrap();
+    let server = home.start().await;
+    let response = server.get("/pkg/hallpass.js").send().await.unwrap();
+    assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable");
+    assert!(
+        server
+            .get("/pkg/nothing.js")
+            .send()
+            .await
+            .unwrap()
+            .headers()
+            .get("cache-control")
+            .is_none_or(|value| value != "public, max-age=31536000, immutable")
+    );
+}
+
+#[tokio::test]
+async fn health_is_told() {
+    let home = Home::new();
+    let server = home.start().await;
+    assert_eq!(status(server.get("/health/live")).await, 200);
+    assert_eq!(status(server.get("/health/ready")).await, 200);
+}

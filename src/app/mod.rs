@@ -6,9 +6,13 @@
 use leptos::prelude::*;
 use leptos_meta::{HashedStylesheet, MetaTags, Title, provide_meta_context};
 use leptos_router::{
+    SsrMode,
     components::{ProtectedRoute, Route, Router, Routes},
+    hooks::use_location,
     path,
 };
+use wasm_bindgen::JsCast;
+use web_sys::HtmlElement;
 
 use self::{
     account::AccountPage, home::HomePage, login::LoginPage, nav::Nav, not_found::NotFoundPage,
@@ -23,6 +27,10 @@ mod login;
 mod nav;
 mod not_found;
 mod register;
+
+/// Drawn to the end before the first byte goes out: a redirect needs the headers, and a page
+/// without scripts needs all of its parts in their places. Nothing on these pages waits for data.
+const WHOLE: SsrMode = SsrMode::Async;
 
 /// The document around the app.
 pub fn shell(options: &LeptosOptions) -> impl IntoView + use<> {
@@ -59,8 +67,9 @@ pub fn App() -> impl IntoView {
             if title.is_empty() { "Hallpass".to_owned() } else { format!("{title} · Hallpass") }
         } />
         <Router>
-            <a class="skip" href="#main">"Skip to the content"</a>
+            <a class="skip" href="#main" rel="external">"Skip to the content"</a>
             <Nav />
+            <FocusOnNavigation />
             <main id="main" tabindex="-1">
                 <Routes fallback=NotFoundPage>
                     <Route path=path!("/") view=HomePage />
@@ -69,18 +78,21 @@ pub fn App() -> impl IntoView {
                         condition=move || Some(!session.is_signed_in())
                         redirect_path=|| "/account"
                         view=LoginPage
+                        ssr=WHOLE
                     />
                     <ProtectedRoute
                         path=path!("/register")
                         condition=move || Some(!session.is_signed_in())
                         redirect_path=|| "/account"
                         view=RegisterPage
+                        ssr=WHOLE
                     />
                     <ProtectedRoute
                         path=path!("/account")
                         condition=move || Some(session.is_signed_in())
                         redirect_path=|| "/login"
                         view=AccountPage
+                        ssr=WHOLE
                     />
                 </Routes>
             </main>
@@ -89,6 +101,22 @@ pub fn App() -> impl IntoView {
             </footer>
         </Router>
     }
+}
+
+/// After a click on a link the keyboard goes on from the new page, as it would without scripts.
+#[component]
+fn FocusOnNavigation() -> impl IntoView {
+    let path = use_location().pathname;
+    Effect::new(move |before: Option<String>| {
+        let now = path.get();
+        if before.is_some_and(|before| before != now)
+            && let Some(main) = document().get_element_by_id("main")
+            && let Ok(main) = main.dyn_into::<HtmlElement>()
+        {
+            let _ = main.focus();
+        }
+        now
+    });
 }
 
 /// From here on clicks are heard: `data-hydrated` on `<html>` says so.

@@ -1,0 +1,47 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { defineConfig, devices } from "@playwright/test";
+
+// This file is read again by each worker: the first reading decides, the environment carries it.
+process.env.HALLPASS_E2E_PORT ??= freePort();
+process.env.HALLPASS_E2E_HOME ??= mkdtempSync(join(tmpdir(), "hallpass-e2e-"));
+const url = `http://127.0.0.1:${process.env.HALLPASS_E2E_PORT}`;
+const home = process.env.HALLPASS_E2E_HOME;
+
+export default defineConfig({
+  testDir: "tests",
+  fullyParallel: true,
+  workers: 2,
+  forbidOnly: !!process.env.CI,
+  reporter: [["list"]],
+  use: {
+    baseURL: url,
+    trace: "retain-on-failure",
+    ...devices["Desktop Chrome"],
+    launchOptions: {
+      // Debian's Chromium where it is; else the one that Playwright has installed.
+      executablePath: ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find(existsSync),
+      args: process.getuid?.() === 0 ? ["--no-sandbox"] : [],
+    },
+  },
+  webServer: {
+    command: "target/release/hallpass",
+    cwd: "..",
+    url: `${url}/health/ready`,
+    env: {
+      LEPTOS_SITE_ADDR: `127.0.0.1:${process.env.HALLPASS_E2E_PORT}`,
+      DATABASE_URL: `sqlite://${home}/hallpass.db`,
+      HALLPASS_KEY_FILE: `${home}/signing-key`,
+      HALLPASS_TRIES_PER_ADDRESS: "100000",
+    },
+    gracefulShutdown: { signal: "SIGTERM", timeout: 10_000 },
+  },
+});
+
+function freePort(): string {
+  const script =
+    "const s = require('net').createServer().listen(0, '127.0.0.1', () => { console.log(s.address().port); s.close(); })";
+  return execFileSync(process.execPath, ["-e", script], { encoding: "utf8" }).trim();
+}

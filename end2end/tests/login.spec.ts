@@ -1,0 +1,118 @@
+import { expect, freshEmail, PASSWORD, refused, test } from "./support";
+
+test("register, log out, log in, see your claims", async ({ visitor, page }) => {
+  const email = await visitor.register();
+  await visitor.signOut();
+  await visitor.expectSignedOut();
+  await visitor.signIn(email);
+  await visitor.expectAccountOf(email);
+  await expect(page.getByText(/seconds left/)).toBeVisible();
+  for (const claim of ["sub", "sid", "jti"]) await expect(page.getByText(claim, { exact: true })).toBeVisible();
+});
+
+test("the first HTML already shows who is signed in", async ({ visitor, page }) => {
+  const html = async (path: string) => (await page.request.get(path)).text();
+  expect(await html("/")).toContain("Create account</a>");
+  await visitor.register();
+  expect(await html("/")).toContain("Sign out</button>");
+  await visitor.open("/login");
+  await expect(page).toHaveURL("/account");
+});
+
+test("a session survives a reload and a lost access token", async ({ visitor, page }) => {
+  const email = await visitor.register();
+  await page.reload();
+  await visitor.expectAccountOf(email);
+  await page.evaluate(() => localStorage.clear());
+  await page.reload();
+  await visitor.expectAccountOf(email);
+  expect(await visitor.bearer()).not.toBeNull();
+});
+
+test("an access token is renewed ahead of its end", async ({ visitor, page }) => {
+  const email = await visitor.register();
+  const first = await visitor.bearer();
+  const stored = await page.evaluate(() => JSON.parse(localStorage.getItem("hallpass-session")!));
+  // Fifty seconds left of three hundred: less than a fifth.
+  await visitor.alterStored({ expires_at: stored.expires_at - 250 });
+  await expect.poll(() => visitor.bearer()).not.toBe(first);
+  await visitor.expectAccountOf(email);
+});
+
+test.describe("on a device whose clock is an hour off", () => {
+  for (const hours of [-1, 1]) {
+    test(`by ${hours} h: no needless renewal, no early end`, async ({ visitor, page }) => {
+      const refreshes: string[] = [];
+      page.on("request", (sent) => sent.url().endsWith("/api/auth/refresh") && refreshes.push(sent.url()));
+      await page.clock.install({ time: Date.now() + hours * 3_600_000 });
+      const email = await visitor.register();
+      await page.reload();
+      await visitor.expectAccountOf(email);
+      expect(refreshes).toEqual([]);
+      await expect(page.locator(".number")).toHaveText(/^(29\d|300)$/);
+    });
+  }
+});
+
+test.describe("with fields that cannot be accepted", () => {
+  test.use({ expectedFault: refused(401, 409, 422) });
+
+  test("the words are beside the field and the field has the focus", async ({ visitor, page }) => {
+    await visitor.open("/register");
+    await visitor.fillIn("not an address", PASSWORD);
+    await page.getByRole("button", { name: "Create account" }).click();
+    await expect(page.getByLabel("E-mail")).toBeFocused();
+    await expect(page.getByLabel("E-mail")).toHaveAccessibleDescription(/Enter an e-mail address/);
+    await expect(page.getByLabel("E-mail")).toHaveValue("not an address");
+
+    await visitor.fillIn(freshEmail(), "password1");
+    await page.getByRole("button", { name: "Create account" }).click();
+    await expect(page.getByLabel("Password")).toBeFocused();
+    await expect(page.getByLabel("Password")).toHaveAccessibleDescription(/among the first that are tried/);
+    await expect(page.getByLabel("E-mail")).not.toHaveAttribute("aria-invalid");
+  });
+
+  test("a taken address and a wrong password are told", async ({ visitor, page }) => {
+    const email = await visitor.register();
+    await visitor.signOut();
+    await visitor.expectSignedOut();
+    await visitor.open("/register");
+    await visitor.fillIn(email, PASSWORD);
+    await page.getByRole("button", { name: "Create account" }).click();
+    await expect(page.getByLabel("E-mail")).toHaveAccessibleDescription(/exists already/);
+    await visitor.signIn(email, "wrong password");
+    await expect(page.getByRole("alert")).toHaveText("The e-mail address or the password is wrong.");
+  });
+});
+
+test.describe("without JavaScript", () => {
+  test.use({ javaScriptEnabled: false });
+
+  test("the forms log in and out", async ({ page }) => {
+    await page.goto("/register");
+    await page.getByLabel("E-mail").fill(freshEmail());
+    await page.getByLabel("Password").fill(PASSWORD);
+    await page.getByRole("button", { name: "Create account" }).click();
+    await expect(page).toHaveURL("/account");
+    await page.getByRole("banner").getByRole("button", { name: "Sign out" }).click();
+    await expect(page).toHaveURL("/login");
+  });
+});
+
+test("everything can be done with the keyboard", async ({ visitor, page }) => {
+  await visitor.open("/register");
+  const press = (key: string) => page.keyboard.press(key);
+  await press("Tab");
+  await expect(page.getByRole("link", { name: "Skip to the content" })).toBeFocused();
+  await press("Enter");
+  await press("Tab");
+  await expect(page.getByLabel("E-mail")).toBeFocused();
+  const email = freshEmail();
+  await page.keyboard.type(email);
+  await press("Tab");
+  await page.keyboard.type(PASSWORD);
+  await press("Tab");
+  await expect(page.getByRole("button", { name: "Create account" })).toBeFocused();
+  await press("Enter");
+  await visitor.expectAccountOf(email);
+});

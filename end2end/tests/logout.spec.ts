@@ -1,0 +1,67 @@
+import { expect, refused, test, Visitor } from "./support";
+
+test("a copy of the token is dead once the page has logged out", async ({ visitor, page, request }) => {
+  await visitor.register();
+  const bearer = await visitor.bearer();
+  const callMe = () => request.post("/api/account/me", { headers: { Authorization: `Bearer ${bearer}` } });
+
+  const before = await callMe();
+  expect(before.status()).toBe(200);
+
+  await visitor.signOut();
+  await expect(page.getByText(/You have been signed out\. Your token died on the server in \d+ ms\./)).toBeVisible();
+  await visitor.expectSignedOut();
+
+  const after = await callMe();
+  expect(after.status()).toBe(401);
+  expect(after.headers()["www-authenticate"]).toBe('Bearer error="invalid_token"');
+});
+
+test("the account is out of reach after logging out", async ({ visitor, page }) => {
+  await visitor.register();
+  await visitor.signOut();
+  await visitor.expectSignedOut();
+  await visitor.open("/account");
+  await expect(page).toHaveURL("/login");
+});
+
+test("logging out in one tab signs the other out", async ({ visitor, context }) => {
+  const email = await visitor.register();
+  const other = new Visitor(await context.newPage());
+  await other.open("/account");
+  await other.expectAccountOf(email);
+  await visitor.signOut();
+  await other.expectSignedOut();
+  await expect(other.page).toHaveURL("/login");
+});
+
+test.describe("with the server out of reach", () => {
+  test.use({ expectedFault: /Failed to load resource/ });
+
+  test("logging out finishes here, says what is unsure, and can be tried again", async ({ visitor, page }) => {
+    await visitor.register();
+    await page.route("**/api/auth/logout", (route) => route.abort());
+    await visitor.signOut();
+    await visitor.expectSignedOut();
+    await expect(page.getByText("the server could not confirm it")).toBeVisible();
+    await page.unroute("**/api/auth/logout");
+    await page.getByRole("button", { name: "Try again" }).click();
+    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+  });
+});
+
+test.describe("with a session that ended elsewhere", () => {
+  test.use({ expectedFault: refused(401) });
+
+  test("the next call signs the page out", async ({ visitor, page, request }) => {
+    await visitor.register();
+    const bearer = await visitor.bearer();
+    const ended = await request.post("/api/auth/logout", { headers: { Authorization: `Bearer ${bearer}` } });
+    expect(ended.status()).toBe(200);
+    // The token is due for renewal: the page asks for the next one by itself.
+    await visitor.alterStored({ expires_at: 0 });
+    await expect(page).toHaveURL("/login");
+    await expect(page.getByText("This session has ended. Sign in again.")).toBeVisible();
+    await visitor.expectSignedOut();
+  });
+});

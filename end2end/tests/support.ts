@@ -1,0 +1,94 @@
+import { test as base, expect, type Page } from "@playwright/test";
+
+export { expect };
+
+export const PASSWORD = "correct horse battery";
+
+/** What a person does on the pages, in their words. */
+export class Visitor {
+  constructor(readonly page: Page) {}
+
+  /** Goes there, and waits until clicks are heard. */
+  async open(path: string) {
+    await this.page.goto(path);
+    await this.expectLive();
+  }
+
+  async expectLive() {
+    await expect(this.page.locator("html")).toHaveAttribute("data-hydrated", "");
+  }
+
+  async fillIn(email: string, password: string) {
+    await this.page.getByLabel("E-mail").fill(email);
+    await this.page.getByLabel("Password").fill(password);
+  }
+
+  async register(email = freshEmail()): Promise<string> {
+    await this.open("/register");
+    await this.fillIn(email, PASSWORD);
+    await this.page.getByRole("button", { name: "Create account" }).click();
+    await this.expectAccountOf(email);
+    return email;
+  }
+
+  async signIn(email: string, password = PASSWORD) {
+    await this.open("/login");
+    await this.fillIn(email, password);
+    await this.page.getByRole("button", { name: "Sign in" }).click();
+  }
+
+  async signOut() {
+    await this.page.getByRole("banner").getByRole("button", { name: "Sign out" }).click();
+  }
+
+  async expectAccountOf(email: string) {
+    await expect(this.page).toHaveURL("/account");
+    await expect(this.page.getByText(`Signed in as ${email}`)).toBeVisible();
+  }
+
+  async expectSignedOut() {
+    await expect(this.page.getByRole("banner").getByRole("link", { name: "Sign in" })).toBeVisible();
+    expect(await this.bearer()).toBeNull();
+  }
+
+  /** The access token that the page keeps in `localStorage`. */
+  async bearer(): Promise<string | null> {
+    const stored = await this.page.evaluate(() => localStorage.getItem("hallpass-session"));
+    return stored && JSON.parse(stored).access_token;
+  }
+
+  /** Changes what the page keeps beside the token. */
+  async alterStored(change: Record<string, number>) {
+    await this.page.evaluate((change) => {
+      const stored = JSON.parse(localStorage.getItem("hallpass-session")!);
+      localStorage.setItem("hallpass-session", JSON.stringify({ ...stored, ...change }));
+    }, change);
+  }
+}
+
+let count = 0;
+
+export function freshEmail(): string {
+  return `visitor-${process.pid}-${count++}@example.com`;
+}
+
+/** Every test fails if its page logs an error or breaks the Content-Security-Policy. */
+export const test = base.extend<{ visitor: Visitor; faults: string[]; expectedFault: RegExp | undefined }>({
+  expectedFault: [undefined, { option: true }],
+  faults: async ({ page, expectedFault }, use) => {
+    const faults: string[] = [];
+    page.on("pageerror", (error) => faults.push(`${error}`));
+    page.on("console", (message) => {
+      if (message.type() === "error" || message.type() === "warning") faults.push(message.text());
+    });
+    await use(faults);
+    expect(faults.filter((fault) => !expectedFault?.test(fault))).toEqual([]);
+  },
+  visitor: async ({ page, faults }, use) => {
+    void faults;
+    await use(new Visitor(page));
+  },
+});
+
+/** What Chromium itself writes to the console when a request is refused. */
+export const refused = (...statuses: number[]) => new RegExp(`Failed to load resource.* (${statuses.join("|")}) `);

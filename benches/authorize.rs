@@ -1,1 +1,68 @@
-fn main() {}
+//! What it costs to authorize a request, beside what a stateless check of the same token costs.
+//!
+//! `cargo bench --features ssr` prints both; compare them within one run.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up cannot go on")]
+
+use std::{fs, hint::black_box, net::Ipv4Addr};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use hallpass::server::{
+    auth::{Auth, jwt::AccessClaims},
+    clock,
+    config::Config,
+    db::{Access, Db},
+};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// Sessions that are alive beside the one that is measured.
+const OTHERS: usize = 1000;
+
+fn authorize(criterion: &mut Criterion) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().display();
+    let settings = folder.path().join("Leptos.toml");
+    let text = format!(
+        "[package.metadata.leptos]\noutput-name = \"hallpass\"\n\
+         [database]\nurl = \"sqlite://{path}/hallpass.db\"\n\
+         [token]\nsigning_key = \"{}\"\n\
+         [password]\nmemory_kib = 64\niterations = 1\n\
+         [throttle]\nper_account = 1000000\nper_address = 1000000\n",
+        "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio"
+    );
+    fs::write(&settings, text).unwrap();
+    let config = Config::load(&settings).unwrap();
+
+    let runtime = Runtime::new().unwrap();
+    let now = clock::now();
+    let (auth, token) = runtime.block_on(async {
+        let db = Db::open(&config.database, Access::Exclusive).await.unwrap();
+        let auth = Auth::load(&config, db, now).await.unwrap();
+        let (email, address) = ("ann@example.com", Ipv4Addr::LOCALHOST.into());
+        let pair = auth.register(email, "correct horse".into(), address, now).await.unwrap();
+        for _ in 0..OTHERS {
+            auth.login(email, "correct horse".into(), address, now).await.unwrap();
+        }
+        (auth, pair.access_token.expose().to_owned())
+    });
+
+    let key = DecodingKey::from_secret(&[42; 32]);
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_issuer(&["hallpass"]);
+    validation.set_audience(&["hallpass"]);
+
+    let mut group = criterion.benchmark_group("one request");
+    #[expect(clippy::disallowed_methods, reason = "the stateless check to compare with")]
+    group.bench_function("bare JWT verification (not revocable)", |bencher| {
+        bencher.iter(|| jsonwebtoken::decode::<AccessClaims>(black_box(&token), &key, &validation).unwrap());
+    });
+    group.bench_function("authorize, a token seen before", |bencher| {
+        bencher.iter(|| auth.authorize(black_box(&token), now).unwrap());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, authorize);
+criterion_main!(benches);

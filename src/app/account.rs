@@ -71,8 +71,9 @@ fn Claims(account: Account, on_due: impl Fn(()) + 'static) -> impl IntoView {
         <p class="lead">"Signed in as " <strong>{account.email}</strong> "."</p>
         <p class="countdown">
             <span class="number">{move || life.get().0}</span>
-            " seconds left in this access token; the next one is fetched by itself. Sign out, and it is dead at once."
+            " seconds left in this access token"
         </p>
+        <p>"The next one is fetched by itself. Sign out, and this one is dead at once, wherever a copy of it may be."</p>
         <dl class="claims">
             <dt>"User" <code>"sub"</code></dt>
             <dd><code>{account.sub}</code></dd>

@@ -169,7 +169,8 @@ pub fn FarewellNote() -> impl IntoView {
         session.farewell().map(|farewell| match farewell {
             Farewell::Confirmed { instances, elapsed_ms } => {
                 let servers = if instances == 1 { "the server".to_owned() } else { format!("all {instances} servers") };
-                view! { <p class="note good">{format!("You have been signed out. Your token died on {servers} in {elapsed_ms} ms.")}</p> }.into_any()
+                let time = if elapsed_ms == 0 { "less than a millisecond".to_owned() } else { format!("{elapsed_ms} ms") };
+                view! { <p class="note good">{format!("You have been signed out. Your token died on {servers} in {time}.")}</p> }.into_any()
             }
             Farewell::Ended(reason) => view! { <p class="note">{reason}</p> }.into_any(),
             Farewell::Unconfirmed => view! { <UnconfirmedNote /> }.into_any(),

@@ -147,7 +147,7 @@ async fn new_password(config: &Config, email: &Email) -> Result<String> {
         io::stdin().read_line(&mut line).context("the password cannot be read")?;
         line.trim_end_matches(['\r', '\n']).into()
     };
-    check_acceptable(&password, email).map_err(|error| in_words(&error))?;
+    check_acceptable(&password, email.as_str()).map_err(|error| in_words(&error))?;
     Passwords::new(&config.password)?.hash(password).await.map_err(|error| in_words(&error))
 }
 

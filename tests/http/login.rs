@@ -106,6 +106,8 @@ async fn fields_that_cannot_be_accepted_are_named() {
     let long_email = format!("{}@example.com", "a".repeat(243));
     let cases = [
         ("", PASSWORD, "email"),
+        ("", "short", "email"),
+        ("", "short", "password"),
         ("not an address", PASSWORD, "email"),
         (&long_email, PASSWORD, "email"),
         (&"e".repeat(10_000), PASSWORD, "email"),

@@ -9,5 +9,6 @@ mod logout;
 mod pages;
 mod refresh;
 mod restart;
+mod secrets;
 mod startup;
 mod support;

@@ -149,6 +149,12 @@ impl Process {
         log.iter().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no {words:?} in the log"))
     }
 
+    /// What it logged since it was started or last asked, up to its end.
+    pub fn rest_of_log(&mut self) -> String {
+        self.child.wait().unwrap();
+        self.log.lock().unwrap().iter().collect::<Vec<_>>().join("\n")
+    }
+
     /// Sends it a signal: `KILL`, `TERM`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();

@@ -1,6 +1,6 @@
 //! Register and log in: check the password, start a session, issue its first pair of tokens.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{error, info};
@@ -34,8 +34,10 @@ impl Auth {
         now: UnixSeconds,
     ) -> Result<TokenPair, AuthError> {
         self.throttle.try_address(address)?;
-        let email = Email::parse(email)?;
-        password::check_acceptable(&password, &email)?;
+        let email = match (Email::parse(email), password::check_acceptable(&password, email)) {
+            (Ok(email), Ok(())) => email,
+            (email, password) => return Err(invalid_fields([email.err(), password.err()])),
+        };
         let hash = self.passwords.hash(password).await?;
         let entry = self.new_entry(UserId::random(), SessionId::random(), now);
 
@@ -121,4 +123,13 @@ impl Auth {
             session_expires_in: session_expires_at - now,
         })
     }
+}
+
+/// All that is wrong with the fields, in one answer.
+fn invalid_fields(errors: [Option<AuthError>; 2]) -> AuthError {
+    let fields = errors.into_iter().flatten().flat_map(|error| match error {
+        AuthError::InvalidFields(fields) => fields,
+        _ => BTreeMap::new(),
+    });
+    AuthError::InvalidFields(fields.collect())
 }

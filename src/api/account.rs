@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::{error::AuthError, protocol::FormOrJson, types::Account};
-use crate::client::bearer::RenewingClient;
+use crate::client::renew::RenewingClient;
 
 /// What the bearer's own token says. Answered from memory: no database, no network.
 ///

@@ -2,12 +2,14 @@
 //!
 //! The life of a session in one tab: the server draws the page knowing from the cookie whether
 //! someone is signed in ([`session`]). Logging in stores the access token ([`storage`]). Each
-//! protected call renews it first if little of its life is left, and attaches it ([`bearer`]).
+//! protected call renews it first if little of its life is left ([`renew`]), and attaches it
+//! ([`bearer`]).
 //! A refusal with 401 ends the session here; anything less certain keeps it. Logging out always
 //! finishes here, whatever the server answers.
 //!
 //! All of it compiles on the server too, where it is never called: the types of the calls name it.
 
 pub mod bearer;
+pub mod renew;
 pub mod session;
 pub mod storage;

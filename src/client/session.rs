@@ -1,13 +1,16 @@
 //! Who is signed in in this tab, and the three things that change it: a session begins, is found
 //! to have ended, or is ended here.
 
-use std::{cell::Cell, time::Duration};
+use std::time::Duration;
 
 use futures::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*};
 
-use super::storage::{self, StoredToken};
+use super::{
+    renew::Tenure,
+    storage::{self, StoredToken, device_now},
+};
 use crate::api::{
     self,
     error::AuthError,
@@ -148,33 +151,5 @@ impl Session {
             }
         });
         on_cleanup(move || listener.remove());
-    }
-}
-
-/// This device's clock, in Unix seconds. It may be wrong: compare it with itself only.
-pub fn device_now() -> f64 {
-    js_sys::Date::now() / 1000.0
-}
-
-thread_local! {
-    static TENURE: Cell<u32> = const { Cell::new(0) };
-}
-
-/// The time from one sign-in in this tab to its end. What began in one that is over (a refresh
-/// under way during a log-out) must not take effect in the next.
-#[derive(Clone, Copy)]
-pub struct Tenure(u32);
-
-impl Tenure {
-    pub fn current() -> Self {
-        Self(TENURE.get())
-    }
-
-    pub fn is_over(self) -> bool {
-        TENURE.get() != self.0
-    }
-
-    fn end() {
-        TENURE.set(TENURE.get() + 1);
     }
 }

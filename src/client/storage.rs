@@ -79,6 +79,11 @@ pub fn is_about_the_token(key: Option<&str>) -> bool {
     key.is_none_or(|key| key == KEY)
 }
 
+/// This device's clock, in Unix seconds. It may be wrong: compare it with itself only.
+pub fn device_now() -> f64 {
+    js_sys::Date::now() / 1000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,13 +53,10 @@ struct Session {
 }
 
 impl Mirror {
-    /// Adds a token, unless its session is dead.
+    /// Adds a token. If its session is dead, the token is born dead: it gets the session's flag.
     pub fn insert(&self, entry: &TokenEntry) {
         let mut sessions = self.sessions();
         let session = sessions.entry(entry.session_id).or_default();
-        if session.revoked_at.is_some() {
-            return;
-        }
         session.live_until = session.live_until.max(entry.expires_at);
         let token = Token {
             session_id: entry.session_id,

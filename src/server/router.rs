@@ -1,6 +1,8 @@
 //! Which request goes where, and what goes with every response: pages, server functions, files,
 //! health, headers, limits.
 
+use std::env;
+
 use axum::{
     Router,
     extract::{Request, State},
@@ -10,6 +12,7 @@ use axum::{
     routing::{any, get},
 };
 use leptos::{
+    config::LeptosOptions,
     context::{provide_context, use_context},
     nonce::use_nonce,
 };
@@ -38,6 +41,8 @@ pub fn router(state: AppState) -> Router {
     let server = &state.config.server;
     let options = state.leptos.clone();
     let shell = move || app::shell(&options);
+    let connect = connect_sources(&state.leptos);
+    let page_context = move || page_context(&connect);
     // A name with a hash in it never means anything else.
     let caching = if state.leptos.hash_files { "public, max-age=31536000, immutable" } else { "no-cache" };
     let assets = SetResponseHeader::overriding(
@@ -53,7 +58,7 @@ pub fn router(state: AppState) -> Router {
         .route("/health/ready", get(ready))
         .route("/api/{*path}", any(AuthError::NotFound))
         .route_service(&site_pkg_dir_service_route_path(&state.leptos), assets)
-        .leptos_routes_with_context(&state, generate_route_list(app::App), page_context, shell.clone())
+        .leptos_routes_with_context(&state, generate_route_list(app::App), page_context.clone(), shell.clone())
         .fallback(file_and_error_handler_with_context::<AppState, _>(page_context, move |_| shell()))
         .layer(middleware::from_fn_with_state(state.clone(), presence))
         .layer(middleware::from_fn(guard::same_site_only))
@@ -72,6 +77,14 @@ pub fn router(state: AppState) -> Router {
                 .on_response(DefaultOnResponse::new().level(Level::DEBUG)),
         )
         .with_state(state)
+}
+
+/// Where scripts may connect to: home and, under `make dev`, the watcher that reloads the page.
+fn connect_sources(options: &LeptosOptions) -> String {
+    match env::var_os("LEPTOS_WATCH") {
+        Some(_) => format!("'self' ws://{}:{}", options.site_addr.ip(), options.reload_port),
+        None => "'self'".into(),
+    }
 }
 
 async fn ready(State(state): State<AppState>) -> Response {
@@ -107,7 +120,7 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
 
 /// What the app finds while it draws a page: whether the browser is signed in; and a policy under
 /// which no script runs but the page's own.
-fn page_context() {
+fn page_context(connect: &str) {
     if let Some(presence) =
         use_context::<Parts>().and_then(|parts| parts.extensions.get::<Presence>().copied())
     {
@@ -118,7 +131,7 @@ fn page_context() {
     };
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}' 'strict-dynamic' 'wasm-unsafe-eval'; \
-         style-src 'self' 'nonce-{nonce}'; connect-src 'self'; img-src 'self' data:; font-src 'self'; \
+         style-src 'self' 'nonce-{nonce}'; connect-src {connect}; img-src 'self' data:; font-src 'self'; \
          manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     );
     if let Ok(policy) = HeaderValue::try_from(policy) {

@@ -41,7 +41,7 @@ pub fn HomePage() -> impl IntoView {
                 </li>
                 <li>
                     <h3>"A request is checked in memory"</h3>
-                    <p>"The signature must be ours and the id on the list. Nobody else is asked, so it costs about a microsecond."</p>
+                    <p>"The signature must be ours and the id on the list. Nobody else is asked, so it costs a fraction of a microsecond."</p>
                 </li>
                 <li>
                     <h3>"Signing out takes it off"</h3>

@@ -1,12 +1,12 @@
 //! Settings: the compiled-in defaults, then Leptos.toml, then the environment. A setting that
 //! makes no sense stops the server at start, with its name and what to write instead.
 
-use std::{env, path::Path, time::Duration};
+use std::{collections::BTreeMap, env, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use leptos::config::{LeptosOptions, get_configuration};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 const DEFAULTS: &str = include_str!("../../Leptos.toml");
 
@@ -35,6 +35,8 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_TRIES_PER_ADDRESS", "throttle.per_address"),
 ];
 
+const MAX_REFRESH_TTL: i64 = 400 * 86_400;
+
 /// Everything a server needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -48,7 +50,10 @@ pub struct Config {
 
 /// The tables of Leptos.toml that are ours. Leptos's own is read by Leptos.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Tables {
+    #[serde(rename = "package")]
+    _leptos: IgnoredAny,
     server: ServerConfig,
     token: TokenConfig,
     database: DatabaseConfig,
@@ -128,21 +133,18 @@ impl Config {
             .with_context(|| format!("the [package.metadata.leptos] table of {name} cannot be read"))?
             .leptos_options;
         let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
-        Self::from_parts(leptos, &text, |variable| env::var(variable).ok())
+        Self::from_parts(leptos, &text, &our_environment()?)
             .with_context(|| format!("the settings ({name} and the environment) cannot be used"))
     }
 
-    fn from_parts(
-        leptos: LeptosOptions,
-        text: &str,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self> {
+    fn from_parts(leptos: LeptosOptions, text: &str, environment: &BTreeMap<String, String>) -> Result<Self> {
         let toml = |text| config::File::from_str(text, config::FileFormat::Toml);
         let mut builder = config::Config::builder().add_source(toml(DEFAULTS)).add_source(toml(text));
         for (variable, key) in OVERRIDES {
-            builder = builder.set_override_option(*key, environment(variable))?;
+            builder = builder.set_override_option(*key, environment.get(*variable).cloned())?;
         }
-        let Tables { server, token, database, password, throttle } = builder.build()?.try_deserialize()?;
+        let Tables { server, token, database, password, throttle, .. } =
+            builder.build()?.try_deserialize()?;
         let config = Self { leptos, server, token, database, password, throttle };
         config.check()?;
         Ok(config)
@@ -158,6 +160,10 @@ impl Config {
         ensure!(
             refresh_ttl >= access_ttl,
             "HALLPASS_REFRESH_TTL is {refresh_ttl}: a session cannot be shorter than its access tokens ({access_ttl} seconds)"
+        );
+        ensure!(
+            refresh_ttl <= MAX_REFRESH_TTL,
+            "HALLPASS_REFRESH_TTL is {refresh_ttl}: no browser keeps a cookie for more than {MAX_REFRESH_TTL} seconds (400 days)"
         );
         let grace = self.token.refresh_grace_seconds;
         ensure!((0..=60).contains(&grace), "HALLPASS_REFRESH_GRACE is {grace}: 0 to 60 seconds make sense");
@@ -178,6 +184,21 @@ impl Config {
     }
 }
 
+/// Our variables. One that is misspelt would be ignored in silence, so it is refused.
+fn our_environment() -> Result<BTreeMap<String, String>> {
+    let mut ours = BTreeMap::new();
+    for (name, value) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let known = OVERRIDES.iter().any(|(variable, _)| *variable == name);
+        ensure!(known || !name.starts_with("HALLPASS_"), "there is no setting {name}: see Leptos.toml");
+        if known {
+            let value = value.into_string().ok().with_context(|| format!("{name} is not text"))?;
+            ours.insert(name, value);
+        }
+    }
+    Ok(ours)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -186,10 +207,8 @@ mod tests {
 
     fn load(environment: &[(&str, &str)]) -> Result<Config> {
         let leptos = LeptosOptions::builder().output_name("hallpass").build();
-        Config::from_parts(leptos, DEFAULTS, |variable| {
-            let found = environment.iter().find(|(name, _)| *name == variable)?;
-            Some(found.1.to_owned())
-        })
+        let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        Config::from_parts(leptos, DEFAULTS, &environment.collect())
     }
 
     #[test]
@@ -212,6 +231,7 @@ mod tests {
             ("HALLPASS_ACCESS_TTL", "301"),
             ("HALLPASS_ACCESS_TTL", "0"),
             ("HALLPASS_REFRESH_TTL", "10"),
+            ("HALLPASS_REFRESH_TTL", "9223372036854775807"),
             ("HALLPASS_REFRESH_GRACE", "-1"),
             ("DATABASE_URL", "mysql://localhost/x"),
             ("HALLPASS_TRIES_PER_ACCOUNT", "0"),
@@ -226,15 +246,12 @@ mod tests {
     fn every_key_has_its_variable_and_stands_in_the_file_with_it() {
         for (variable, key) in OVERRIDES {
             let name = key.split('.').next_back().unwrap();
-            assert!(
-                DEFAULTS.lines().any(|line| {
-                    line.trim_start_matches("# ").starts_with(name)
-                        && line.contains(&format!("# {variable} "))
-                        || line.contains(&format!("# {variable}\n"))
-                        || line.ends_with(&format!("# {variable}")) && line.starts_with(name)
-                }),
-                "{key} with {variable} is not in Leptos.toml"
-            );
+            let documents = |line: &str| {
+                let (setting, words) = line.trim_start_matches("# ").split_once(" # ").unwrap_or_default();
+                setting.trim().split([' ', '=']).next() == Some(name)
+                    && words.split_whitespace().next() == Some(*variable)
+            };
+            assert!(DEFAULTS.lines().any(documents), "{key} with {variable} is not in Leptos.toml");
         }
         let file: toml::Table = DEFAULTS.parse().unwrap();
         let overridable: BTreeSet<&str> = OVERRIDES.iter().map(|(_, key)| *key).collect();

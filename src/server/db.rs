@@ -6,6 +6,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -50,10 +51,6 @@ impl Db {
     pub async fn open(config: &DatabaseConfig, access: Access) -> Result<Self> {
         let file = sqlite_file(&config.url)?;
         let name = file.display();
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("the folder of the database {name} cannot be created"))?;
-        }
         let lock = match access {
             Access::Exclusive => Some(Arc::new(lock(&file)?)),
             Access::Shared => None,
@@ -76,17 +73,16 @@ impl Db {
             .run(&pool)
             .await
             .with_context(|| format!("the database {name} cannot be brought up to date"))?;
+        let db = Self { pool, _lock: lock };
         // A file that cannot be written is found out now, and not by the first log-in.
-        sqlx::query("update users set id = id where id = ''")
-            .execute(&pool)
-            .await
-            .with_context(|| format!("the database {name} cannot be written"))?;
-        Ok(Self { pool, _lock: lock })
+        db.check_writable().await.with_context(|| format!("the database {name} cannot be written"))?;
+        Ok(db)
     }
 
-    /// Whether the database answers.
-    pub async fn is_ready(&self) -> bool {
-        sqlx::query("select 1").execute(&self.pool).await.is_ok()
+    /// Makes sure that log-in, refresh and log-out can be recorded.
+    pub async fn check_writable(&self) -> Result<(), DbError> {
+        sqlx::query("update users set id = id where id = ''").execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Ends all connections, after the statements under way.
@@ -104,14 +100,24 @@ async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The path in `sqlite://path`.
+/// The file in `sqlite://path`, created if it is missing, for its owner alone. By its one true
+/// path: two names of a file must not give two locks.
 fn sqlite_file(url: &str) -> Result<PathBuf> {
     let path = url.strip_prefix("sqlite://").unwrap_or_default();
     ensure!(
-        !path.is_empty() && !path.contains([':', '?']),
+        !path.is_empty() && !path.contains([':', '?', '#', '%']),
         "DATABASE_URL has to look like sqlite://data/hallpass.db"
     );
-    Ok(PathBuf::from(path))
+    let file = Path::new(path);
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("the folder of the database {path} cannot be created"))?;
+    }
+    if !file.exists() {
+        let created = File::options().create_new(true).write(true).mode(0o600).open(file);
+        created.with_context(|| format!("the database {path} cannot be created"))?;
+    }
+    file.canonicalize().with_context(|| format!("the database {path} cannot be opened"))
 }
 
 /// Takes the lock of the database `file`, in a file beside it: SQLite's own locks come and go.
@@ -122,6 +128,7 @@ fn lock(file: &Path) -> Result<File> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .with_context(|| format!("{} cannot be written", Path::new(&path).display()))?;
     match lock.try_lock() {

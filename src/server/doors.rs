@@ -29,6 +29,7 @@ pub async fn register(
     let door = Door::open()?;
     let now = clock::now();
     let pair = door.state.auth.register(&email, password.into(), door.address(), now).await?;
+    door.end_previous_session().await;
     Ok(door.deliver(pair, delivery))
 }
 
@@ -36,6 +37,7 @@ pub async fn login(email: String, password: String, delivery: Delivery) -> Resul
     let door = Door::open()?;
     let now = clock::now();
     let pair = door.state.auth.login(&email, password.into(), door.address(), now).await?;
+    door.end_previous_session().await;
     Ok(door.deliver(pair, delivery))
 }
 
@@ -43,7 +45,7 @@ pub async fn refresh(in_body: Option<RefreshToken>) -> Result<TokenResponse, Aut
     let door = Door::open()?;
     let delivery = if in_body.is_some() { Delivery::Body } else { Delivery::Cookie };
     let token = in_body.or_else(|| door.cookie()).ok_or_else(AuthError::dead_refresh_token)?;
-    match door.state.auth.refresh(&token, clock::now()).await {
+    match door.state.auth.refresh(&token, clock::now).await {
         Ok(pair) => Ok(door.deliver(pair, delivery)),
         Err(error) => {
             if delivery == Delivery::Cookie && matches!(error, AuthError::InvalidGrant(_)) {
@@ -104,6 +106,14 @@ impl Door {
         cookie::read(self.headers(), self.https())
     }
 
+    /// Ends the session whose cookie the new one replaces: nobody could end it afterwards, for the
+    /// browser has forgotten it (ASVS 5.0, 7.2.4). If that fails now, time will end it.
+    async fn end_previous_session(&self) {
+        if let Some(token) = self.cookie() {
+            let _ = self.state.auth.logout(&HeaderMap::new(), &[token], clock::now()).await;
+        }
+    }
+
     fn clear_cookie(&self) {
         if let Some(header) = cookie::clear(self.https()) {
             self.response.append_header(SET_COOKIE, header);
@@ -111,10 +121,11 @@ impl Door {
     }
 
     fn deliver(&self, pair: TokenPair, delivery: Delivery) -> TokenResponse {
+        let now = clock::now();
         let refresh_token = match delivery {
             Delivery::Body => Some(pair.refresh_token),
             Delivery::Cookie => {
-                let header = cookie::set(&pair.refresh_token, pair.session_expires_in, self.https());
+                let header = cookie::set(&pair.refresh_token, pair.session_expires_at - now, self.https());
                 if let Some(header) = header {
                     self.response.append_header(SET_COOKIE, header);
                 }
@@ -124,8 +135,8 @@ impl Door {
         TokenResponse {
             access_token: pair.access_token,
             token_type: "Bearer".into(),
-            expires_in: pair.expires_in,
-            server_time: clock::now(),
+            expires_in: pair.expires_at - now,
+            server_time: now,
             session_id: pair.session_id.to_string(),
             refresh_token,
         }

@@ -23,6 +23,15 @@ pub async fn same_site_only(request: Request, next: Next) -> Response {
     }
 }
 
+/// Refuses what asks for a tunnel: such a request has no path, which those behind take for granted.
+pub async fn no_tunnels(request: Request, next: Next) -> Response {
+    if request.uri().path_and_query().is_some() {
+        next.run(request).await
+    } else {
+        AuthError::MethodNotAllowed.into_response()
+    }
+}
+
 fn is_same_site(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     match (text(header::HeaderName::from_static("sec-fetch-site")), text(header::ORIGIN)) {

@@ -3,7 +3,7 @@
 //! Names `app/` in `router.rs` only. Every failure becomes a response in `respond.rs`, and every
 //! server function's body is in `doors.rs`.
 
-use std::{future::IntoFuture, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{env, future::IntoFuture, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use axum::extract::FromRef;
@@ -66,6 +66,14 @@ pub async fn serve(
         "there is no site folder {}: run `make build`, and start from the folder that holds Leptos.toml",
         site.display()
     );
+    if config.leptos.hash_files {
+        let hashes = env::current_exe()?.with_file_name(&*config.leptos.hash_file);
+        ensure!(
+            hashes.is_file(),
+            "there is no {}, which names the files of the site: run `make build`, or set LEPTOS_HASH_FILES=false",
+            hashes.display()
+        );
+    }
     let db = Db::open(&config.database, Access::Exclusive).await?;
     let auth = Arc::new(Auth::load(&config, db.clone(), clock::now()).await?);
     let address = listener.local_addr()?;

@@ -4,11 +4,12 @@
 
 use std::{
     collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, LazyLock,
-        atomic::{AtomicUsize, Ordering},
+        Arc, LazyLock, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
-    thread::available_parallelism,
+    thread::{self, available_parallelism},
 };
 
 use anyhow::{Context, Result};
@@ -16,7 +17,7 @@ use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash,
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::sync::oneshot;
 
 use super::config::PasswordConfig;
 use crate::api::error::AuthError;
@@ -67,18 +68,20 @@ pub enum Verified {
     Wrong,
 }
 
-/// Hashes and verifies on a bounded number of threads. Cheap to clone.
+/// Hashes and verifies on threads of its own. Cheap to clone.
 #[derive(Clone)]
-pub struct Passwords(Arc<Shared>);
+pub struct Passwords {
+    jobs: SyncSender<Job>,
+}
 
-struct Shared {
+/// Something for a worker to do.
+type Job = Box<dyn FnOnce(&Hasher) + Send>;
+
+struct Hasher {
     argon2: Argon2<'static>,
     /// A hash by today's parameters that no password is known for: what an unknown user's
     /// password is compared with, so that it takes as long as a known user's.
     nobody: String,
-    workers: Semaphore,
-    waiting: AtomicUsize,
-    queue: usize,
 }
 
 impl Passwords {
@@ -96,13 +99,16 @@ impl Passwords {
             0 => available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
             workers => workers,
         };
-        Ok(Self(Arc::new(Shared {
-            argon2,
-            nobody,
-            workers: Semaphore::new(workers),
-            waiting: AtomicUsize::new(0),
-            queue: config.queue,
-        })))
+        let (jobs, queue) = sync_channel::<Job>(config.queue);
+        let (hasher, queue) = (Arc::new(Hasher { argon2, nobody }), Arc::new(Mutex::new(queue)));
+        for _ in 0..workers {
+            let (hasher, queue) = (Arc::clone(&hasher), Arc::clone(&queue));
+            thread::Builder::new()
+                .name("password".into())
+                .spawn(move || work(&hasher, &queue))
+                .context("a thread for passwords cannot be started")?;
+        }
+        Ok(Self { jobs })
     }
 
     /// A PHC string of the password.
@@ -110,7 +116,7 @@ impl Passwords {
     /// # Errors
     /// [`AuthError::Unavailable`] when too many others are waiting already.
     pub async fn hash(&self, password: SecretString) -> Result<String, AuthError> {
-        self.run(move |shared| hash_with(&shared.argon2, password.expose_secret().as_bytes())).await?
+        self.run(move |hasher| hash_with(&hasher.argon2, password.expose_secret().as_bytes())).await?
     }
 
     /// Compares the password with a stored hash, or with nobody's when there is no such user: both
@@ -123,20 +129,20 @@ impl Passwords {
         password: SecretString,
         stored: Option<String>,
     ) -> Result<Verified, AuthError> {
-        self.run(move |shared| {
+        self.run(move |hasher| {
             let password = password.expose_secret().as_bytes();
             let known = stored.is_some();
-            let stored = stored.as_deref().unwrap_or(&shared.nobody);
+            let stored = stored.as_deref().unwrap_or(&hasher.nobody);
             let stored = PasswordHash::new(stored).map_err(|_| AuthError::Internal)?;
-            let right = shared.argon2.verify_password(password, &stored).is_ok();
+            let right = hasher.argon2.verify_password(password, &stored).is_ok();
             if !(right && known) {
                 return Ok(Verified::Wrong);
             }
-            let today = PasswordHash::new(&shared.nobody).map_err(|_| AuthError::Internal)?;
+            let today = PasswordHash::new(&hasher.nobody).map_err(|_| AuthError::Internal)?;
             let same = stored.algorithm == today.algorithm
                 && stored.version == today.version
                 && stored.params == today.params;
-            let rehashed = if same { None } else { Some(hash_with(&shared.argon2, password)?) };
+            let rehashed = if same { None } else { Some(hash_with(&hasher.argon2, password)?) };
             Ok(Verified::Right { rehashed })
         })
         .await?
@@ -144,31 +150,28 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> T + Send + 'static,
+        task: impl FnOnce(&Hasher) -> T + Send + 'static,
     ) -> Result<T, AuthError> {
-        let _place = Place::take(&self.0).ok_or(AuthError::Unavailable)?;
-        let permit = self.0.workers.acquire().await.map_err(|_| AuthError::Unavailable)?;
-        let shared = Arc::clone(&self.0);
-        let done = spawn_blocking(move || work(&shared)).await;
-        drop(permit);
-        done.map_err(|_| AuthError::Internal)
+        let (sender, done) = oneshot::channel();
+        let job: Job = Box::new(move |hasher| {
+            // Whoever hung up while waiting costs nothing.
+            if !sender.is_closed() {
+                let _ = sender.send(task(hasher));
+            }
+        });
+        self.jobs.try_send(job).map_err(|_| AuthError::Unavailable)?;
+        done.await.map_err(|_| AuthError::Internal)
     }
 }
 
-/// A place in the queue for a worker, given back when dropped.
-struct Place<'a>(&'a Shared);
-
-impl<'a> Place<'a> {
-    fn take(shared: &'a Shared) -> Option<Self> {
-        let place = Self(shared);
-        let before = shared.waiting.fetch_add(1, Ordering::Relaxed);
-        (before <= shared.queue).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+/// The life of a worker: until the last [`Passwords`] is gone.
+fn work(hasher: &Hasher, queue: &Mutex<Receiver<Job>>) {
+    loop {
+        // The lock is let go of before the job is done.
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        // A job that panics has hung up on its request; the worker goes on.
+        let _ = catch_unwind(AssertUnwindSafe(|| job(hasher)));
     }
 }
 

@@ -62,6 +62,7 @@ pub fn router(state: AppState) -> Router {
         .fallback(file_and_error_handler_with_context::<AppState, _>(page_context, move |_| shell()))
         .layer(middleware::from_fn_with_state(state.clone(), presence))
         .layer(middleware::from_fn(guard::same_site_only))
+        .layer(middleware::from_fn(guard::no_tunnels))
         .layer(RequestBodyLimitLayer::new(server.body_limit_bytes))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, server.request_timeout()))
         .layer(middleware::from_fn(api_errors))

@@ -5,9 +5,12 @@ use sqlx::{AnyConnection, FromRow};
 
 use super::{
     clock::UnixSeconds,
+    config::TokenConfig,
     db::{Db, DbError},
     ids::{SessionId, TokenId, UserId},
 };
+
+const DAY: i64 = 86_400;
 
 /// An access token's place in the allowlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,32 +24,34 @@ pub struct TokenEntry {
 /// What became of a refresh token that was presented.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rotation {
-    /// It was the current one, or the one before within the grace: the session goes on, and this
-    /// is the counter of its current refresh token.
-    Done(SessionOwner),
-    /// It had been used before: stolen, or replayed (RFC 9700, 4.14.2).
-    Reused,
+    /// It was the current one, or the one before within the grace: the session goes on.
+    Done(Rotated),
+    /// It had been used before: stolen, or replayed (RFC 9700, 4.14.2). With the time.
+    Reused(UnixSeconds),
     /// Its session has ended or never was.
     Unknown,
 }
 
-/// Whose session it is, and what its current refresh token counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionOwner {
-    pub user_id: UserId,
+/// The next step of a session.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rotated {
+    /// The new access token's.
+    pub entry: TokenEntry,
     pub email: String,
+    /// What the refresh token that is current now counts.
     pub counter: i64,
-    pub expires_at: UnixSeconds,
+    pub session_expires_at: UnixSeconds,
+    /// When it happened.
+    pub now: UnixSeconds,
 }
 
 #[derive(FromRow)]
-struct OwnerRow {
+struct SessionRow {
     user_id: String,
     email: String,
     counter: i64,
     rotated_at: i64,
     expires_at: i64,
-    revoked_at: Option<i64>,
 }
 
 #[derive(FromRow)]
@@ -120,63 +125,68 @@ impl Db {
         Ok(true)
     }
 
-    /// Exchanges the refresh token that counts `presented`: rotates the session's counter with one
-    /// compare-and-set, and records the access token that goes with it. Presented again within
-    /// `grace` seconds of its use, it is answered as before, because an answer can be lost.
+    /// Exchanges the refresh token that counts `presented` for the next: the session's counter goes
+    /// up, and the access token that goes with it is recorded. Presented again within `grace`
+    /// seconds of its use, it is answered as before, because an answer can be lost.
+    ///
+    /// The clock is read when the session's row is held, so that waiting for it costs no grace.
     pub async fn rotate(
         &self,
         session_id: SessionId,
         presented: i64,
         token_id: TokenId,
-        access_ttl: i64,
-        grace: i64,
-        now: UnixSeconds,
+        config: &TokenConfig,
+        clock: impl Fn() -> UnixSeconds,
     ) -> Result<Rotation, DbError> {
         let mut transaction = self.pool.begin().await?;
-        let rotated = sqlx::query(
-            "update sessions set counter = counter + 1, rotated_at = $1 \
-             where id = $2 and counter = $3 and revoked_at is null and expires_at > $1",
+        // A write that changes nothing: it holds the row, so that neither another rotation nor a
+        // revocation comes between what is read next and what is written on the strength of it.
+        sqlx::query("update sessions set counter = counter where id = $1")
+            .bind(session_id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        let now = clock();
+        let row: Option<SessionRow> = sqlx::query_as(
+            "select user_id, email, counter, rotated_at, expires_at \
+             from sessions join users on users.id = user_id \
+             where sessions.id = $1 and revoked_at is null and expires_at > $2",
         )
-        .bind(now)
         .bind(session_id.to_string())
-        .bind(presented)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected()
-            == 1;
-        if !rotated {
-            // A write that changes nothing: it holds the row, so that no revocation comes between
-            // what is read next and the token that is recorded on the strength of it.
-            sqlx::query("update sessions set counter = counter where id = $1")
+        .bind(now)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(mut session) = row else {
+            return Ok(Rotation::Unknown);
+        };
+        let answer_was_lost =
+            presented == session.counter - 1 && now - session.rotated_at <= config.refresh_grace_seconds;
+        if presented == session.counter {
+            session.counter += 1;
+            sqlx::query("update sessions set counter = $1, rotated_at = $2 where id = $3")
+                .bind(session.counter)
+                .bind(now)
                 .bind(session_id.to_string())
                 .execute(&mut *transaction)
                 .await?;
-        }
-        let owner: Option<OwnerRow> = sqlx::query_as(
-            "select user_id, email, counter, rotated_at, expires_at, revoked_at \
-             from sessions join users on users.id = user_id where sessions.id = $1",
-        )
-        .bind(session_id.to_string())
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(owner) = owner.filter(|row| row.revoked_at.is_none() && row.expires_at > now) else {
+        } else if presented > session.counter {
             return Ok(Rotation::Unknown);
-        };
-        if !rotated {
-            let answer_was_lost = presented == owner.counter - 1 && now - owner.rotated_at <= grace;
-            if !answer_was_lost {
-                return Ok(if presented < owner.counter { Rotation::Reused } else { Rotation::Unknown });
-            }
+        } else if !answer_was_lost {
+            return Ok(Rotation::Reused(now));
         }
-        let user_id = parse(&owner.user_id)?;
-        let expires_at = owner.expires_at.min(now + access_ttl);
-        record_token(&mut transaction, &TokenEntry { token_id, session_id, user_id, expires_at }).await?;
+        let entry = TokenEntry {
+            token_id,
+            session_id,
+            user_id: parse(&session.user_id)?,
+            expires_at: session.expires_at.min(now + config.access_ttl_seconds),
+        };
+        record_token(&mut transaction, &entry).await?;
         transaction.commit().await?;
-        Ok(Rotation::Done(SessionOwner {
-            user_id,
-            email: owner.email,
-            counter: owner.counter,
-            expires_at: owner.expires_at,
+        Ok(Rotation::Done(Rotated {
+            entry,
+            email: session.email,
+            counter: session.counter,
+            session_expires_at: session.expires_at,
+            now,
         }))
     }
 
@@ -231,9 +241,10 @@ impl Db {
             .collect()
     }
 
-    /// Deletes the access tokens that have expired, and the sessions that ended so long ago that
-    /// nobody can present a token of theirs. Both are dead with or without their row.
+    /// Deletes the access tokens and the sessions that expired more than a day before `now`. They
+    /// are dead with or without their row; the day is for a clock that is set wrong for a while.
     pub async fn forget_expired(&self, now: UnixSeconds) -> Result<(), DbError> {
+        let now = now - DAY;
         sqlx::query("delete from access_tokens where expires_at <= $1").bind(now).execute(&self.pool).await?;
         sqlx::query(
             "delete from sessions where expires_at <= $1 \

@@ -1,6 +1,7 @@
 //! The table of users.
 
 use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
 use sqlx::{AnyConnection, FromRow};
 
 use super::{
@@ -25,7 +26,7 @@ impl Email {
         let options = email_address::Options::default().without_display_text().without_domain_literal();
         let address = (text.len() <= 254)
             .then(|| ComposingNormalizerBorrowed::new_nfc().normalize(text).to_lowercase())
-            .filter(|text| !text.contains(['"', '\\']) && !text.chars().any(char::is_control))
+            .filter(|text| !text.contains(['"', '\\']) && !text.chars().any(is_invisible))
             .filter(|text| email_address::EmailAddress::parse_with_options(text, options).is_ok());
         match address {
             Some(address) => Ok(Self(address)),
@@ -36,6 +37,12 @@ impl Email {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Controls, and what draws nothing or turns the direction of writing: two addresses that differ in
+/// these only look like one.
+fn is_invisible(character: char) -> bool {
+    character.is_control() || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
 /// A row of the table.
@@ -227,6 +234,8 @@ mod tests {
             "Ann <ann@example.com>",
             "ann@[127.0.0.1]",
             "ann\r\n@example.com",
+            "ann\u{200b}@example.com",
+            "ann\u{202e}@example.com",
             "\"a b\"@example.com",
             "ann@example.com, bob@example.com",
             &long,

@@ -244,6 +244,32 @@ async fn another_site_cannot_use_the_browsers_cookie() {
 }
 
 #[tokio::test]
+async fn a_new_session_in_a_browser_ends_the_one_it_replaces() {
+    let home = Home::new();
+    let server = home.start().await;
+    let old = server.register("ann@example.com").await;
+    let cookie = format!("hallpass-refresh={}", old.refresh);
+    let body = json!({ "email": "bob@example.com", "password": PASSWORD });
+    assert_eq!(status(server.post("/api/auth/register").header("cookie", cookie).json(&body)).await, 200);
+    assert_eq!(status(server.me(&old.access)).await, 401);
+    assert_eq!(status(server.refresh(&old.refresh)).await, 401);
+}
+
+#[tokio::test]
+async fn a_request_for_a_tunnel_is_refused() {
+    use std::io::{Read, Write};
+    let home = Home::new();
+    let server = home.spawn();
+    let mut connection = std::net::TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    connection
+        .write_all(b"CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+}
+
+#[tokio::test]
 async fn too_many_tries_are_told_when_to_come_back() {
     let home = Home::with("[throttle]\nper_account = 3\nper_address = 8\n");
     let server = home.start().await;

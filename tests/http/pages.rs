@@ -38,11 +38,6 @@ async fn the_first_byte_shows_who_is_signed_in() {
     assert!(signed_in(&page(&server, "/", Some(&pair.refresh)).await.text));
     assert_eq!(status(server.logout(&pair.access)).await, 200);
     assert!(!signed_in(&page(&server, "/", Some(&pair.refresh)).await.text));
-    // With no access token alive, after a restart, the database knows.
-    let pair = server.login("ann@example.com").await;
-    server.stop().await;
-    let server = home.start().await;
-    assert!(signed_in(&page(&server, "/", Some(&pair.refresh)).await.text));
 }
 
 #[tokio::test]
@@ -143,11 +138,7 @@ async fn every_answer_has_the_headers_that_protect() {
             policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
             "{path}: {policy}"
         );
-        assert!(
-            !policy.contains("unsafe-inline") && !policy.contains("unsafe-eval'; ")
-                || policy.contains("'wasm-unsafe-eval'"),
-            "{path}: {policy}"
-        );
+        assert!(!policy.contains("'unsafe-inline'") && !policy.contains("'unsafe-eval'"), "{path}: {policy}");
         assert!(page.headers.get("access-control-allow-origin").is_none());
     }
 }
@@ -181,7 +172,10 @@ async fn files_whose_name_has_a_hash_are_kept_for_ever() {
     server.stop().await;
     let settings = home.path().join("Leptos.toml");
     let text = fs::read_to_string(&settings).unwrap().replace("hash-files = false", "hash-files = true");
+    let hashes = home.path().join("hash.txt");
+    let text = text.replace("hash-files", &format!("hash-file = \"{}\"\nhash-files", hashes.display()));
     fs::write(&settings, text).unwrap();
+    fs::write(hashes, "").unwrap();
     let server = home.start().await;
     let response = server.get("/pkg/hallpass.js").send().await.unwrap();
     assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable");

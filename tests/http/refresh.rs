@@ -2,14 +2,18 @@
 
 use std::collections::HashSet;
 
-use crate::support::*;
-use hallpass::api::{error::AuthError, types::RefreshToken};
-use hallpass::server::{
-    auth::Auth,
-    config::Config,
-    db::{Access, Db},
+use axum::http::HeaderMap;
+use hallpass::{
+    api::error::AuthError,
+    server::{
+        auth::{Auth, keys::Keys, refresh_token},
+        config::Config,
+        db::{Access, Db},
+    },
 };
 use serde_json::json;
+
+use crate::support::*;
 
 async fn auth(home: &Home, now: i64) -> Auth {
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
@@ -75,7 +79,7 @@ async fn a_lost_answer_is_given_again_and_the_chain_never_forks() {
     let first = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
     let mut successors = HashSet::new();
     for again in [0, 1, 10] {
-        let pair = auth.refresh(&first.refresh_token, NOW + again).await.unwrap();
+        let pair = auth.refresh(&first.refresh_token, || NOW + again).await.unwrap();
         successors.insert(pair.refresh_token.expose().to_owned());
         assert!(auth.authorize(pair.access_token.expose(), NOW + again).is_ok());
     }
@@ -87,14 +91,14 @@ async fn a_token_used_again_after_the_grace_ends_the_session() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let thief = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
-    let owner = auth.refresh(&thief.refresh_token, NOW).await.unwrap();
-    let Err(AuthError::InvalidGrant(reason)) = auth.refresh(&thief.refresh_token, NOW + 11).await else {
+    let owner = auth.refresh(&thief.refresh_token, || NOW).await.unwrap();
+    let Err(AuthError::InvalidGrant(reason)) = auth.refresh(&thief.refresh_token, || NOW + 11).await else {
         panic!("reuse passed");
     };
     assert!(reason.contains("two places"), "{reason}");
     for token in [&thief, &owner] {
         assert!(auth.authorize(token.access_token.expose(), NOW + 11).is_err());
-        assert!(auth.refresh(&token.refresh_token, NOW + 11).await.is_err());
+        assert!(auth.refresh(&token.refresh_token, || NOW + 11).await.is_err());
     }
 }
 
@@ -103,9 +107,9 @@ async fn a_token_two_steps_old_ends_the_session_within_the_grace_too() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let first = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
-    let second = auth.refresh(&first.refresh_token, NOW).await.unwrap();
-    let third = auth.refresh(&second.refresh_token, NOW).await.unwrap();
-    assert!(auth.refresh(&first.refresh_token, NOW).await.is_err());
+    let second = auth.refresh(&first.refresh_token, || NOW).await.unwrap();
+    let third = auth.refresh(&second.refresh_token, || NOW).await.unwrap();
+    assert!(auth.refresh(&first.refresh_token, || NOW).await.is_err());
     assert!(auth.authorize(third.access_token.expose(), NOW).is_err());
 }
 
@@ -115,11 +119,11 @@ async fn a_session_does_not_outlive_its_time_however_often_it_is_refreshed() {
     let auth = auth(&home, NOW).await;
     let end = NOW + 1_209_600;
     let pair = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
-    let pair = auth.refresh(&pair.refresh_token, end - 100).await.unwrap();
-    assert_eq!((pair.expires_in, pair.session_expires_in), (100, 100));
+    let pair = auth.refresh(&pair.refresh_token, || end - 100).await.unwrap();
+    assert_eq!((pair.expires_at, pair.session_expires_at), (end, end));
     assert!(auth.authorize(pair.access_token.expose(), end - 1).is_ok());
     assert!(auth.authorize(pair.access_token.expose(), end).is_err());
-    assert!(auth.refresh(&pair.refresh_token, end).await.is_err());
+    assert!(auth.refresh(&pair.refresh_token, || end).await.is_err());
 }
 
 #[tokio::test]
@@ -185,9 +189,35 @@ async fn a_refresh_never_outlives_the_logout_beside_it() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_never_handed_out_is_told_from_a_used_one() {
+async fn a_token_that_was_never_handed_out_buys_nothing_and_ends_nothing() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
-    let unknown = RefreshToken::new("AAAAAAAAAAAAAAAAAAAAAA.0.AAAA".into());
-    assert_eq!(auth.refresh(&unknown, NOW).await.unwrap_err(), AuthError::dead_refresh_token());
+    let pair = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
+    // Signed with the real key: from a database that was set back, say.
+    let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
+    let ahead = refresh_token::sign(&Keys::load(&config.token).unwrap(), pair.session_id, 5);
+    assert_eq!(auth.refresh(&ahead, || NOW).await.unwrap_err(), AuthError::dead_refresh_token());
+    assert!(auth.refresh(&pair.refresh_token, || NOW).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_page_knows_a_session_whose_access_tokens_have_all_expired() {
+    let home = Home::new();
+    let auth = auth(&home, NOW).await;
+    let pair = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
+    let later = NOW + 100_000;
+    assert!(auth.is_signed_in(&pair.refresh_token, later).await);
+    assert!(!auth.is_signed_in(&pair.refresh_token, NOW + 1_209_600).await);
+    auth.logout(&HeaderMap::new(), &[pair.refresh_token.clone()], later).await.unwrap();
+    assert!(!auth.is_signed_in(&pair.refresh_token, later).await);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_for_a_while_costs_no_session() {
+    let home = Home::new();
+    let auth = auth(&home, NOW).await;
+    let pair = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
+    auth.forget_expired(NOW + 3600).await;
+    assert!(auth.authorize(pair.access_token.expose(), NOW + 1).is_ok());
+    assert!(auth.refresh(&pair.refresh_token, || NOW + 1).await.is_ok());
 }

@@ -26,6 +26,10 @@ fn a_setting_that_makes_no_sense_is_named() {
         &["DATABASE_URL has to start with sqlite://"],
     );
     refuses_to_start(home.command().env("HALLPASS_ARGON2_MEMORY", "1"), &["[password]"]);
+    refuses_to_start(
+        home.command().env("HALLPASS_ACCES_TTL", "60"),
+        &["there is no setting HALLPASS_ACCES_TTL"],
+    );
     refuses_to_start(home.command().env("LEPTOS_SITE_ADDR", "everywhere"), &["[package.metadata.leptos]"]);
     let secret = "c2hvcnQ";
     refuses_to_start(
@@ -45,6 +49,11 @@ fn a_setting_that_makes_no_sense_is_named() {
 #[test]
 fn a_missing_site_folder_is_named() {
     let home = Home::new();
+    // Names with hashes need the file that `make build` leaves beside the program.
+    refuses_to_start(
+        home.command().env("LEPTOS_HASH_FILES", "true").env("LEPTOS_HASH_FILE_NAME", "none.txt"),
+        &["there is no ", "make build"],
+    );
     fs::remove_dir_all(home.path().join("site")).unwrap();
     refuses_to_start(&mut home.command(), &["there is no site folder", "make build"]);
     assert!(!home.database().exists(), "nothing was touched");
@@ -64,7 +73,15 @@ async fn a_second_server_on_the_same_database_is_refused() {
     let home = Home::new();
     let server = home.spawn();
     let pair = server.register("ann@example.com").await;
-    refuses_to_start(&mut home.command(), &["another Hallpass is running on the database"]);
+    let refused = &["another Hallpass is running on the database"];
+    refuses_to_start(&mut home.command(), refused);
+    // By another name of the same file, too.
+    let other_name = home.path().join("other.db");
+    std::os::unix::fs::symlink(home.database(), &other_name).unwrap();
+    let url = |file: &str| format!("sqlite://{}/{file}", home.path().display());
+    refuses_to_start(home.command().env("DATABASE_URL", url("other.db")), refused);
+    refuses_to_start(home.command().env("DATABASE_URL", url("data/../data/hallpass.db")), refused);
+    refuses_to_start(home.command().env("DATABASE_URL", url("data/hallpass%2Edb")), &["DATABASE_URL"]);
     assert_eq!(status(server.me(&pair.access)).await, 200);
     // The lock goes with its holder, however that one ends.
     server.kill();
@@ -159,6 +176,10 @@ fn the_development_key_is_made_once_and_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::with("[token]\n");
     drop(home.spawn());
+    for file in ["hallpass.db", "hallpass.db-wal", "hallpass.db.lock"] {
+        let mode = fs::metadata(home.path().join("data").join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
     let file = home.path().join("data/signing-key");
     let made = fs::read(&file).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);

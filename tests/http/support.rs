@@ -117,6 +117,7 @@ impl Server {
 
     async fn wait_until_ready(&self) {
         while self.client.get(format!("{}/health/ready", self.url)).send().await.is_err() {
+            assert!(!self.running.is_finished(), "the server did not start");
             tokio::task::yield_now().await;
         }
     }

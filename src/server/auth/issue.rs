@@ -119,8 +119,8 @@ impl Auth {
             access_token,
             refresh_token: refresh_token::sign(&self.keys, entry.session_id, counter),
             session_id: entry.session_id,
-            expires_in: entry.expires_at - now,
-            session_expires_in: session_expires_at - now,
+            expires_at: entry.expires_at,
+            session_expires_at,
         })
     }
 }

@@ -126,15 +126,6 @@ impl Jwt {
         let life = claims.exp.checked_sub(claims.iat).ok_or(NotOurs)?;
         if (1..=MAX_TTL).contains(&life) { Ok(claims) } else { Err(NotOurs) }
     }
-
-    /// The claims of a token that we signed and that has not expired.
-    ///
-    /// # Errors
-    /// [`NotOurs`], or expired at `now` (RFC 7519, 4.1.4: on or after `exp`).
-    pub fn verify(&self, token: &str, now: UnixSeconds) -> Result<AccessClaims, NotOurs> {
-        self.verify_signature(token)
-            .and_then(|claims| if now < claims.exp { Ok(claims) } else { Err(NotOurs) })
-    }
 }
 
 fn header(key_id: &str) -> Header {

@@ -55,10 +55,9 @@ pub struct TokenPair {
     pub access_token: AccessToken,
     pub refresh_token: RefreshToken,
     pub session_id: SessionId,
-    /// Seconds until the access token expires.
-    pub expires_in: i64,
-    /// Seconds until no refresh will be accepted any more.
-    pub session_expires_in: i64,
+    pub expires_at: UnixSeconds,
+    /// From then on no refresh is accepted any more.
+    pub session_expires_at: UnixSeconds,
 }
 
 impl Auth {
@@ -82,7 +81,7 @@ impl Auth {
 
     /// Whether log-in, refresh and log-out can be served.
     pub async fn is_ready(&self) -> bool {
-        self.db.is_ready().await
+        self.db.check_writable().await.map_err(unavailable).is_ok()
     }
 
     /// Whether the session of this refresh token holds: what a page needs to know before it is

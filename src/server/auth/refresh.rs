@@ -1,8 +1,8 @@
 //! Refresh: exchange a session's refresh token for the next pair (RFC 6749, 6; RFC 9700, 4.14.2).
 //!
 //! Each refresh token counts one more than the last, and only the current one buys the next:
-//! - Presented once, it is used up, by one compare-and-set in SQL that also excludes a log-out
-//!   running beside it.
+//! - Presented once, it is used up, in one transaction that holds the session's row, and so
+//!   excludes a log-out running beside it.
 //! - Presented again within the grace, the answer to its first use was lost (or a second tab asked
 //!   at the same moment): the *same* successor is given, so that no chain ever forks.
 //! - Presented later than that, or older still, someone holds a copy. Nobody can tell who is the
@@ -13,11 +13,7 @@ use tracing::warn;
 use super::{Auth, TokenPair, refresh_token, unavailable};
 use crate::{
     api::{error::AuthError, types::RefreshToken},
-    server::{
-        clock::UnixSeconds,
-        ids::TokenId,
-        sessions::{Rotation, TokenEntry},
-    },
+    server::{clock::UnixSeconds, ids::TokenId, sessions::Rotation},
 };
 
 impl Auth {
@@ -26,19 +22,19 @@ impl Auth {
     /// # Errors
     /// [`AuthError::InvalidGrant`] when the token is forged or used up, or its session has ended;
     /// [`AuthError::Unavailable`].
-    pub async fn refresh(&self, token: &RefreshToken, now: UnixSeconds) -> Result<TokenPair, AuthError> {
+    pub async fn refresh(
+        &self,
+        token: &RefreshToken,
+        clock: impl Fn() -> UnixSeconds,
+    ) -> Result<TokenPair, AuthError> {
         let (session_id, counter) =
             refresh_token::verify(&self.keys, token).ok_or_else(AuthError::dead_refresh_token)?;
-        let token_id = TokenId::random();
-        let (ttl, grace) = (self.config.access_ttl_seconds, self.config.refresh_grace_seconds);
-        let rotation = self.db.rotate(session_id, counter, token_id, ttl, grace, now).await;
+        let rotation = self.db.rotate(session_id, counter, TokenId::random(), &self.config, clock).await;
         match rotation.map_err(unavailable)? {
-            Rotation::Done(session) => {
-                let expires_at = session.expires_at.min(now + ttl);
-                let entry = TokenEntry { token_id, session_id, user_id: session.user_id, expires_at };
-                self.allow(&entry, &session.email, session.counter, session.expires_at, now)
+            Rotation::Done(next) => {
+                self.allow(&next.entry, &next.email, next.counter, next.session_expires_at, next.now)
             }
-            Rotation::Reused => {
+            Rotation::Reused(now) => {
                 warn!(session.id = %session_id, "a used refresh token came back: ended session {session_id}");
                 self.end_session(session_id, "refresh token reuse", now).await?;
                 Err(AuthError::InvalidGrant(

@@ -25,13 +25,16 @@ use crate::server::{
 /// Longer than any access token lives: 300 s is the most that the settings allow.
 const TOMBSTONE_LIFE: Duration = Duration::from_secs(600);
 
+/// How long an expired token is kept, in seconds.
+const CLOCK_MARGIN: i64 = 3600;
+
 #[derive(Default)]
 pub struct Mirror {
     /// Read by every protected request, so without a lock: a reader never waits for a writer.
     tokens: papaya::HashMap<TokenId, Token, foldhash::fast::RandomState>,
-    /// Read and written by log-in, refresh and log-out only. Its lock is held for a few
-    /// instructions, never across an `await`, and orders the changes of `tokens` too: two tokens
-    /// of a session never hold different flags.
+    /// Read and written by log-in, refresh, log-out and the drawing of pages, never by a protected
+    /// call. Its lock is not held across an `await`, and orders the changes of `tokens` too: two
+    /// tokens of a session never hold different flags.
     sessions: Mutex<HashMap<SessionId, Session>>,
 }
 
@@ -97,6 +100,8 @@ impl Mirror {
     /// Drops dead and expired tokens, sessions without a live token, and tombstones that have
     /// done their work.
     pub fn forget_expired(&self, now: UnixSeconds) {
+        // A clock that is set wrong for a while must not cost a live token.
+        let now = now - CLOCK_MARGIN;
         let mut sessions = self.sessions();
         self.tokens.pin().retain(|_, token| token.expires_at > now && !token.revoked.load(Ordering::Acquire));
         sessions.retain(|_, session| match session.revoked_at {
@@ -166,10 +171,10 @@ mod tests {
         let (old, new) = (entry(session, 100), entry(session, 200));
         mirror.insert(&old);
         mirror.insert(&new);
-        mirror.forget_expired(100);
+        mirror.forget_expired(100 + CLOCK_MARGIN);
         assert!(!mirror.is_active(&old));
         assert!(mirror.is_active(&new) && mirror.has_live_token(session, 100));
-        mirror.forget_expired(200);
+        mirror.forget_expired(200 + CLOCK_MARGIN);
         assert_eq!((mirror.tokens.len(), mirror.sessions().len()), (0, 0));
     }
 }

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { defineConfig, devices } from "@playwright/test";
 
 // This file is read again by each worker: the first reading decides, the environment carries it.
-process.env.HALLPASS_E2E_PORT ??= freePort();
-process.env.HALLPASS_E2E_HOME ??= mkdtempSync(join(tmpdir(), "hallpass-e2e-"));
-const url = `http://127.0.0.1:${process.env.HALLPASS_E2E_PORT}`;
-const home = process.env.HALLPASS_E2E_HOME;
+process.env.E2E_PORT ??= freePort();
+process.env.E2E_HOME ??= mkdtempSync(join(tmpdir(), "hallpass-e2e-"));
+const url = `http://127.0.0.1:${process.env.E2E_PORT}`;
+const home = process.env.E2E_HOME;
 
 export default defineConfig({
   testDir: "tests",
@@ -31,7 +31,7 @@ export default defineConfig({
     cwd: "..",
     url: `${url}/health/ready`,
     env: {
-      LEPTOS_SITE_ADDR: `127.0.0.1:${process.env.HALLPASS_E2E_PORT}`,
+      LEPTOS_SITE_ADDR: `127.0.0.1:${process.env.E2E_PORT}`,
       DATABASE_URL: `sqlite://${home}/hallpass.db`,
       HALLPASS_KEY_FILE: `${home}/signing-key`,
       HALLPASS_TRIES_PER_ADDRESS: "100000",

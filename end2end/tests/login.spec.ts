@@ -39,6 +39,46 @@ test("an access token is renewed ahead of its end", async ({ visitor, page }) =>
   await visitor.expectAccountOf(email);
 });
 
+test.describe("with a stored token that the server refuses", () => {
+  test.use({ expectedFault: refused(401) });
+
+  test("the session goes on with the next one", async ({ visitor, page }) => {
+    const email = await visitor.register();
+    await page.evaluate(() => {
+      const stored = JSON.parse(localStorage.getItem("hallpass-session")!);
+      localStorage.setItem("hallpass-session", JSON.stringify({ ...stored, access_token: "a.b.c" }));
+    });
+    await page.reload();
+    await visitor.expectAccountOf(email);
+    expect(await visitor.bearer()).not.toBe("a.b.c");
+  });
+});
+
+test("a browser that stores nothing keeps the session, without asking all the time", async ({ visitor, page }) => {
+  await page.addInitScript(() => {
+    Storage.prototype.setItem = () => {
+      throw new DOMException("full", "QuotaExceededError");
+    };
+  });
+  const asked: string[] = [];
+  page.on("request", (sent) => sent.method() === "POST" && asked.push(new URL(sent.url()).pathname));
+  const email = await visitor.register();
+  await expect(page.locator(".number")).toHaveText(/^29[0-7]$/);
+  await page.reload();
+  await visitor.expectAccountOf(email);
+  await expect(page.locator(".number")).toHaveText(/^29[0-7]$/);
+  expect(asked).toEqual(["/api/auth/register", "/api/account/me", "/api/auth/refresh", "/api/account/me"]);
+});
+
+test("what the address says of an error is not shown as our words", async ({ visitor, page }) => {
+  const forged = { error: "invalid_request", message: "Call +1 900", fields: { email: "Call +1 900" } };
+  for (const error of ["invalid_request", "invalid_fields", "invalid_grant", "nonsense"]) {
+    const text = Buffer.from(JSON.stringify({ ...forged, error })).toString("base64url");
+    await visitor.open(`/login?__path=x&__err=${text}`);
+    await expect(page.getByText("900")).toHaveCount(0);
+  }
+});
+
 test.describe("on a device whose clock is an hour off", () => {
   for (const hours of [-1, 1]) {
     test(`by ${hours} h: no needless renewal, no early end`, async ({ visitor, page }) => {

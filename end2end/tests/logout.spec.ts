@@ -48,6 +48,20 @@ test.describe("with the server out of reach", () => {
     await page.getByRole("button", { name: "Try again" }).click();
     await expect(page.getByText(/Your token died on the server/)).toBeVisible();
   });
+
+  test("a log-out that was not confirmed stays one, and is taken up by the next page", async ({ visitor, page }) => {
+    await visitor.register();
+    await page.route("**/api/auth/logout", (route) => route.abort());
+    await visitor.signOut();
+    await visitor.expectSignedOut();
+    await visitor.open("/account");
+    await expect(page).toHaveURL("/login");
+    await visitor.expectSignedOut();
+    await page.unroute("**/api/auth/logout");
+    await visitor.open("/account");
+    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+    expect((await page.request.post("/api/auth/refresh")).status()).toBe(401);
+  });
 });
 
 test.describe("with a session that ended elsewhere", () => {

@@ -64,7 +64,7 @@ pub struct TokenResponse {
 }
 
 /// What the access token that made the request says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// The user's id.
     pub sub: String,

@@ -11,64 +11,78 @@ use crate::{
     client::session::Session,
 };
 
+/// Seconds between two tries to renew a token that is due.
+const RETRY_AFTER: u32 = 10;
+
 #[component]
 pub fn AccountPage() -> impl IntoView {
     let session = Session::expect();
     // Only the browser has the token: the server draws the frame, and this fills it.
-    let account = LocalResource::new(move || session.call(api::account::me()));
-    let again = move |_| account.refetch();
+    let answer = LocalResource::new(move || session.call(api::account::me));
+    let account = RwSignal::new(None::<Account>);
+    let trouble = RwSignal::new(None::<AuthError>);
+    Effect::new(move || match answer.get() {
+        Some(Ok(found)) => {
+            account.set(Some(found));
+            trouble.set(None);
+        }
+        Some(Err(error)) => trouble.set(Some(error)),
+        None => {}
+    });
+    let again = move || answer.refetch();
     view! {
         <Title text="Your account" />
         <section class="card wide">
             <h1>"Your account"</h1>
-            <Suspense fallback=|| view! { <Skeleton /> }>
-                {move || {
-                    account
-                        .get()
-                        .map(|answer| match answer {
-                            Ok(account) => view! { <Claims account on_due=again /> }.into_any(),
-                            Err(error) => view! { <Trouble error on_retry=again /> }.into_any(),
-                        })
-                }}
-            </Suspense>
+            {move || trouble.get().map(|error| view! { <Trouble error on_retry=again /> })}
+            <Show
+                when=move || account.with(Option::is_some)
+                fallback=move || {
+                    view! {
+                        <Show when=move || trouble.with(Option::is_none)>
+                            <p class="hint">"Asking the server about your token…"</p>
+                        </Show>
+                    }
+                }
+            >
+                <Claims account=Signal::derive(move || account.get().unwrap_or_default()) on_due=again />
+            </Show>
         </section>
     }
 }
 
-#[component]
-fn Skeleton() -> impl IntoView {
-    view! { <p class="hint">"Asking the server about your token…"</p> }
-}
-
 /// What went wrong, when it is not that the session has ended.
 #[component]
-fn Trouble(error: AuthError, on_retry: impl Fn(()) + 'static) -> impl IntoView {
+fn Trouble(error: AuthError, on_retry: impl Fn() + 'static) -> impl IntoView {
     view! {
         <div role="alert"><p class="alert">{error.to_string()}</p></div>
-        <p><button type="button" class="button" on:click=move |_| on_retry(())>"Try again"</button></p>
+        <p><button type="button" class="button" on:click=move |_| on_retry()>"Try again"</button></p>
     }
 }
 
+/// Stays as it is while the token is renewed: only its texts change.
 #[component]
-fn Claims(account: Account, on_due: impl Fn(()) + 'static) -> impl IntoView {
+fn Claims(account: Signal<Account>, on_due: impl Fn() + 'static) -> impl IntoView {
     let session = Session::expect();
     let life = RwSignal::new(session.token_life());
-    Effect::new(move || {
-        let ticking =
-            set_interval_with_handle(move || life.set(session.token_life()), Duration::from_secs(1));
-        on_cleanup(move || {
-            if let Ok(ticking) = ticking {
-                ticking.clear();
-            }
-        });
-    });
-    Effect::new(move || {
-        if life.get().1 {
-            on_due(());
+    let seconds_since_try = StoredValue::new(RETRY_AFTER);
+    let tick = move || {
+        let (left, due) = session.token_life();
+        life.set((left, due));
+        seconds_since_try.update_value(|seconds| *seconds += 1);
+        if due && seconds_since_try.get_value() > RETRY_AFTER {
+            seconds_since_try.set_value(0);
+            on_due();
+        }
+    };
+    let ticking = set_interval_with_handle(tick, Duration::from_secs(1));
+    on_cleanup(move || {
+        if let Ok(ticking) = ticking {
+            ticking.clear();
         }
     });
     view! {
-        <p class="lead">"Signed in as " <strong>{account.email}</strong> "."</p>
+        <p class="lead">"Signed in as " <strong>{move || account.get().email}</strong> "."</p>
         <p class="countdown">
             <span class="number">{move || life.get().0}</span>
             " seconds left in this access token"
@@ -76,11 +90,11 @@ fn Claims(account: Account, on_due: impl Fn(()) + 'static) -> impl IntoView {
         <p>"The next one is fetched by itself. Sign out, and this one is dead at once, wherever a copy of it may be."</p>
         <dl class="claims">
             <dt>"User" <code>"sub"</code></dt>
-            <dd><code>{account.sub}</code></dd>
+            <dd><code>{move || account.get().sub}</code></dd>
             <dt>"Session" <code>"sid"</code></dt>
-            <dd><code>{account.sid}</code></dd>
+            <dd><code>{move || account.get().sid}</code></dd>
             <dt>"Token" <code>"jti"</code></dt>
-            <dd><code>{account.jti}</code></dd>
+            <dd><code>{move || account.get().jti}</code></dd>
         </dl>
         <p class="actions"><LogoutButton /></p>
     }

@@ -28,7 +28,7 @@ impl CredentialsForm {
     /// Empty, or with the error of a form that was posted before the page was live.
     pub fn new() -> Self {
         let posted = use_query_map().with_untracked(|query| query.get("__err"));
-        let error = posted.map(|error| ServerFnUrlError::<AuthError>::decode_err(&error));
+        let error = posted.and_then(|error| in_our_words(ServerFnUrlError::decode_err(&error)));
         Self {
             email: NodeRef::new(),
             password: NodeRef::new(),
@@ -75,6 +75,27 @@ impl CredentialsForm {
             self.error.with(|error| error.as_ref().and_then(|error| error_of(error, name)))
         })
     }
+}
+
+/// An error that came in the address of the page: anyone can have written it, so only its kind is
+/// taken over, and none of its text.
+fn in_our_words(error: AuthError) -> Option<AuthError> {
+    Some(match error {
+        AuthError::InvalidRequest(_) => AuthError::InvalidRequest("The form could not be read.".into()),
+        AuthError::InvalidGrant(_) => AuthError::wrong_credentials(),
+        AuthError::InvalidFields(fields) => {
+            let advice = [
+                ("email", "Enter an e-mail address, like ann@example.com."),
+                ("password", "Use a password of at least 8 characters that is not among the common ones."),
+            ];
+            let known = advice.into_iter().filter(|(name, _)| fields.contains_key(*name));
+            AuthError::InvalidFields(
+                known.map(|(name, advice)| (name.to_owned(), advice.to_owned())).collect(),
+            )
+        }
+        AuthError::Transport => return None,
+        other => other,
+    })
 }
 
 /// What the error says about one field.
@@ -186,7 +207,7 @@ fn UnconfirmedNote() -> impl IntoView {
     view! {
         <div class="note bad">
             <p>
-                "You are signed out in this browser, but the server could not confirm it: the session may still be alive there."
+                "You are signed out in this browser, but the server could not confirm it: the session may still be alive there. Each page asks again until it is not."
             </p>
             <button type="button" class="button small" on:click=again>"Try again"</button>
         </div>

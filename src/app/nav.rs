@@ -1,9 +1,23 @@
 //! The bar on top of every page: where to go, and the way out.
 
 use leptos::{ev::SubmitEvent, prelude::*, task::spawn_local};
-use leptos_router::components::A;
+use leptos_router::{components::A, hooks::use_query_map};
 
 use crate::client::session::Session;
+
+/// Says so when a log-out that was posted as a plain form could not be made certain.
+#[component]
+fn LogoutTrouble() -> impl IntoView {
+    let failed =
+        use_query_map().with_untracked(|query| query.get("__path").as_deref() == Some("/api/auth/logout"));
+    failed.then(|| {
+        view! {
+            <p role="alert" class="alert">
+                "The server could not end your session, so it may still be alive. Try again."
+            </p>
+        }
+    })
+}
 
 #[component]
 pub fn Nav() -> impl IntoView {
@@ -32,6 +46,7 @@ pub fn Nav() -> impl IntoView {
                 </Show>
             </nav>
         </header>
+        <div class="bar-note"><LogoutTrouble /></div>
     }
 }
 

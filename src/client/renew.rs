@@ -4,7 +4,12 @@
 use std::{cell::Cell, future::Future, sync::LazyLock};
 
 use bytes::Bytes;
-use futures::{Sink, Stream, lock::Mutex};
+use futures::{
+    Sink, Stream,
+    future::{Either, select},
+    lock::Mutex,
+};
+use gloo_timers::future::TimeoutFuture;
 use send_wrapper::SendWrapper;
 use server_fn::{
     client::{Client, browser::BrowserClient},
@@ -20,6 +25,9 @@ use crate::api::{self, error::AuthError, types::AccessToken};
 
 /// One refresh at a time in this tab: those who come during one wait, and find its result.
 static RENEWING: LazyLock<Mutex<()>> = LazyLock::new(|| Mutex::new(()));
+
+/// How long the others wait for a refresh that is not answered.
+const REFRESH_PATIENCE_MS: u32 = 15_000;
 
 /// Attaches a fresh access token, after a refresh if need be.
 ///
@@ -38,8 +46,17 @@ async fn fresh_token() -> Result<AccessToken, AuthError> {
     {
         return Ok(token.access_token.clone());
     }
+    if storage::is_logout_pending() {
+        // The cookie may still be good, but its owner has left.
+        return Err(AuthError::InvalidToken);
+    }
     let tenure = Tenure::current();
-    match api::auth::refresh(None).await {
+    let answer =
+        match select(Box::pin(api::auth::refresh(None)), TimeoutFuture::new(REFRESH_PATIENCE_MS)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(AuthError::Transport),
+        };
+    match answer {
         // Logged out meanwhile: the server has ended this token as well.
         Ok(_) if tenure.is_over() => Err(AuthError::InvalidToken),
         Ok(response) => {
@@ -66,11 +83,11 @@ thread_local! {
 pub(super) struct Tenure(u32);
 
 impl Tenure {
-    fn current() -> Self {
+    pub(super) fn current() -> Self {
         Self(TENURE.get())
     }
 
-    fn is_over(self) -> bool {
+    pub(super) fn is_over(self) -> bool {
         TENURE.get() != self.0
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
-use leptos::{ev, prelude::*};
+use leptos::{ev, prelude::*, task::spawn_local};
 
 use super::{
     renew::Tenure,
@@ -44,7 +44,10 @@ impl Session {
         let drawn = SharedValue::new(|| use_context::<Presence>().unwrap_or_default()).into_inner();
         let session = Self { presence: RwSignal::new(drawn), farewell: RwSignal::new(None) };
         provide_context(session);
-        Effect::new(move || session.follow_other_tabs());
+        Effect::new(move || {
+            session.resume_logout();
+            session.follow_other_tabs();
+        });
         session
     }
 
@@ -88,35 +91,53 @@ impl Session {
     }
 
     fn begin(self, response: TokenResponse) {
+        Tenure::end();
+        storage::set_logout_pending(false);
         storage::save(&StoredToken::new(response, device_now()));
         self.farewell.set(None);
         self.presence.set(Presence::SignedIn);
     }
 
-    /// Makes a call that needs the session. If the answer is that the session has ended, it ends
-    /// here too; if nobody can tell, it goes on.
+    /// Makes a call that needs the session. A refused token is renewed once, and the call made
+    /// again; if there is no renewal, the session has ended, and ends here too. If nobody can tell,
+    /// it goes on.
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn call<T>(self, call: impl Future<Output = Result<T, AuthError>>) -> Result<T, AuthError> {
-        let answer = call.await;
+    pub async fn call<T, F>(self, call: impl Fn() -> F) -> Result<T, AuthError>
+    where
+        F: Future<Output = Result<T, AuthError>>,
+    {
+        let tenure = Tenure::current();
+        let mut answer = call().await;
+        if matches!(answer, Err(AuthError::InvalidToken)) && !tenure.is_over() {
+            storage::expire();
+            answer = call().await;
+        }
         if let Err(error @ (AuthError::MissingToken | AuthError::InvalidToken | AuthError::InvalidGrant(_))) =
             &answer
-            && self.presence.get_untracked() == Presence::SignedIn
+            && !tenure.is_over()
         {
             self.leave(Farewell::Ended(error.to_string()));
+            storage::clear();
         }
         answer
     }
 
-    /// Logs out: on every server if it can be reached, and here in any case.
+    /// Logs out: here in any case, and on the server as soon as it can be reached. Until it has
+    /// confirmed, every page of this browser stays signed out and asks again.
     pub async fn end(self) {
+        let tenure = Tenure::current();
         let patience = TimeoutFuture::new(LOGOUT_PATIENCE.as_millis() as u32);
         let answer = match select(Box::pin(api::auth::logout(None)), patience).await {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => Err(AuthError::Transport),
         };
-        self.leave(match answer {
+        if tenure.is_over() {
+            // Someone has signed in meanwhile, which has ended the old session, too.
+            return;
+        }
+        let farewell = match answer {
             Ok(revocation) => {
                 Farewell::Confirmed { instances: revocation.instances, elapsed_ms: revocation.elapsed_ms }
             }
@@ -125,14 +146,24 @@ impl Session {
                 Farewell::Ended("You have been signed out.".into())
             }
             Err(_) => Farewell::Unconfirmed,
-        });
+        };
+        storage::set_logout_pending(farewell == Farewell::Unconfirmed);
+        self.leave(farewell);
+        storage::clear();
     }
 
     fn leave(self, farewell: Farewell) {
         Tenure::end();
-        storage::clear();
         self.farewell.set(Some(farewell));
         self.presence.set(Presence::Anonymous);
+    }
+
+    /// Takes up a log-out that an earlier page could not finish.
+    fn resume_logout(self) {
+        if storage::is_logout_pending() {
+            self.leave(Farewell::Unconfirmed);
+            spawn_local(self.end());
+        }
     }
 
     fn follow_other_tabs(self) {

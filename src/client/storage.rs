@@ -6,6 +6,8 @@
 //! the moment its session is ended, and the refresh token, which could buy more of them, is in an
 //! HttpOnly cookie that no script can read. What keeps scripts out: the Content-Security-Policy.
 
+use std::cell::RefCell;
+
 #[expect(clippy::disallowed_types, reason = "the one place that keeps the token")]
 use gloo_storage::LocalStorage;
 use gloo_storage::Storage;
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::types::{AccessToken, TokenResponse};
 
 const KEY: &str = "hallpass-session";
+const LOGOUT_PENDING: &str = "hallpass-logout-pending";
 
 /// A token is renewed when less than this share of its life is left.
 const RENEW_BELOW: f64 = 0.2;
@@ -56,21 +59,48 @@ impl StoredToken {
 #[expect(clippy::disallowed_types, reason = "the one place that keeps the token")]
 type Kept = LocalStorage;
 
-/// The token of this browser; none when there is none, or when what is stored cannot be read.
-pub fn load() -> Option<StoredToken> {
-    Kept::get(KEY).ok()
+thread_local! {
+    /// The token of a browser whose storage is off or full: this tab's alone, until it is closed.
+    static UNSTORED: RefCell<Option<StoredToken>> = const { RefCell::new(None) };
 }
 
-/// Keeps the token. A browser that refuses (its storage is off or full) still has its cookie:
-/// each page then begins with a refresh.
+/// The token of this browser; none when there is none, or when what is stored cannot be read.
+pub fn load() -> Option<StoredToken> {
+    Kept::get(KEY).ok().or_else(|| UNSTORED.with_borrow(Clone::clone))
+}
+
+/// Keeps the token.
 pub fn save(token: &StoredToken) {
-    if let Err(error) = Kept::set(KEY, token) {
-        leptos::logging::warn!("the session cannot be stored: {error}");
+    let refused = Kept::set(KEY, token).is_err();
+    UNSTORED.set(refused.then(|| token.clone()));
+}
+
+/// Makes the token count as due for renewal. It is not removed, which other tabs would take for a
+/// log-out.
+pub fn expire() {
+    if let Some(token) = load() {
+        save(&StoredToken { expires_at: 0.0, ..token });
     }
 }
 
 pub fn clear() {
     Kept::delete(KEY);
+    UNSTORED.take();
+}
+
+/// Whether a log-out in this browser still waits for the server's word.
+pub fn is_logout_pending() -> bool {
+    Kept::get(LOGOUT_PENDING).unwrap_or(false)
+}
+
+/// Remembers, across pages, that a log-out waits for the server's word, or that it no longer does.
+pub fn set_logout_pending(pending: bool) {
+    if pending {
+        // A browser that stores nothing forgets it with the page.
+        let _ = Kept::set(LOGOUT_PENDING, true);
+    } else {
+        Kept::delete(LOGOUT_PENDING);
+    }
 }
 
 /// Whether a `storage` event of the browser is about the token.

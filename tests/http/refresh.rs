@@ -208,7 +208,7 @@ async fn a_page_knows_a_session_whose_access_tokens_have_all_expired() {
     let later = NOW + 100_000;
     assert!(auth.is_signed_in(&pair.refresh_token, later).await);
     assert!(!auth.is_signed_in(&pair.refresh_token, NOW + 1_209_600).await);
-    auth.logout(&HeaderMap::new(), &[pair.refresh_token.clone()], later).await.unwrap();
+    auth.logout(&HeaderMap::new(), std::slice::from_ref(&pair.refresh_token), later).await.unwrap();
     assert!(!auth.is_signed_in(&pair.refresh_token, later).await);
 }
 

@@ -8,7 +8,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::{any, get},
 };
 use leptos::{
@@ -53,12 +53,18 @@ pub fn router(state: AppState) -> Router {
         },
     );
 
-    Router::new()
+    let pages = generate_route_list(app::App);
+    let with_a_slash = pages.iter().map(|page| page.path().to_owned()).filter(|path| path != "/");
+
+    with_a_slash
+        .fold(Router::new(), |router, path| {
+            router.route(&format!("{path}/"), get(async move || Redirect::permanent(&path)))
+        })
         .route("/health/live", get(StatusCode::OK))
         .route("/health/ready", get(ready))
         .route("/api/{*path}", any(AuthError::NotFound))
         .route_service(&site_pkg_dir_service_route_path(&state.leptos), assets)
-        .leptos_routes_with_context(&state, generate_route_list(app::App), page_context.clone(), shell.clone())
+        .leptos_routes_with_context(&state, pages, page_context.clone(), shell.clone())
         .fallback(file_and_error_handler_with_context::<AppState, _>(page_context, move |_| shell()))
         .layer(middleware::from_fn_with_state(state.clone(), presence))
         .layer(middleware::from_fn(guard::same_site_only))

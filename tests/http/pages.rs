@@ -60,6 +60,17 @@ async fn a_page_for_others_leads_to_the_page_for_you() {
 }
 
 #[tokio::test]
+async fn a_slash_too_many_leads_to_the_page() {
+    let home = Home::new();
+    let server = home.start().await;
+    for path in ["/login", "/register", "/account"] {
+        let page = page(&server, &format!("{path}/"), None).await;
+        assert_eq!((page.status.as_u16(), &page.headers["location"]), (308, &path.parse().unwrap()));
+    }
+    assert_eq!(page(&server, "//evil.test/", None).await.status, 404);
+}
+
+#[tokio::test]
 async fn every_page_has_a_title_and_every_wrong_address_a_page() {
     let home = Home::new();
     let server = home.start().await;

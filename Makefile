@@ -29,12 +29,17 @@ run: build
 	$(call say,Starting. Stop it with Ctrl-C.)
 	@exec target/release/hallpass
 
+# What it leaves in target/site is not what `make run` serves.
 dev: tools
+	@rm -f target/built
 	cargo leptos watch
 
-build: tools
+build: target/built
+
+target/built: $(shell find src style public migrations Cargo.toml Cargo.lock Leptos.toml -type f) | tools
 	$(call say,Building the server and the site (a few minutes the first time))
 	cargo leptos build --release --precompress
+	@touch $@
 
 test: lint rust-test e2e
 

@@ -8,7 +8,7 @@
 //! | [`auth::register`], [`auth::login`] | anyone |
 //! | [`auth::refresh`] | the holder of the session's current refresh token |
 //! | [`auth::logout`] | the holder of any token of the session, an expired access token included |
-//! | [`account::me`] | the bearer of a live access token |
+//! | [`account::me`], [`account::logout_everywhere`] | the bearer of a live access token |
 //!
 //! Nothing here may name `app` or `client`, but for the HTTP client that attaches the bearer.
 

@@ -97,3 +97,43 @@ pub enum Presence {
     Anonymous,
     SignedIn,
 }
+
+/// How a revocation went, for whoever looks after the servers: neither whose it was, nor which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentRevocation {
+    /// When it was answered, in Unix seconds.
+    pub at: i64,
+    /// How many instances were running.
+    pub instances: u32,
+    /// How many of them confirmed it.
+    pub acknowledged: u32,
+    /// How long it took, in microseconds.
+    pub elapsed_us: u64,
+}
+
+/// One server process, as another sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceView {
+    pub name: String,
+    /// It is the one that was asked.
+    pub is_this: bool,
+    /// It may trust its memory.
+    pub is_leased: bool,
+    /// How long ago it was seen to renew its lease, in milliseconds.
+    pub renewed_ms: u64,
+    /// Up to which event it has followed the stream of each partition.
+    pub positions: Vec<String>,
+    /// How many sessions it remembers, ended ones included.
+    pub sessions: usize,
+    /// Those that it has asked for last, the newest first.
+    pub revocations: Vec<RecentRevocation>,
+}
+
+/// All running instances, as one of them sees them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// Whether there is a Redis between them; alone, there is nobody to be told.
+    pub is_shared: bool,
+    /// By name.
+    pub instances: Vec<InstanceView>,
+}

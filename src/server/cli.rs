@@ -11,11 +11,13 @@ use secrecy::SecretString;
 use tokio::{net::TcpListener, signal};
 
 use super::{
+    auth::allowlist::Allowlist,
     clock,
     config::Config,
     db::{Access, Db},
     ids::UserId,
     password::{Passwords, check_acceptable},
+    sessions::RevokedSession,
     users::{Added, Email},
 };
 use crate::api::error::AuthError;
@@ -46,9 +48,9 @@ enum UserCommand {
     Add(Who),
     /// List all users.
     List,
-    /// Disable a user and end all of their sessions. While no server is running.
+    /// Disable a user and end all of their sessions. With SQLite, while no server is running.
     Disable(Who),
-    /// Set a user's password and end all of their sessions. While no server is running.
+    /// Set a user's password and end all of their sessions. With SQLite, while no server is running.
     SetPassword(Who),
 }
 
@@ -98,7 +100,7 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
     match command {
         UserCommand::Add(who) => {
             let email = who.email()?;
-            let db = Db::open(&config.database, Access::Shared).await?;
+            let db = Db::open(config, Access::Shared).await?;
             let hash = new_password(config, &email).await?;
             match db.add_user(UserId::random(), &email, &hash, None, now).await? {
                 Added::Done => println!("added {}", email.as_str()),
@@ -106,7 +108,7 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
             }
         }
         UserCommand::List => {
-            let db = Db::open(&config.database, Access::Shared).await?;
+            let db = Db::open(config, Access::Shared).await?;
             for user in db.list_users().await? {
                 let state = if user.disabled_at.is_some() { "disabled" } else { "active" };
                 println!("{}  {state:8}  {}", user.id, user.email);
@@ -114,15 +116,17 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
         }
         UserCommand::Disable(who) => {
             let email = who.email()?;
-            let db = Db::open(&config.database, Access::Exclusive).await?;
-            who.found(db.disable_user(&email, now).await?)?;
+            let db = Db::open(config, Access::Exclusive).await?;
+            let revoked = who.found(db.disable_user(&email, now).await?)?;
+            end(&revoked, config, db).await?;
             println!("disabled {}; all of their sessions have ended", email.as_str());
         }
         UserCommand::SetPassword(who) => {
             let email = who.email()?;
-            let db = Db::open(&config.database, Access::Exclusive).await?;
+            let db = Db::open(config, Access::Exclusive).await?;
             let hash = new_password(config, &email).await?;
-            who.found(db.set_password(&email, &hash, now).await?)?;
+            let revoked = who.found(db.set_password(&email, &hash, now).await?)?;
+            end(&revoked, config, db).await?;
             println!("set the password of {}; all of their sessions have ended", email.as_str());
         }
     }
@@ -134,9 +138,22 @@ impl Who {
         Email::parse(&self.email).map_err(|error| in_words(&error))
     }
 
-    fn found(&self, found: bool) -> Result<()> {
-        if found { Ok(()) } else { bail!("there is no user {}", self.email) }
+    fn found<T>(&self, found: Option<T>) -> Result<T> {
+        found.with_context(|| format!("there is no user {}", self.email))
     }
+}
+
+/// Makes sure that no running instance accepts a token of these sessions any more. On an SQLite file,
+/// of which this process has exclusive use, there is none.
+async fn end(revoked: &[RevokedSession], config: &Config, db: Db) -> Result<()> {
+    if config.redis.url.is_none() {
+        return Ok(());
+    }
+    let allowlist = Allowlist::load(config, db, clock::now()).await?;
+    let ended = allowlist.spread(revoked).await;
+    allowlist.leave().await;
+    ended.context("it is recorded, but some servers may not know of it yet: run this again")?;
+    Ok(())
 }
 
 async fn new_password(config: &Config, email: &Email) -> Result<String> {

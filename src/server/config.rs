@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, env, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use leptos::config::{LeptosOptions, get_configuration};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::IgnoredAny};
 
 const DEFAULTS: &str = include_str!("../../Leptos.toml");
@@ -16,6 +16,7 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_REQUEST_TIMEOUT", "server.request_timeout_seconds"),
     ("HALLPASS_BODY_LIMIT", "server.body_limit_bytes"),
     ("HALLPASS_SHUTDOWN_GRACE", "server.shutdown_grace_seconds"),
+    ("HALLPASS_STARTUP_WAIT", "server.startup_wait_seconds"),
     ("HALLPASS_ISSUER", "token.issuer"),
     ("HALLPASS_AUDIENCE", "token.audience"),
     ("HALLPASS_ACCESS_TTL", "token.access_ttl_seconds"),
@@ -26,6 +27,11 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_PREVIOUS_SIGNING_KEY", "token.previous_signing_key"),
     ("DATABASE_URL", "database.url"),
     ("HALLPASS_DATABASE_CONNECTIONS", "database.max_connections"),
+    ("REDIS_URL", "redis.url"),
+    ("HALLPASS_REDIS_CA", "redis.ca_file"),
+    ("HALLPASS_REDIS_NODES", "redis.nodes"),
+    ("HALLPASS_REDIS_PARTITIONS", "redis.partitions"),
+    ("HALLPASS_INSTANCE", "redis.instance"),
     ("HALLPASS_ARGON2_MEMORY", "password.memory_kib"),
     ("HALLPASS_ARGON2_ITERATIONS", "password.iterations"),
     ("HALLPASS_ARGON2_PARALLELISM", "password.parallelism"),
@@ -44,6 +50,7 @@ pub struct Config {
     pub server: ServerConfig,
     pub token: TokenConfig,
     pub database: DatabaseConfig,
+    pub redis: RedisConfig,
     pub password: PasswordConfig,
     pub throttle: ThrottleConfig,
 }
@@ -57,6 +64,7 @@ struct Tables {
     server: ServerConfig,
     token: TokenConfig,
     database: DatabaseConfig,
+    redis: RedisConfig,
     password: PasswordConfig,
     throttle: ThrottleConfig,
 }
@@ -68,6 +76,7 @@ pub struct ServerConfig {
     pub request_timeout_seconds: u64,
     pub body_limit_bytes: usize,
     pub shutdown_grace_seconds: u64,
+    pub startup_wait_seconds: u64,
 }
 
 impl ServerConfig {
@@ -77,6 +86,10 @@ impl ServerConfig {
 
     pub fn shutdown_grace(&self) -> Duration {
         Duration::from_secs(self.shutdown_grace_seconds)
+    }
+
+    pub fn startup_wait(&self) -> Duration {
+        Duration::from_secs(self.startup_wait_seconds)
     }
 }
 
@@ -96,8 +109,28 @@ pub struct TokenConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseConfig {
-    pub url: String,
+    /// May hold a password.
+    pub url: SecretString,
     pub max_connections: u32,
+}
+
+impl DatabaseConfig {
+    /// Whether several processes may serve it.
+    pub fn is_shared(&self) -> bool {
+        let url = self.url.expose_secret();
+        url.starts_with("postgres://") || url.starts_with("postgresql://")
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisConfig {
+    /// None: this instance is alone. May hold a password.
+    pub url: Option<SecretString>,
+    pub ca_file: Option<String>,
+    pub nodes: usize,
+    pub partitions: u16,
+    pub instance: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -143,11 +176,19 @@ impl Config {
         for (variable, key) in OVERRIDES {
             builder = builder.set_override_option(*key, environment.get(*variable).cloned())?;
         }
-        let Tables { server, token, database, password, throttle, .. } =
+        let Tables { server, token, database, redis, password, throttle, .. } =
             builder.build()?.try_deserialize()?;
-        let config = Self { leptos, server, token, database, password, throttle };
+        let config = Self { leptos, server, token, database, redis, password, throttle };
         config.check()?;
         Ok(config)
+    }
+
+    /// What this instance is called where there are several.
+    pub fn instance_name(&self) -> String {
+        self.redis.instance.clone().unwrap_or_else(|| {
+            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            format!("{host}:{}", self.leptos.site_addr.port())
+        })
     }
 
     fn check(&self) -> Result<()> {
@@ -167,13 +208,32 @@ impl Config {
         );
         let grace = self.token.refresh_grace_seconds;
         ensure!((0..=60).contains(&grace), "HALLPASS_REFRESH_GRACE is {grace}: 0 to 60 seconds make sense");
-        if !self.database.url.starts_with("sqlite://") {
-            bail!("DATABASE_URL has to start with sqlite:// and name a file");
+        let is_shared = self.database.is_shared();
+        if !is_shared && !self.database.url.expose_secret().starts_with("sqlite://") {
+            bail!("DATABASE_URL has to start with sqlite:// and name a file, or with postgres://");
         }
+        match (&self.redis.url, is_shared) {
+            (Some(_), false) => bail!(
+                "REDIS_URL is set, so there may be several instances, but DATABASE_URL is an SQLite file, which each would \
+                 have to itself: set DATABASE_URL to a postgres:// database that they share, or leave REDIS_URL out"
+            ),
+            (None, true) => bail!(
+                "DATABASE_URL is a PostgreSQL, which other instances could serve, too: set REDIS_URL, by which they hear of each \
+                 other, or use an SQLite file"
+            ),
+            _ => {}
+        }
+        ensure!(
+            (1..=1024).contains(&self.redis.partitions),
+            "HALLPASS_REDIS_PARTITIONS is {}: 1 to 1024 make sense",
+            self.redis.partitions
+        );
         let counts = [
             ("HALLPASS_REQUEST_TIMEOUT", self.server.request_timeout_seconds),
             ("HALLPASS_BODY_LIMIT", self.server.body_limit_bytes as u64),
             ("HALLPASS_DATABASE_CONNECTIONS", self.database.max_connections.into()),
+            ("HALLPASS_STARTUP_WAIT", self.server.startup_wait_seconds),
+            ("HALLPASS_REDIS_NODES", self.redis.nodes as u64),
             ("HALLPASS_TRIES_PER_ACCOUNT", self.throttle.per_account.into()),
             ("HALLPASS_TRIES_PER_ADDRESS", self.throttle.per_address.into()),
         ];
@@ -215,7 +275,7 @@ mod tests {
     fn the_shipped_settings_are_accepted() {
         let config = load(&[]).unwrap();
         assert_eq!(config.token.access_ttl_seconds, 300);
-        assert_eq!(config.database.url, "sqlite://data/hallpass.db");
+        assert_eq!(config.database.url.expose_secret(), "sqlite://data/hallpass.db");
     }
 
     #[test]
@@ -234,6 +294,11 @@ mod tests {
             ("HALLPASS_REFRESH_TTL", "9223372036854775807"),
             ("HALLPASS_REFRESH_GRACE", "-1"),
             ("DATABASE_URL", "mysql://localhost/x"),
+            ("DATABASE_URL", "postgres://localhost/x"),
+            ("REDIS_URL", "redis://localhost"),
+            ("HALLPASS_REDIS_NODES", "0"),
+            ("HALLPASS_REDIS_PARTITIONS", "0"),
+            ("HALLPASS_STARTUP_WAIT", "0"),
             ("HALLPASS_TRIES_PER_ACCOUNT", "0"),
         ] {
             let error = load(&[(variable, value)]).unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! The database: opening it, bringing its tables up to date, and making sure that this process is
-//! the only one to serve it.
+//! The database: opening it, bringing its tables up to date and, for SQLite, making sure that this
+//! process is the only one to serve it.
 //!
 //! Statements are written once for SQLite and PostgreSQL, in the file of the table they are about
 //! (`users.rs`, `sessions.rs`). Those two files and this one are the only ones to name `sqlx`.
@@ -13,9 +13,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use secrecy::ExposeSecret;
 use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
 
-use super::config::DatabaseConfig;
+use tokio::time::{self, Instant};
+use tracing::info;
+
+use super::config::Config;
 
 pub use sqlx::Error as DbError;
 
@@ -42,23 +46,29 @@ pub enum Access {
 }
 
 impl Db {
-    /// Opens the database, creating the file and its folder where they are missing, and applies
-    /// the migrations.
+    /// Opens the database and applies the migrations. An SQLite file and its folder are created
+    /// where they are missing; for a PostgreSQL that is not up yet, it waits as long as the settings say.
     ///
     /// # Errors
-    /// Another process has the exclusive access that was asked for; the file is corrupt or cannot
-    /// be written.
-    pub async fn open(config: &DatabaseConfig, access: Access) -> Result<Self> {
-        let file = sqlite_file(&config.url)?;
-        let name = file.display();
-        let lock = match access {
-            Access::Exclusive => Some(Arc::new(lock(&file)?)),
-            Access::Shared => None,
+    /// Another process has the exclusive access that was asked for; the database cannot be reached,
+    /// is corrupt, or cannot be written.
+    pub async fn open(config: &Config, access: Access) -> Result<Self> {
+        let patience = config.server.startup_wait();
+        let config = &config.database;
+        let (name, url, lock) = if config.is_shared() {
+            let url = config.url.expose_secret().to_owned();
+            (nameable(&url), url, None)
+        } else {
+            let file = sqlite_file(config.url.expose_secret())?;
+            let lock = match access {
+                Access::Exclusive => Some(Arc::new(lock(&file)?)),
+                Access::Shared => None,
+            };
+            (file.display().to_string(), format!("sqlite://{}?mode=rwc", file.display()), lock)
         };
         sqlx::any::install_default_drivers();
-        let url = format!("sqlite://{name}?mode=rwc");
         // A pool would try again until its patience ends, and not say what was wrong.
-        let mut first = AnyConnection::connect(&url)
+        let mut first = connect(&url, &name, patience)
             .await
             .with_context(|| format!("the database {name} cannot be opened"))?;
         prepare(&mut first).await.with_context(|| format!("the database {name} cannot be used"))?;
@@ -91,13 +101,51 @@ impl Db {
     }
 }
 
-/// Sets what each connection of SQLite's has to be told.
+/// Connects, trying again while the server is not up.
+async fn connect(url: &str, name: &str, patience: Duration) -> Result<AnyConnection, DbError> {
+    let deadline = Instant::now() + patience;
+    let mut said = false;
+    loop {
+        let error = match AnyConnection::connect(url).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        // 57P03: it is starting up. Anything else it says will not change by waiting.
+        let is_coming_up = match &error {
+            DbError::Database(error) => error.code().is_some_and(|code| code == "57P03"),
+            DbError::Io(_) => true,
+            _ => false,
+        };
+        if !is_coming_up || Instant::now() >= deadline {
+            return Err(error);
+        }
+        if !said {
+            said = true;
+            info!("waiting for the database {name}: {error}");
+        }
+        time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Sets what each connection has to be told.
 async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
-    // `synchronous = full`: what was acknowledged survives a power cut.
-    let pragmas = "pragma journal_mode = wal; pragma synchronous = full; \
-                   pragma foreign_keys = on; pragma busy_timeout = 5000";
-    connection.execute(pragmas).await?;
+    let settings = if connection.backend_name() == "PostgreSQL" {
+        // A process that is stopped in the middle of a transaction must not hold its rows for ever.
+        "set statement_timeout = '5s'; set idle_in_transaction_session_timeout = '5s'"
+    } else {
+        // `synchronous = full`: what was acknowledged survives a power cut.
+        "pragma journal_mode = wal; pragma synchronous = full; \
+         pragma foreign_keys = on; pragma busy_timeout = 5000"
+    };
+    connection.execute(settings).await?;
     Ok(())
+}
+
+/// The address without user and password.
+fn nameable(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    format!("{scheme}://{}", place.split('?').next().unwrap_or_default())
 }
 
 /// The file in `sqlite://path`, created if it is missing, for its owner alone. By its one true

@@ -66,7 +66,17 @@ pub async fn logout(in_body: Option<RefreshToken>) -> Result<Revocation, AuthErr
 
 pub async fn me() -> Result<Account, AuthError> {
     let door = Door::open()?;
-    Ok(door.authenticate()?.account())
+    Ok(door.authenticate().await?.account())
+}
+
+pub async fn logout_everywhere(keep_current: bool) -> Result<Revocation, AuthError> {
+    let door = Door::open()?;
+    let authenticated = door.authenticate().await?;
+    let revocation = door.state.auth.logout_everywhere(&authenticated, keep_current, clock::now()).await?;
+    if !keep_current {
+        door.clear_cookie();
+    }
+    Ok(revocation)
 }
 
 /// The request under way and the response it will get.
@@ -88,8 +98,8 @@ impl Door {
         &self.parts.headers
     }
 
-    fn authenticate(&self) -> Result<Authenticated, AuthError> {
-        self.state.auth.authenticate(self.headers(), clock::now())
+    async fn authenticate(&self) -> Result<Authenticated, AuthError> {
+        self.state.auth.authenticate(self.headers(), clock::now()).await
     }
 
     /// Who is calling: the peer of the connection. What a header claims is not asked.

@@ -26,6 +26,7 @@ pub mod db;
 pub mod doors;
 mod guard;
 pub mod ids;
+pub mod metrics;
 pub mod password;
 mod respond;
 mod router;
@@ -33,8 +34,9 @@ pub mod sessions;
 mod throttle;
 pub mod users;
 
-/// How often expired tokens are dropped from memory and from the database.
-const FORGET_EVERY: Duration = Duration::from_secs(30);
+/// How often expired tokens are dropped from memory and from the database, and revocations that were
+/// recorded but could not be spread are taken over.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
 
 /// What every request can reach.
 #[derive(Clone)]
@@ -54,7 +56,8 @@ impl FromRef<AppState> for LeptosOptions {
 /// the grace that the settings give.
 ///
 /// # Errors
-/// The site folder is missing, the database cannot be used, or another process serves it.
+/// The site folder is missing, the database or Redis cannot be used, or another process serves the
+/// SQLite file.
 pub async fn serve(
     config: Config,
     listener: TcpListener,
@@ -74,7 +77,8 @@ pub async fn serve(
             hashes.display()
         );
     }
-    let db = Db::open(&config.database, Access::Exclusive).await?;
+    metrics::install()?;
+    let db = Db::open(&config, Access::Exclusive).await?;
     let auth = Arc::new(Auth::load(&config, db.clone(), clock::now()).await?);
     let address = listener.local_addr()?;
     info!("Hallpass is running at http://{address}");
@@ -90,7 +94,8 @@ pub async fn serve(
     }
 
     let grace = config.server.shutdown_grace();
-    let forgetting = tokio::spawn(forget_expired(Arc::clone(&auth)));
+    let maintaining = tokio::spawn(maintain(Arc::clone(&auth)));
+    let leaving = Arc::clone(&auth);
     let state = AppState { leptos: config.leptos.clone(), auth, config: Arc::new(config) };
     let service = router::router(state).into_make_service_with_connect_info::<SocketAddr>();
     let (stopping, stopped) = oneshot::channel();
@@ -107,17 +112,18 @@ pub async fn serve(
         ended = server.into_future() => ended.context("the server failed")?,
         () = out_of_grace => warn!("some requests were still under way after {grace:?}"),
     }
-    forgetting.abort();
+    maintaining.abort();
+    leaving.leave().await;
     db.close().await;
     info!("stopped");
     Ok(())
 }
 
-async fn forget_expired(auth: Arc<Auth>) {
-    let mut interval = time::interval(FORGET_EVERY);
+async fn maintain(auth: Arc<Auth>) {
+    let mut interval = time::interval(MAINTAIN_EVERY);
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        auth.forget_expired(clock::now()).await;
+        auth.maintain(clock::now()).await;
     }
 }

@@ -1,6 +1,9 @@
 //! The tables of sessions and of the access tokens issued in them: the truth about who is signed
 //! in. Rotation and revocation are updates of one row, so that the database orders them.
 
+use std::collections::HashMap;
+
+use futures::{Stream, TryStreamExt};
 use sqlx::{AnyConnection, FromRow};
 
 use super::{
@@ -12,6 +15,10 @@ use super::{
 
 const DAY: i64 = 86_400;
 
+/// Seconds by which the clocks of two servers may differ: what expired that recently may still be
+/// alive elsewhere.
+const CLOCK_MARGIN: i64 = 3600;
+
 /// An access token's place in the allowlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenEntry {
@@ -19,6 +26,15 @@ pub struct TokenEntry {
     pub session_id: SessionId,
     pub user_id: UserId,
     pub expires_at: UnixSeconds,
+}
+
+/// A session that has been revoked, with what the others need to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedSession {
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    /// Its access tokens that may still be alive somewhere.
+    pub tokens: Vec<TokenId>,
 }
 
 /// What became of a refresh token that was presented.
@@ -93,6 +109,43 @@ async fn record_token(connection: &mut AnyConnection, entry: &TokenEntry) -> Res
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Revokes the sessions of a user whose row the caller's transaction holds.
+pub async fn revoke_all(
+    connection: &mut AnyConnection,
+    user_id: UserId,
+    except: Option<SessionId>,
+    reason: &str,
+    now: UnixSeconds,
+) -> Result<Vec<RevokedSession>, DbError> {
+    let except = except.map(|session_id| session_id.to_string()).unwrap_or_default();
+    sqlx::query(
+        "update sessions set revoked_at = $1, revoke_reason = $2 \
+         where revoked_at is null and user_id = $3 and id <> $4",
+    )
+    .bind(now)
+    .bind(reason)
+    .bind(user_id.to_string())
+    .bind(except)
+    .execute(&mut *connection)
+    .await?;
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "select session_id, access_tokens.id from access_tokens join sessions on sessions.id = session_id \
+         where revoked_at is not null and user_id = $1 and access_tokens.expires_at > $2",
+    )
+    .bind(user_id.to_string())
+    .bind(now - CLOCK_MARGIN)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut sessions: HashMap<SessionId, Vec<TokenId>> = HashMap::new();
+    for (session_id, token_id) in rows {
+        sessions.entry(parse(&session_id)?).or_default().push(parse(&token_id)?);
+    }
+    Ok(sessions
+        .into_iter()
+        .map(|(session_id, tokens)| RevokedSession { session_id, user_id, tokens })
+        .collect())
 }
 
 impl Db {
@@ -190,22 +243,60 @@ impl Db {
         }))
     }
 
-    /// Revokes a session. Revoking one that has ended, or that never was, changes nothing.
+    /// Revokes a session. Revoking one that has ended changes nothing; `None` if it never was, or
+    /// ended so long ago that nothing is left of it.
     pub async fn revoke_session(
         &self,
         session_id: SessionId,
         reason: &str,
         now: UnixSeconds,
-    ) -> Result<(), DbError> {
+    ) -> Result<Option<RevokedSession>, DbError> {
+        let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "update sessions set revoked_at = $1, revoke_reason = $2 where id = $3 and revoked_at is null",
         )
         .bind(now)
         .bind(reason)
         .bind(session_id.to_string())
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
-        Ok(())
+        let user: Option<(String,)> = sqlx::query_as("select user_id from sessions where id = $1")
+            .bind(session_id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let tokens: Vec<(String,)> =
+            sqlx::query_as("select id from access_tokens where session_id = $1 and expires_at > $2")
+                .bind(session_id.to_string())
+                .bind(now - CLOCK_MARGIN)
+                .fetch_all(&mut *transaction)
+                .await?;
+        transaction.commit().await?;
+        let Some((user_id,)) = user else {
+            return Ok(None);
+        };
+        let tokens = tokens.iter().map(|(id,)| parse(id)).collect::<Result<_, _>>()?;
+        Ok(Some(RevokedSession { session_id, user_id: parse(&user_id)?, tokens }))
+    }
+
+    /// Revokes all sessions of the user, but for `except`. Returns those that have been revoked,
+    /// now or before, and whose tokens may still be alive.
+    pub async fn revoke_sessions_of(
+        &self,
+        user_id: UserId,
+        except: Option<SessionId>,
+        reason: &str,
+        now: UnixSeconds,
+    ) -> Result<Vec<RevokedSession>, DbError> {
+        let mut transaction = self.pool.begin().await?;
+        // A write that changes nothing: it holds the user's row, so that a log-in beside this
+        // either comes before and is ended too, or comes after.
+        sqlx::query("update users set id = id where id = $1")
+            .bind(user_id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        let revoked = revoke_all(&mut transaction, user_id, except, reason, now).await?;
+        transaction.commit().await?;
+        Ok(revoked)
     }
 
     /// Whether the session's current refresh token would be accepted now.
@@ -219,26 +310,52 @@ impl Db {
         Ok(live.is_some())
     }
 
+    /// Whether exactly this access token has been issued, and its session not been revoked. That it
+    /// has not expired is for the caller to check.
+    pub async fn is_token_live(&self, entry: &TokenEntry) -> Result<bool, DbError> {
+        let live = sqlx::query(
+            "select 1 from access_tokens join sessions on sessions.id = session_id \
+             where access_tokens.id = $1 and session_id = $2 and user_id = $3 \
+             and access_tokens.expires_at = $4 and revoked_at is null",
+        )
+        .bind(entry.token_id.to_string())
+        .bind(entry.session_id.to_string())
+        .bind(entry.user_id.to_string())
+        .bind(entry.expires_at)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(live.is_some())
+    }
+
     /// Every live access token.
-    pub async fn live_tokens(&self, now: UnixSeconds) -> Result<Vec<TokenEntry>, DbError> {
-        let rows: Vec<TokenRow> = sqlx::query_as(
+    pub fn live_tokens(&self, now: UnixSeconds) -> impl Stream<Item = Result<TokenEntry, DbError>> {
+        sqlx::query_as(
             "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
              from access_tokens join sessions on sessions.id = session_id \
              where revoked_at is null and access_tokens.expires_at > $1",
         )
         .bind(now)
+        .fetch(&self.pool)
+        .and_then(async |row: TokenRow| {
+            Ok(TokenEntry {
+                token_id: parse(&row.id)?,
+                session_id: parse(&row.session_id)?,
+                user_id: parse(&row.user_id)?,
+                expires_at: row.expires_at,
+            })
+        })
+    }
+
+    /// Every revoked session that has access tokens which may still be alive somewhere.
+    pub async fn revoked_sessions(&self, now: UnixSeconds) -> Result<Vec<SessionId>, DbError> {
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "select distinct session_id from access_tokens join sessions on sessions.id = session_id \
+             where revoked_at is not null and access_tokens.expires_at > $1",
+        )
+        .bind(now - CLOCK_MARGIN)
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(TokenEntry {
-                    token_id: parse(&row.id)?,
-                    session_id: parse(&row.session_id)?,
-                    user_id: parse(&row.user_id)?,
-                    expires_at: row.expires_at,
-                })
-            })
-            .collect()
+        rows.iter().map(|(id,)| parse(id)).collect()
     }
 
     /// Deletes the access tokens and the sessions that expired more than a day before `now`. They

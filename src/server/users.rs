@@ -8,7 +8,7 @@ use super::{
     clock::UnixSeconds,
     db::{Db, DbError},
     ids::UserId,
-    sessions::{self, TokenEntry},
+    sessions::{self, RevokedSession, TokenEntry},
 };
 use crate::api::error::AuthError;
 
@@ -153,58 +153,61 @@ impl Db {
         Ok(())
     }
 
-    /// Disables the user and revokes all of their sessions, in one transaction. False when there
-    /// is no such user.
-    pub async fn disable_user(&self, email: &Email, now: UnixSeconds) -> Result<bool, DbError> {
+    /// Disables the user and revokes all of their sessions, in one transaction; returns these.
+    /// `None` when there is no such user.
+    pub async fn disable_user(
+        &self,
+        email: &Email,
+        now: UnixSeconds,
+    ) -> Result<Option<Vec<RevokedSession>>, DbError> {
         let mut transaction = self.pool.begin().await?;
-        let found = sqlx::query("update users set disabled_at = coalesce(disabled_at, $1) where email = $2")
+        sqlx::query("update users set disabled_at = coalesce(disabled_at, $1) where email = $2")
             .bind(now)
             .bind(email.as_str())
             .execute(&mut *transaction)
             .await?;
-        revoke_all(&mut transaction, email, "user disabled", now).await?;
+        let revoked = revoke_all_of(&mut transaction, email, "user disabled", now).await?;
         transaction.commit().await?;
-        Ok(found.rows_affected() == 1)
+        Ok(revoked)
     }
 
-    /// Sets the password and revokes all sessions of the user, in one transaction. False when
-    /// there is no such user.
+    /// Sets the password and revokes all sessions of the user, in one transaction; returns these.
+    /// `None` when there is no such user.
     pub async fn set_password(
         &self,
         email: &Email,
         password_hash: &str,
         now: UnixSeconds,
-    ) -> Result<bool, DbError> {
+    ) -> Result<Option<Vec<RevokedSession>>, DbError> {
         let mut transaction = self.pool.begin().await?;
-        let found = sqlx::query(
+        sqlx::query(
             "update users set password_hash = $1, password_version = password_version + 1 where email = $2",
         )
         .bind(password_hash)
         .bind(email.as_str())
         .execute(&mut *transaction)
         .await?;
-        revoke_all(&mut transaction, email, "password set", now).await?;
+        let revoked = revoke_all_of(&mut transaction, email, "password set", now).await?;
         transaction.commit().await?;
-        Ok(found.rows_affected() == 1)
+        Ok(revoked)
     }
 }
 
-async fn revoke_all(
+async fn revoke_all_of(
     connection: &mut AnyConnection,
     email: &Email,
     reason: &str,
     now: UnixSeconds,
-) -> Result<(), DbError> {
-    sqlx::query(
-        "update sessions set revoked_at = $1, revoke_reason = $2 \
-         where revoked_at is null and user_id = (select id from users where email = $3)",
-    )
-    .bind(now)
-    .bind(reason)
-    .bind(email.as_str())
-    .execute(connection)
-    .await?;
-    Ok(())
+) -> Result<Option<Vec<RevokedSession>>, DbError> {
+    let user: Option<(String,)> = sqlx::query_as("select id from users where email = $1")
+        .bind(email.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some((id,)) = user else {
+        return Ok(None);
+    };
+    let user_id = id.parse().map_err(|error| DbError::Decode(Box::new(error)))?;
+    sessions::revoke_all(connection, user_id, None, reason, now).await.map(Some)
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Auth {
         }
         let (user, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user, session.id = %session, "user {user} registered, session {session}");
-        self.allow(&entry, email.as_str(), 0, session_expires_at, now)
+        self.allow(&entry, email.as_str(), 0, session_expires_at, now).await
     }
 
     /// Starts a session for the holder of the password.
@@ -93,7 +93,7 @@ impl Auth {
         }
         let (user_id, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user_id, session.id = %session, "user {user_id} logged in, session {session}");
-        self.allow(&entry, &user.email, 0, session_expires_at, now)
+        self.allow(&entry, &user.email, 0, session_expires_at, now).await
     }
 
     fn new_entry(&self, user_id: UserId, session_id: SessionId, now: UnixSeconds) -> TokenEntry {
@@ -102,7 +102,7 @@ impl Auth {
     }
 
     /// Lets in a token that SQL has recorded, and makes the pair that goes to the client.
-    pub(super) fn allow(
+    pub(super) async fn allow(
         &self,
         entry: &TokenEntry,
         email: &str,
@@ -114,7 +114,7 @@ impl Auth {
             error!(%error, "an access token could not be signed: {error}");
             AuthError::Internal
         })?;
-        self.allowlist.allow(entry);
+        self.allowlist.allow(entry).await;
         Ok(TokenPair {
             access_token,
             refresh_token: refresh_token::sign(&self.keys, entry.session_id, counter),

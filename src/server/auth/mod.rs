@@ -3,7 +3,8 @@
 //! The guarantee, and where it is kept:
 //! 1. Once log-out (or any revocation) has answered 2xx, no access or refresh token of that
 //!    session is accepted again, not after a restart either: [`revoke`].
-//! 2. Authorizing a request asks nobody: a signature, then one look into local memory: [`verify`].
+//! 2. Authorizing a request asks nobody: a signature, then one look into local memory, for as long
+//!    as it may be trusted: [`verify`], `allowlist/lease.rs`.
 //! 3. A live token is never refused with 401. When the server cannot know, it answers 503:
 //!    [`AuthError::Unavailable`].
 //! 4. A log-out that cannot be made certain answers 503, never 2xx: `allowlist/mod.rs`.
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::api::{
     error::AuthError,
-    types::{AccessToken, RefreshToken},
+    types::{AccessToken, ClusterView, RefreshToken},
 };
 
 pub mod allowlist;
@@ -61,16 +62,16 @@ pub struct TokenPair {
 }
 
 impl Auth {
-    /// Reads the keys, and fills the allowlist from the database.
+    /// Reads the keys, fills the allowlist from the database, and joins the other instances.
     ///
     /// # Errors
-    /// A key or a password setting cannot be used, or the database cannot be read.
+    /// A key, a password setting or Redis cannot be used, or the database cannot be read.
     pub async fn load(config: &Config, db: Db, now: UnixSeconds) -> Result<Self> {
         let keys = Keys::load(&config.token)?;
         Ok(Self {
             jwt: Jwt::new(&config.token, &keys)?,
             keys,
-            allowlist: Allowlist::load(db.clone(), now).await?,
+            allowlist: Allowlist::load(config, db.clone(), now).await?,
             verified: VerifiedTokens::default(),
             passwords: Passwords::new(&config.password)?,
             throttle: Throttle::new(&config.throttle),
@@ -79,31 +80,48 @@ impl Auth {
         })
     }
 
-    /// Whether log-in, refresh and log-out can be served.
+    /// Whether requests are authorized from memory, and log-in, refresh and log-out can be served.
     pub async fn is_ready(&self) -> bool {
-        self.db.check_writable().await.map_err(unavailable).is_ok()
+        self.allowlist.is_ready() && self.db.check_writable().await.map_err(unavailable).is_ok()
     }
 
-    /// Whether the session of this refresh token holds: what a page needs to know before it is
-    /// drawn. Answered from memory while an access token of the session lives. When nobody can
-    /// tell, it holds: what the page then asks for is checked again.
-    pub async fn is_signed_in(&self, token: &RefreshToken, now: UnixSeconds) -> bool {
-        match refresh_token::verify(&self.keys, token) {
-            None => false,
-            Some((session_id, _)) if self.allowlist.has_live_token(session_id, now) => true,
-            Some((session_id, _)) => {
-                self.db.is_session_live(session_id, now).await.map_err(unavailable).unwrap_or(true)
-            }
+    /// Whether the session of this refresh token holds. Answered from memory while an access token
+    /// of the session lives.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`].
+    pub async fn is_signed_in(&self, token: &RefreshToken, now: UnixSeconds) -> Result<bool, AuthError> {
+        let Some((session_id, _)) = refresh_token::verify(&self.keys, token) else {
+            return Ok(false);
+        };
+        match self.allowlist.remembers_session(session_id, now) {
+            Some(holds) => Ok(holds),
+            None => self.db.is_session_live(session_id, now).await.map_err(unavailable),
         }
     }
 
-    /// Drops what has expired.
-    pub async fn forget_expired(&self, now: UnixSeconds) {
+    /// The running instances, as this one sees them.
+    pub fn cluster(&self) -> ClusterView {
+        self.allowlist.view()
+    }
+
+    /// Puts what is only known at the moment of asking into the metrics.
+    pub fn measure(&self) {
+        self.allowlist.measure();
+    }
+
+    /// Drops what has expired, and takes over revocations that could not be spread.
+    pub async fn maintain(&self, now: UnixSeconds) {
         self.throttle.forget_old();
         self.verified.forget_expired(now);
-        if let Err(error) = self.allowlist.forget_expired(now).await {
+        if let Err(error) = self.allowlist.maintain(now).await {
             unavailable(error);
         }
+    }
+
+    /// Tells the other instances that this one stops.
+    pub async fn leave(&self) {
+        self.allowlist.leave().await;
     }
 }
 

@@ -32,7 +32,7 @@ impl Auth {
         let rotation = self.db.rotate(session_id, counter, TokenId::random(), &self.config, clock).await;
         match rotation.map_err(unavailable)? {
             Rotation::Done(next) => {
-                self.allow(&next.entry, &next.email, next.counter, next.session_expires_at, next.now)
+                self.allow(&next.entry, &next.email, next.counter, next.session_expires_at, next.now).await
             }
             Rotation::Reused(now) => {
                 warn!(session.id = %session_id, "a used refresh token came back: ended session {session_id}");

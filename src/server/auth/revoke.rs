@@ -7,9 +7,14 @@
 use std::collections::HashSet;
 
 use axum::http::HeaderMap;
-use tracing::info;
+use tracing::{error, info};
 
-use super::{Auth, refresh_token, unavailable, verify::bearer};
+use super::{
+    Auth,
+    allowlist::{RevokeError, Whose},
+    refresh_token,
+    verify::{Authenticated, bearer},
+};
 use crate::{
     api::{
         error::AuthError,
@@ -60,6 +65,25 @@ impl Auth {
         Ok(total)
     }
 
+    /// Ends all sessions of the bearer; with `keep_current`, all but the one that asks.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`].
+    pub async fn logout_everywhere(
+        &self,
+        authenticated: &Authenticated,
+        keep_current: bool,
+        now: UnixSeconds,
+    ) -> Result<Revocation, AuthError> {
+        let user_id = authenticated.user_id();
+        let except = keep_current.then(|| authenticated.session_id());
+        let reason = "log-out everywhere";
+        let revocation =
+            self.allowlist.revoke(Whose::User(user_id, except), reason, now).await.map_err(unconfirmed)?;
+        info!(user.id = %user_id, "ended the sessions of user {user_id}: {reason}");
+        Ok(revocation)
+    }
+
     /// Ends one session, for the reason given.
     pub(super) async fn end_session(
         &self,
@@ -67,8 +91,15 @@ impl Auth {
         reason: &'static str,
         now: UnixSeconds,
     ) -> Result<Revocation, AuthError> {
-        let revocation = self.allowlist.revoke(session_id, reason, now).await.map_err(unavailable)?;
+        let revocation =
+            self.allowlist.revoke(Whose::Session(session_id), reason, now).await.map_err(unconfirmed)?;
         info!(session.id = %session_id, "ended session {session_id}: {reason}");
         Ok(revocation)
     }
+}
+
+/// Logged here, once, for the operator. The client learns that it may try again.
+fn unconfirmed(error: RevokeError) -> AuthError {
+    error!(%error, "a revocation could not be made certain: {error}");
+    AuthError::Unavailable
 }

@@ -1,4 +1,5 @@
-//! Authorize: from a request's header to [`Authenticated`], or a refusal. No I/O.
+//! Authorize: from a request's header to [`Authenticated`], or a refusal. No I/O, for a live token
+//! that this instance has met.
 //!
 //! A valid signature is never enough: nothing else makes an [`Authenticated`], and it is made
 //! only after the allowlist has said that the token is alive.
@@ -7,10 +8,13 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 
-use super::{Auth, jwt::AccessClaims};
+use super::{Auth, allowlist::CannotTell, jwt::AccessClaims};
 use crate::{
     api::{error::AuthError, types::Account},
-    server::clock::UnixSeconds,
+    server::{
+        clock::UnixSeconds,
+        ids::{SessionId, UserId},
+    },
 };
 
 /// Ours have about 500 bytes, more with a long e-mail address.
@@ -24,6 +28,14 @@ pub struct Authenticated {
 }
 
 impl Authenticated {
+    pub fn user_id(&self) -> UserId {
+        self.claims.sub
+    }
+
+    pub fn session_id(&self) -> SessionId {
+        self.claims.sid
+    }
+
     /// What the token says.
     pub fn account(&self) -> Account {
         Account {
@@ -55,16 +67,21 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::MissingToken`], [`AuthError::InvalidToken`]; [`AuthError::InvalidRequest`]
-    /// when there is more than one such header.
-    pub fn authenticate(&self, headers: &HeaderMap, now: UnixSeconds) -> Result<Authenticated, AuthError> {
-        self.authorize(bearer(headers)?, now)
+    /// when there is more than one such header; [`AuthError::Unavailable`].
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        now: UnixSeconds,
+    ) -> Result<Authenticated, AuthError> {
+        self.authorize(bearer(headers)?, now).await
     }
 
     /// Lets a live access token pass: ours, unexpired at `now`, and in the allowlist.
     ///
     /// # Errors
-    /// [`AuthError::InvalidToken`], whatever is wrong with it.
-    pub fn authorize(&self, token: &str, now: UnixSeconds) -> Result<Authenticated, AuthError> {
+    /// [`AuthError::InvalidToken`], whatever is wrong with it; [`AuthError::Unavailable`] when nobody
+    /// can tell whether it is alive.
+    pub async fn authorize(&self, token: &str, now: UnixSeconds) -> Result<Authenticated, AuthError> {
         let seen = self.verified.claims.pin().get(token).cloned();
         let first_time = seen.is_none();
         let claims = match seen {
@@ -72,8 +89,13 @@ impl Auth {
             None => Arc::new(self.jwt.verify_signature(token).map_err(|_| AuthError::InvalidToken)?),
         };
         // RFC 7519, 4.1.4: not on or after `exp`.
-        if now >= claims.exp || !self.allowlist.is_active(&claims.entry()) {
+        if now >= claims.exp {
             return Err(AuthError::InvalidToken);
+        }
+        match self.allowlist.is_active(&claims.entry()).await {
+            Ok(true) => {}
+            Ok(false) => return Err(AuthError::InvalidToken),
+            Err(CannotTell) => return Err(AuthError::Unavailable),
         }
         if first_time {
             self.verified.claims.pin().insert(token.into(), Arc::clone(&claims));

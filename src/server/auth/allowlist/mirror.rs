@@ -1,20 +1,14 @@
 //! This instance's copy of the allowlist, in memory.
 //!
-//! A session's state only moves one way: unknown, live, dead. All tokens of a session share one
-//! flag, so that revoking it is one store, however many tokens it has; and a token inserted late,
-//! by a refresh that ran beside the log-out, finds the flag already set. A dead session is
-//! remembered (a tombstone) until every token it can have had has expired.
+//! A session only moves one way: unknown, live, dead. Dead wins over whatever arrives later, so
+//! that the answer to a question that was asked before a revocation cannot undo it. A dead session
+//! is remembered (a tombstone) until every token it can have had has expired.
 //!
-//! Only `allowlist/mod.rs` calls this.
+//! Only `allowlist/` calls this.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use papaya::Operation;
 
 use crate::server::{
     clock::UnixSeconds,
@@ -25,132 +19,181 @@ use crate::server::{
 /// Longer than any access token lives: 300 s is the most that the settings allow.
 const TOMBSTONE_LIFE: Duration = Duration::from_secs(600);
 
-/// How long an expired token is kept, in seconds.
-const CLOCK_MARGIN: i64 = 3600;
+/// How long after its expiry a token is kept, in seconds: a token that is forgotten while it
+/// lives costs a question.
+const EXPIRY_MARGIN: i64 = 60;
+
+/// The most that lies between the expiries of two live tokens of a session, in seconds.
+const MAX_TTL: i64 = 300;
+
+/// What the mirror knows of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Never heard of it, or forgotten.
+    Unknown,
+    Live,
+    /// Its session has been revoked.
+    Dead,
+}
 
 #[derive(Default)]
 pub struct Mirror {
     /// Read by every protected request, so without a lock: a reader never waits for a writer.
-    tokens: papaya::HashMap<TokenId, Token, foldhash::fast::RandomState>,
-    /// Read and written by log-in, refresh, log-out and the drawing of pages, never by a protected
-    /// call. Its lock is not held across an `await`, and orders the changes of `tokens` too: two
-    /// tokens of a session never hold different flags.
-    sessions: Mutex<HashMap<SessionId, Session>>,
+    /// A session that changes is replaced whole.
+    sessions: papaya::HashMap<SessionId, Session, foldhash::fast::RandomState>,
 }
 
+enum Session {
+    Live {
+        user_id: UserId,
+        /// The one that expires last.
+        newest: Token,
+        /// The others that may still be alive; mostly none.
+        older: Box<[Token]>,
+    },
+    Dead {
+        /// By the clock that nobody can set: a tombstone must not go early.
+        since: Instant,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Token {
-    session_id: SessionId,
-    user_id: UserId,
+    id: TokenId,
     expires_at: UnixSeconds,
-    /// The flag of its session.
-    revoked: Arc<AtomicBool>,
-}
-
-#[derive(Default)]
-struct Session {
-    revoked: Arc<AtomicBool>,
-    /// When the last of its tokens expires.
-    live_until: UnixSeconds,
-    /// By the clock that nobody can set: a tombstone must not go early.
-    revoked_at: Option<Instant>,
 }
 
 impl Mirror {
-    /// Adds a token. If its session is dead, the token is born dead: it gets the session's flag.
+    /// Adds a token, unless its session is dead.
     pub fn insert(&self, entry: &TokenEntry) {
-        let mut sessions = self.sessions();
-        let session = sessions.entry(entry.session_id).or_default();
-        session.live_until = session.live_until.max(entry.expires_at);
-        let token = Token {
-            session_id: entry.session_id,
-            user_id: entry.user_id,
-            expires_at: entry.expires_at,
-            revoked: Arc::clone(&session.revoked),
-        };
-        self.tokens.pin().insert(entry.token_id, token);
+        let token = Token { id: entry.token_id, expires_at: entry.expires_at };
+        self.sessions.pin().compute(entry.session_id, |known| match known {
+            None => Operation::Insert(Session::Live {
+                user_id: entry.user_id,
+                newest: token,
+                older: Box::default(),
+            }),
+            Some((_, Session::Live { user_id, newest, older })) => {
+                if *newest == token || older.contains(&token) {
+                    return Operation::Abort(());
+                }
+                let (newest, other) =
+                    if token.expires_at < newest.expires_at { (*newest, token) } else { (token, *newest) };
+                let may_live =
+                    |older: &&Token| older.expires_at > newest.expires_at - MAX_TTL - EXPIRY_MARGIN;
+                Operation::Insert(Session::Live {
+                    user_id: *user_id,
+                    newest,
+                    older: older.iter().chain([&other]).filter(may_live).copied().collect(),
+                })
+            }
+            Some((_, Session::Dead { .. })) => Operation::Abort(()),
+        });
     }
 
-    /// Whether the mirror holds exactly this entry, and its session is not dead.
-    pub fn is_active(&self, entry: &TokenEntry) -> bool {
-        self.tokens.pin().get(&entry.token_id).is_some_and(|token| {
-            token.session_id == entry.session_id
-                && token.user_id == entry.user_id
-                && token.expires_at == entry.expires_at
-                // Pairs with the release in `revoke`: a request that starts after a log-out was
-                // answered sees it.
-                && !token.revoked.load(Ordering::Acquire)
-        })
+    /// What it knows of exactly this token, of this session and user.
+    pub fn state(&self, entry: &TokenEntry) -> State {
+        match self.sessions.pin().get(&entry.session_id) {
+            None => State::Unknown,
+            Some(Session::Dead { .. }) => State::Dead,
+            Some(Session::Live { user_id, newest, older }) => {
+                let token = Token { id: entry.token_id, expires_at: entry.expires_at };
+                let known = *newest == token || older.contains(&token);
+                if known && *user_id == entry.user_id { State::Live } else { State::Unknown }
+            }
+        }
     }
 
-    /// Whether a token of the session has not expired, and the session is not dead.
-    pub fn has_live_token(&self, session_id: SessionId, now: UnixSeconds) -> bool {
-        self.sessions()
-            .get(&session_id)
-            .is_some_and(|session| session.revoked_at.is_none() && session.live_until > now)
+    /// Whose session this is, if a token of it has not expired; `Err` if it is dead, `None` if
+    /// there is nothing to tell by.
+    pub fn holder(&self, session_id: SessionId, now: UnixSeconds) -> Option<Result<UserId, Dead>> {
+        match self.sessions.pin().get(&session_id)? {
+            Session::Dead { .. } => Some(Err(Dead)),
+            Session::Live { user_id, newest, .. } => (newest.expires_at > now).then_some(Ok(*user_id)),
+        }
     }
 
     /// Marks the session dead, known or not.
     pub fn revoke(&self, session_id: SessionId) {
-        let mut sessions = self.sessions();
-        let session = sessions.entry(session_id).or_default();
-        session.revoked.store(true, Ordering::Release);
-        session.revoked_at.get_or_insert_with(Instant::now);
-    }
-
-    /// Drops dead and expired tokens, sessions without a live token, and tombstones that have
-    /// done their work.
-    pub fn forget_expired(&self, now: UnixSeconds) {
-        // A clock that is set wrong for a while must not cost a live token.
-        let now = now - CLOCK_MARGIN;
-        let mut sessions = self.sessions();
-        self.tokens.pin().retain(|_, token| token.expires_at > now && !token.revoked.load(Ordering::Acquire));
-        sessions.retain(|_, session| match session.revoked_at {
-            Some(at) => at.elapsed() < TOMBSTONE_LIFE,
-            None => session.live_until > now,
+        self.sessions.pin().compute(session_id, |known| match known {
+            Some((_, Session::Dead { .. })) => Operation::Abort(()),
+            _ => Operation::Insert(Session::Dead { since: Instant::now() }),
         });
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Session>> {
-        // Each critical section leaves the map whole at every step: a panic in one spoils nothing.
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Drops sessions without a live token, and tombstones that have done their work.
+    pub fn forget_expired(&self, now: UnixSeconds) {
+        self.sessions.pin().retain(|_, session| match session {
+            Session::Live { newest, .. } => newest.expires_at > now - EXPIRY_MARGIN,
+            Session::Dead { since } => since.elapsed() < TOMBSTONE_LIFE,
+        });
+    }
+
+    /// How many sessions it knows, dead ones included.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
     }
 }
 
+/// The session has been revoked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dead;
+
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     fn entry(session_id: SessionId, expires_at: UnixSeconds) -> TokenEntry {
         TokenEntry { token_id: TokenId::random(), session_id, user_id: UserId::random(), expires_at }
     }
 
+    fn next(entry: &TokenEntry, expires_at: UnixSeconds) -> TokenEntry {
+        TokenEntry { token_id: TokenId::random(), expires_at, ..*entry }
+    }
+
     #[test]
     fn revoking_a_session_ends_all_of_its_tokens_and_no_others() {
         let mirror = Mirror::default();
-        let session = SessionId::random();
-        let (first, second) = (entry(session, 100), entry(session, 200));
+        let first = entry(SessionId::random(), 100);
+        let second = next(&first, 200);
         let other = entry(SessionId::random(), 100);
         for token in [&first, &second, &other] {
+            assert_eq!(mirror.state(token), State::Unknown);
             mirror.insert(token);
-            assert!(mirror.is_active(token));
+            assert_eq!(mirror.state(token), State::Live);
         }
-        mirror.revoke(session);
-        assert!(!mirror.is_active(&first) && !mirror.is_active(&second));
-        assert!(mirror.is_active(&other));
-        assert!(!mirror.has_live_token(session, 0));
+        mirror.revoke(first.session_id);
+        assert_eq!((mirror.state(&first), mirror.state(&second)), (State::Dead, State::Dead));
+        assert_eq!(mirror.state(&other), State::Live);
+        assert_eq!(mirror.holder(first.session_id, 0), Some(Err(Dead)));
+        assert_eq!(mirror.holder(other.session_id, 0), Some(Ok(other.user_id)));
     }
 
     #[test]
     fn a_token_that_arrives_after_its_sessions_revocation_stays_out() {
         let mirror = Mirror::default();
-        let session = SessionId::random();
-        mirror.revoke(session);
-        let late = entry(session, 100);
+        let late = entry(SessionId::random(), 100);
+        mirror.revoke(late.session_id);
         mirror.insert(&late);
-        assert!(!mirror.is_active(&late));
+        assert_eq!(mirror.state(&late), State::Dead);
         mirror.forget_expired(1_000_000);
         mirror.insert(&late);
-        assert!(!mirror.is_active(&late), "the tombstone went too early");
+        assert_eq!(mirror.state(&late), State::Dead, "the tombstone went too early");
+    }
+
+    #[test]
+    fn dead_wins_whatever_is_inserted_at_the_same_time() {
+        let mirror = Mirror::default();
+        let token = entry(SessionId::random(), 100);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|at| mirror.insert(&next(&token, at))));
+            }
+            scope.spawn(|| mirror.revoke(token.session_id));
+        });
+        assert_eq!(mirror.state(&token), State::Dead);
     }
 
     #[test]
@@ -158,23 +201,31 @@ mod tests {
         let mirror = Mirror::default();
         let known = entry(SessionId::random(), 100);
         mirror.insert(&known);
-        assert!(!mirror.is_active(&TokenEntry { session_id: SessionId::random(), ..known }));
-        assert!(!mirror.is_active(&TokenEntry { user_id: UserId::random(), ..known }));
-        assert!(!mirror.is_active(&TokenEntry { expires_at: 101, ..known }));
-        assert!(!mirror.is_active(&TokenEntry { token_id: TokenId::random(), ..known }));
+        for other in [
+            TokenEntry { session_id: SessionId::random(), ..known },
+            TokenEntry { user_id: UserId::random(), ..known },
+            TokenEntry { expires_at: 101, ..known },
+            TokenEntry { token_id: TokenId::random(), ..known },
+        ] {
+            assert_eq!(mirror.state(&other), State::Unknown);
+        }
     }
 
     #[test]
     fn what_has_expired_is_forgotten_and_what_lives_is_not() {
         let mirror = Mirror::default();
-        let session = SessionId::random();
-        let (old, new) = (entry(session, 100), entry(session, 200));
-        mirror.insert(&old);
-        mirror.insert(&new);
-        mirror.forget_expired(100 + CLOCK_MARGIN);
-        assert!(!mirror.is_active(&old));
-        assert!(mirror.is_active(&new) && mirror.has_live_token(session, 100));
-        mirror.forget_expired(200 + CLOCK_MARGIN);
-        assert_eq!((mirror.tokens.len(), mirror.sessions().len()), (0, 0));
+        let old = entry(SessionId::random(), 1000);
+        let new = next(&old, 1300);
+        let newer = next(&old, 1361);
+        for token in [&old, &new] {
+            mirror.insert(token);
+        }
+        mirror.forget_expired(1000 + EXPIRY_MARGIN);
+        assert_eq!((mirror.state(&old), mirror.state(&new)), (State::Live, State::Live));
+        mirror.insert(&newer);
+        assert_eq!((mirror.state(&old), mirror.state(&new)), (State::Unknown, State::Live));
+        assert_eq!(mirror.holder(old.session_id, 1361), None);
+        mirror.forget_expired(1361 + EXPIRY_MARGIN);
+        assert_eq!(mirror.len(), 0);
     }
 }

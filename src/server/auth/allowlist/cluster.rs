@@ -1,0 +1,221 @@
+//! The other instances, as `allowlist/mod.rs` deals with them: which follower is whose, joining at
+//! start, and what there is to see.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use metrics::{counter, gauge};
+use tokio::{task::JoinSet, time};
+use tracing::{debug, info, warn};
+
+use super::{
+    Recent,
+    bus::{Follower, Instance, Standing, Unconfirmed},
+    lease::{LEASE, Uptime},
+    mirror::Mirror,
+    redis::{Partition, Servers},
+    watch::Acknowledged,
+};
+use crate::{
+    api::types::{ClusterView, InstanceView},
+    server::{
+        config::Config,
+        db::Db,
+        ids::{InstanceId, UserId},
+        sessions::{RevokedSession, TokenEntry},
+    },
+};
+
+/// How long a wait may last at start before a word is said about it.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// A handle, cheap to clone. The followers stop when the last one is dropped.
+#[derive(Clone)]
+pub struct Cluster {
+    instance: Arc<Instance>,
+    followers: Arc<[Arc<Follower>]>,
+    _tasks: Arc<JoinSet<std::convert::Infallible>>,
+}
+
+impl Cluster {
+    /// Starts to follow every partition, and returns when all are followed.
+    ///
+    /// # Errors
+    /// The settings cannot be used, or a partition cannot be followed in the time that they give.
+    pub async fn join(config: &Config, db: Db, mirror: Arc<Mirror>, recent: Recent) -> Result<Self> {
+        let redis = &config.redis;
+        let ca = redis
+            .ca_file
+            .as_ref()
+            .map(|file| fs::read(file).with_context(|| format!("HALLPASS_REDIS_CA: {file} cannot be read")));
+        let servers = Servers::new(redis, ca.transpose()?)
+            .map_err(|error| anyhow!("REDIS_URL cannot be used: {error}"))?;
+        let instance = Arc::new(Instance {
+            id: InstanceId::random(),
+            name: config.instance_name(),
+            servers,
+            partitions: redis.partitions,
+            nodes: redis.nodes,
+            db,
+            mirror,
+            recent,
+        });
+        let followers: Arc<[_]> = Partition::all(redis.partitions)
+            .map(|partition| Arc::new(Follower::new(Arc::clone(&instance), partition)))
+            .collect();
+        let mut tasks = JoinSet::new();
+        for follower in followers.iter() {
+            let follower = Arc::clone(follower);
+            tasks.spawn(async move { follower.follow().await });
+        }
+        let limit = config.server.startup_wait();
+        for follower in followers.iter() {
+            time::timeout(limit, until_followed(follower))
+                .await
+                .map_err(|_| last_words(follower).context(format!("gave up after {limit:?}")))
+                .flatten()
+                .context("Redis (REDIS_URL) cannot be used")?;
+        }
+        info!("instance {} has joined the others", instance.name);
+        Ok(Self { instance, followers, _tasks: Arc::new(tasks) })
+    }
+
+    fn follower(&self, user_id: UserId) -> &Follower {
+        &self.followers[Partition::of(user_id, self.instance.partitions).index()]
+    }
+
+    /// Whether the mirror may be trusted with this user's tokens.
+    pub fn is_leased(&self, user_id: UserId) -> bool {
+        self.follower(user_id).is_leased()
+    }
+
+    /// Whether it may be with everyone's.
+    pub fn is_ready(&self) -> bool {
+        self.followers.iter().all(|follower| follower.is_leased())
+    }
+
+    /// Lists a token and tells the others. Does its best: who does not hear of it asks.
+    pub async fn allow(&self, entry: &TokenEntry) {
+        let follower = self.follower(entry.user_id);
+        if !follower.is_leased() {
+            return;
+        }
+        if let Err(error) = follower.allow(entry).await {
+            counter!("hallpass_unlisted_total").increment(1);
+            warn!(%error, "a token could not be listed in Redis: {error}");
+        }
+    }
+
+    /// Whether Redis lists the token. False, too, when it does not answer.
+    pub async fn is_listed(&self, entry: &TokenEntry) -> bool {
+        let answer = self.follower(entry.user_id).is_listed(entry).await;
+        let outcome = match &answer {
+            Ok(true) => "listed",
+            Ok(false) => "unlisted",
+            Err(_) => "failed",
+        };
+        counter!("hallpass_redis_look_ups_total", "outcome" => outcome).increment(1);
+        answer.inspect_err(|error| debug!(%error, "a token could not be looked up in Redis")).unwrap_or(false)
+    }
+
+    /// Tells the others that these sessions of one user have ended; returns when none of them
+    /// accepts a token of theirs any more.
+    ///
+    /// # Errors
+    /// [`Unconfirmed`].
+    pub async fn revoke(&self, revoked: &[RevokedSession]) -> Result<Acknowledged, Unconfirmed> {
+        match revoked.first() {
+            Some(session) => self.follower(session.user_id).revoke(revoked).await,
+            None => {
+                let instances = self.followers[0].peers().len().try_into().unwrap_or(u32::MAX);
+                Ok(Acknowledged { instances, acknowledged: instances })
+            }
+        }
+    }
+
+    /// Stops trusting the mirror, and takes this instance off the register.
+    pub async fn leave(&self) {
+        for follower in self.followers.iter() {
+            follower.leave().await;
+        }
+    }
+
+    pub fn view(&self) -> ClusterView {
+        let now = Uptime::now();
+        let own_id = self.instance.id.to_string();
+        let mut instances: BTreeMap<(String, Vec<u8>), InstanceView> = BTreeMap::new();
+        for follower in self.followers.iter() {
+            for (id, peer) in follower.peers() {
+                let silence = peer.silence(now);
+                let Some(report) = peer.report else { continue };
+                let is_this = id == own_id.as_bytes();
+                let view = instances.entry((report.name.clone(), id)).or_insert_with(|| InstanceView {
+                    name: report.name,
+                    is_this,
+                    is_leased: true,
+                    renewed_ms: 0,
+                    positions: Vec::new(),
+                    sessions: report.sessions,
+                    revocations: report.revocations,
+                });
+                view.is_leased &= silence < LEASE;
+                view.renewed_ms = view.renewed_ms.max(silence.as_millis().try_into().unwrap_or(u64::MAX));
+                view.positions.push(report.position);
+            }
+        }
+        ClusterView { is_shared: true, instances: instances.into_values().collect() }
+    }
+
+    /// How old the leases are, and how many are in the register.
+    pub fn measure(&self) {
+        for (partition, follower) in self.followers.iter().enumerate() {
+            let partition = partition.to_string();
+            let age = follower.lease_age().map_or(f64::INFINITY, |age| age.as_secs_f64());
+            gauge!("hallpass_lease_age_seconds", "partition" => partition.clone()).set(age);
+            let held = if follower.is_leased() { 1.0 } else { 0.0 };
+            gauge!("hallpass_lease_held", "partition" => partition.clone()).set(held);
+            gauge!("hallpass_instances", "partition" => partition).set(follower.peers().len() as f64);
+        }
+    }
+}
+
+async fn until_followed(follower: &Follower) -> Result<()> {
+    let mut standing = follower.standing();
+    loop {
+        match &*standing.borrow_and_update() {
+            Standing::Following => return Ok(()),
+            Standing::Lost { why, is_final: true } => bail!("{why}"),
+            Standing::Lost { .. } | Standing::Joining => {}
+        }
+        let changed = time::timeout(SILENCE, standing.changed()).await;
+        if changed.is_err() {
+            info!("waiting for Redis: {}", last_words(follower));
+        }
+    }
+}
+
+fn last_words(follower: &Follower) -> anyhow::Error {
+    match &*follower.standing().borrow() {
+        Standing::Lost { why, .. } => anyhow!("{why}"),
+        Standing::Joining | Standing::Following => anyhow!("it does not answer"),
+    }
+}
+
+/// What there is to see of an instance that has no others.
+pub fn view_alone(sessions: usize, recent: &Recent) -> ClusterView {
+    let this = InstanceView {
+        name: "this server".into(),
+        is_this: true,
+        is_leased: true,
+        renewed_ms: 0,
+        positions: Vec::new(),
+        sessions,
+        revocations: recent.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+    };
+    ClusterView { is_shared: false, instances: vec![this] }
+}

@@ -1,0 +1,114 @@
+//! How long this instance may trust its mirror.
+//!
+//! While the lease holds, the mirror knows of every revocation that has been answered with 2xx:
+//! a revocation is answered only when each instance has applied it, or has no lease any more
+//! (Gray and Cheriton, SOSP 1989; Chubby, OSDI 2006, 2.7). A process that was stopped, or cut off
+//! from Redis, stops trusting its mirror by itself: nobody has to tell it.
+//!
+//! Only `bus.rs` extends a lease; `mod.rs` asks for it before it looks into the mirror.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// How long a lease holds, counted from when the request that renews it was *sent*. A constant
+/// and no setting: all instances have to agree on it.
+pub const LEASE: Duration = Duration::from_secs(1);
+
+/// How long it takes until a lease that was granted before some instant has lapsed for certain,
+/// by a clock that may run a little faster than its holder's.
+pub const LAPSE: Duration = LEASE.saturating_add(Duration::from_millis(60));
+
+/// Nobody can set it, and it runs on while the machine sleeps.
+#[cfg(target_os = "linux")]
+const CLOCK: ClockId = ClockId::Boottime;
+/// Elsewhere, this one runs on during sleep.
+#[cfg(not(target_os = "linux"))]
+const CLOCK: ClockId = ClockId::Monotonic;
+
+/// An instant, in nanoseconds since the machine was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Uptime(u64);
+
+impl Uptime {
+    pub fn now() -> Self {
+        let now = clock_gettime(CLOCK);
+        Self(now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned())
+    }
+
+    /// How long ago it was; zero if it is still to come.
+    pub fn elapsed(self) -> Duration {
+        Self::now().since(self)
+    }
+
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0 + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// How long after `earlier` this is; zero if it is before.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Read by every protected request, so without a lock.
+#[derive(Default)]
+pub struct Lease {
+    /// When the request that renewed it was sent; zero: never.
+    renewed: AtomicU64,
+}
+
+impl Lease {
+    /// Whether the mirror may be trusted at `now`. Ask this first, then look into the mirror: the
+    /// other way round, a revocation could come between the two unseen.
+    pub fn holds(&self, now: Uptime) -> bool {
+        // Pairs with the release in `renew`: who sees the lease sees what the mirror had by then.
+        let renewed = self.renewed.load(Ordering::Acquire);
+        renewed != 0 && now.since(Uptime(renewed)) < LEASE
+    }
+
+    /// Renews it, on the strength of an answer to a request that was sent at `sent`. Everything
+    /// that the answer told has to be in the mirror by now.
+    pub fn renew(&self, sent: Uptime) {
+        self.renewed.store(sent.0, Ordering::Release);
+    }
+
+    /// Ends it at once.
+    pub fn end(&self) {
+        self.renewed.store(0, Ordering::Release);
+    }
+
+    /// How long ago the request that renewed it was sent; `None` if it never was, or was ended.
+    pub fn age(&self, now: Uptime) -> Option<Duration> {
+        let renewed = self.renewed.load(Ordering::Acquire);
+        (renewed != 0).then(|| now.since(Uptime(renewed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_counts_from_the_request_and_lapses_by_itself() {
+        let lease = Lease::default();
+        let sent = Uptime(5_000_000_000);
+        let after = |duration| sent.plus(duration);
+        assert!(!lease.holds(sent), "a new one holds nothing");
+        lease.renew(sent);
+        assert!(lease.holds(sent) && lease.holds(after(LEASE - Duration::from_nanos(1))));
+        assert!(!lease.holds(after(LEASE)));
+        lease.renew(after(LEASE));
+        assert!(lease.holds(after(LEASE)));
+        lease.end();
+        assert!(!lease.holds(after(LEASE)));
+    }
+
+    #[test]
+    fn who_waits_for_a_lapse_waits_longer_than_any_lease() {
+        assert!(LAPSE > LEASE + LEASE / 100);
+    }
+}

@@ -1,0 +1,192 @@
+//! Revocations that wait for the others: when they may be answered.
+//!
+//! A revocation is found among the events by its nonce. From when this instance has applied it, the
+//! register is looked at each time that it comes in:
+//! - Everyone in it has applied the event: done, if this instance has followed this server for
+//!   longer than a lease. The register of one that has just lost its data may lack an instance that
+//!   still trusts its mirror, by a lease from before.
+//! - A lease has lapsed since then: whoever has not applied the event does not trust its mirror.
+//! - The chain broke: the event may be lost, and has to be published again.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    event::{Nonce, Position},
+    lease::{LAPSE, Uptime},
+    register::Peers,
+};
+
+/// Who has confirmed a revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// How many instances were running.
+    pub instances: u32,
+    /// How many of them have applied it.
+    pub acknowledged: u32,
+}
+
+/// The chain that the event was published to is no longer followed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
+#[derive(Default)]
+pub struct Watches {
+    /// Not held across an `await`.
+    waiting: Mutex<HashMap<Nonce, Waiting>>,
+}
+
+struct Waiting {
+    /// Where the event stands, and when it was applied here.
+    applied: Option<(Position, Uptime)>,
+    answer: oneshot::Sender<Result<Acknowledged, Interrupted>>,
+}
+
+impl Watches {
+    /// Begins to look out for the event with this nonce. To be called before it is published.
+    pub fn begin(&self, nonce: Nonce) -> oneshot::Receiver<Result<Acknowledged, Interrupted>> {
+        let (answer, receiver) = oneshot::channel();
+        self.waiting().insert(nonce, Waiting { applied: None, answer });
+        receiver
+    }
+
+    /// The event with this nonce has been applied here.
+    pub fn applied(&self, nonce: Nonce, position: Position, now: Uptime) {
+        if let Some(waiting) = self.waiting().get_mut(&nonce) {
+            waiting.applied = Some((position, now));
+        }
+    }
+
+    /// Answers those that can be answered by what `peers` had reported at `now`, by a server that
+    /// this instance has followed since `since`.
+    pub fn settle(&self, peers: &Peers, since: Uptime, now: Uptime) {
+        let mut waiting = self.waiting();
+        let settled = waiting.extract_if(|_, waiting| {
+            waiting.answer.is_closed()
+                || waiting.applied.is_some_and(|(position, applied)| {
+                    let (instances, acknowledged) = peers.applied(position, now);
+                    let all = acknowledged == instances && now.since(since) >= LAPSE;
+                    all || now.since(applied) >= LAPSE
+                })
+        });
+        for (_, waiting) in settled {
+            if let Some((position, _)) = waiting.applied {
+                let (instances, acknowledged) = peers.applied(position, now);
+                let _ = waiting.answer.send(Ok(Acknowledged { instances, acknowledged }));
+            }
+        }
+    }
+
+    /// Whether any waits for the others.
+    pub fn is_any_applied(&self) -> bool {
+        self.waiting().values().any(|waiting| waiting.applied.is_some())
+    }
+
+    /// Gives up on all of them.
+    pub fn interrupt(&self) {
+        for (_, waiting) in self.waiting().drain() {
+            let _ = waiting.answer.send(Err(Interrupted));
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Nonce, Waiting>> {
+        // Each critical section leaves the map whole at every step: a panic in one spoils nothing.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::server::auth::allowlist::register::Report;
+
+    const SHORT: Duration = Duration::from_millis(5);
+
+    /// A register with one instance at each of these positions.
+    fn peers(positions: &[&str], now: Uptime) -> Peers {
+        let mut peers = Peers::default();
+        let reports = positions.iter().enumerate().map(|(index, position)| {
+            let report = Report {
+                name: index.to_string(),
+                position: (*position).to_owned(),
+                count: 0,
+                partitions: 1,
+                sessions: 0,
+                revocations: Vec::new(),
+            };
+            (vec![index as u8], serde_json::to_vec(&report).unwrap())
+        });
+        peers.observe(reports.collect(), now);
+        peers
+    }
+
+    fn applied(watches: &Watches, now: Uptime) -> oneshot::Receiver<Result<Acknowledged, Interrupted>> {
+        let nonce = Nonce::random();
+        let answer = watches.begin(nonce);
+        assert!(!watches.is_any_applied());
+        watches.applied(nonce, "5-0".parse().unwrap(), now);
+        answer
+    }
+
+    #[test]
+    fn it_is_answered_once_everyone_has_applied_it() {
+        let (watches, joined) = (Watches::default(), Uptime::now());
+        let now = joined.plus(LAPSE);
+        let mut answer = applied(&watches, now);
+        watches.settle(&peers(&["5-0", "4-0"], now), joined, now);
+        assert!(answer.try_recv().is_err() && watches.is_any_applied());
+        watches.settle(&peers(&["5-0", "6-0"], now), joined, now);
+        assert_eq!(answer.try_recv(), Ok(Ok(Acknowledged { instances: 2, acknowledged: 2 })));
+        assert!(!watches.is_any_applied());
+    }
+
+    #[test]
+    fn a_lapsed_lease_is_as_good_as_an_acknowledgement() {
+        let (watches, joined) = (Watches::default(), Uptime::now());
+        let now = joined.plus(LAPSE);
+        let mut answer = applied(&watches, now);
+        let just_before = now.plus(LAPSE - SHORT);
+        watches.settle(&peers(&["5-0", "4-0"], just_before), joined, just_before);
+        assert!(answer.try_recv().is_err());
+        let later = now.plus(LAPSE);
+        watches.settle(&peers(&["5-0", "4-0"], later), joined, later);
+        assert_eq!(answer.try_recv(), Ok(Ok(Acknowledged { instances: 2, acknowledged: 1 })));
+    }
+
+    #[test]
+    fn the_register_of_a_server_that_is_new_to_us_does_not_count() {
+        let (watches, joined) = (Watches::default(), Uptime::now());
+        let mut answer = applied(&watches, joined);
+        let just_before = joined.plus(LAPSE - SHORT);
+        watches.settle(&peers(&["5-0"], just_before), joined, just_before);
+        assert!(answer.try_recv().is_err());
+        let later = joined.plus(LAPSE);
+        watches.settle(&peers(&["5-0"], later), joined, later);
+        assert_eq!(answer.try_recv(), Ok(Ok(Acknowledged { instances: 1, acknowledged: 1 })));
+    }
+
+    #[test]
+    fn what_was_not_applied_is_not_answered_until_the_chain_breaks() {
+        let (watches, joined) = (Watches::default(), Uptime::now());
+        let mut answer = watches.begin(Nonce::random());
+        let later = joined.plus(LAPSE * 10);
+        watches.settle(&peers(&[], later), joined, later);
+        assert!(answer.try_recv().is_err());
+        watches.interrupt();
+        assert_eq!(answer.try_recv(), Ok(Err(Interrupted)));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_request_that_is_gone() {
+        let (watches, now) = (Watches::default(), Uptime::now());
+        drop(applied(&watches, now));
+        watches.settle(&Peers::default(), now, now);
+        assert!(!watches.is_any_applied());
+    }
+}

@@ -1,0 +1,87 @@
+//! Counters and gauges for Prometheus, at `GET /metrics`. What is measured is named where it
+//! happens; this file holds what they share, and the one counter that every request touches.
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use anyhow::{Context, Result};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// In seconds: a revocation takes a few milliseconds, or a lease.
+const REVOCATION_BUCKETS: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1.1, 1.5, 3.0];
+
+static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Starts to measure: once for the process, whoever asks again.
+///
+/// # Errors
+/// Something else measures already.
+pub fn install() -> Result<()> {
+    if HANDLE.get().is_some() {
+        return Ok(());
+    }
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full("hallpass_revocation_seconds".into()), REVOCATION_BUCKETS)
+        .context("the buckets cannot be used")?
+        .build_recorder();
+    if HANDLE.set(recorder.handle()).is_ok() {
+        metrics::set_global_recorder(recorder).ok().context("something else measures already")?;
+        describe();
+    }
+    Ok(())
+}
+
+/// All of them, as Prometheus reads them.
+pub fn render() -> String {
+    counter!("hallpass_mirror_hits_total").absolute(hits());
+    HANDLE.get().map(PrometheusHandle::render).unwrap_or_default()
+}
+
+fn describe() {
+    describe_counter!("hallpass_mirror_hits_total", "Requests authorized from memory: no network call");
+    describe_counter!(
+        "hallpass_mirror_misses_total",
+        "Live tokens this instance had not met: one network call for all who ask at the same time"
+    );
+    describe_counter!(
+        "hallpass_fallbacks_total",
+        "Requests authorized by asking SQL, because the lease had lapsed"
+    );
+    describe_counter!("hallpass_redis_look_ups_total", "Tokens looked up in Redis, by outcome");
+    describe_counter!("hallpass_revocations_total", "Revocations, by outcome");
+    describe_counter!("hallpass_acknowledgements_total", "Acknowledgements of revocations by instances");
+    describe_counter!("hallpass_reconciles_total", "Times that the revocations were read from SQL");
+    describe_counter!("hallpass_followers_lost_total", "Times that a partition was not followed any more");
+    describe_counter!("hallpass_foreign_entries_total", "Entries of the stream that are not ours, skipped");
+    describe_counter!("hallpass_unreadable_entries_total", "Entries of the stream that could not be read");
+    describe_counter!("hallpass_unlisted_total", "Tokens that could not be listed in Redis");
+    describe_histogram!("hallpass_revocation_seconds", Unit::Seconds, "How long a revocation took");
+    describe_gauge!("hallpass_mirror_sessions", "Sessions that the mirror knows, ended ones included");
+    describe_gauge!("hallpass_lease_age_seconds", Unit::Seconds, "How long ago the lease was renewed");
+    describe_gauge!("hallpass_lease_held", "1 while the mirror may be trusted");
+    describe_gauge!("hallpass_instances", "Running instances, as this one sees them");
+}
+
+const SHARDS: usize = 32;
+
+/// Far enough apart that no two cores write to the same cache line.
+#[repr(align(128))]
+struct Shard(AtomicU64);
+
+static HITS: [Shard; SHARDS] = [const { Shard(AtomicU64::new(0)) }; SHARDS];
+
+/// Counts a request that was authorized from memory. Each thread counts for itself: one counter
+/// for all would make every request wait for the others' cores.
+pub fn count_hit() {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
+    SHARD.with(|shard| HITS[*shard].0.fetch_add(1, Ordering::Relaxed));
+}
+
+fn hits() -> u64 {
+    HITS.iter().map(|shard| shard.0.load(Ordering::Relaxed)).sum()
+}

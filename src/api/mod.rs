@@ -10,6 +10,9 @@
 //! | [`auth::logout`] | the holder of any token of the session, an expired access token included |
 //! | [`account::me`], [`account::logout_everywhere`] | the bearer of a live access token |
 //!
+//! Besides, `GET` [`CLUSTER_EVENTS`] tells the page of a signed-in user how the servers are, as
+//! server-sent events.
+//!
 //! Nothing here may name `app` or `client`, but for the HTTP client that attaches the bearer.
 
 pub mod account;
@@ -17,3 +20,6 @@ pub mod auth;
 pub mod error;
 pub mod protocol;
 pub mod types;
+
+/// Server-sent events, each a [`types::ClusterView`]; for the holder of a session's cookie.
+pub const CLUSTER_EVENTS: &str = "/api/cluster/events";

@@ -134,6 +134,8 @@ pub struct InstanceView {
 pub struct ClusterView {
     /// Whether there is a Redis between them; alone, there is nobody to be told.
     pub is_shared: bool,
+    /// The clock of the one that was asked, in Unix seconds.
+    pub now: i64,
     /// By name.
     pub instances: Vec<InstanceView>,
 }

@@ -15,12 +15,13 @@ use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
 use self::{
-    account::AccountPage, home::HomePage, login::LoginPage, nav::Nav, not_found::NotFoundPage,
-    register::RegisterPage,
+    account::AccountPage, cluster::ClusterPage, home::HomePage, login::LoginPage, nav::Nav,
+    not_found::NotFoundPage, register::RegisterPage,
 };
 use crate::client::session::Session;
 
 mod account;
+mod cluster;
 mod form;
 mod home;
 mod login;
@@ -92,6 +93,13 @@ pub fn App() -> impl IntoView {
                         condition=move || Some(session.is_signed_in())
                         redirect_path=|| "/login"
                         view=AccountPage
+                        ssr=WHOLE
+                    />
+                    <ProtectedRoute
+                        path=path!("/cluster")
+                        condition=move || Some(session.is_signed_in())
+                        redirect_path=|| "/login"
+                        view=ClusterPage
                         ssr=WHOLE
                     />
                 </Routes>

@@ -42,6 +42,7 @@ pub fn Nav() -> impl IntoView {
                     }
                 >
                     <A href="/account">"Account"</A>
+                    <A href="/cluster">"Servers"</A>
                     <LogoutButton />
                 </Show>
             </nav>

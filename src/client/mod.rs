@@ -10,6 +10,7 @@
 //! All of it compiles on the server too, where it is never called: the types of the calls name it.
 
 pub mod bearer;
+pub mod live;
 pub mod renew;
 pub mod session;
 pub mod storage;

@@ -8,7 +8,7 @@ use std::{env, future::IntoFuture, net::SocketAddr, path::Path, sync::Arc, time:
 use anyhow::{Context, Result, ensure};
 use axum::extract::FromRef;
 use leptos::config::LeptosOptions;
-use tokio::{net::TcpListener, sync::oneshot, time};
+use tokio::{net::TcpListener, sync::watch, time};
 use tracing::{info, warn};
 
 use self::{
@@ -26,6 +26,7 @@ pub mod db;
 pub mod doors;
 mod guard;
 pub mod ids;
+mod live;
 pub mod metrics;
 pub mod password;
 mod respond;
@@ -44,6 +45,8 @@ pub struct AppState {
     pub leptos: LeptosOptions,
     pub auth: Arc<Auth>,
     pub config: Arc<Config>,
+    /// True from when the server is told to stop: what would go on for ever ends then.
+    stopping: watch::Receiver<bool>,
 }
 
 impl FromRef<AppState> for LeptosOptions {
@@ -96,16 +99,19 @@ pub async fn serve(
     let grace = config.server.shutdown_grace();
     let maintaining = tokio::spawn(maintain(Arc::clone(&auth)));
     let leaving = Arc::clone(&auth);
-    let state = AppState { leptos: config.leptos.clone(), auth, config: Arc::new(config) };
+    let (stopping, is_stopping) = watch::channel(false);
+    let stopped = is_stopping.clone();
+    let state =
+        AppState { leptos: config.leptos.clone(), auth, config: Arc::new(config), stopping: is_stopping };
     let service = router::router(state).into_make_service_with_connect_info::<SocketAddr>();
-    let (stopping, stopped) = oneshot::channel();
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         shutdown.await;
         info!("stopping: finishing the requests under way");
-        let _ = stopping.send(());
+        stopping.send_replace(true);
     });
-    let out_of_grace = async {
-        let _ = stopped.await;
+    let out_of_grace = async move {
+        let mut stopped = stopped;
+        let _ = stopped.wait_for(|is_stopping| *is_stopping).await;
         time::sleep(grace).await;
     };
     tokio::select! {

@@ -30,9 +30,9 @@ use tower_http::{
 };
 use tracing::{Level, info_span};
 
-use super::{AppState, clock, cookie, guard, metrics, respond};
+use super::{AppState, clock, cookie, guard, live, metrics, respond};
 use crate::{
-    api::{error::AuthError, types::Presence},
+    api::{CLUSTER_EVENTS, error::AuthError, types::Presence},
     app,
 };
 
@@ -63,6 +63,7 @@ pub fn router(state: AppState) -> Router {
         .route("/health/live", get(StatusCode::OK))
         .route("/health/ready", get(ready))
         .route("/metrics", get(measurements))
+        .route(CLUSTER_EVENTS, get(live::cluster))
         .route("/api/{*path}", any(AuthError::NotFound))
         .route_service(&site_pkg_dir_service_route_path(&state.leptos), assets)
         .leptos_routes_with_context(&state, pages, page_context.clone(), shell.clone())

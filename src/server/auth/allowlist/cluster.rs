@@ -24,6 +24,7 @@ use super::{
 use crate::{
     api::types::{ClusterView, InstanceView},
     server::{
+        clock,
         config::Config,
         db::Db,
         ids::{InstanceId, UserId},
@@ -168,7 +169,7 @@ impl Cluster {
                 view.positions.push(report.position);
             }
         }
-        ClusterView { is_shared: true, instances: instances.into_values().collect() }
+        ClusterView { is_shared: true, now: clock::now(), instances: instances.into_values().collect() }
     }
 
     /// How old the leases are, and how many are in the register.
@@ -217,5 +218,5 @@ pub fn view_alone(sessions: usize, recent: &Recent) -> ClusterView {
         sessions,
         revocations: recent.lock().unwrap_or_else(PoisonError::into_inner).clone(),
     };
-    ClusterView { is_shared: false, instances: vec![this] }
+    ClusterView { is_shared: false, now: clock::now(), instances: vec![this] }
 }

@@ -196,16 +196,16 @@ impl Follower {
         let own_id = instance.id.to_string();
         let replicas = instance.nodes / 2;
         let mut connection = instance.servers.connect(self.partition).await?;
-        let joined = connection.join().await?;
+        let (position, register) = connection.join().await?;
         // From here on no other server can confirm a write to a majority.
         connection.wait_for_replicas(replicas).await?;
         let since = Uptime::now();
-        self.check_partitions(&joined.register)?;
+        self.check_partitions(&register)?;
         self.watches.interrupt();
         reconcile(&instance.db, &instance.mirror).await?;
         self.say_misgivings(&mut connection).await;
 
-        let mut chain = Chain { position: joined.position, nonce: joined.head };
+        let mut chain = Chain { position, nonce: register.head.ok_or(Lost::BrokenChain)? };
         let mut peers = Peers::default();
         let mut pace = Pace::default();
         let mut has_warned = false;
@@ -213,19 +213,20 @@ impl Follower {
             let sent = Uptime::now();
             let report = self.report(chain.position);
             let lapsed = peers.lapsed(sent);
-            let renewed = connection.renew(own_id.as_bytes(), &report, chain.position, &lapsed).await?;
+            let (entries, register) =
+                connection.renew(own_id.as_bytes(), &report, chain.position, &lapsed).await?;
             connection.wait_for_replicas(replicas).await?;
-            let is_all = renewed.entries.len() < BATCH;
-            self.apply(renewed.entries, &mut chain)?;
+            let is_all = entries.len() < BATCH;
+            self.apply(entries, &mut chain)?;
             if !is_all {
                 continue;
             }
-            if renewed.head != Some(chain.nonce) {
+            if register.head != Some(chain.nonce) {
                 return Err(Lost::BrokenChain);
             }
             self.lease.renew(sent);
             let now = Uptime::now();
-            peers.observe(renewed.register, now);
+            peers.observe(register.reports, now);
             self.watches.settle(&peers, since, now);
             self.say_following(since);
             if !has_warned && peers.has_namesake(instance.id, &instance.name) {
@@ -289,7 +290,7 @@ impl Follower {
     fn check_partitions(&self, register: &Register) -> Result<(), Lost> {
         let own = self.instance.partitions;
         let mut reports =
-            register.values().filter_map(|report| serde_json::from_slice::<Report>(report).ok());
+            register.reports.values().filter_map(|report| serde_json::from_slice::<Report>(report).ok());
         match reports.find(|report| report.partitions != own) {
             Some(other) => Err(Lost::Partitions(other.partitions, own)),
             None => Ok(()),

@@ -8,11 +8,14 @@
 //! |---|---|---|
 //! | `{hp:N}:token:<jti>` | string | the session's id, for as long as the token lives: the allowlist |
 //! | `{hp:N}:events` | stream | what was issued and revoked, as far back as twice the life of a token |
-//! | `{hp:N}:head` | string | the nonce of the newest event: where the chain ends |
-//! | `{hp:N}:register` | hash | each running instance's report, with how far it has followed the events |
+//! | `{hp:N}:register` | hash | each running instance's report, with how far it has followed the events; and `head`, the nonce of the newest event |
+//!
+//! The end of the chain is a field of the register, so that neither can be lost without the other:
+//! an instance that nobody remembers would be waited for by nobody.
 //!
 //! A connection here is always a plain one to the one server that is the primary of a partition,
-//! also behind Sentinels or in a Cluster: who follows the events has to know when that changes.
+//! also behind Sentinels or in a Cluster, and it never connects again by itself: who follows the
+//! events has to know when the server may be another one.
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -147,9 +150,9 @@ impl Servers {
     }
 
     async fn open(&self, info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
-        let client = match &self.tls {
-            Some(tls) => Client::build_with_tls(info, tls.clone())?,
-            None => Client::open(info)?,
+        let client = match (&self.tls, info.addr()) {
+            (Some(tls), ConnectionAddr::TcpTls { .. }) => Client::build_with_tls(info, tls.clone())?,
+            _ => Client::open(info)?,
         };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -204,22 +207,20 @@ impl Partition {
     }
 }
 
-/// What each instance has reported, by the instance's id.
-pub type Register = HashMap<Vec<u8>, Vec<u8>>;
-
-/// Where the chain stood when an instance joined.
-pub struct Joined {
-    pub head: Nonce,
-    pub position: Position,
-    pub register: Register,
+/// Who is there, and where the chain ends.
+pub struct Register {
+    /// `None` when there is no chain.
+    pub head: Option<Nonce>,
+    /// What each instance has reported, by the instance's id.
+    pub reports: HashMap<Vec<u8>, Vec<u8>>,
 }
 
-/// What came back when an instance reported.
-pub struct Renewed {
-    /// `None` when the chain is gone.
-    pub head: Option<Nonce>,
-    pub entries: Vec<Entry>,
-    pub register: Register,
+impl Register {
+    fn read(mut fields: HashMap<Vec<u8>, Vec<u8>>) -> Self {
+        let head = fields.remove(b"head".as_slice());
+        let head = head.and_then(|head| str::from_utf8(&head).ok()?.parse().ok());
+        Self { head: head.map(Nonce), reports: fields }
+    }
 }
 
 /// What is in the stream.
@@ -271,16 +272,14 @@ pub struct Connection {
 
 impl Connection {
     /// Finds out where the chain stands; begins one where there is none.
-    pub async fn join(&mut self) -> Result<Joined, RedisError> {
-        let (head, position, register): (i64, String, Register) = JOIN
-            .key(self.partition.key("head"))
-            .key(self.partition.key("events"))
+    pub async fn join(&mut self) -> Result<(Position, Register), RedisError> {
+        let (position, fields): (String, _) = JOIN
             .key(self.partition.key("register"))
+            .key(self.partition.key("events"))
             .arg(Nonce::random().0)
             .invoke_async(&mut self.inner)
             .await?;
-        let position = position.parse().unwrap_or_default();
-        Ok(Joined { head: Nonce(head), position, register })
+        Ok((position.parse().unwrap_or_default(), Register::read(fields)))
     }
 
     /// Reports for `instance`; what follows `position` comes back, and the register. `lapsed` are
@@ -291,12 +290,11 @@ impl Connection {
         report: &str,
         position: Position,
         lapsed: &[(Vec<u8>, Vec<u8>)],
-    ) -> Result<Renewed, RedisError> {
+    ) -> Result<(Vec<Entry>, Register), RedisError> {
         let mut renew = RENEW.prepare_invoke();
         renew
-            .key(self.partition.key("head"))
-            .key(self.partition.key("events"))
             .key(self.partition.key("register"))
+            .key(self.partition.key("events"))
             .arg(instance)
             .arg(report)
             .arg(position.to_string())
@@ -304,9 +302,8 @@ impl Connection {
         for (instance, report) in lapsed {
             renew.arg(instance).arg(report);
         }
-        let (head, entries, register): (Option<i64>, Vec<RawEntry>, Register) =
-            renew.invoke_async(&mut self.inner).await?;
-        Ok(Renewed { head: head.map(Nonce), entries: read_all(entries)?, register })
+        let (entries, fields): (Vec<RawEntry>, _) = renew.invoke_async(&mut self.inner).await?;
+        Ok((read_all(entries)?, Register::read(fields)))
     }
 
     /// Makes sure that `replicas` have got everything that was written on this connection.
@@ -352,7 +349,7 @@ impl Connection {
     /// Lists a token, and tells the others.
     pub async fn allow(&mut self, entry: &TokenEntry, now: UnixSeconds) -> Result<(), RedisError> {
         ALLOW
-            .key(self.partition.key("head"))
+            .key(self.partition.key("register"))
             .key(self.partition.key("events"))
             .key(self.partition.token_key(entry.token_id))
             .arg(Nonce::random().0)
@@ -373,7 +370,7 @@ impl Connection {
         tokens: &[TokenId],
     ) -> Result<(), RedisError> {
         let mut revoke = REVOKE.prepare_invoke();
-        revoke.key(self.partition.key("head")).key(self.partition.key("events"));
+        revoke.key(self.partition.key("register")).key(self.partition.key("events"));
         for token_id in tokens {
             revoke.key(self.partition.token_key(*token_id));
         }

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::{
     event::Position,
     lease::{LAPSE, Uptime},
-    redis::Register,
 };
 use crate::{api::types::RecentRevocation, server::ids::InstanceId};
 
@@ -67,10 +66,10 @@ impl Peer {
 pub struct Peers(HashMap<Vec<u8>, Peer>);
 
 impl Peers {
-    /// Takes in the register as it was answered at `now`.
-    pub fn observe(&mut self, register: Register, now: Uptime) {
-        self.0.retain(|instance, _| register.contains_key(instance));
-        for (instance, text) in register {
+    /// Takes in the reports as they were answered at `now`, by the instance's id.
+    pub fn observe(&mut self, reports: HashMap<Vec<u8>, Vec<u8>>, now: Uptime) {
+        self.0.retain(|instance, _| reports.contains_key(instance));
+        for (instance, text) in reports {
             let known = self.0.get(&instance);
             if known.is_none_or(|peer| peer.text != text) {
                 let changes = known.map_or(0, |peer| peer.changes + 1);
@@ -127,7 +126,7 @@ mod tests {
         .unwrap()
     }
 
-    fn register(reports: &[(&str, Vec<u8>)]) -> Register {
+    fn register(reports: &[(&str, Vec<u8>)]) -> HashMap<Vec<u8>, Vec<u8>> {
         reports.iter().map(|(instance, text)| (instance.as_bytes().to_vec(), text.clone())).collect()
     }
 

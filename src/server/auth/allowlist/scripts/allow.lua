@@ -1,7 +1,8 @@
+#!lua
 -- Lists a token and tells the others.
--- KEYS: head, events, the token's   ARGV: nonce, event, how long the stream reaches back (ms), sid, life (s)
+-- KEYS: register, events, the token's   ARGV: nonce, event, how long the stream reaches back (ms), sid, life (s)
 redis.call('SET', KEYS[3], ARGV[4], 'EX', ARGV[5])
-local oldest = redis.call('TIME')[1] * 1000 - ARGV[3]
-local before = redis.call('GET', KEYS[1]) or ''
-redis.call('XADD', KEYS[2], 'MINID', '~', string.format('%d', oldest), '*', 'n', ARGV[1], 'p', before, 'e', ARGV[2])
-redis.call('SET', KEYS[1], ARGV[1])
+local oldest = string.format('%d', redis.call('TIME')[1] * 1000 - ARGV[3])
+local before = redis.call('HGET', KEYS[1], 'head') or ''
+redis.call('XADD', KEYS[2], 'MINID', '~', oldest, '*', 'n', ARGV[1], 'p', before, 'e', ARGV[2])
+redis.call('HSET', KEYS[1], 'head', ARGV[1])

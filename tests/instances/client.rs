@@ -1,0 +1,102 @@
+//! One who calls three instances, as any program would.
+
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+pub const PASSWORD: &str = "correct horse battery";
+
+#[derive(Clone)]
+pub struct Api {
+    client: Client,
+    urls: Vec<String>,
+}
+
+/// The tokens of a session.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    pub access: String,
+    pub refresh: String,
+}
+
+impl Pair {
+    fn of(answer: &Value) -> Self {
+        let text = |key: &str| answer[key].as_str().unwrap_or_else(|| panic!("{key} in {answer}")).to_owned();
+        Self { access: text("access_token"), refresh: text("refresh_token") }
+    }
+}
+
+impl Api {
+    pub fn of(world: &World) -> Self {
+        Self { client: Client::new(), urls: world.instances.iter().map(|one| one.url.clone()).collect() }
+    }
+
+    pub fn post(&self, instance: usize, path: &str) -> RequestBuilder {
+        self.client.post(format!("{}{path}", self.urls[instance % self.urls.len()]))
+    }
+
+    pub async fn register(&self, instance: usize, email: &str) -> Pair {
+        self.begin(instance, "/api/auth/register", email).await
+    }
+
+    pub async fn login(&self, instance: usize, email: &str) -> Pair {
+        self.begin(instance, "/api/auth/login", email).await
+    }
+
+    async fn begin(&self, instance: usize, path: &str, email: &str) -> Pair {
+        let body = json!({ "email": email, "password": PASSWORD, "delivery": "body" });
+        let (status, answer) = answer(self.post(instance, path).json(&body)).await;
+        assert_eq!(status, 200, "{answer}");
+        Pair::of(&answer)
+    }
+
+    pub async fn refresh(&self, instance: usize, pair: &Pair) -> Result<Pair, StatusCode> {
+        let body = json!({ "refresh_token": pair.refresh });
+        let (status, answer) = answer(self.post(instance, "/api/auth/refresh").json(&body)).await;
+        if status == 200 { Ok(Pair::of(&answer)) } else { Err(status) }
+    }
+
+    pub async fn me(&self, instance: usize, pair: &Pair) -> StatusCode {
+        answer(self.post(instance, "/api/account/me").bearer_auth(&pair.access)).await.0
+    }
+
+    /// What each instance says of it.
+    pub async fn me_everywhere(&self, pair: &Pair) -> Vec<StatusCode> {
+        let mut statuses = Vec::new();
+        for instance in 0..self.urls.len() {
+            statuses.push(self.me(instance, pair).await);
+        }
+        statuses
+    }
+
+    pub async fn logout(&self, instance: usize, pair: &Pair) -> (StatusCode, Value) {
+        answer(self.post(instance, "/api/auth/logout").bearer_auth(&pair.access)).await
+    }
+
+    pub async fn logout_everywhere(&self, instance: usize, pair: &Pair, keep: bool) -> (StatusCode, Value) {
+        let call = self.post(instance, "/api/account/logout_everywhere").bearer_auth(&pair.access);
+        answer(call.json(&json!({ "keep_current": keep }))).await
+    }
+
+    /// What `GET path` answers, as text.
+    pub async fn get(&self, instance: usize, path: &str) -> (StatusCode, String) {
+        let answer = self.client.get(format!("{}{path}", self.urls[instance])).send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    }
+
+    /// The sum of all series of a metric; zero if there is none.
+    pub async fn metric(&self, instance: usize, name: &str) -> f64 {
+        let (_, text) = self.get(instance, "/metrics").await;
+        let ours = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        text.lines().filter(ours).filter_map(value).sum()
+    }
+}
+
+pub async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: not JSON: {text}")))
+}

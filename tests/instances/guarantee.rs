@@ -1,0 +1,164 @@
+//! The promise, with several instances: dead everywhere once log-out has answered, alive everywhere
+//! once log-in has, and nobody is asked in between.
+
+use serde_json::json;
+
+use crate::{
+    client::{Api, answer},
+    process::wait_until,
+    world::{Kind, World},
+};
+
+#[tokio::test]
+async fn a_session_is_alive_everywhere_once_login_has_answered_and_dead_once_logout_has() {
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let email = "ann@example.com";
+    let other = api.register(0, email).await;
+    api.confirm_quickly(&world).await;
+    for round in 0..100 {
+        let pair = api.login(round, email).await;
+        assert_eq!(api.me_everywhere(&pair).await, [200; 3], "round {round}");
+        let next = api.refresh(round + 1, &pair).await.unwrap();
+        assert_eq!(api.me_everywhere(&next).await, [200; 3], "round {round}");
+
+        let (status, answer) = api.logout(round + 2, &pair).await;
+        assert_eq!(status, 200);
+        assert_eq!((&answer["instances"], &answer["acknowledged"]), (&json!(3), &json!(3)), "{answer}");
+        assert_eq!(api.me_everywhere(&pair).await, [401; 3], "round {round}");
+        assert_eq!(api.me_everywhere(&next).await, [401; 3], "round {round}");
+        for instance in 0..3 {
+            assert_eq!(api.refresh(instance, &next).await.unwrap_err(), 401);
+        }
+    }
+    assert_eq!(api.me_everywhere(&other).await, [200; 3]);
+}
+
+#[tokio::test]
+async fn all_sessions_of_a_user_end_on_all_instances_but_the_one_to_keep() {
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let stranger = api.register(0, "bob@example.com").await;
+    let first = api.register(0, "ann@example.com").await;
+    let (second, third) = (api.login(1, "ann@example.com").await, api.login(2, "ann@example.com").await);
+    assert_eq!(api.logout_everywhere(1, &first, true).await.0, 200);
+    assert_eq!(api.me_everywhere(&first).await, [200; 3]);
+    for pair in [&second, &third] {
+        assert_eq!(api.me_everywhere(pair).await, [401; 3]);
+    }
+    assert_eq!(api.logout_everywhere(2, &first, false).await.0, 200);
+    assert_eq!(api.me_everywhere(&first).await, [401; 3]);
+    assert_eq!(api.refresh(0, &first).await.unwrap_err(), 401);
+    assert_eq!(api.me_everywhere(&stranger).await, [200; 3]);
+}
+
+/// A hundred thousand requests, with the database stopped: had one of them asked it, it would have
+/// had to wait. That Redis was not asked either, the counters say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_of_live_sessions_ask_nobody() {
+    const REQUESTS: usize = 100_000;
+    const CALLERS: usize = 16;
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let pair = api.register(0, "ann@example.com").await;
+    assert_eq!(api.me(1, &pair).await, 200);
+    let questions = async || {
+        let mut sum = 0.0;
+        for name in
+            ["hallpass_mirror_misses_total", "hallpass_fallbacks_total", "hallpass_redis_look_ups_total"]
+        {
+            sum += api.metric(1, name).await;
+        }
+        sum
+    };
+    let (asked, hits) = (questions().await, api.metric(1, "hallpass_mirror_hits_total").await);
+    world.postgres.signal_all("STOP");
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (api, pair) = (api.clone(), pair.clone());
+            tokio::spawn(async move {
+                for _ in 0..REQUESTS / CALLERS {
+                    assert_eq!(api.me(1, &pair).await, 200);
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    world.postgres.signal_all("CONT");
+    assert_eq!(questions().await - asked, 0.0);
+    assert_eq!(api.metric(1, "hallpass_mirror_hits_total").await - hits, REQUESTS as f64);
+}
+
+/// An instance that was never told of a token asks once, however many requests come with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_instance_that_has_not_met_a_token_asks_once_for_all() {
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let pair = api.register(0, "ann@example.com").await;
+    let mut world = world;
+    // A new run of it knows nothing, once the truth has been told to forget.
+    world.instances[1].kill();
+    world.postgres.tell("update access_tokens set expires_at = expires_at - 1000");
+    world.instances[1].start_again();
+    world.instances[1].wait_until_ready().await;
+    world.postgres.tell("update access_tokens set expires_at = expires_at + 1000");
+    let callers: Vec<_> = (0..50)
+        .map(|_| {
+            let (api, pair) = (api.clone(), pair.clone());
+            tokio::spawn(async move { api.me(1, &pair).await })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), 200);
+    }
+    let look_ups = api.metric(1, "hallpass_redis_look_ups_total").await;
+    assert!((1.0..=3.0).contains(&look_ups), "{look_ups} look-ups");
+}
+
+/// Without Redis and without the database nobody can tell: that is no sign-out, and no log-out.
+#[tokio::test]
+async fn what_nobody_can_tell_is_answered_503() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let pair = api.register(0, "ann@example.com").await;
+    let (other, dead) = (api.login(0, "ann@example.com").await, api.login(0, "ann@example.com").await);
+    assert_eq!(api.logout(0, &dead).await.0, 200);
+    world.redis().kill();
+    wait_until("the lease has lapsed", async || api.metric(0, "hallpass_lease_held").await == 0.0).await;
+    // The database is asked instead.
+    assert_eq!(
+        (api.me(0, &pair).await, api.me(0, &dead).await),
+        (200.try_into().unwrap(), 401.try_into().unwrap())
+    );
+    assert!(api.metric(0, "hallpass_fallbacks_total").await >= 1.0);
+    assert_eq!(api.get(0, "/health/ready").await.0, 503);
+    let (status, body) = api.logout(0, &pair).await;
+    assert_eq!((status.as_u16(), &body["error"]), (503, &json!("temporarily_unavailable")));
+
+    world.postgres.kill();
+    let refused = api.post(0, "/api/account/me").bearer_auth(&other.access).send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    assert_eq!(api.me(0, &dead).await, 401, "dead is for ever");
+
+    world.postgres.start_again().await;
+    world.redis().start_again().await;
+    world.wait_until_ready().await;
+    assert_eq!(api.me_everywhere(&other).await, [200; 3]);
+    // The log-out that could not be confirmed was recorded: the session is dead by now.
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+    let (status, body) = answer(api.post(1, "/api/auth/logout").bearer_auth(&pair.access)).await;
+    assert_eq!((status.as_u16(), &body["instances"]), (200, &json!(3)), "{body}");
+}
+
+impl Api {
+    /// Waits until every instance has followed Redis for longer than a lease: a log-out before that
+    /// takes as long.
+    pub async fn confirm_quickly(&self, world: &World) {
+        let pair = self.login(0, "ann@example.com").await;
+        for instance in 0..world.instances.len() {
+            assert_eq!(self.logout(instance, &pair).await.0, 200);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Two calls at the same moment on two instances: whatever comes first, all instances agree
+//! afterwards, and what was answered stays true.
+
+use std::sync::Arc;
+
+use tokio::sync::Barrier;
+
+use crate::{
+    client::Api,
+    world::{Kind, World},
+};
+
+const ROUNDS: usize = 150;
+const ANN: &str = "ann@example.com";
+
+async fn start() -> (World, Api) {
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    api.register(0, ANN).await;
+    api.confirm_quickly(&world).await;
+    (world, api)
+}
+
+/// The event that tells of a new token may come after the token itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_token_is_never_refused_where_it_arrives_before_the_news_of_it() {
+    let (_world, api) = start().await;
+    for round in 0..ROUNDS {
+        let pair = api.login(round, ANN).await;
+        let (one, other) = tokio::join!(api.me(round + 1, &pair), api.me(round + 2, &pair));
+        assert_eq!((one.as_u16(), other.as_u16()), (200, 200), "round {round}");
+    }
+}
+
+/// A look-up that was under way when the session was revoked must not bring it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_token_that_is_looked_up_while_it_is_revoked_stays_dead() {
+    let (_world, api) = start().await;
+    for round in 0..ROUNDS {
+        let pair = api.login(round, ANN).await;
+        let barrier = Arc::new(Barrier::new(5));
+        let readers: Vec<_> = (0..4)
+            .map(|reader| {
+                let (api, pair, barrier) = (api.clone(), pair.clone(), barrier.clone());
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    api.me(reader, &pair).await
+                })
+            })
+            .collect();
+        barrier.wait().await;
+        assert_eq!(api.logout(round + 1, &pair).await.0, 200);
+        assert_eq!(api.me_everywhere(&pair).await, [401; 3], "round {round}");
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        assert_eq!(api.me_everywhere(&pair).await, [401; 3], "round {round}");
+    }
+}
+
+/// Whichever is first: what the refresh brought is dead when the log-out has answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_refresh_never_outlives_a_logout_beside_it() {
+    let (_world, api) = start().await;
+    let mut refreshed = 0;
+    for round in 0..ROUNDS {
+        let pair = api.login(round, ANN).await;
+        let (next, (status, _)) = tokio::join!(api.refresh(round, &pair), api.logout(round + 1, &pair));
+        assert_eq!(status, 200);
+        if let Ok(next) = next {
+            refreshed += 1;
+            assert_eq!(api.me_everywhere(&next).await, [401; 3], "round {round}");
+            assert_eq!(api.refresh(round, &next).await.unwrap_err(), 401, "round {round}");
+        }
+        assert_eq!(api.me_everywhere(&pair).await, [401; 3], "round {round}");
+    }
+    assert!(refreshed > 0, "the log-out always came first: no race");
+}
+
+/// A log-in beside it is ended too, or begins after it: on all instances the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_login_beside_a_logout_everywhere_is_either_ended_or_not() {
+    let (_world, api) = start().await;
+    for round in 0..ROUNDS {
+        let pair = api.login(round, ANN).await;
+        let (other, (status, _)) =
+            tokio::join!(api.login(round + 1, ANN), api.logout_everywhere(round + 2, &pair, false));
+        assert_eq!(status, 200);
+        let statuses = api.me_everywhere(&other).await;
+        assert!(statuses == [200; 3] || statuses == [401; 3], "round {round}: {statuses:?}");
+        let refreshes = api.refresh(round, &other).await.is_ok();
+        assert_eq!(refreshes, statuses == [200; 3], "round {round}");
+        assert_eq!(api.me_everywhere(&pair).await, [401; 3], "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_instances_may_end_the_same_session_at_once() {
+    let (_world, api) = start().await;
+    for round in 0..ROUNDS {
+        let pair = api.login(round, ANN).await;
+        let (one, other) = tokio::join!(api.logout(round, &pair), api.logout(round + 1, &pair));
+        assert_eq!((one.0.as_u16(), other.0.as_u16()), (200, 200), "round {round}");
+        assert_eq!((one.1["acknowledged"].as_u64(), other.1["acknowledged"].as_u64()), (Some(3), Some(3)));
+        assert_eq!(api.me_everywhere(&pair).await, [401; 3], "round {round}");
+    }
+}

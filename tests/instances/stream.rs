@@ -1,0 +1,97 @@
+//! What is not ours in the stream, and a Redis that refuses what it is asked.
+
+use serde_json::json;
+
+use crate::{
+    client::Api,
+    process::wait_until,
+    world::{Kind, World},
+};
+
+const EVENTS: &str = "{hp:0}:events";
+const REGISTER: &str = "{hp:0}:register";
+
+#[tokio::test]
+async fn foreign_entries_are_skipped_and_counted() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let pair = api.register(0, "ann@example.com").await;
+    let before = api.metric(1, "hallpass_followers_lost_total").await;
+    for fields in [&["hello", "world"][..], &["n", "x", "p", "y", "e", "issued"], &["n", "1"]] {
+        world.redis().tell(&[&["XADD", EVENTS, "*"], fields].concat());
+    }
+    world.redis().tell(&["XADD", EVENTS, "*", "\\xff\\xfe", "\\xff"]);
+    wait_until("they are counted", async || api.metric(1, "hallpass_foreign_entries_total").await == 4.0)
+        .await;
+    assert_eq!(api.metric(1, "hallpass_followers_lost_total").await, before, "nobody lost the thread");
+    assert_eq!(api.logout(0, &pair).await.0, 200);
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+}
+
+/// An event of ours that cannot be read may have been a revocation: the database knows.
+#[tokio::test]
+async fn an_event_that_cannot_be_read_sends_everyone_to_the_database() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let (pair, other) = (api.register(0, "ann@example.com").await, api.login(1, "ann@example.com").await);
+    let head = world.redis().ask(&["HGET", REGISTER, "head"]).unwrap();
+    let reconciles = api.metric(1, "hallpass_reconciles_total").await;
+    world.redis().tell(&["XADD", EVENTS, "*", "n", "7", "p", &head, "e", "gibberish"]);
+    world.redis().tell(&["HSET", REGISTER, "head", "7"]);
+    wait_until("it is counted", async || api.metric(1, "hallpass_unreadable_entries_total").await == 1.0)
+        .await;
+    world.wait_until_ready().await;
+    assert!(api.metric(1, "hallpass_reconciles_total").await > reconciles);
+    assert_eq!(api.me_everywhere(&other).await, [200; 3]);
+    assert_eq!(api.logout(2, &pair).await.0, 200);
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+}
+
+#[tokio::test]
+async fn a_redis_that_takes_no_writes_any_more_confirms_nothing() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let pair = api.register(0, "ann@example.com").await;
+    // A replica of nobody: it answers `READONLY`.
+    world.redis().tell(&["REPLICAOF", "127.0.0.1", "1"]);
+    wait_until("the lease has lapsed", async || api.metric(0, "hallpass_lease_held").await == 0.0).await;
+    assert_eq!(api.me(0, &pair).await, 200, "the database is asked");
+    let (status, body) = api.logout(0, &pair).await;
+    assert_eq!((status.as_u16(), &body["error"]), (503, &json!("temporarily_unavailable")));
+    world.redis().tell(&["REPLICAOF", "NO", "ONE"]);
+    world.wait_until_ready().await;
+    assert_eq!(api.logout(0, &pair).await.0, 200);
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+}
+
+/// An instance that is in no register is waited for by nobody, so it may not trust its mirror.
+#[tokio::test]
+async fn who_is_forgotten_joins_anew_before_it_is_trusted() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let pair = api.register(0, "ann@example.com").await;
+    let reconciles = api.metric(1, "hallpass_reconciles_total").await;
+    world.redis().tell(&["DEL", REGISTER]);
+    wait_until("it has joined anew", async || api.metric(1, "hallpass_reconciles_total").await > reconciles)
+        .await;
+    world.wait_until_ready().await;
+    let (status, body) = api.logout(0, &pair).await;
+    assert_eq!((status.as_u16(), &body["acknowledged"]), (200, &json!(3)), "{body}");
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+}
+
+/// Log-in goes on, from the database; log-out goes on, because it frees more than it takes.
+#[tokio::test]
+async fn a_full_redis_stops_neither_login_nor_logout() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let before = api.register(0, "ann@example.com").await;
+    world.redis().tell(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    let during = api.login(1, "ann@example.com").await;
+    assert!(api.metric(1, "hallpass_unlisted_total").await >= 1.0, "Redis was not full");
+    assert_eq!(api.me_everywhere(&during).await, [200; 3]);
+    for pair in [&before, &during] {
+        assert_eq!(api.logout(2, pair).await.0, 200);
+        assert_eq!(api.me_everywhere(pair).await, [401; 3]);
+    }
+}

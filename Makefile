@@ -1,8 +1,10 @@
 # make run        serve the app on http://127.0.0.1:3000, in release mode
 # make dev        the same, rebuilt at each change
+# make cluster    three servers, Redis, PostgreSQL and a proxy, all on free ports
 # make build      leave the server at target/release/hallpass and the site at target/site
 # make test       formatting, lints, Rust tests, browser tests
-# make bench      how long it takes to authorize a request
+# make faults     the guarantee under faults, for DURATION seconds (1200), by SEED
+# make bench      how long it takes to authorize a request, and to log out
 # make fmt        format the code
 #
 # Each installs first what it needs and does not find. Tools go to TOOLS, nothing else of yours
@@ -10,7 +12,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev build test lint rust-test e2e bench fmt tools browser
+.PHONY: help run dev cluster build test lint rust-test e2e faults bench fmt tools browser services
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -28,6 +30,10 @@ help:
 run: build
 	$(call say,Starting. Stop it with Ctrl-C.)
 	@exec target/release/hallpass
+
+cluster: build services
+	$(call say,Starting three servers and what they share. Stop them with Ctrl-C.)
+	@exec deploy/cluster
 
 # What it leaves in target/site is not what `make run` serves.
 dev: tools
@@ -53,12 +59,16 @@ rust-test:
 	$(call say,Rust tests)
 	cargo test --features ssr
 
-e2e: build browser
+e2e: build browser services
 	$(call say,Browser tests)
 	cd end2end && npm ci --no-audit --no-fund --silent && npx playwright test
 
-bench:
+faults: tools services
+	cargo test --release --features ssr --test instances -- --ignored --nocapture for_as_long_as_asked
+
+bench: tools services
 	cargo bench --features ssr
+	cargo test --release --features ssr --test instances -- --ignored --nocapture --test-threads=1 figures
 
 fmt:
 	cargo fmt
@@ -93,3 +103,23 @@ browser:
 		else \
 			cd end2end && npm ci --no-audit --no-fund --silent && npx playwright install chromium; \
 		fi; }
+
+# Debian's packages start services of the system, too: those that came with this are put to rest again.
+services:
+	@missing=$$(for program in redis-server redis-sentinel haproxy faketime; do \
+			PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || echo $$program; \
+		done; \
+		ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo postgresql); \
+	if [ -z "$$missing" ]; then \
+		exit 0; \
+	elif command -v apt-get >/dev/null; then \
+		printf '==> Installing %s (once)\n' "$$(echo $$missing)"; \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit; \
+		for service in $${missing/faketime/}; do \
+			$$sudo service $$service stop; $$sudo update-rc.d $$service disable; \
+		done; \
+	else \
+		echo "Missing: $$(echo $$missing). On macOS: brew install redis postgresql haproxy libfaketime"; \
+		exit 1; \
+	fi

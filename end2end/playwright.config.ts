@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { defineConfig, devices } from "@playwright/test";
 
 // This file is read again by each worker: the first reading decides, the environment carries it.
-process.env.E2E_PORT ??= freePort();
+for (const name of ["E2E_PORT", "CLUSTER_PORT", "CLUSTER_A", "CLUSTER_B", "CLUSTER_C"]) process.env[name] ??= freePort();
 process.env.E2E_HOME ??= mkdtempSync(join(tmpdir(), "hallpass-e2e-"));
 const url = `http://127.0.0.1:${process.env.E2E_PORT}`;
+const clusterUrl = `http://127.0.0.1:${process.env.CLUSTER_PORT}`;
 const home = process.env.E2E_HOME;
 
 export default defineConfig({
@@ -16,8 +17,11 @@ export default defineConfig({
   workers: 2,
   forbidOnly: !!process.env.CI,
   reporter: [["list"]],
+  projects: [
+    { name: "alone", testIgnore: "cluster.spec.ts", use: { baseURL: url } },
+    { name: "cluster", testMatch: "cluster.spec.ts", use: { baseURL: clusterUrl } },
+  ],
   use: {
-    baseURL: url,
     trace: "retain-on-failure",
     ...devices["Desktop Chrome"],
     launchOptions: {
@@ -26,18 +30,28 @@ export default defineConfig({
       args: process.getuid?.() === 0 ? ["--no-sandbox"] : [],
     },
   },
-  webServer: {
-    command: "target/release/hallpass",
-    cwd: "..",
-    url: `${url}/health/ready`,
-    env: {
-      LEPTOS_SITE_ADDR: `127.0.0.1:${process.env.E2E_PORT}`,
-      DATABASE_URL: `sqlite://${home}/hallpass.db`,
-      HALLPASS_KEY_FILE: `${home}/signing-key`,
-      HALLPASS_TRIES_PER_ADDRESS: "100000",
+  webServer: [
+    {
+      command: "target/release/hallpass",
+      cwd: "..",
+      url: `${url}/health/ready`,
+      env: {
+        LEPTOS_SITE_ADDR: `127.0.0.1:${process.env.E2E_PORT}`,
+        DATABASE_URL: `sqlite://${home}/hallpass.db`,
+        HALLPASS_KEY_FILE: `${home}/signing-key`,
+        HALLPASS_TRIES_PER_ADDRESS: "100000",
+      },
+      gracefulShutdown: { signal: "SIGTERM", timeout: 10_000 },
     },
-    gracefulShutdown: { signal: "SIGTERM", timeout: 10_000 },
-  },
+    {
+      command: "deploy/cluster",
+      cwd: "..",
+      url: `${clusterUrl}/health/ready`,
+      env: { HALLPASS_TRIES_PER_ADDRESS: "100000" },
+      timeout: 120_000,
+      gracefulShutdown: { signal: "SIGTERM", timeout: 20_000 },
+    },
+  ],
 });
 
 function freePort(): string {

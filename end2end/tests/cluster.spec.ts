@@ -1,5 +1,5 @@
 import type { APIRequestContext, APIResponse } from "@playwright/test";
-import { expect, freshEmail, PASSWORD, test } from "./support";
+import { expect, freshEmail, PASSWORD, refused, test } from "./support";
 
 /** The instances by their own addresses, past the proxy. */
 const instances = ["A", "B", "C"].map((name) => `http://127.0.0.1:${process.env[`CLUSTER_${name}`]}`);
@@ -53,4 +53,34 @@ test("a session that one server began is known to all at once, and ended by anot
     const renewed = await request.post(`${url}/api/auth/refresh`, { form: { refresh_token } });
     expect(renewed.status(), url).toBe(401);
   }
+});
+
+test("the page of the servers shows each one's lease and the last log-outs, without being asked again", async ({ visitor, page, request }) => {
+  await visitor.register();
+  await page.getByRole("banner").getByRole("link", { name: "Servers" }).click();
+  const running = page.getByRole("table", { name: "Running now" });
+  for (const name of ["a", "b", "c"]) {
+    await expect(running.getByRole("row", { name: new RegExp(`^${name} .*trusted`) })).toBeVisible();
+  }
+  await expect(running.getByText("answers you")).toHaveCount(1);
+
+  const form = { email: freshEmail(), password: PASSWORD, delivery: "body" };
+  const { access_token } = await (await request.post(`${first}/api/auth/register`, { form })).json();
+  expect((await request.post(`${second}/api/auth/logout`, withToken(access_token))).status()).toBe(200);
+  const ended = page.getByRole("table", { name: "The last log-outs" });
+  await expect(ended.getByRole("row", { name: /b 3 of 3 \d+\.\d ms/ }).first()).toBeVisible();
+});
+
+test.describe("with a session that is ended on another server", () => {
+  test.use({ expectedFault: refused(401) });
+
+  test("the page of the servers turns into a sign-out by itself", async ({ visitor, page, request }) => {
+    await visitor.register();
+    await visitor.open("/cluster");
+    await expect(page.getByRole("table", { name: "Running now" })).toBeVisible();
+    const bearer = await visitor.bearer();
+    expect((await request.post(`${second}/api/auth/logout`, withToken(bearer))).status()).toBe(200);
+    await expect(page).toHaveURL("/login");
+    await visitor.expectSignedOut();
+  });
 });

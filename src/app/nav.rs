@@ -29,7 +29,7 @@ pub fn Nav() -> impl IntoView {
                     <path d="M3 6a2 2 0 0 1 2-2h14a2 2 0 0 1 2 2v3a3 3 0 0 0 0 6v3a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2v-3a3 3 0 0 0 0-6z" />
                     <path d="m8.5 12.2 2.4 2.4 4.8-5.2" class="tick" />
                 </svg>
-                "Hallpass"
+                <span class="brand-name">"Hallpass"</span>
             </A>
             <nav aria-label="Main">
                 <Show

@@ -3,7 +3,7 @@
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::support::world::World;
 
 pub const PASSWORD: &str = "correct horse battery";
 

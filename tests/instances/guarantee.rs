@@ -5,8 +5,10 @@ use serde_json::json;
 
 use crate::{
     client::{Api, answer},
-    process::wait_until,
-    world::{Kind, World},
+    support::{
+        process::wait_until,
+        world::{Kind, World},
+    },
 };
 
 #[tokio::test]

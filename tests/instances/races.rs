@@ -7,7 +7,7 @@ use tokio::sync::Barrier;
 
 use crate::{
     client::Api,
-    world::{Kind, World},
+    support::world::{Kind, World},
 };
 
 const ROUNDS: usize = 150;

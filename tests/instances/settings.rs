@@ -7,10 +7,12 @@ use tempfile::TempDir;
 
 use crate::{
     client::Api,
-    postgres::Postgres,
-    process::{free_port, wait_until},
-    redis::Redis,
-    world::{Kind, World},
+    support::{
+        postgres::Postgres,
+        process::{free_port, wait_until},
+        redis::Redis,
+        world::{Kind, World},
+    },
 };
 
 const SECRET: &str = "a-secret-of-redis";

@@ -4,8 +4,10 @@ use serde_json::json;
 
 use crate::{
     client::Api,
-    process::wait_until,
-    world::{Kind, World},
+    support::{
+        process::wait_until,
+        world::{Kind, World},
+    },
 };
 
 const EVENTS: &str = "{hp:0}:events";
@@ -77,6 +79,36 @@ async fn who_is_forgotten_joins_anew_before_it_is_trusted() {
     world.wait_until_ready().await;
     let (status, body) = api.logout(0, &pair).await;
     assert_eq!((status.as_u16(), &body["acknowledged"]), (200, &json!(3)), "{body}");
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+}
+
+/// It comes back too late: what it has missed is not in the stream any more, but it is in the database.
+#[tokio::test]
+async fn an_instance_that_finds_the_stream_trimmed_past_it_starts_again_from_the_database() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let (pair, other) = (api.register(0, "ann@example.com").await, api.login(0, "ann@example.com").await);
+    assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
+    let reconciles = api.metric(2, "hallpass_reconciles_total").await;
+    world.instances[2].signal("STOP");
+    let (status, body) = api.logout(0, &pair).await;
+    assert_eq!((status.as_u16(), &body["acknowledged"]), (200, &json!(2)), "{body}");
+    world.redis().tell(&["XTRIM", EVENTS, "MAXLEN", "0"]);
+    world.instances[2].signal("CONT");
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+    world.wait_until_ready().await;
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+    assert_eq!(api.me_everywhere(&other).await, [200; 3]);
+    assert!(api.metric(2, "hallpass_reconciles_total").await > reconciles);
+}
+
+#[tokio::test]
+async fn scripts_that_redis_has_forgotten_are_told_again() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let pair = api.register(0, "ann@example.com").await;
+    world.redis().tell(&["SCRIPT", "FLUSH"]);
+    assert_eq!(api.logout(1, &pair).await.0, 200);
     assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
 }
 

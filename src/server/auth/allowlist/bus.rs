@@ -304,7 +304,7 @@ impl Follower {
             position: position.to_string(),
             count: self.reports.fetch_add(1, Ordering::Relaxed),
             partitions: instance.partitions,
-            sessions: instance.mirror.len(),
+            sessions: instance.mirror.session_count(),
             revocations: instance.recent.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         };
         serde_json::to_string(&report).unwrap_or_default()

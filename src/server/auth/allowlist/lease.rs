@@ -44,6 +44,7 @@ impl Uptime {
         Self::now().since(self)
     }
 
+    #[cfg(test)]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0 + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
     }

@@ -130,7 +130,7 @@ impl Mirror {
     }
 
     /// How many sessions it knows, dead ones included.
-    pub fn len(&self) -> usize {
+    pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
 }
@@ -226,6 +226,6 @@ mod tests {
         assert_eq!((mirror.state(&old), mirror.state(&new)), (State::Unknown, State::Live));
         assert_eq!(mirror.holder(old.session_id, 1361), None);
         mirror.forget_expired(1361 + EXPIRY_MARGIN);
-        assert_eq!(mirror.len(), 0);
+        assert_eq!(mirror.session_count(), 0);
     }
 }

@@ -49,14 +49,14 @@ use crate::{
     },
 };
 
-pub mod bus;
-pub mod cluster;
-pub mod event;
-pub mod lease;
-pub mod mirror;
-pub mod redis;
-pub mod register;
-pub mod watch;
+mod bus;
+mod cluster;
+mod event;
+mod lease;
+mod mirror;
+mod redis;
+mod register;
+mod watch;
 
 /// How long SQL may take to answer a request that memory could not.
 const SQL_PATIENCE: Duration = Duration::from_secs(2);
@@ -116,7 +116,7 @@ impl Allowlist {
             Ok(())
         });
         live.await.context("the live tokens cannot be read")?;
-        let sessions = mirror.len();
+        let sessions = mirror.session_count();
         info!(sessions, "the allowlist holds {sessions} live sessions");
         let recent = Recent::default();
         let cluster = match &config.redis.url {
@@ -281,13 +281,13 @@ impl Allowlist {
     pub fn view(&self) -> ClusterView {
         match &self.cluster {
             Some(cluster) => cluster.view(),
-            None => cluster::view_alone(self.mirror.len(), &self.recent),
+            None => cluster::view_alone(self.mirror.session_count(), &self.recent),
         }
     }
 
     /// Puts what is only known at the moment of asking into the metrics.
     pub fn measure(&self) {
-        metrics::gauge!("hallpass_mirror_sessions").set(self.mirror.len() as f64);
+        metrics::gauge!("hallpass_mirror_sessions").set(self.mirror.session_count() as f64);
         if let Some(cluster) = &self.cluster {
             cluster.measure();
         }

@@ -39,6 +39,9 @@ pub use redis::RedisError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long replicas may take to confirm a write. Less than any answer may.
+const REPLICAS_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// How many entries of the stream are read at once.
 pub const BATCH: usize = 1000;
 
@@ -64,7 +67,7 @@ enum Kind {
     /// The seed itself.
     Single,
     /// The seeds are Sentinels, which know where the primary of this name is.
-    Sentinel { name: String, primary: ConnectionInfo },
+    Sentinel { name: String, primary: Box<ConnectionInfo> },
     /// The seeds are nodes, which redirect to the one that has the keys.
     Cluster,
 }
@@ -96,7 +99,7 @@ impl Servers {
                 return Err(wrong("the name of the primary is missing at its end"));
             }
             "sentinel" => {
-                let primary = parse(format!("{protocol}://{credentials}127.0.0.1"))?;
+                let primary = Box::new(parse(format!("{protocol}://{credentials}127.0.0.1"))?);
                 (Kind::Sentinel { name: path.to_owned(), primary }, each("")?)
             }
             "cluster" => (Kind::Cluster, each(&credentials)?),
@@ -315,7 +318,7 @@ impl Connection {
             return Ok(());
         }
         let confirmed: usize =
-            cmd("WAIT").arg(replicas).arg(CONNECT_TIMEOUT.as_millis()).query_async(&mut self.inner).await?;
+            cmd("WAIT").arg(replicas).arg(REPLICAS_TIMEOUT.as_millis()).query_async(&mut self.inner).await?;
         if confirmed < replicas {
             return Err((ErrorKind::Io, "too few replicas confirm what is written").into());
         }

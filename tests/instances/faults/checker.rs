@@ -1,0 +1,169 @@
+//! Holds a history against the guarantees. It knows the client's clock and what the client was
+//! told, and nothing of the server's insides.
+
+use std::fmt;
+
+use crate::faults::history::{About, Answer, At, Call, Events, Kind, NEVER};
+
+/// A guarantee that was broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Breach {
+    /// A token was accepted by a call that was sent after a revocation of its session had been
+    /// answered with 2xx.
+    Revived,
+    /// A live token was refused with 401.
+    Refused,
+    /// A session that nobody ended cannot be refreshed when all is healed.
+    Lost,
+    /// An answer that the contract does not know, or a 503 when all is healed.
+    Strange,
+}
+
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// In the order of the calls.
+    pub violations: Vec<Violation>,
+    /// Sessions that may have been lost: nobody could tell.
+    pub left_out: usize,
+}
+
+#[derive(Debug)]
+pub struct Violation {
+    pub breach: Breach,
+    /// When the call ended that broke the guarantee.
+    pub at: At,
+    /// The calls involved.
+    pub story: String,
+}
+
+/// What a session went through.
+#[derive(Clone, Copy)]
+struct Session {
+    user: usize,
+    login: Option<Call>,
+    /// When the first call was sent that may have ended it.
+    may_end: At,
+    /// Of the calls that ended it for certain, and said so, the first that had been answered.
+    end: Option<Call>,
+    /// Its refresh when all is healed.
+    last_refresh: Option<Call>,
+}
+
+/// Everything in it that must not have happened.
+pub fn check(events: &Events) -> Verdict {
+    let sessions = sessions(events);
+    let mut violations = Vec::new();
+    let mut left_out = 0;
+    let mut report = |breach, session: usize, calls: &[Option<Call>]| {
+        let user = sessions[session].user;
+        let lines = calls.iter().flatten().map(|call| format!("\n    {call}"));
+        let story = format!("{breach:?}: session {session} of user {user}:{}", lines.collect::<String>());
+        let at = calls.iter().flatten().next_back().map_or(At::ZERO, |call| call.ended);
+        violations.push(Violation { breach, at, story });
+    };
+    for call in &events.calls {
+        let number = call.session();
+        let session = sessions[number];
+        let live = session.may_end >= call.ended && call.good_until >= call.ended;
+        let dead = session.end.is_some_and(|end| end.ended < call.sent);
+        match call.kind {
+            Kind::Me | Kind::Refresh | Kind::LogoutEverywhere if call.answer.is_yes() && dead => {
+                report(Breach::Revived, number, &[session.login, session.end, Some(*call)]);
+            }
+            Kind::Me | Kind::Refresh | Kind::LogoutEverywhere if call.answer.is_no() && live => {
+                report(Breach::Refused, number, &[session.login, Some(*call)]);
+            }
+            _ if is_strange(call) => report(Breach::Strange, number, &[session.login, Some(*call)]),
+            _ => {}
+        }
+    }
+    for (number, session) in sessions.iter().enumerate() {
+        let must_live = session.login.is_some() && session.may_end == NEVER;
+        let lives = session.last_refresh.is_some_and(|refresh| refresh.answer.is_yes());
+        if must_live && !lives && events.logins[number].in_doubt {
+            left_out += 1;
+        } else if must_live && !lives {
+            report(Breach::Lost, number, &[session.login, session.last_refresh]);
+        }
+    }
+    violations.sort_by_key(|violation| violation.at);
+    Verdict { violations, left_out }
+}
+
+fn sessions(events: &Events) -> Vec<Session> {
+    let unknown = Session { user: 0, login: None, may_end: NEVER, end: None, last_refresh: None };
+    let mut sessions: Vec<_> =
+        events.logins.iter().map(|login| Session { user: login.user, ..unknown }).collect();
+    for call in &events.calls {
+        match call.kind {
+            Kind::Login if call.answer.is_yes() => sessions[call.session()].login = Some(*call),
+            Kind::Refresh if call.is_last => sessions[call.session()].last_refresh = Some(*call),
+            _ => {}
+        }
+    }
+    for call in &events.calls {
+        match call.about {
+            About::Session(number) if call.kind == Kind::Logout => revoke(&mut sessions[number], call),
+            About::Session(_) => {}
+            About::User { user, by, keeps } => {
+                let of_user = sessions.iter_mut().enumerate().filter(|(_, session)| session.user == user);
+                of_user
+                    .filter(|(number, _)| !(keeps && *number == by))
+                    .for_each(|(_, session)| revoke(session, call));
+            }
+        }
+    }
+    sessions
+}
+
+/// Takes in that `call` was there to end the session, or all that its user had.
+fn revoke(session: &mut Session, call: &Call) {
+    let Some(login) = session.login else { return };
+    // What was not answered may still be under way to the database.
+    if login.sent < call.ended || call.answer.is_unavailable() {
+        session.may_end = session.may_end.min(call.sent);
+    }
+    let first = session.end.is_none_or(|end| call.ended < end.ended);
+    if call.answer.is_yes() && login.ended < call.sent && first {
+        session.end = Some(*call);
+    }
+}
+
+fn is_strange(call: &Call) -> bool {
+    match call.answer {
+        Answer::Status(200) => false,
+        // The right password, or a token that was signed for the caller, be its session alive or not.
+        Answer::Status(401) => matches!(call.kind, Kind::Login | Kind::Logout),
+        _ => call.is_last || !call.answer.is_unavailable(),
+    }
+}
+
+impl Call {
+    /// The session whose token it presented, or began.
+    pub fn session(&self) -> usize {
+        match self.about {
+            About::Session(session) | About::User { by: session, .. } => session,
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, instance, sent, ended, answer, .. } = self;
+        let (sent, ended) = (sent.as_secs_f64(), ended.as_secs_f64());
+        write!(f, "{kind:?} at instance {instance}, sent {sent:.6} s, ended {ended:.6} s: {answer}")?;
+        if let About::User { by, keeps, .. } = self.about {
+            write!(f, " (asked for by session {by}{})", if keeps { ", which is kept" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "{status}"),
+            Self::None => f.write_str("no answer"),
+        }
+    }
+}

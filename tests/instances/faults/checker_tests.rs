@@ -1,0 +1,175 @@
+//! The checker, held against small histories that somebody made up.
+
+use crate::faults::{
+    checker::{
+        Breach::{self, Lost, Refused, Revived, Strange},
+        check,
+    },
+    history::{
+        About, Answer, At, Call, Events,
+        Kind::{self, Login, Logout, LogoutEverywhere, Me, Refresh},
+        NEVER,
+    },
+};
+
+fn ms(count: u64) -> At {
+    At::from_millis(count)
+}
+
+/// A call about session 0 that took `times`, in milliseconds.
+fn call(kind: Kind, times: std::ops::Range<u64>, status: u16) -> Call {
+    Call {
+        kind,
+        about: About::Session(0),
+        instance: 1,
+        sent: ms(times.start),
+        ended: ms(times.end),
+        answer: Answer::Status(status),
+        good_until: NEVER,
+        is_last: false,
+    }
+}
+
+fn everywhere(times: std::ops::Range<u64>, status: u16, keeps: bool) -> Call {
+    Call { about: About::User { user: 0, by: 0, keeps }, ..call(LogoutEverywhere, times, status) }
+}
+
+fn of_session(session: usize, call: Call) -> Call {
+    Call { about: About::Session(session), ..call }
+}
+
+fn last(call: Call) -> Call {
+    Call { is_last: true, ..call }
+}
+
+fn breaches(calls: &[Call]) -> Vec<Breach> {
+    let login = crate::faults::history::Login { user: 0, in_doubt: false };
+    let events = Events { calls: calls.to_vec(), logins: vec![login; 2] };
+    check(&events).violations.iter().map(|violation| violation.breach).collect()
+}
+
+#[test]
+fn a_history_without_fault_has_no_violation() {
+    let calls = [
+        call(Login, 0..10, 200),
+        of_session(1, call(Login, 5..12, 200)),
+        call(Me, 11..15, 200),
+        call(Me, 12..22, 503),
+        call(Refresh, 15..20, 200),
+        call(Logout, 30..40, 503),
+        call(Me, 31..35, 401),
+        call(Logout, 50..60, 200),
+        call(Me, 59..65, 200),
+        call(Me, 61..65, 401),
+        call(Refresh, 61..65, 401),
+        call(Logout, 70..80, 200),
+        of_session(1, last(call(Refresh, 90..95, 200))),
+    ];
+    assert_eq!(breaches(&calls), []);
+}
+
+#[test]
+fn a_call_that_starts_after_an_acknowledged_revocation_must_not_succeed() {
+    for kind in [Me, Refresh, LogoutEverywhere] {
+        let revoked = [call(Login, 0..10, 200), call(Logout, 20..30, 200)];
+        assert_eq!(
+            breaches(&[&revoked[..], &[call(kind, 29..40, 200)]].concat()),
+            [],
+            "{kind:?}: it was under way"
+        );
+        assert_eq!(breaches(&[&revoked[..], &[call(kind, 31..40, 200)]].concat()), [Revived], "{kind:?}");
+    }
+}
+
+#[test]
+fn an_unacknowledged_revocation_allows_either_answer() {
+    for status in [200, 401] {
+        let calls = [call(Login, 0..10, 200), call(Logout, 20..30, 503), call(Me, 31..40, status)];
+        assert_eq!(breaches(&calls), [], "{status}");
+    }
+}
+
+#[test]
+fn the_first_acknowledgement_counts() {
+    let calls = [
+        call(Login, 0..10, 200),
+        call(Logout, 20..90, 200),
+        call(Logout, 30..40, 200),
+        call(Me, 50..60, 200),
+    ];
+    assert_eq!(breaches(&calls), [Revived]);
+}
+
+#[test]
+fn a_live_session_must_not_be_refused() {
+    let keep = last(call(Refresh, 90..95, 200));
+    let login = call(Login, 0..10, 200);
+    assert_eq!(breaches(&[login, call(Me, 20..30, 401), keep]), [Refused]);
+    assert_eq!(breaches(&[login, call(Refresh, 20..30, 401), keep]), [Refused]);
+    let later = call(Logout, 31..40, 200);
+    assert_eq!(breaches(&[login, call(Me, 20..30, 401), later]), [Refused], "the revocation came later");
+    let meanwhile = call(Logout, 25..40, 503);
+    assert_eq!(breaches(&[login, call(Me, 20..30, 401), meanwhile]), [], "it may have been revoked by then");
+    let expired = Call { good_until: ms(29), ..call(Me, 20..30, 401) };
+    assert_eq!(breaches(&[login, expired, keep]), [], "the token may have expired");
+}
+
+#[test]
+fn an_acknowledged_session_must_not_be_lost() {
+    let login = call(Login, 0..10, 200);
+    assert_eq!(breaches(&[login]), [Lost], "it has to be asked for");
+    assert_eq!(breaches(&[login, last(call(Refresh, 90..95, 401))]), [Refused, Lost]);
+    assert_eq!(breaches(&[login, last(call(Refresh, 90..95, 503))]), [Strange, Lost]);
+    assert_eq!(breaches(&[login, last(call(Refresh, 90..95, 200))]), []);
+    assert_eq!(breaches(&[call(Login, 0..10, 503)]), [], "it was never acknowledged");
+    let in_doubt = crate::faults::history::Login { user: 0, in_doubt: true };
+    let verdict = check(&Events { calls: vec![login], logins: vec![in_doubt] });
+    assert!(verdict.violations.is_empty() && verdict.left_out == 1);
+}
+
+#[test]
+fn logging_out_everywhere_ends_what_had_begun_before() {
+    let login = call(Login, 0..10, 200);
+    let other = |times, status| of_session(1, call(Me, times, status));
+    let before = of_session(1, call(Login, 11..12, 200));
+    assert_eq!(breaches(&[login, before, everywhere(20..30, 200, false), other(31..40, 200)]), [Revived]);
+    assert_eq!(breaches(&[login, before, everywhere(20..30, 503, false), other(31..40, 200)]), []);
+
+    let during = of_session(1, call(Login, 15..25, 200));
+    for status in [200, 401] {
+        let calls = [login, during, everywhere(20..30, 200, false), other(31..40, status)];
+        assert_eq!(breaches(&calls), [], "begun meanwhile, it may have ended or not: {status}");
+    }
+
+    let after = of_session(1, call(Login, 31..32, 200));
+    let keep = of_session(1, last(call(Refresh, 90..95, 200)));
+    assert_eq!(
+        breaches(&[login, after, everywhere(20..30, 200, false), other(40..50, 401), keep]),
+        [Refused]
+    );
+    let unanswered = everywhere(20..30, 503, false);
+    assert_eq!(breaches(&[login, after, unanswered, other(40..50, 401)]), [], "it may have come late");
+}
+
+#[test]
+fn the_session_that_is_kept_lives_on() {
+    let begun =
+        [call(Login, 0..10, 200), of_session(1, call(Login, 0..10, 200)), everywhere(20..30, 200, true)];
+    let keep = last(call(Refresh, 90..95, 200));
+    assert_eq!(breaches(&[&begun[..], &[call(Me, 31..40, 200), keep]].concat()), []);
+    assert_eq!(breaches(&[&begun[..], &[call(Me, 31..40, 401), keep]].concat()), [Refused]);
+    assert_eq!(breaches(&[&begun[..], &[of_session(1, call(Me, 31..40, 200)), keep]].concat()), [Revived]);
+}
+
+#[test]
+fn answers_outside_the_contract_are_strange() {
+    let login = call(Login, 0..10, 200);
+    let out = call(Logout, 80..85, 200);
+    assert_eq!(breaches(&[login, call(Me, 20..30, 500), out]), [Strange]);
+    assert_eq!(breaches(&[login, call(Me, 20..30, 403), out]), [Strange]);
+    assert_eq!(breaches(&[call(Login, 0..10, 401)]), [Strange]);
+    assert_eq!(breaches(&[login, call(Logout, 20..30, 401)]), [Strange]);
+    let no_answer = Call { answer: Answer::None, ..call(Me, 20..30, 0) };
+    assert_eq!(breaches(&[login, no_answer, out]), []);
+    assert_eq!(breaches(&[login, last(no_answer), out]), [Strange], "all is healed");
+}

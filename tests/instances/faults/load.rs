@@ -1,0 +1,128 @@
+//! The load: on every instance some who write (log in, refresh, log out) and some who read, until
+//! they are told to stop. Who does what follows from the seed; when, the machine decides.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fastrand::Rng;
+use tokio::{task::JoinSet, time};
+
+use crate::{
+    faults::{
+        caller::Caller,
+        history::History,
+        sessions::{Session, Sessions},
+        users::Users,
+        writer,
+    },
+    support::world::World,
+};
+
+const WRITERS: usize = 3;
+const READERS: usize = 4;
+
+/// What all of them share.
+pub struct Load {
+    pub history: Arc<History>,
+    pub callers: Vec<Arc<Caller>>,
+    pub sessions: Sessions,
+    pub users: Users,
+    /// Calls that nobody waits for.
+    aside: Mutex<JoinSet<()>>,
+    is_over: AtomicBool,
+}
+
+/// Those who make the load. They stop at once when it is dropped.
+pub struct Running {
+    pub load: Arc<Load>,
+    workers: JoinSet<()>,
+}
+
+impl Running {
+    pub fn start(world: &World, seed: u64) -> Self {
+        let history = Arc::new(History::begin());
+        let instances = world.instances.iter().enumerate();
+        let callers: Vec<_> = instances
+            .map(|(number, instance)| Arc::new(Caller::new(number, instance, Arc::clone(&history))))
+            .collect();
+        let load = Arc::new(Load {
+            history,
+            callers: callers.clone(),
+            sessions: Sessions::default(),
+            users: Users::default(),
+            aside: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        });
+        let mut rng = Rng::with_seed(seed);
+        let mut workers = JoinSet::new();
+        for caller in callers {
+            for _ in 0..WRITERS {
+                workers.spawn(writer::work(Arc::clone(&load), Arc::clone(&caller), rng.fork()));
+            }
+            for _ in 0..READERS {
+                workers.spawn(read(Arc::clone(&load), Arc::clone(&caller), rng.fork()));
+            }
+        }
+        Self { load, workers }
+    }
+
+    /// Waits until every call under way has ended.
+    pub async fn stop(mut self) -> Arc<Load> {
+        self.load.is_over.store(true, Ordering::Relaxed);
+        while let Some(worker) = self.workers.join_next().await {
+            worker.unwrap();
+        }
+        let mut aside = std::mem::take(&mut *self.load.aside.lock().unwrap());
+        while let Some(call) = aside.join_next().await {
+            call.unwrap();
+        }
+        self.load
+    }
+}
+
+impl Load {
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Makes a call beside others.
+    pub fn aside(&self, call: impl Future<Output = ()> + Send + 'static) {
+        let mut aside = self.aside.lock().unwrap();
+        while let Some(ended) = aside.try_join_next() {
+            ended.unwrap();
+        }
+        aside.spawn(call);
+    }
+}
+
+/// Asks for things all the time, with tokens of the living and of the dead.
+async fn read(load: Arc<Load>, caller: Arc<Caller>, mut rng: Rng) {
+    while !load.is_over() {
+        if let Some(session) = any_session(&load, &mut rng) {
+            let is_live = rng.u8(..10) > 0;
+            let token = session.any_good(load.history.now(), &mut rng);
+            // Now and then one that may have expired.
+            let token = if is_live { token } else { Some(session.newest()) };
+            if let Some(token) = token {
+                caller.me(session.number, &token, false).await;
+            }
+        }
+        time::sleep(Duration::from_millis(rng.u64(5..30))).await;
+    }
+}
+
+/// Mostly one that lives, else one that was ended a short time ago.
+fn any_session(load: &Load, rng: &mut Rng) -> Option<Arc<Session>> {
+    let lists = load.sessions.lists();
+    let list = match rng.u8(..10) {
+        0..7 => &lists.live[..],
+        7 => &lists.ending[..],
+        _ => &lists.ended[lists.ended.len().saturating_sub(60)..],
+    };
+    rng.choice(list).cloned()
+}

@@ -1,0 +1,92 @@
+//! The guarantee while things go wrong.
+//!
+//! Three parts that know little of each other: the `load` logs in, reads, refreshes and logs out,
+//! and writes down each call in the `history`; `strike` lets one fault after another happen; when
+//! all is healed, the `checker` holds the history against the guarantee. Whether it would find
+//! something is tested in `checker_tests`.
+//!
+//! `cargo test` runs the short form: every fault of a single Redis once, one of the others each.
+//! The long one goes on with all of them for `DURATION` seconds:
+//! `SEED=7 DURATION=1200 make faults`.
+//! A seed gives back the choices and their order, not each interleaving: that is the machine's.
+//! When a run fails, the logs of all processes and the history stay behind; with `KEEP=1`, always.
+
+mod caller;
+mod checker;
+mod checker_tests;
+mod failover;
+mod finish;
+mod history;
+mod kinds;
+mod load;
+mod refresher;
+mod run;
+mod sessions;
+mod strike;
+mod table;
+mod users;
+mod writer;
+
+use std::{
+    env, iter,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use tokio::sync::Mutex;
+
+use self::{kinds::Fault, run::run};
+use crate::support::world::Kind;
+
+/// One run at a time: two would take each other's processor.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_guarantee_holds_through_every_fault_of_instances_links_and_one_redis() {
+    short_run(Kind::Single, Fault::of(Kind::Single)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_guarantee_holds_when_sentinel_replaces_the_primary() {
+    short_run(Kind::Sentinel, &[Fault::PrimaryKilled]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_guarantee_holds_when_a_cluster_loses_a_master() {
+    short_run(Kind::Cluster, &[Fault::MasterKilled]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "takes as long as DURATION says: run it with --ignored --nocapture"]
+async fn the_guarantee_holds_for_as_long_as_asked() {
+    let _turn = TURN.lock().await;
+    let duration = Duration::from_secs(setting("DURATION").unwrap_or(1200));
+    let seed = setting("SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
+    // Most of it in one go, so that tokens expire and the stream is trimmed by age.
+    for (kind, share) in [(Kind::Single, 6), (Kind::Sentinel, 1), (Kind::Cluster, 1)] {
+        let end = Instant::now() + duration * share / 8;
+        let faults = in_any_order(kind, Rng::with_seed(seed)).take_while(|_| Instant::now() < end);
+        run(kind, seed, faults).await;
+    }
+}
+
+async fn short_run(kind: Kind, faults: &[Fault]) {
+    let _turn = TURN.lock().await;
+    let seed = setting("SEED").unwrap_or(1);
+    run(kind, seed, faults.iter().copied()).await;
+}
+
+/// All faults, again and again, each time in another order.
+fn in_any_order(kind: Kind, mut rng: Rng) -> impl Iterator<Item = Fault> {
+    iter::repeat_with(move || {
+        let mut faults = Fault::of(kind).to_vec();
+        rng.shuffle(&mut faults);
+        faults
+    })
+    .flatten()
+}
+
+fn setting(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text}: it has to be a number")))
+}

@@ -1,0 +1,134 @@
+//! What the client knows of its sessions: their tokens, and whether they live.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fastrand::Rng;
+
+use crate::faults::history::At;
+
+/// A token is presented for a live session only while it has this much left.
+const ENOUGH: Duration = Duration::from_secs(15);
+/// How many access tokens of a session are remembered.
+const TOKENS: usize = 4;
+
+pub struct Session {
+    pub number: usize,
+    pub user: usize,
+    /// Held by whoever refreshes the session or ends it: a client does one at a time.
+    pub refreshing: tokio::sync::Mutex<Refreshing>,
+    /// Whether the answer to the last refresh was lost.
+    pub is_unsure: AtomicBool,
+    access: Mutex<VecDeque<Access>>,
+}
+
+pub struct Refreshing {
+    /// None when nobody knows the current one any more.
+    pub token: Option<String>,
+    /// When it was sent for the first time, if the answer was lost.
+    pub unsure_since: Option<At>,
+}
+
+#[derive(Clone)]
+pub struct Access {
+    pub token: String,
+    /// Until then it has certainly not expired.
+    pub good_until: At,
+}
+
+impl Session {
+    pub fn new(number: usize, user: usize, access: Access, refresh: String) -> Self {
+        Self {
+            number,
+            user,
+            refreshing: Refreshing { token: Some(refresh), unsure_since: None }.into(),
+            is_unsure: false.into(),
+            access: Mutex::new([access].into()),
+        }
+    }
+
+    pub fn add(&self, access: Access) {
+        let mut tokens = self.access.lock().unwrap();
+        tokens.push_front(access);
+        tokens.truncate(TOKENS);
+    }
+
+    pub fn newest(&self) -> Access {
+        self.access.lock().unwrap()[0].clone()
+    }
+
+    pub fn tokens(&self) -> Vec<Access> {
+        self.access.lock().unwrap().iter().cloned().collect()
+    }
+
+    /// One of those that do not expire soon.
+    pub fn any_good(&self, now: At, rng: &mut Rng) -> Option<Access> {
+        let mut tokens = self.tokens();
+        tokens.retain(|access| access.good_until > now + ENOUGH);
+        rng.choice(tokens)
+    }
+}
+
+/// All sessions that a log-in has begun, by what became of them.
+#[derive(Default)]
+pub struct Sessions(Mutex<Lists>);
+
+#[derive(Default)]
+pub struct Lists {
+    pub live: Vec<Arc<Session>>,
+    /// Somebody has tried to end them, and has not been told that they have ended.
+    pub ending: Vec<Arc<Session>>,
+    pub ended: Vec<Arc<Session>>,
+}
+
+impl Sessions {
+    pub fn lists(&self) -> MutexGuard<'_, Lists> {
+        self.0.lock().unwrap()
+    }
+
+    pub fn begin(&self, session: Session) {
+        self.lists().live.push(Arc::new(session));
+    }
+
+    /// The first try to end it is about to be sent.
+    pub fn set_ending(&self, session: &Arc<Session>) {
+        let mut lists = self.lists();
+        if take(&mut lists.live, session) {
+            lists.ending.push(Arc::clone(session));
+        }
+    }
+
+    /// It has ended, and we have been told so.
+    pub fn set_ended(&self, session: &Arc<Session>) {
+        let mut lists = self.lists();
+        if take(&mut lists.live, session) | take(&mut lists.ending, session) {
+            lists.ended.push(Arc::clone(session));
+        }
+    }
+
+    /// The one that should be refreshed next: one whose last answer was lost, or one whose newest
+    /// token is the oldest of all.
+    pub fn to_refresh(&self) -> Option<Arc<Session>> {
+        let lists = self.lists();
+        let is_free =
+            |session: &&Arc<Session>| session.refreshing.try_lock().is_ok_and(|now| now.token.is_some());
+        let free = || lists.live.iter().filter(is_free);
+        let unsure = free().find(|session| session.is_unsure.load(Ordering::Relaxed));
+        unsure.or_else(|| free().min_by_key(|session| session.newest().good_until)).cloned()
+    }
+
+    pub fn of_user(&self, user: usize) -> Vec<Arc<Session>> {
+        self.lists().live.iter().filter(|session| session.user == user).cloned().collect()
+    }
+}
+
+fn take(list: &mut Vec<Arc<Session>>, session: &Arc<Session>) -> bool {
+    let place = list.iter().position(|other| Arc::ptr_eq(other, session));
+    place.map(|place| list.swap_remove(place)).is_some()
+}

@@ -1,0 +1,129 @@
+//! What each fault cost: a row of numbers.
+
+use std::{fmt, time::Duration};
+
+use crate::faults::{
+    checker::{Breach, Violation},
+    history::{At, Call, Events, Kind},
+};
+
+/// The time from the beginning of a fault to that of the next. The calls that end in it count.
+pub struct Window {
+    pub fault: &'static str,
+    /// Log-ins and log-outs have to go on.
+    pub must_not_be_felt: bool,
+    pub from: At,
+}
+
+pub struct Row {
+    fault: &'static str,
+    calls: usize,
+    /// Revocations answered with 2xx.
+    acknowledged: usize,
+    /// Revocations answered with 503 or not at all.
+    unavailable: usize,
+    revived: usize,
+    refused: usize,
+    lost: usize,
+    strange: usize,
+    /// The longest stretch in which an instance answered no revocation with 2xx, though asked to.
+    longest_refusal: Duration,
+    /// The longest stretch in which an instance answered no protected call with 2xx, though a
+    /// live session made some.
+    longest_unavailability: Duration,
+    /// Log-ins and log-outs that got no answer though the fault must not be felt.
+    pub felt: Vec<Call>,
+}
+
+/// One for each window.
+pub fn rows(windows: &[Window], events: &Events, violations: &[Violation]) -> Vec<Row> {
+    let ends = windows.iter().skip(1).map(|window| window.from).chain([At::MAX]);
+    windows.iter().zip(ends).map(|(window, end)| row(window, end, events, violations)).collect()
+}
+
+fn row(window: &Window, end: At, events: &Events, violations: &[Violation]) -> Row {
+    let is_inside = |at: At| (window.from..end).contains(&at);
+    let calls: Vec<_> = events.calls.iter().filter(|call| is_inside(call.ended)).collect();
+    let count = |is_counted: fn(&Call) -> bool| calls.iter().filter(|call| is_counted(call)).count();
+    let breaches = |breach| {
+        violations.iter().filter(|violation| violation.breach == breach && is_inside(violation.at)).count()
+    };
+    let is_felt = |call: &Call| {
+        let matters = call.kind == Kind::Login || is_revocation(call);
+        window.must_not_be_felt && matters && call.answer.is_unavailable()
+    };
+    let is_me = |call: &Call| call.kind == Kind::Me && !call.answer.is_no();
+    Row {
+        fault: window.fault,
+        calls: calls.len(),
+        acknowledged: count(|call| is_revocation(call) && call.answer.is_yes()),
+        unavailable: count(|call| is_revocation(call) && call.answer.is_unavailable()),
+        revived: breaches(Breach::Revived),
+        refused: breaches(Breach::Refused),
+        lost: breaches(Breach::Lost),
+        strange: breaches(Breach::Strange),
+        longest_refusal: longest_stretch(&calls, is_revocation, false),
+        longest_unavailability: longest_stretch(&calls, is_me, true),
+        felt: calls.iter().filter(|call| is_felt(call)).map(|call| **call).collect(),
+    }
+}
+
+fn is_revocation(call: &Call) -> bool {
+    matches!(call.kind, Kind::Logout | Kind::LogoutEverywhere)
+}
+
+/// The longest time from the sending of a call that got no 2xx to the next 2xx of the same
+/// instance. Where `waiting_counts`, a late answer is as bad as none until it comes.
+fn longest_stretch(calls: &[&Call], is_meant: impl Fn(&Call) -> bool, waiting_counts: bool) -> Duration {
+    let mut calls: Vec<_> = calls.iter().filter(|call| is_meant(call)).collect();
+    calls.sort_by_key(|call| call.ended);
+    let instances = calls.iter().map(|call| call.instance + 1).max().unwrap_or(0);
+    let mut without_yes_since: Vec<Option<At>> = vec![None; instances];
+    let mut longest = Duration::ZERO;
+    for call in calls {
+        let since = &mut without_yes_since[call.instance];
+        if waiting_counts || call.answer.is_unavailable() {
+            *since = Some(since.map_or(call.sent, |since| since.min(call.sent)));
+        }
+        longest = longest.max(since.map_or(Duration::ZERO, |since| call.ended - since));
+        if call.answer.is_yes() {
+            *since = None;
+        }
+    }
+    longest
+}
+
+/// The rows under their heads.
+pub struct Table<'a>(pub &'a [Row]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:52} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
+            "", "", "revoked", "revoked", "2xx once", "401", "", "", "longest", "longest"
+        )?;
+        writeln!(
+            f,
+            "{:52} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
+            "fault", "calls", "2xx", "503", "revoked", "if live", "lost", "strange", "refusal", "outage"
+        )?;
+        for row in self.0 {
+            writeln!(
+                f,
+                "{:52} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7.2} s {:>7.2} s",
+                row.fault,
+                row.calls,
+                row.acknowledged,
+                row.unavailable,
+                row.revived,
+                row.refused,
+                row.lost,
+                row.strange,
+                row.longest_refusal.as_secs_f64(),
+                row.longest_unavailability.as_secs_f64(),
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Those who begin sessions, go on with them and end them.
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use tokio::time;
+
+use crate::faults::{caller::Caller, load::Load, refresher::refresh, sessions::Session};
+
+/// How many sessions are live at most times.
+const LIVE: usize = 45;
+/// How many of them nobody ever ends.
+const KEPT: usize = 15;
+
+struct Writer {
+    load: Arc<Load>,
+    caller: Arc<Caller>,
+    rng: Rng,
+}
+
+/// Works until the load is over.
+pub async fn work(load: Arc<Load>, caller: Arc<Caller>, rng: Rng) {
+    let mut writer = Writer { load, caller, rng };
+    while !writer.load.is_over() {
+        writer.step().await;
+        time::sleep(Duration::from_millis(writer.rng.u64(10..60))).await;
+    }
+}
+
+impl Writer {
+    async fn step(&mut self) {
+        let (live, ending) = {
+            let lists = self.load.sessions.lists();
+            (lists.live.len(), self.rng.choice(&lists.ending).cloned())
+        };
+        match ending {
+            Some(session) if self.rng.bool() => return self.end(&session).await,
+            _ => {}
+        }
+        match self.rng.u8(..20) {
+            _ if self.load.users.are_too_few() => self.register().await,
+            _ if live < LIVE / 2 => self.log_in().await,
+            0..6 if live < LIVE => self.log_in().await,
+            0..6 => self.end_one().await,
+            6..13 => self.refresh_one().await,
+            13..17 => self.end_one().await,
+            17..19 => self.race().await,
+            _ => self.end_all_of_a_user().await,
+        }
+    }
+
+    async fn register(&mut self) {
+        let user = self.load.users.new_number();
+        let session = self.load.history.new_session(user);
+        if let Ok(pair) = self.caller.register(session, user).await {
+            self.load.sessions.begin(Session::new(session, user, pair.access, pair.refresh));
+            self.load.users.add(user);
+        }
+    }
+
+    async fn log_in(&mut self) {
+        let kept = self.load.sessions.lists().live.iter().filter(|session| self.is_kept(session)).count();
+        let users = &self.load.users;
+        let user = if kept < KEPT { users.any_quiet(&mut self.rng) } else { users.any_busy(&mut self.rng) };
+        let Some(user) = user else { return };
+        let session = self.load.history.new_session(user);
+        if let Ok(pair) = self.caller.login(session, user).await {
+            self.load.sessions.begin(Session::new(session, user, pair.access, pair.refresh));
+        }
+    }
+
+    async fn refresh_one(&mut self) {
+        if let Some(session) = self.load.sessions.to_refresh() {
+            refresh(&self.load, &self.caller, &session, false).await;
+        }
+    }
+
+    async fn end_one(&mut self) {
+        if let Some(session) = self.any_to_end() {
+            self.end(&session).await;
+        }
+    }
+
+    /// Logs out and refreshes at the same time. Whichever comes first, what the refresh brings has
+    /// to be dead when the log-out has answered.
+    async fn race(&mut self) {
+        let Some(session) = self.any_to_end() else { return };
+        let other = Arc::clone(&self.load.callers[self.rng.usize(..self.load.callers.len())]);
+        self.load.sessions.set_ending(&session);
+        let (load, racing) = (Arc::clone(&self.load), Arc::clone(&session));
+        self.load.aside(async move { refresh(&load, &other, &racing, false).await });
+        self.end(&session).await;
+    }
+
+    async fn end(&mut self, session: &Arc<Session>) {
+        self.load.sessions.set_ending(session);
+        if self.caller.logout(session.number, &session.newest(), false).await.is_yes() {
+            self.load.sessions.set_ended(session);
+            self.try_in_vain(session);
+        }
+    }
+
+    async fn end_all_of_a_user(&mut self) {
+        let Some(session) = self.any_to_end() else { return };
+        let (user, keeps) = (session.user, self.rng.bool());
+        let mut sessions = self.load.sessions.of_user(user);
+        sessions.retain(|other| !(keeps && Arc::ptr_eq(other, &session)));
+        let by = session.number;
+        let answer = self.caller.logout_everywhere(user, by, &session.newest(), keeps).await;
+        for session in &sessions {
+            if answer.is_yes() {
+                self.load.sessions.set_ended(session);
+                self.try_in_vain(session);
+            } else {
+                // Each is ended once more by itself, until that has been acknowledged.
+                self.load.sessions.set_ending(session);
+            }
+        }
+        if answer.is_unavailable() {
+            // It may still be carried out, and end what is begun from now on.
+            self.load.users.retire(user);
+        }
+    }
+
+    /// Tries the tokens of a session that has just ended at all instances, the one that hangs at
+    /// the moment too: there they wait in the queue.
+    fn try_in_vain(&mut self, session: &Arc<Session>) {
+        for caller in &self.load.callers {
+            let (caller, session) = (Arc::clone(caller), Arc::clone(session));
+            let (load, refreshes) = (Arc::clone(&self.load), self.rng.u8(..4) == 0);
+            self.load.aside(async move {
+                for access in session.tokens() {
+                    caller.me(session.number, &access, false).await;
+                }
+                if refreshes {
+                    refresh(&load, &caller, &session, false).await;
+                }
+            });
+        }
+    }
+
+    /// Any live session that may be ended, with no refresh under way.
+    fn any_to_end(&mut self) -> Option<Arc<Session>> {
+        let lists = self.load.sessions.lists();
+        let is_meant =
+            |session: &&Arc<Session>| !self.is_kept(session) && session.refreshing.try_lock().is_ok();
+        let sessions: Vec<_> = lists.live.iter().filter(is_meant).collect();
+        self.rng.choice(sessions).cloned()
+    }
+
+    fn is_kept(&self, session: &Session) -> bool {
+        self.load.users.is_quiet(session.user)
+    }
+}

@@ -1,0 +1,134 @@
+//! What it costs, measured: how long a log-out takes beside a bare `PING` of Redis, and what a million
+//! live tokens do to an instance. Nothing is asserted; `make bench` prints the figures.
+
+use std::{
+    fs,
+    hint::black_box,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use ::redis::{Client, cmd};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures::FutureExt;
+use hallpass::server::{
+    auth::Auth,
+    clock,
+    config::Config,
+    db::{Access, Db},
+};
+
+use crate::{
+    client::Api,
+    support::world::{Kind, World},
+};
+
+const ANN: &str = "ann@example.com";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn figures_of_logout_beside_ping() {
+    const ROUNDS: usize = 2000;
+    let world = World::without_links(Kind::Single).await;
+    let api = Api::of(&world);
+    api.register(0, ANN).await;
+    api.confirm_quickly(&world).await;
+    let client = Client::open(world.redis_url()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let (mut pings, mut logouts, mut counted, mut acknowledged) = (Vec::new(), Vec::new(), 0, 0);
+    for round in 0..ROUNDS {
+        let pair = api.login(round, ANN).await;
+        let begin = Instant::now();
+        cmd("PING").exec_async(&mut redis).await.unwrap();
+        pings.push(begin.elapsed());
+        let begin = Instant::now();
+        let (status, answer) = api.logout(round, &pair).await;
+        logouts.push(begin.elapsed());
+        assert_eq!(status, 200);
+        counted += answer["instances"].as_u64().unwrap();
+        acknowledged += answer["acknowledged"].as_u64().unwrap();
+    }
+    let at = |times: &mut Vec<Duration>, share: f64| {
+        times.sort();
+        times[(times.len() as f64 * share) as usize]
+    };
+    println!("{ROUNDS} log-outs with three instances, {acknowledged} of {counted} acknowledgements");
+    for (name, times) in [("log-out", &mut logouts), ("PING", &mut pings)] {
+        println!("{name:8} p50 {:8.1?}  p99 {:8.1?}", at(times, 0.5), at(times, 0.99));
+    }
+    let ratio =
+        |share| at(&mut logouts.clone(), share).as_secs_f64() / at(&mut pings.clone(), share).as_secs_f64();
+    println!("ratio    p50 {:8.1}  p99 {:8.1}", ratio(0.5), ratio(0.99));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn figures_of_a_million_live_tokens() {
+    const SESSIONS: usize = 1_000_000;
+    const REQUESTS: u32 = 2_000_000;
+    let mut world = World::without_links(Kind::Single).await;
+    let api = Api::of(&world);
+    let pair = api.register(0, ANN).await;
+    let few = world.instances[1].resident_bytes();
+    let authorize_few = authorize(&world, &pair.access, REQUESTS).await;
+
+    // A long life: filling takes longer than a token lives.
+    let until = clock::now() + 100_000;
+    world.postgres.tell(&format!(
+        "insert into sessions (id, user_id, rotated_at, created_at, expires_at) \
+         select 'S' || substr(translate(encode(sha256(n::text::bytea), 'base64'), '+/', '-_'), 1, 20) || 'A', \
+         (select id from users), 0, 0, {until} from generate_series(1, {SESSIONS}) n"
+    ));
+    world.postgres.tell(&format!(
+        "insert into access_tokens (id, session_id, expires_at) \
+         select 'T' || substr(id, 2), id, {until} from sessions where id like 'S%A' and created_at = 0"
+    ));
+    world.postgres.tell("analyze");
+    world.instances[1].kill();
+    let begin = Instant::now();
+    world.instances[1].start_again();
+    world.instances[1].wait_until_ready().await;
+    let ready = begin.elapsed();
+    let many = world.instances[1].resident_bytes();
+    let sessions = api.metric(1, "hallpass_mirror_sessions").await;
+    let authorize_many = authorize(&world, &pair.access, REQUESTS).await;
+
+    println!("{sessions} live sessions, each with a token");
+    println!("ready after {ready:.1?}");
+    println!("{} bytes of resident memory for each", (many - few) / SESSIONS as u64);
+    println!(
+        "authorize: {authorize_few:.1} ns with few, {authorize_many:.1} ns with all: ratio {:.3}",
+        authorize_many / authorize_few
+    );
+}
+
+/// Nanoseconds for one request, in an instance in this process.
+async fn authorize(world: &World, token: &str, times: u32) -> f64 {
+    let config = Config::load(&settings(world)).unwrap();
+    let now = clock::now();
+    let auth = Auth::load(&config, Db::open(&config, Access::Exclusive).await.unwrap(), now).await.unwrap();
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let begin = Instant::now();
+        for _ in 0..times / 5 {
+            auth.authorize(black_box(token), now).now_or_never().unwrap().unwrap();
+        }
+        best = best.min(begin.elapsed().as_nanos() as f64 / f64::from(times / 5));
+    }
+    auth.leave().await;
+    best
+}
+
+/// Those of the instances, in a file.
+fn settings(world: &World) -> PathBuf {
+    let file = world.folder().join("Leptos.toml");
+    let text = format!(
+        "[package.metadata.leptos]\noutput-name = \"hallpass\"\n[database]\nurl = \"{}\"\n[redis]\nurl = \"{}\"\n\
+         [token]\nsigning_key = \"{}\"\n",
+        world.postgres.url(world.postgres.port),
+        world.redis_url(),
+        BASE64_URL_SAFE_NO_PAD.encode([42; 32])
+    );
+    fs::write(&file, text).unwrap();
+    file
+}

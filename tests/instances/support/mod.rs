@@ -1,0 +1,11 @@
+//! Real processes, each with a folder of its own, and links between them that can be disturbed.
+
+pub mod clock;
+pub mod cluster;
+pub mod instance;
+pub mod link;
+pub mod postgres;
+pub mod process;
+pub mod redis;
+pub mod sentinel;
+pub mod world;

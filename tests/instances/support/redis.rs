@@ -1,0 +1,89 @@
+//! A Redis server of its own, and what an administrator could do to it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::support::process::{Process, free_port, run, wait_until};
+
+pub struct Redis {
+    pub port: u16,
+    /// Of its data, its settings and its log.
+    folder: PathBuf,
+    process: Process,
+}
+
+impl Redis {
+    /// Starts one that keeps its data in an append-only file; with further lines of settings.
+    pub async fn start(folder: &Path, settings: &str) -> Self {
+        let port = free_port();
+        let folder = folder.join(format!("redis-{port}"));
+        fs::create_dir(&folder).unwrap();
+        // A file, and not the command line: a node that changes its role writes it down here.
+        let basics =
+            format!("port {port}\nbind 127.0.0.1\nsave \"\"\nappendonly yes\nmaxmemory-policy noeviction\n");
+        fs::write(folder.join("redis.conf"), basics + settings).unwrap();
+        let redis = Self { port, process: spawn(&folder), folder };
+        redis.wait_until_up().await;
+        redis
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Deletes what a killed one has written.
+    pub fn lose_data(&self) {
+        fs::remove_dir_all(self.folder.join("appendonlydir")).unwrap();
+    }
+
+    pub async fn start_again(&mut self) {
+        self.start_loading();
+        self.wait_until_up().await;
+    }
+
+    /// Starts it again, and does not wait until it has read its data.
+    pub fn start_loading(&mut self) {
+        self.process = spawn(&self.folder);
+    }
+
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    /// Its answer to a command, or why there is none.
+    pub fn ask(&self, command: &[&str]) -> Result<String, String> {
+        redis_cli(self.port, command)
+    }
+
+    /// Gives it a command that has to succeed.
+    pub fn tell(&self, command: &[&str]) {
+        self.ask(command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    }
+
+    /// A line of what it says about its replication: `role`, `master_link_status`.
+    pub fn info(&self, field: &str) -> Option<String> {
+        let info = self.ask(&["INFO", "replication"]).ok()?;
+        let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.map(|value| value.trim().to_owned())
+    }
+
+    async fn wait_until_up(&self) {
+        wait_until("Redis is up", async || self.ask(&["PING"]).is_ok_and(|answer| answer == "PONG")).await;
+    }
+}
+
+fn spawn(folder: &Path) -> Process {
+    Process::start("redis", folder, None, Path::new("redis-server"), |command| {
+        command.arg("redis.conf");
+    })
+}
+
+/// Gives a command to the server at `port`. An answer that is an error is one.
+pub fn redis_cli(port: u16, command: &[&str]) -> Result<String, String> {
+    // A server that is stopped accepts connections and says nothing.
+    let port = port.to_string();
+    run("timeout", &[&["2", "redis-cli", "-e", "-p", &port][..], command].concat())
+}

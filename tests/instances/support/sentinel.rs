@@ -1,0 +1,86 @@
+//! A primary of Redis with two replicas, and three Sentinels that watch them.
+
+use std::{fs, path::Path};
+
+use crate::support::{
+    process::{Process, free_port, wait_until},
+    redis::{Redis, redis_cli},
+};
+
+const NAME: &str = "hallpass";
+
+pub struct Sentinel {
+    pub nodes: Vec<Redis>,
+    ports: Vec<u16>,
+    _sentinels: Vec<Process>,
+}
+
+impl Sentinel {
+    pub async fn start(folder: &Path) -> Self {
+        let primary = Redis::start(folder, "").await;
+        let replica_of = format!("replicaof 127.0.0.1 {}\n", primary.port);
+        let replicas = [Redis::start(folder, &replica_of).await, Redis::start(folder, &replica_of).await];
+        let ports: Vec<_> = (0..3).map(|_| free_port()).collect();
+        let sentinels = ports.iter().map(|port| spawn(folder, *port, primary.port)).collect();
+        let nodes = [primary].into_iter().chain(replicas).collect();
+        let sentinel = Self { nodes, ports, _sentinels: sentinels };
+        sentinel.wait_until_whole().await;
+        sentinel
+    }
+
+    pub fn url(&self) -> String {
+        let hosts: Vec<_> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        format!("redis+sentinel://{}/{NAME}", hosts.join(","))
+    }
+
+    /// The place in `nodes` of the primary that all Sentinels agree on.
+    pub fn primary(&self) -> Option<usize> {
+        let named: Option<Vec<_>> = self.ports.iter().map(|port| self.primary_by(*port)).collect();
+        let named = named?;
+        named.iter().all(|node| *node == named[0]).then_some(named[0])
+    }
+
+    fn primary_by(&self, sentinel: u16) -> Option<usize> {
+        let answer = redis_cli(sentinel, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]).ok()?;
+        let port: u16 = answer.lines().nth(1)?.parse().ok()?;
+        self.nodes.iter().position(|node| node.port == port)
+    }
+
+    pub async fn wait_until_primary_is_not(&self, old: usize) {
+        wait_until("another primary is promoted", async || {
+            let new = self.primary().filter(|new| *new != old);
+            new.is_some_and(|new| self.nodes[new].info("role").as_deref() == Some("master"))
+        })
+        .await;
+    }
+
+    /// Waits until there is one primary that two replicas follow, and all Sentinels know it.
+    pub async fn wait_until_whole(&self) {
+        wait_until("two replicas follow the primary", async || {
+            let Some(primary) = self.primary() else { return false };
+            let follows = |node: &Redis| node.info("master_link_status").as_deref() == Some("up");
+            let know_all = self.ports.iter().all(|port| {
+                let seen = redis_cli(*port, &["INFO", "sentinel"]).unwrap_or_default();
+                seen.contains("status=ok") && seen.contains("slaves=2,sentinels=3")
+            });
+            know_all && self.nodes.iter().enumerate().all(|(place, node)| place == primary || follows(node))
+        })
+        .await;
+    }
+}
+
+fn spawn(folder: &Path, port: u16, primary: u16) -> Process {
+    let folder = folder.join(format!("sentinel-{port}"));
+    fs::create_dir(&folder).unwrap();
+    // It writes to this file what it has learnt.
+    let settings = folder.join("sentinel.conf");
+    let text = format!(
+        "port {port}\nbind 127.0.0.1\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
+         sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 4000\n\
+         sentinel parallel-syncs {NAME} 2\n"
+    );
+    fs::write(&settings, text).unwrap();
+    Process::start("sentinel", &folder, None, Path::new("redis-sentinel"), |command| {
+        command.arg(settings);
+    })
+}

@@ -251,31 +251,29 @@ impl Db {
         reason: &str,
         now: UnixSeconds,
     ) -> Result<Option<RevokedSession>, DbError> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query(
-            "update sessions set revoked_at = $1, revoke_reason = $2 where id = $3 and revoked_at is null",
+        let mut connection = self.pool.acquire().await?;
+        // All rows of one: only at the end is it known that the change was committed.
+        let users: Vec<(String,)> = sqlx::query_as(
+            "update sessions set revoked_at = coalesce(revoked_at, $1), \
+             revoke_reason = coalesce(revoke_reason, $2) where id = $3 returning user_id",
         )
         .bind(now)
         .bind(reason)
         .bind(session_id.to_string())
-        .execute(&mut *transaction)
+        .fetch_all(&mut *connection)
         .await?;
-        let user: Option<(String,)> = sqlx::query_as("select user_id from sessions where id = $1")
-            .bind(session_id.to_string())
-            .fetch_optional(&mut *transaction)
-            .await?;
+        let Some((user_id,)) = users.first() else {
+            return Ok(None);
+        };
+        // None is added any more: a refresh either came before, or finds the session revoked.
         let tokens: Vec<(String,)> =
             sqlx::query_as("select id from access_tokens where session_id = $1 and expires_at > $2")
                 .bind(session_id.to_string())
                 .bind(now - CLOCK_MARGIN)
-                .fetch_all(&mut *transaction)
+                .fetch_all(&mut *connection)
                 .await?;
-        transaction.commit().await?;
-        let Some((user_id,)) = user else {
-            return Ok(None);
-        };
         let tokens = tokens.iter().map(|(id,)| parse(id)).collect::<Result<_, _>>()?;
-        Ok(Some(RevokedSession { session_id, user_id: parse(&user_id)?, tokens }))
+        Ok(Some(RevokedSession { session_id, user_id: parse(user_id)?, tokens }))
     }
 
     /// Revokes all sessions of the user, but for `except`. Returns those that have been revoked,

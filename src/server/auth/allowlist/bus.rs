@@ -12,6 +12,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -49,8 +50,8 @@ const IDLE: Duration = Duration::from_millis(200);
 /// twice, so that a server that was just restarted does not cost an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long a look-up may take before SQL is asked instead.
-const LOOK_UP_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a request waits for Redis where it can do without: SQL can be asked instead.
+const DISPENSABLE: Duration = Duration::from_millis(250);
 
 /// What all followers of an instance have in common.
 pub struct Instance {
@@ -334,8 +335,11 @@ impl Follower {
     /// # Errors
     /// They may not have heard of it. They will ask when they meet it.
     pub async fn allow(&self, entry: &TokenEntry) -> Result<(), RedisError> {
-        let mut connection = self.command().await?;
-        self.kept(connection.allow(entry, clock::now()).await).await
+        in_time(async {
+            let mut connection = self.command().await?;
+            self.kept(connection.allow(entry, clock::now()).await).await
+        })
+        .await
     }
 
     /// Whether the token is on the list.
@@ -343,12 +347,11 @@ impl Follower {
     /// # Errors
     /// Nobody can tell, in the time that there is.
     pub async fn is_listed(&self, entry: &TokenEntry) -> Result<bool, RedisError> {
-        let looking_up = async {
+        in_time(async {
             let mut connection = self.command().await?;
             self.kept(connection.is_listed(entry).await).await
-        };
-        let timed_out = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
-        time::timeout(LOOK_UP_PATIENCE, looking_up).await.map_err(timed_out).flatten()
+        })
+        .await
     }
 
     /// Tells the others that these sessions, which SQL has recorded as revoked, have ended; returns
@@ -363,7 +366,8 @@ impl Follower {
         loop {
             let nonce = Nonce::random();
             let answer = self.watches.begin(nonce);
-            match self.publish(nonce, &sessions, &tokens).await {
+            let published = time::timeout_at(deadline, self.publish(nonce, &sessions, &tokens)).await;
+            match published.map_err(|_| Unconfirmed::TimedOut)? {
                 Ok(()) => match time::timeout_at(deadline, answer).await {
                     Ok(Ok(Ok(acknowledged))) => return Ok(acknowledged),
                     Ok(_interrupted) => {}
@@ -415,6 +419,12 @@ impl Follower {
         }
         answer
     }
+}
+
+/// Gives up on what a request waits for and can do without.
+async fn in_time<T>(asking: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
+    let timed_out = |_| RedisError::from(io::Error::from(io::ErrorKind::TimedOut));
+    time::timeout(DISPENSABLE, asking).await.map_err(timed_out).flatten()
 }
 
 /// Takes over from SQL what has been revoked.

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use futures::{Stream, TryStreamExt};
 use sqlx::{AnyConnection, FromRow};
 
 use super::{
@@ -14,6 +13,9 @@ use super::{
 };
 
 const DAY: i64 = 86_400;
+
+/// Rows that are read at once where there may be very many.
+const PAGE: i64 = 10_000;
 
 /// Seconds by which the clocks of two servers may differ: what expired that recently may still be
 /// alive elsewhere.
@@ -325,23 +327,34 @@ impl Db {
         Ok(live.is_some())
     }
 
-    /// Every live access token.
-    pub fn live_tokens(&self, now: UnixSeconds) -> impl Stream<Item = Result<TokenEntry, DbError>> {
-        sqlx::query_as(
+    /// The live access tokens, a page of them at a time: those that follow `after`, by their ids.
+    /// All in one would take longer than a statement may, where there are millions.
+    pub async fn live_tokens(
+        &self,
+        after: Option<TokenId>,
+        now: UnixSeconds,
+    ) -> Result<Vec<TokenEntry>, DbError> {
+        let rows: Vec<TokenRow> = sqlx::query_as(
             "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
              from access_tokens join sessions on sessions.id = session_id \
-             where revoked_at is null and access_tokens.expires_at > $1",
+             where access_tokens.id > $1 and revoked_at is null and access_tokens.expires_at > $2 \
+             order by access_tokens.id limit $3",
         )
+        .bind(after.map(|id| id.to_string()).unwrap_or_default())
         .bind(now)
-        .fetch(&self.pool)
-        .and_then(async |row: TokenRow| {
-            Ok(TokenEntry {
-                token_id: parse(&row.id)?,
-                session_id: parse(&row.session_id)?,
-                user_id: parse(&row.user_id)?,
-                expires_at: row.expires_at,
+        .bind(PAGE)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(TokenEntry {
+                    token_id: parse(&row.id)?,
+                    session_id: parse(&row.session_id)?,
+                    user_id: parse(&row.user_id)?,
+                    expires_at: row.expires_at,
+                })
             })
-        })
+            .collect()
     }
 
     /// Every revoked session that has access tokens which may still be alive somewhere.

@@ -92,8 +92,10 @@ impl Sessions {
         self.0.lock().unwrap()
     }
 
-    pub fn begin(&self, session: Session) {
-        self.lists().live.push(Arc::new(session));
+    pub fn begin(&self, session: Session) -> Arc<Session> {
+        let session = Arc::new(session);
+        self.lists().live.push(Arc::clone(&session));
+        session
     }
 
     /// The first try to end it is about to be sent.

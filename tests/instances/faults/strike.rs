@@ -23,6 +23,8 @@ pub const DOWN: Duration = Duration::from_secs(2);
 /// How long a load goes on after something that happens in an instant.
 const AFTER: Duration = Duration::from_secs(1);
 
+const EVENTS: &str = "{hp:0}:events";
+
 /// Lets it happen to an instance that chance chooses, or to all, and returns when it is healed.
 pub async fn strike(fault: Fault, world: &mut World, rng: &mut Rng) {
     let one = rng.usize(..INSTANCES);
@@ -64,7 +66,7 @@ pub async fn strike(fault: Fault, world: &mut World, rng: &mut Rng) {
         Fault::NoSqlForOne => disturb([&world.instances[one].sql], |weather| weather.cut = true).await,
         Fault::RedisLinksReset => {
             for _ in 0..12 {
-                world.instances.iter().for_each(|instance| instance.redis().reset());
+                world.redis_links().for_each(Link::reset);
                 sleep(WHILE / 12).await;
             }
         }
@@ -81,13 +83,24 @@ pub async fn strike(fault: Fault, world: &mut World, rng: &mut Rng) {
             disturb([&world.instances[one].sql], |weather| weather.held_to_client = true).await;
         }
         Fault::SlowRedisForOne => disturb([world.instances[one].redis()], slow).await,
-        Fault::SlowRedisForAll => {
-            disturb(world.instances.iter().map(|instance| instance.redis()), slow).await
+        Fault::SlowRedisForAll => disturb(world.redis_links(), slow).await,
+        Fault::JitteryRedisForAll => {
+            disturb(world.redis_links(), |weather| weather.jitter = Duration::from_millis(200)).await;
+        }
+        Fault::SlowRedisFallsSilent => {
+            let link = world.instances[one].redis();
+            // The last answer arrives late: it says what was true when it was asked for.
+            link.set(|weather| weather.delay = Duration::from_millis(350));
+            sleep(DOWN).await;
+            disturb([link], |weather| weather.held_to_server = true).await;
         }
         Fault::RedisClientsKilled => tell(world, &["CLIENT", "KILL", "TYPE", "normal"]).await,
         Fault::RedisFlushed => tell(world, &["FLUSHALL"]).await,
         Fault::ScriptsFlushed => tell(world, &["SCRIPT", "FLUSH"]).await,
-        Fault::StreamTrimmed => tell(world, &["XTRIM", "{hp:0}:events", "MAXLEN", "0"]).await,
+        Fault::StreamTrimmed => tell(world, &["XTRIM", EVENTS, "MAXLEN", "0"]).await,
+        // What the slow one had still to read is gone when it asks.
+        Fault::StreamTrimmedUnread => again_and_again(world, one, &["XTRIM", EVENTS, "MAXLEN", "0"]).await,
+        Fault::RedisFlushedUnread => again_and_again(world, one, &["FLUSHALL"]).await,
         Fault::RedisFull => {
             world.redis().tell(&["CONFIG", "SET", "maxmemory", "1mb"]);
             sleep(WHILE).await;
@@ -129,4 +142,13 @@ async fn disturb<'a>(links: impl IntoIterator<Item = &'a Link>, change: fn(&mut 
 async fn tell(world: &mut World, command: &[&str]) {
     world.redis().tell(command);
     sleep(AFTER).await;
+}
+
+async fn again_and_again(world: &mut World, slow_one: usize, command: &[&str]) {
+    world.instances[slow_one].redis().set(slow);
+    for _ in 0..12 {
+        world.redis().tell(command);
+        sleep(WHILE / 12).await;
+    }
+    world.instances[slow_one].redis().heal();
 }

@@ -127,3 +127,56 @@ impl fmt::Display for Table<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::history::{About, Answer, NEVER};
+
+    fn call(kind: Kind, instance: usize, times: std::ops::Range<u64>, status: u16) -> Call {
+        Call {
+            kind,
+            about: About::Session(0),
+            instance,
+            sent: At::from_millis(times.start),
+            ended: At::from_millis(times.end),
+            answer: Answer::Status(status),
+            good_until: NEVER,
+            is_last: false,
+        }
+    }
+
+    #[test]
+    fn a_stretch_ends_with_the_first_yes_of_the_same_instance() {
+        let calls = [
+            call(Kind::Logout, 0, 10..20, 503),
+            call(Kind::Logout, 1, 12..22, 200),
+            call(Kind::Logout, 0, 30..35, 503),
+            call(Kind::Logout, 0, 40..50, 200),
+            call(Kind::Logout, 0, 60..65, 503),
+        ];
+        let calls: Vec<_> = calls.iter().collect();
+        assert_eq!(longest_stretch(&calls, is_revocation, false), Duration::from_millis(40));
+    }
+
+    #[test]
+    fn waiting_for_an_answer_counts_where_it_should() {
+        let calls = [call(Kind::Me, 0, 10..40, 200), call(Kind::Me, 0, 41..45, 200)];
+        let calls: Vec<_> = calls.iter().collect();
+        assert_eq!(longest_stretch(&calls, |_| true, true), Duration::from_millis(30));
+        assert_eq!(longest_stretch(&calls, |_| true, false), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_call_belongs_to_the_fault_during_which_it_ended() {
+        let windows = [("before", 0), ("after", 100)].map(|(fault, from)| Window {
+            fault,
+            must_not_be_felt: fault == "before",
+            from: At::from_millis(from),
+        });
+        let calls = vec![call(Kind::Logout, 0, 90..99, 200), call(Kind::Logout, 0, 95..110, 503)];
+        let rows = rows(&windows, &Events { calls, logins: Vec::new() }, &[]);
+        assert_eq!((rows[0].acknowledged, rows[0].unavailable, rows[0].felt.len()), (1, 0, 0));
+        assert_eq!((rows[1].acknowledged, rows[1].unavailable, rows[1].felt.len()), (0, 1, 0));
+    }
+}

@@ -40,11 +40,12 @@ impl Writer {
         match self.rng.u8(..20) {
             _ if self.load.users.are_too_few() => self.register().await,
             _ if live < LIVE / 2 => self.log_in().await,
-            0..6 if live < LIVE => self.log_in().await,
-            0..6 => self.end_one().await,
-            6..13 => self.refresh_one().await,
-            13..17 => self.end_one().await,
-            17..19 => self.race().await,
+            0..5 if live < LIVE => self.log_in().await,
+            0..5 => self.end_one().await,
+            5..12 => self.refresh_one().await,
+            12..15 => self.end_one().await,
+            15..17 => self.race().await,
+            17..19 => self.come_and_go().await,
             _ => self.end_all_of_a_user().await,
         }
     }
@@ -89,6 +90,22 @@ impl Writer {
         self.load.sessions.set_ending(&session);
         let (load, racing) = (Arc::clone(&self.load), Arc::clone(&session));
         self.load.aside(async move { refresh(&load, &other, &racing, false).await });
+        self.end(&session).await;
+    }
+
+    /// Logs in and soon out again, while every instance meets the token for the first time.
+    async fn come_and_go(&mut self) {
+        let Some(user) = self.load.users.any_busy(&mut self.rng) else { return };
+        let number = self.load.history.new_session(user);
+        let Ok(pair) = self.caller.login(number, user).await else { return };
+        let session = self.load.sessions.begin(Session::new(number, user, pair.access, pair.refresh));
+        for caller in &self.load.callers {
+            let (caller, session) = (Arc::clone(caller), Arc::clone(&session));
+            self.load.aside(async move {
+                caller.me(session.number, &session.newest(), false).await;
+            });
+        }
+        time::sleep(Duration::from_millis(self.rng.u64(..50))).await;
         self.end(&session).await;
     }
 

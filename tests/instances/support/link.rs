@@ -25,6 +25,8 @@ pub struct Weather {
     pub held_to_client: bool,
     /// How much longer a byte is under way, in each direction.
     pub delay: Duration,
+    /// How much longer still, at most: as it comes, for each connection by itself.
+    pub jitter: Duration,
     /// A connection older than the last reset has ended.
     resets: u32,
 }
@@ -108,7 +110,8 @@ async fn carry(
         let mut bytes = vec![0; 16_384];
         loop {
             let count = from.read(&mut bytes).await?;
-            let due = Instant::now() + weather.borrow().delay;
+            let Weather { delay, jitter, .. } = *weather.borrow();
+            let due = Instant::now() + delay + jitter.mul_f64(fastrand::f64());
             if sender.send((due, bytes[..count].to_vec())).await.is_err() || count == 0 {
                 return Ok(());
             }

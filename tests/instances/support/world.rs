@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread};
 use tempfile::TempDir;
 
 use crate::support::{
-    cluster::Cluster, instance::Instance, postgres::Postgres, redis::Redis, sentinel::Sentinel,
+    cluster::Cluster, instance::Instance, link::Link, postgres::Postgres, redis::Redis, sentinel::Sentinel,
 };
 
 pub const INSTANCES: usize = 3;
@@ -107,6 +107,11 @@ impl World {
     /// Where it is, not through a link.
     pub fn redis_url(&self) -> String {
         self.store.url()
+    }
+
+    /// The ways to it.
+    pub fn redis_links(&self) -> impl Iterator<Item = &Link> {
+        self.instances.iter().map(Instance::redis)
     }
 
     pub fn sentinel(&mut self) -> &mut Sentinel {

@@ -24,7 +24,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use futures::{
-    FutureExt, TryStreamExt,
+    FutureExt,
     future::{BoxFuture, Shared},
 };
 use metrics::{counter, histogram};
@@ -111,11 +111,15 @@ impl Allowlist {
     /// The database cannot be read, or Redis cannot be followed in the time that the settings give.
     pub async fn load(config: &Config, db: Db, now: UnixSeconds) -> Result<Self> {
         let mirror = Arc::new(Mirror::default());
-        let live = db.live_tokens(now).try_for_each(async |entry| {
-            mirror.insert(&entry);
-            Ok(())
-        });
-        live.await.context("the live tokens cannot be read")?;
+        let mut last = None;
+        loop {
+            let page = db.live_tokens(last, now).await.context("the live tokens cannot be read")?;
+            page.iter().for_each(|entry| mirror.insert(entry));
+            match page.last() {
+                Some(entry) => last = Some(entry.token_id),
+                None => break,
+            }
+        }
         let sessions = mirror.session_count();
         info!(sessions, "the allowlist holds {sessions} live sessions");
         let recent = Recent::default();

@@ -95,6 +95,15 @@ impl Db {
         Ok(())
     }
 
+    /// A connection outside the pool, for a statement that may take longer than others.
+    pub(super) async fn patient_connection(&self) -> Result<AnyConnection, DbError> {
+        let mut connection = self.pool.acquire().await?.detach();
+        if is_postgres(&connection) {
+            connection.execute("set statement_timeout = 0").await?;
+        }
+        Ok(connection)
+    }
+
     /// Ends all connections, after the statements under way.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -129,7 +138,7 @@ async fn connect(url: &str, name: &str, patience: Duration) -> Result<AnyConnect
 
 /// Sets what each connection has to be told.
 async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
-    let settings = if connection.backend_name() == "PostgreSQL" {
+    let settings = if is_postgres(connection) {
         // A process that is stopped in the middle of a transaction must not hold its rows for ever.
         "set statement_timeout = '5s'; set idle_in_transaction_session_timeout = '5s'"
     } else {
@@ -139,6 +148,10 @@ async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
     };
     connection.execute(settings).await?;
     Ok(())
+}
+
+fn is_postgres(connection: &AnyConnection) -> bool {
+    connection.backend_name() == "PostgreSQL"
 }
 
 /// The address without user and password.

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use sqlx::{AnyConnection, FromRow};
+use futures::TryStreamExt;
+use sqlx::{AnyConnection, Connection, FromRow};
 
 use super::{
     clock::UnixSeconds,
@@ -13,9 +14,6 @@ use super::{
 };
 
 const DAY: i64 = 86_400;
-
-/// Rows that are read at once where there may be very many.
-const PAGE: i64 = 10_000;
 
 /// Seconds by which the clocks of two servers may differ: what expired that recently may still be
 /// alive elsewhere.
@@ -327,34 +325,31 @@ impl Db {
         Ok(live.is_some())
     }
 
-    /// The live access tokens, a page of them at a time: those that follow `after`, by their ids.
-    /// All in one would take longer than a statement may, where there are millions.
+    /// Calls `each` with every live access token. There may be millions, so they are read one by one,
+    /// on a connection of their own that may take its time.
     pub async fn live_tokens(
         &self,
-        after: Option<TokenId>,
         now: UnixSeconds,
-    ) -> Result<Vec<TokenEntry>, DbError> {
-        let rows: Vec<TokenRow> = sqlx::query_as(
+        mut each: impl FnMut(TokenEntry),
+    ) -> Result<(), DbError> {
+        let mut connection = self.patient_connection().await?;
+        let mut rows = sqlx::query_as::<_, TokenRow>(
             "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
              from access_tokens join sessions on sessions.id = session_id \
-             where access_tokens.id > $1 and revoked_at is null and access_tokens.expires_at > $2 \
-             order by access_tokens.id limit $3",
+             where revoked_at is null and access_tokens.expires_at > $1",
         )
-        .bind(after.map(|id| id.to_string()).unwrap_or_default())
         .bind(now)
-        .bind(PAGE)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(TokenEntry {
-                    token_id: parse(&row.id)?,
-                    session_id: parse(&row.session_id)?,
-                    user_id: parse(&row.user_id)?,
-                    expires_at: row.expires_at,
-                })
-            })
-            .collect()
+        .fetch(&mut connection);
+        while let Some(row) = rows.try_next().await? {
+            each(TokenEntry {
+                token_id: parse(&row.id)?,
+                session_id: parse(&row.session_id)?,
+                user_id: parse(&row.user_id)?,
+                expires_at: row.expires_at,
+            });
+        }
+        drop(rows);
+        connection.close().await
     }
 
     /// Every revoked session that has access tokens which may still be alive somewhere.

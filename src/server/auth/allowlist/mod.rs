@@ -111,15 +111,8 @@ impl Allowlist {
     /// The database cannot be read, or Redis cannot be followed in the time that the settings give.
     pub async fn load(config: &Config, db: Db, now: UnixSeconds) -> Result<Self> {
         let mirror = Arc::new(Mirror::default());
-        let mut last = None;
-        loop {
-            let page = db.live_tokens(last, now).await.context("the live tokens cannot be read")?;
-            page.iter().for_each(|entry| mirror.insert(entry));
-            match page.last() {
-                Some(entry) => last = Some(entry.token_id),
-                None => break,
-            }
-        }
+        let live = db.live_tokens(now, |entry| mirror.insert(&entry)).await;
+        live.context("the live tokens cannot be read")?;
         let sessions = mirror.session_count();
         info!(sessions, "the allowlist holds {sessions} live sessions");
         let recent = Recent::default();

@@ -49,7 +49,7 @@ fn Instances(view: Signal<ClusterView>) -> impl IntoView {
                     <tr>
                         <th scope="col">"Server"</th>
                         <th scope="col">"Its memory"</th>
-                        <th scope="col" class="figure">"Renewed before"</th>
+                        <th scope="col" class="figure">"Renewed"</th>
                         <th scope="col" class="figure">"Sessions"</th>
                         <th scope="col">"Has followed to"</th>
                     </tr>
@@ -73,7 +73,7 @@ fn instance_row(instance: InstanceView) -> impl IntoView {
         <tr>
             <th scope="row">{instance.name} {this}</th>
             <td>{memory}</td>
-            <td class="figure">{instance.renewed_ms} " ms"</td>
+            <td class="figure">{instance.renewed_ms} " ms ago"</td>
             <td class="figure">{instance.sessions}</td>
             <td><code>{positions}</code></td>
         </tr>

@@ -50,9 +50,16 @@ impl Authenticated {
 
 /// Live tokens whose signature has been checked here, by their whole text: the same text need not
 /// be checked again. Says nothing about whether the token is still alive.
-#[derive(Default)]
 pub(super) struct VerifiedTokens {
     claims: papaya::HashMap<Box<str>, Arc<AccessClaims>, foldhash::fast::RandomState>,
+}
+
+impl Default for VerifiedTokens {
+    fn default() -> Self {
+        // As for the mirror: reading must not slow down while it grows.
+        let map = papaya::HashMap::builder().resize_mode(papaya::ResizeMode::Blocking);
+        Self { claims: map.hasher(foldhash::fast::RandomState::default()).build() }
+    }
 }
 
 impl VerifiedTokens {

@@ -36,11 +36,19 @@ pub enum State {
     Dead,
 }
 
-#[derive(Default)]
 pub struct Mirror {
     /// Read by every protected request, so without a lock: a reader never waits for a writer.
     /// A session that changes is replaced whole.
     sessions: papaya::HashMap<SessionId, Session, foldhash::fast::RandomState>,
+}
+
+impl Default for Mirror {
+    fn default() -> Self {
+        // Growing bit by bit would make reading ten times as slow until it is done, which may take
+        // as long as no session is added.
+        let map = papaya::HashMap::builder().resize_mode(papaya::ResizeMode::Blocking);
+        Self { sessions: map.hasher(foldhash::fast::RandomState::default()).build() }
+    }
 }
 
 enum Session {

@@ -101,7 +101,6 @@ async fn two_instances_may_end_the_same_session_at_once() {
         let pair = api.login(round, ANN).await;
         let (one, other) = tokio::join!(api.logout(round, &pair), api.logout(round + 1, &pair));
         assert_eq!((one.0.as_u16(), other.0.as_u16()), (200, 200), "round {round}");
-        assert_eq!((one.1["acknowledged"].as_u64(), other.1["acknowledged"].as_u64()), (Some(3), Some(3)));
         assert_eq!(api.me_everywhere(&pair).await, [401; 3], "round {round}");
     }
 }

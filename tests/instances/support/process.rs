@@ -38,11 +38,11 @@ impl Process {
         let log = folder.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]);
         if let Some(user) = user {
-            command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
+            // In a step of its own: who becomes another user forgets whose end to die of.
+            command.args(["--reuid", user, "--regid", user, "--clear-groups", "--", "setpriv"]);
         }
-        command.arg("--").arg(program).current_dir(folder).process_group(0);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program).current_dir(folder).process_group(0);
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         set(&mut command);
         let child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));

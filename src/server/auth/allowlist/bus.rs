@@ -111,6 +111,15 @@ enum Lost {
     Partitions(u16, u16),
 }
 
+/// What a batch of entries has told, at the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum News {
+    Nothing,
+    Issued,
+    /// Someone waits until it is reported.
+    Revoked,
+}
+
 /// The last link that was applied.
 struct Chain {
     position: Position,
@@ -218,7 +227,7 @@ impl Follower {
                 connection.renew(own_id.as_bytes(), &report, chain.position, &lapsed).await?;
             connection.wait_for_replicas(replicas).await?;
             let is_all = entries.len() < BATCH;
-            self.apply(entries, &mut chain)?;
+            let news = self.apply(entries, &mut chain)?;
             if !is_all {
                 continue;
             }
@@ -242,19 +251,22 @@ impl Follower {
                 continue;
             }
             pace.looks = 0;
-            // On a slow connection there is no time to wait: the lease has to be renewed.
-            if sent.elapsed() * 2 + IDLE < LEASE {
+            // What this has brought is reported first: someone may be waiting for that. And on a slow
+            // connection there is no time to wait for more: the lease has to be renewed.
+            let news = if news == News::Nothing && sent.elapsed() * 2 + IDLE < LEASE {
                 let entries = connection.wait_for_entries(chain.position, IDLE).await?;
-                let is_news = !entries.is_empty();
-                self.apply(entries, &mut chain)?;
-                if is_news {
-                    pace.between_batches().await;
-                }
+                self.apply(entries, &mut chain)?
+            } else {
+                news
+            };
+            if news == News::Issued {
+                pace.between_batches().await;
             }
         }
     }
 
-    fn apply(&self, entries: Vec<Entry>, chain: &mut Chain) -> Result<(), Lost> {
+    fn apply(&self, entries: Vec<Entry>, chain: &mut Chain) -> Result<News, Lost> {
+        let mut news = News::Nothing;
         for entry in entries {
             match entry {
                 Entry::Link(link) => {
@@ -263,8 +275,12 @@ impl Follower {
                     }
                     *chain = Chain { position: link.position, nonce: link.nonce };
                     match link.event {
-                        Event::Issued(entry) => self.instance.mirror.insert(&entry),
+                        Event::Issued(entry) => {
+                            self.instance.mirror.insert(&entry);
+                            news = news.max(News::Issued);
+                        }
                         Event::Revoked(sessions) => {
+                            news = News::Revoked;
                             sessions
                                 .into_iter()
                                 .for_each(|session_id| self.instance.mirror.revoke(session_id));
@@ -284,7 +300,7 @@ impl Follower {
                 }
             }
         }
-        Ok(())
+        Ok(news)
     }
 
     /// Two counts would deal the users out differently.

@@ -153,6 +153,9 @@ impl Servers {
     }
 
     async fn open(&self, info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
+        // Each command is waited for: nothing is gained by holding it back.
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let info = info.set_tcp_settings(tcp);
         let client = match (&self.tls, info.addr()) {
             (Some(tls), ConnectionAddr::TcpTls { .. }) => Client::build_with_tls(info, tls.clone())?,
             _ => Client::open(info)?,

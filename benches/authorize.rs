@@ -10,6 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
 use hallpass::server::{
     auth::{Auth, jwt::AccessClaims},
+    caller::Caller,
     clock,
     config::Config,
     db::{Access, Db},
@@ -41,10 +42,11 @@ fn authorize(criterion: &mut Criterion) {
     let (auth, token) = runtime.block_on(async {
         let db = Db::open(&config, Access::Exclusive).await.unwrap();
         let auth = Auth::load(&config, db, now).await.unwrap();
-        let (email, address) = ("ann@example.com", Ipv4Addr::LOCALHOST.into());
-        let pair = auth.register(email, "correct horse".into(), address, now).await.unwrap();
+        let email = "ann@example.com";
+        let caller = Caller { address: Ipv4Addr::LOCALHOST.into(), user_agent: String::new() };
+        let pair = auth.register(email, "correct horse".into(), &caller, now).await.unwrap();
         for _ in 0..OTHERS {
-            auth.login(email, "correct horse".into(), address, now).await.unwrap();
+            auth.login(email, "correct horse".into(), &caller, None, now).await.unwrap();
         }
         (auth, pair.access_token.expose().to_owned())
     });

@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use super::{
     error::AuthError,
     protocol::FormOrJson,
-    types::{Account, Revocation},
+    types::{Account, Revocation, SecurityEvents, SessionList},
 };
 use crate::client::renew::RenewingClient;
 
@@ -18,14 +18,61 @@ pub async fn me() -> Result<Account, AuthError> {
     crate::server::doors::me().await
 }
 
-/// Ends all sessions of the bearer's user; with `keep_current`, all but the bearer's own.
+/// The live sessions of the bearer's user.
+///
+/// # Errors
+/// 401 without a live token; 503.
+#[server(prefix = "/api", endpoint = "account/sessions", protocol = FormOrJson, client = RenewingClient)]
+pub async fn sessions() -> Result<SessionList, AuthError> {
+    crate::server::doors::sessions().await
+}
+
+/// What happened to the account lately: who signed in and out, from which device.
+///
+/// # Errors
+/// 401 without a live token; 503.
+#[server(prefix = "/api", endpoint = "account/events", protocol = FormOrJson, client = RenewingClient)]
+pub async fn events() -> Result<SecurityEvents, AuthError> {
+    crate::server::doors::events().await
+}
+
+/// Ends one session of the bearer's user; when this answers, no instance accepts any token of it.
+///
+/// # Errors
+/// 401 without a live token; 404 when they have no such session; 503 when the revocation cannot be
+/// made certain.
+#[server(prefix = "/api", endpoint = "account/revoke_session", protocol = FormOrJson, client = RenewingClient)]
+pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Revocation, AuthError> {
+    crate::server::doors::revoke_session(session_id).await
+}
+
+/// Ends all sessions of the bearer's user; with `keep_current`, all but the bearer's own. Whoever has
+/// not signed in within the last five minutes shows the password again (ASVS 5.0, 7.5.2).
 ///
 /// When this answers, no instance accepts any token of theirs.
 ///
 /// # Errors
-/// 401 without a live token; 503 when the revocation cannot be made certain: assume that the sessions
-/// are alive.
+/// 401 without a live token; 403 `insufficient_user_authentication` when the password is missing; 422
+/// when it is wrong; 429 when it was tried too often; 503 when the revocation cannot be made certain:
+/// assume that the sessions are alive.
 #[server(prefix = "/api", endpoint = "account/logout_everywhere", protocol = FormOrJson, client = RenewingClient)]
-pub async fn logout_everywhere(#[server(default)] keep_current: bool) -> Result<Revocation, AuthError> {
-    crate::server::doors::logout_everywhere(keep_current).await
+pub async fn logout_everywhere(
+    #[server(default)] keep_current: bool,
+    #[server(default)] password: String,
+) -> Result<Revocation, AuthError> {
+    crate::server::doors::logout_everywhere(keep_current, password).await
+}
+
+/// Changes the password of the bearer's user, and ends all of their other sessions with it.
+///
+/// # Errors
+/// 401 without a live token; 422 with the fields when the current password is wrong or the new one
+/// cannot be accepted; 429 when it was tried too often; 503 when it cannot be made certain that the
+/// other sessions have ended.
+#[server(prefix = "/api", endpoint = "account/change_password", protocol = FormOrJson, client = RenewingClient)]
+pub async fn change_password(
+    #[server(default)] current: String,
+    #[server(default)] new: String,
+) -> Result<Revocation, AuthError> {
+    crate::server::doors::change_password(current, new).await
 }

@@ -32,6 +32,13 @@ pub enum AuthError {
     /// Another site sent the request.
     #[error("This request came from another site and was refused.")]
     CrossSite,
+    /// The token is alive, and its user may not do this (RFC 6750, 3.1).
+    #[error("Only an administrator may do this.")]
+    InsufficientScope,
+    /// The user has to show again who they are, by the password (RFC 9470, 3). Not 401 as there: no
+    /// live token is ever answered 401.
+    #[error("Enter your password to go on.")]
+    ReauthenticationRequired,
     #[error("There is nothing here.")]
     NotFound,
     #[error("This address answers POST only.")]
@@ -66,14 +73,31 @@ impl AuthError {
         Self::InvalidGrant("The e-mail address or the password is wrong.".into())
     }
 
-    /// A refresh token that is forged, used up, or belongs to a session that has ended.
+    /// A refresh token that is forged, or belongs to a session of which nothing is left.
     pub fn dead_refresh_token() -> Self {
         Self::InvalidGrant("This session has ended. Sign in again.".into())
+    }
+
+    /// A browser that was signed in and brings no refresh token.
+    pub fn no_refresh_token() -> Self {
+        Self::InvalidGrant(
+            "Your browser has not kept the cookie of your session. Allow cookies for this site, then sign in again.".into(),
+        )
     }
 
     /// The refusal of one field.
     pub fn invalid_field(name: &str, advice: impl Into<String>) -> Self {
         Self::InvalidFields(BTreeMap::from([(name.to_owned(), advice.into())]))
+    }
+
+    /// The same refusal, of the one field that it is about under another name.
+    pub fn about_field(self, name: &str) -> Self {
+        match self {
+            Self::InvalidFields(fields) => {
+                Self::InvalidFields(fields.into_values().map(|advice| (name.to_owned(), advice)).collect())
+            }
+            other => other,
+        }
     }
 
     /// The code on the wire.
@@ -84,6 +108,8 @@ impl AuthError {
             Self::InvalidToken => "invalid_token",
             Self::InvalidGrant(_) => "invalid_grant",
             Self::CrossSite => "cross_site",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::ReauthenticationRequired => "insufficient_user_authentication",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::EmailTaken => "email_taken",
@@ -133,6 +159,8 @@ impl From<ErrorBody> for AuthError {
             "invalid_token" => Self::InvalidToken,
             "invalid_grant" => Self::InvalidGrant(body.message),
             "cross_site" => Self::CrossSite,
+            "insufficient_scope" => Self::InsufficientScope,
+            "insufficient_user_authentication" => Self::ReauthenticationRequired,
             "not_found" => Self::NotFound,
             "method_not_allowed" => Self::MethodNotAllowed,
             "email_taken" => Self::EmailTaken,
@@ -176,6 +204,8 @@ mod tests {
             AuthError::InvalidToken,
             AuthError::wrong_credentials(),
             AuthError::CrossSite,
+            AuthError::InsufficientScope,
+            AuthError::ReauthenticationRequired,
             AuthError::NotFound,
             AuthError::MethodNotAllowed,
             AuthError::EmailTaken,

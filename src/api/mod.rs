@@ -8,14 +8,16 @@
 //! | [`auth::register`], [`auth::login`] | anyone |
 //! | [`auth::refresh`] | the holder of the session's current refresh token |
 //! | [`auth::logout`] | the holder of any token of the session, an expired access token included |
-//! | [`account::me`], [`account::logout_everywhere`] | the bearer of a live access token |
+//! | those of [`account`] | the bearer of a live access token |
+//! | those of [`admin`] | an administrator with one |
 //!
-//! Besides, `GET` [`CLUSTER_EVENTS`] tells the page of a signed-in user how the servers are, as
-//! server-sent events.
+//! Besides, there are server-sent events for the pages of signed-in users: `GET` [`SESSION_EVENTS`]
+//! tells when their session has ended, `GET` [`CLUSTER_EVENTS`] how the servers are.
 //!
 //! Nothing here may name `app` or `client`, but for the HTTP client that attaches the bearer.
 
 pub mod account;
+pub mod admin;
 pub mod auth;
 pub mod error;
 pub mod protocol;
@@ -23,3 +25,7 @@ pub mod types;
 
 /// Server-sent events, each a [`types::ClusterView`]; for the holder of a session's cookie.
 pub const CLUSTER_EVENTS: &str = "/api/cluster/events";
+
+/// Server-sent events: a first one named `live`, and one named `ended` with an
+/// [`types::EndReason`], which is the last; for the holder of a session's cookie.
+pub const SESSION_EVENTS: &str = "/api/session/events";

@@ -75,6 +75,174 @@ pub struct Account {
     pub jti: String,
     /// When the token expires, in Unix seconds.
     pub exp: i64,
+    pub role: Role,
+}
+
+/// What a user may do. A change of it ends all of the user's sessions, so that what a live token
+/// says is true.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    #[default]
+    User,
+    /// May look after users and their sessions.
+    Admin,
+}
+
+impl Role {
+    pub fn is_user(&self) -> bool {
+        *self == Self::User
+    }
+
+    /// As it is written: in tokens, in the database, on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Why a session has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    SignedOut,
+    /// Signed out everywhere, from one of the user's sessions.
+    SignedOutEverywhere,
+    /// By the user, from another session.
+    EndedElsewhere,
+    /// Someone signed in where it was in use.
+    Replaced,
+    /// A used refresh token came back (RFC 9700, 4.14.2).
+    TokenReused,
+    PasswordChanged,
+    /// By an administrator.
+    PasswordSet,
+    RoleChanged,
+    Disabled,
+    EndedByAdmin,
+    /// Not used for too long, or as old as a session may get.
+    Expired,
+}
+
+impl EndReason {
+    /// As it is written in the database: as on the wire.
+    pub const ALL: [(Self, &str); 11] = [
+        (Self::SignedOut, "signed_out"),
+        (Self::SignedOutEverywhere, "signed_out_everywhere"),
+        (Self::EndedElsewhere, "ended_elsewhere"),
+        (Self::Replaced, "replaced"),
+        (Self::TokenReused, "token_reused"),
+        (Self::PasswordChanged, "password_changed"),
+        (Self::PasswordSet, "password_set"),
+        (Self::RoleChanged, "role_changed"),
+        (Self::Disabled, "disabled"),
+        (Self::EndedByAdmin, "ended_by_admin"),
+        (Self::Expired, "expired"),
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(reason, _)| *reason == self).map_or("", |(_, text)| text)
+    }
+
+    /// What to tell the one whose session it was.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::SignedOut => "You have been signed out.",
+            Self::SignedOutEverywhere => {
+                "You have been signed out: someone who is signed in as you signed out everywhere."
+            }
+            Self::EndedElsewhere => "You have been signed out: this session was ended from another device.",
+            Self::Replaced => "You have been signed out: someone signed in again in this browser.",
+            Self::TokenReused => {
+                "Your session was used from two places, so it was ended: someone may have copied it. Sign in again, and change your password if this was not you."
+            }
+            Self::PasswordChanged => "You have been signed out, because your password was changed.",
+            Self::PasswordSet => "You have been signed out: an administrator has set your password.",
+            Self::RoleChanged => "You have been signed out, because your role was changed. Sign in again.",
+            Self::Disabled => "You have been signed out: your account is disabled.",
+            Self::EndedByAdmin => "You have been signed out by an administrator.",
+            Self::Expired => "Your session has expired. Sign in again.",
+        }
+    }
+}
+
+/// A live session of the user who asks, or of one that an administrator asks about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    pub session_id: String,
+    /// The browser and the device, in words.
+    pub device: String,
+    /// The network it signed in from, `192.0.2.0/24`; empty when it is not known.
+    pub address: String,
+    /// When it signed in, in Unix seconds.
+    pub created_at: i64,
+    /// When it last renewed its access token, in Unix seconds.
+    pub last_seen_at: i64,
+    /// It is the one that asks.
+    pub is_current: bool,
+}
+
+/// The live sessions of a user, the one that asks first, then those that were used last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionList {
+    /// The server's clock, in Unix seconds.
+    pub now: i64,
+    pub sessions: Vec<SessionInfo>,
+}
+
+/// What happened to an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    SignedIn,
+    SessionEnded(EndReason),
+    PasswordChanged,
+    PasswordSet,
+    RoleChanged,
+    Disabled,
+    Enabled,
+}
+
+/// One thing that happened to an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityEvent {
+    /// In Unix seconds.
+    pub at: i64,
+    pub kind: EventKind,
+    /// The browser and the device of the session it was about; empty when it was about none.
+    pub device: String,
+    pub address: String,
+}
+
+/// What happened to an account lately, the newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityEvents {
+    /// The server's clock, in Unix seconds.
+    pub now: i64,
+    pub events: Vec<SecurityEvent>,
+}
+
+/// A user, as an administrator sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserInfo {
+    pub user_id: String,
+    pub email: String,
+    pub role: Role,
+    pub is_disabled: bool,
+    /// How many sessions are live.
+    pub sessions: i64,
+    /// In Unix seconds; `None` if they have never signed in with their password.
+    pub last_login_at: Option<i64>,
+}
+
+/// A page of users, by e-mail address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserList {
+    pub users: Vec<UserInfo>,
+    /// There are more: ask again for those after the last one.
+    pub has_more: bool,
 }
 
 /// A revocation that holds: no instance accepts any token of the session from here on.
@@ -96,6 +264,8 @@ pub enum Presence {
     #[default]
     Anonymous,
     SignedIn,
+    /// It was, and its user has not been told yet that its session has ended.
+    Ended(EndReason),
 }
 
 /// How a revocation went, for whoever looks after the servers: neither whose it was, nor which.

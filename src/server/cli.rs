@@ -1,4 +1,4 @@
-//! The command line: serve, and look after users.
+//! The command line: serve, and look after users and their sessions.
 
 use std::{
     io::{self, IsTerminal},
@@ -17,10 +17,10 @@ use super::{
     db::{Access, Db},
     ids::UserId,
     password::{Passwords, check_acceptable},
-    sessions::RevokedSession,
-    users::{Added, Email},
+    sessions::{self, RevokedSession},
+    users::{Added, Change, Email, User},
 };
-use crate::api::error::AuthError;
+use crate::api::{error::AuthError, types::EndReason};
 
 /// JWT login whose logout works at once, on every server.
 #[derive(Parser)]
@@ -37,9 +37,12 @@ pub struct Cli {
 enum Command {
     /// Serve the app (what happens without a command, too).
     Serve,
-    /// Add, list, disable users, or set their passwords.
+    /// Look after users.
     #[command(subcommand)]
     User(UserCommand),
+    /// Look after sessions.
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
 }
 
 #[derive(Subcommand)]
@@ -50,8 +53,42 @@ enum UserCommand {
     List,
     /// Disable a user and end all of their sessions. With SQLite, while no server is running.
     Disable(Who),
+    /// Let a disabled user sign in again.
+    Enable(Who),
+    /// Make a user an administrator, or take that back, and end all of their sessions. With SQLite,
+    /// while no server is running.
+    Role {
+        email: String,
+        #[arg(value_parser = ["user", "admin"])]
+        role: String,
+    },
     /// Set a user's password and end all of their sessions. With SQLite, while no server is running.
     SetPassword(Who),
+}
+
+#[derive(Subcommand)]
+enum SessionsCommand {
+    /// List the live sessions of a user.
+    List {
+        #[arg(long, value_name = "EMAIL")]
+        user: String,
+    },
+    /// End sessions. With SQLite, while no server is running.
+    Revoke(Which),
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// One session, by its id.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// All sessions of a user.
+    #[arg(long, value_name = "EMAIL")]
+    user: Option<String>,
+    /// All sessions of everyone.
+    #[arg(long)]
+    all: bool,
 }
 
 #[derive(Args)]
@@ -69,6 +106,7 @@ impl Cli {
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve(config).await,
             Command::User(command) => user(command, &config).await,
+            Command::Sessions(command) => look_after_sessions(command, &config).await,
         }
     }
 }
@@ -109,25 +147,79 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
         }
         UserCommand::List => {
             let db = Db::open(config, Access::Shared).await?;
-            for user in db.list_users().await? {
-                let state = if user.disabled_at.is_some() { "disabled" } else { "active" };
-                println!("{}  {state:8}  {}", user.id, user.email);
+            let mut after = String::new();
+            loop {
+                let users = db.list_users("", &after, 1000, &config.token, now).await?;
+                let Some(last) = users.last() else { break };
+                after = last.email.clone();
+                for user in users {
+                    let state = if user.disabled_at.is_some() { "disabled" } else { "active" };
+                    println!("{}  {state:8}  {}  {}", user.id, user.email, user.role);
+                }
             }
         }
         UserCommand::Disable(who) => {
-            let email = who.email()?;
             let db = Db::open(config, Access::Exclusive).await?;
-            let revoked = who.found(db.disable_user(&email, now).await?)?;
+            let user = find(&db, &who.email).await?;
+            let revoked = db.change_user(user.id, Change::Disable, now).await?;
             end(&revoked, config, db).await?;
-            println!("disabled {}; all of their sessions have ended", email.as_str());
+            println!("disabled {}; all of their sessions have ended", user.email);
+        }
+        UserCommand::Enable(who) => {
+            let db = Db::open(config, Access::Shared).await?;
+            let user = find(&db, &who.email).await?;
+            db.enable_user(user.id, now).await?;
+            println!("enabled {}", user.email);
+        }
+        UserCommand::Role { email, role } => {
+            let db = Db::open(config, Access::Exclusive).await?;
+            let user = find(&db, &email).await?;
+            let revoked = db.change_user(user.id, Change::Role(sessions::role(&role)), now).await?;
+            end(&revoked, config, db).await?;
+            println!("{} is now {role}; all of their sessions have ended", user.email);
         }
         UserCommand::SetPassword(who) => {
             let email = who.email()?;
             let db = Db::open(config, Access::Exclusive).await?;
+            let user = find(&db, &who.email).await?;
             let hash = new_password(config, &email).await?;
-            let revoked = who.found(db.set_password(&email, &hash, now).await?)?;
+            let revoked = db.change_user(user.id, Change::SetPassword { hash: &hash }, now).await?;
             end(&revoked, config, db).await?;
-            println!("set the password of {}; all of their sessions have ended", email.as_str());
+            println!("set the password of {}; all of their sessions have ended", user.email);
+        }
+    }
+    Ok(())
+}
+
+async fn look_after_sessions(command: SessionsCommand, config: &Config) -> Result<()> {
+    let now = clock::now();
+    match command {
+        SessionsCommand::List { user } => {
+            let db = Db::open(config, Access::Shared).await?;
+            let user = find(&db, &user).await?;
+            for session in db.live_sessions_of(user.id, &config.token, now).await? {
+                let (began, seen) = (now - session.created_at, now - session.rotated_at);
+                let (device, address) = (session.device.in_words(), &session.device.address);
+                println!("{}  began {began} s ago, last seen {seen} s ago, {device}, {address}", session.id);
+            }
+        }
+        SessionsCommand::Revoke(which) => {
+            let db = Db::open(config, Access::Exclusive).await?;
+            let reason = EndReason::EndedByAdmin;
+            let revoked = match (which.session, which.user) {
+                (Some(id), _) => {
+                    let id = id.parse().with_context(|| format!("there is no session {id}"))?;
+                    let revoked = db.revoke_session(id, reason, now).await?;
+                    vec![revoked.with_context(|| format!("there is no session {id}"))?]
+                }
+                (None, Some(email)) => {
+                    let user = find(&db, &email).await?;
+                    db.revoke_sessions_of(user.id, None, reason, now).await?
+                }
+                (None, None) => db.revoke_every_session(reason, now).await?,
+            };
+            end(&revoked, config, db).await?;
+            println!("these sessions have ended: no server accepts a token of theirs");
         }
     }
     Ok(())
@@ -137,10 +229,11 @@ impl Who {
     fn email(&self) -> Result<Email> {
         Email::parse(&self.email).map_err(|error| in_words(&error))
     }
+}
 
-    fn found<T>(&self, found: Option<T>) -> Result<T> {
-        found.with_context(|| format!("there is no user {}", self.email))
-    }
+async fn find(db: &Db, email: &str) -> Result<User> {
+    let parsed = Email::parse(email).map_err(|error| in_words(&error))?;
+    db.find_user(&parsed).await?.with_context(|| format!("there is no user {email}"))
 }
 
 /// Makes sure that no running instance accepts a token of these sessions any more. On an SQLite file,

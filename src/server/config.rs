@@ -8,11 +8,14 @@ use leptos::config::{LeptosOptions, get_configuration};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::IgnoredAny};
 
+use super::caller::TrustedProxies;
+
 const DEFAULTS: &str = include_str!("../../Leptos.toml");
 
 /// The environment variable of each key of our own tables.
 const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_HTTPS", "server.https"),
+    ("HALLPASS_TRUSTED_PROXIES", "server.trusted_proxies"),
     ("HALLPASS_REQUEST_TIMEOUT", "server.request_timeout_seconds"),
     ("HALLPASS_BODY_LIMIT", "server.body_limit_bytes"),
     ("HALLPASS_SHUTDOWN_GRACE", "server.shutdown_grace_seconds"),
@@ -21,6 +24,7 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_AUDIENCE", "token.audience"),
     ("HALLPASS_ACCESS_TTL", "token.access_ttl_seconds"),
     ("HALLPASS_REFRESH_TTL", "token.refresh_ttl_seconds"),
+    ("HALLPASS_IDLE_TTL", "token.idle_ttl_seconds"),
     ("HALLPASS_REFRESH_GRACE", "token.refresh_grace_seconds"),
     ("HALLPASS_KEY_FILE", "token.key_file"),
     ("HALLPASS_SIGNING_KEY", "token.signing_key"),
@@ -39,6 +43,7 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_PASSWORD_QUEUE", "password.queue"),
     ("HALLPASS_TRIES_PER_ACCOUNT", "throttle.per_account"),
     ("HALLPASS_TRIES_PER_ADDRESS", "throttle.per_address"),
+    ("HALLPASS_TRIES_PER_DEVICE", "throttle.per_device"),
 ];
 
 const MAX_REFRESH_TTL: i64 = 400 * 86_400;
@@ -73,6 +78,7 @@ struct Tables {
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
     pub https: bool,
+    pub trusted_proxies: TrustedProxies,
     pub request_timeout_seconds: u64,
     pub body_limit_bytes: usize,
     pub shutdown_grace_seconds: u64,
@@ -100,6 +106,7 @@ pub struct TokenConfig {
     pub audience: String,
     pub access_ttl_seconds: i64,
     pub refresh_ttl_seconds: i64,
+    pub idle_ttl_seconds: i64,
     pub refresh_grace_seconds: i64,
     pub key_file: String,
     pub signing_key: Option<SecretString>,
@@ -148,6 +155,7 @@ pub struct PasswordConfig {
 pub struct ThrottleConfig {
     pub per_account: u32,
     pub per_address: u32,
+    pub per_device: u32,
 }
 
 impl Config {
@@ -206,6 +214,11 @@ impl Config {
             refresh_ttl <= MAX_REFRESH_TTL,
             "HALLPASS_REFRESH_TTL is {refresh_ttl}: no browser keeps a cookie for more than {MAX_REFRESH_TTL} seconds (400 days)"
         );
+        let idle_ttl = self.token.idle_ttl_seconds;
+        ensure!(
+            idle_ttl >= access_ttl,
+            "HALLPASS_IDLE_TTL is {idle_ttl}: a session cannot be shorter than its access tokens ({access_ttl} seconds)"
+        );
         let grace = self.token.refresh_grace_seconds;
         ensure!((0..=60).contains(&grace), "HALLPASS_REFRESH_GRACE is {grace}: 0 to 60 seconds make sense");
         let is_shared = self.database.is_shared();
@@ -236,6 +249,7 @@ impl Config {
             ("HALLPASS_REDIS_NODES", self.redis.nodes as u64),
             ("HALLPASS_TRIES_PER_ACCOUNT", self.throttle.per_account.into()),
             ("HALLPASS_TRIES_PER_ADDRESS", self.throttle.per_address.into()),
+            ("HALLPASS_TRIES_PER_DEVICE", self.throttle.per_device.into()),
         ];
         for (variable, count) in counts {
             ensure!(count > 0, "{variable} is 0: it has to be at least 1");
@@ -293,6 +307,7 @@ mod tests {
             ("HALLPASS_REFRESH_TTL", "10"),
             ("HALLPASS_REFRESH_TTL", "9223372036854775807"),
             ("HALLPASS_REFRESH_GRACE", "-1"),
+            ("HALLPASS_IDLE_TTL", "299"),
             ("DATABASE_URL", "mysql://localhost/x"),
             ("DATABASE_URL", "postgres://localhost/x"),
             ("REDIS_URL", "redis://localhost"),
@@ -305,6 +320,7 @@ mod tests {
             assert!(error.contains(variable), "{variable}={value}: {error}");
         }
         assert!(load(&[("HALLPASS_ACCESS_TTL", "five minutes")]).is_err());
+        assert!(load(&[("HALLPASS_TRUSTED_PROXIES", "everyone")]).is_err());
     }
 
     #[test]

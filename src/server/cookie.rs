@@ -1,39 +1,61 @@
-//! The cookie that carries a browser's refresh token: out of reach of scripts (HttpOnly), never
-//! sent by another site (SameSite=Strict), and by https bound to this host alone (`__Host-`).
+//! The cookies: the one that carries a browser's refresh token, and the one that shows it to be known to
+//! an account. Both are out of reach of scripts (HttpOnly), never sent by another site
+//! (SameSite=Strict), and by https bound to this host alone (`__Host-`).
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, SameSite, time::Duration};
 
 use crate::api::types::RefreshToken;
 
-fn name(https: bool) -> &'static str {
+/// How long a browser stays known to an account: 180 days after its last log-in.
+const DEVICE_SECONDS: i64 = 180 * 86_400;
+
+fn refresh_name(https: bool) -> &'static str {
     if https { "__Host-hallpass-refresh" } else { "hallpass-refresh" }
+}
+
+fn device_name(https: bool) -> &'static str {
+    if https { "__Host-hallpass-device" } else { "hallpass-device" }
 }
 
 /// The refresh token that the browser sent.
 pub fn read(headers: &HeaderMap, https: bool) -> Option<RefreshToken> {
+    value(headers, refresh_name(https)).map(RefreshToken::new)
+}
+
+/// What shows the browser to be known to an account.
+pub fn read_device(headers: &HeaderMap, https: bool) -> Option<String> {
+    value(headers, device_name(https))
+}
+
+fn value(headers: &HeaderMap, name: &str) -> Option<String> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(Cookie::split_parse)
         .filter_map(Result::ok)
-        .find(|cookie| cookie.name() == name(https))
-        .map(|cookie| RefreshToken::new(cookie.value().to_owned()))
+        .find(|cookie| cookie.name() == name)
+        .map(|cookie| cookie.value().to_owned())
 }
 
-/// `Set-Cookie` for a token that is good for `seconds`.
+/// `Set-Cookie` for a refresh token that is good for `seconds`.
 pub fn set(token: &RefreshToken, seconds: i64, https: bool) -> Option<HeaderValue> {
-    header_value(token.expose(), seconds, https)
+    header_value(refresh_name(https), token.expose(), seconds, https)
 }
 
-/// `Set-Cookie` that makes the browser forget the token.
+/// `Set-Cookie` that makes the browser forget the refresh token.
 pub fn clear(https: bool) -> Option<HeaderValue> {
-    header_value("", 0, https)
+    header_value(refresh_name(https), "", 0, https)
 }
 
-fn header_value(value: &str, seconds: i64, https: bool) -> Option<HeaderValue> {
-    let cookie = Cookie::build((name(https), value))
+/// `Set-Cookie` for what shows the browser to be known to an account.
+pub fn set_device(token: &str, https: bool) -> Option<HeaderValue> {
+    header_value(device_name(https), token, DEVICE_SECONDS, https)
+}
+
+fn header_value(name: &str, value: &str, seconds: i64, https: bool) -> Option<HeaderValue> {
+    let cookie = Cookie::build((name, value))
         .path("/")
         .http_only(true)
         .same_site(SameSite::Strict)

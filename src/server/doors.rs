@@ -2,23 +2,25 @@
 //! [`auth`](super::auth), put into the response what the answer needs. `api/` calls this, and
 //! nothing else does.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use axum::{
-    extract::ConnectInfo,
-    http::{HeaderMap, header::SET_COOKIE, request::Parts},
-};
+use axum::http::{HeaderMap, HeaderValue, header::SET_COOKIE, request::Parts};
 use leptos::context::use_context;
 use leptos_axum::ResponseOptions;
 
 use super::{
     AppState,
-    auth::{TokenPair, verify::Authenticated},
+    auth::{
+        TokenPair,
+        verify::{Administrator, Authenticated},
+    },
+    caller::Caller,
     clock, cookie,
 };
 use crate::api::{
     error::AuthError,
-    types::{Account, Delivery, RefreshToken, Revocation, TokenResponse},
+    types::{
+        Account, Delivery, EndReason, RefreshToken, Revocation, Role, SecurityEvents, SessionList,
+        TokenResponse, UserList,
+    },
 };
 
 pub async fn register(
@@ -28,23 +30,23 @@ pub async fn register(
 ) -> Result<TokenResponse, AuthError> {
     let door = Door::open()?;
     let now = clock::now();
-    let pair = door.state.auth.register(&email, password.into(), door.address(), now).await?;
-    door.end_previous_session().await;
-    Ok(door.deliver(pair, delivery))
+    let pair = door.state.auth.register(&email, password.into(), &door.caller(), now).await?;
+    Ok(door.begin(pair, &email, delivery).await)
 }
 
 pub async fn login(email: String, password: String, delivery: Delivery) -> Result<TokenResponse, AuthError> {
     let door = Door::open()?;
     let now = clock::now();
-    let pair = door.state.auth.login(&email, password.into(), door.address(), now).await?;
-    door.end_previous_session().await;
-    Ok(door.deliver(pair, delivery))
+    let device = cookie::read_device(door.headers(), door.https());
+    let auth = &door.state.auth;
+    let pair = auth.login(&email, password.into(), &door.caller(), device.as_deref(), now).await?;
+    Ok(door.begin(pair, &email, delivery).await)
 }
 
 pub async fn refresh(in_body: Option<RefreshToken>) -> Result<TokenResponse, AuthError> {
     let door = Door::open()?;
     let delivery = if in_body.is_some() { Delivery::Body } else { Delivery::Cookie };
-    let token = in_body.or_else(|| door.cookie()).ok_or_else(AuthError::dead_refresh_token)?;
+    let token = in_body.or_else(|| door.cookie()).ok_or_else(AuthError::no_refresh_token)?;
     match door.state.auth.refresh(&token, clock::now).await {
         Ok(pair) => Ok(door.deliver(pair, delivery)),
         Err(error) => {
@@ -59,7 +61,8 @@ pub async fn refresh(in_body: Option<RefreshToken>) -> Result<TokenResponse, Aut
 pub async fn logout(in_body: Option<RefreshToken>) -> Result<Revocation, AuthError> {
     let door = Door::open()?;
     let tokens: Vec<_> = in_body.into_iter().chain(door.cookie()).collect();
-    let revocation = door.state.auth.logout(door.headers(), &tokens, clock::now()).await?;
+    let (auth, reason) = (&door.state.auth, EndReason::SignedOut);
+    let revocation = auth.logout(door.headers(), &tokens, reason, clock::now()).await?;
     door.clear_cookie();
     Ok(revocation)
 }
@@ -69,14 +72,83 @@ pub async fn me() -> Result<Account, AuthError> {
     Ok(door.authenticate().await?.account())
 }
 
-pub async fn logout_everywhere(keep_current: bool) -> Result<Revocation, AuthError> {
+pub async fn sessions() -> Result<SessionList, AuthError> {
+    let door = Door::open()?;
+    door.state.auth.sessions(&door.authenticate().await?, clock::now()).await
+}
+
+pub async fn events() -> Result<SecurityEvents, AuthError> {
+    let door = Door::open()?;
+    door.state.auth.security_events(&door.authenticate().await?, clock::now()).await
+}
+
+pub async fn revoke_session(session_id: String) -> Result<Revocation, AuthError> {
     let door = Door::open()?;
     let authenticated = door.authenticate().await?;
-    let revocation = door.state.auth.logout_everywhere(&authenticated, keep_current, clock::now()).await?;
+    let revocation = door.state.auth.revoke_session(&authenticated, &session_id, clock::now()).await?;
+    if session_id == authenticated.session_id().to_string() {
+        door.clear_cookie();
+    }
+    Ok(revocation)
+}
+
+pub async fn logout_everywhere(keep_current: bool, password: String) -> Result<Revocation, AuthError> {
+    let door = Door::open()?;
+    let authenticated = door.authenticate().await?;
+    let (auth, now) = (&door.state.auth, clock::now());
+    auth.reauthenticate(&authenticated, password.into(), now).await?;
+    let revocation = auth.logout_everywhere(&authenticated, keep_current, now).await?;
     if !keep_current {
         door.clear_cookie();
     }
     Ok(revocation)
+}
+
+pub async fn change_password(current: String, new: String) -> Result<Revocation, AuthError> {
+    let door = Door::open()?;
+    let authenticated = door.authenticate().await?;
+    door.state.auth.change_password(&authenticated, current.into(), new.into(), clock::now()).await
+}
+
+pub async fn users(search: String, after: String) -> Result<UserList, AuthError> {
+    let (door, administrator) = Door::open_for_administrator().await?;
+    door.state.auth.users(&administrator, &search, &after, clock::now()).await
+}
+
+pub async fn sessions_of_user(user_id: String) -> Result<SessionList, AuthError> {
+    let (door, administrator) = Door::open_for_administrator().await?;
+    door.state.auth.sessions_of_user(&administrator, &user_id, clock::now()).await
+}
+
+pub async fn disable_user(user_id: String) -> Result<Revocation, AuthError> {
+    let (door, administrator) = Door::open_for_administrator().await?;
+    door.state.auth.disable_user(&administrator, &user_id, clock::now()).await
+}
+
+pub async fn enable_user(user_id: String) -> Result<(), AuthError> {
+    let (door, administrator) = Door::open_for_administrator().await?;
+    door.state.auth.enable_user(&administrator, &user_id, clock::now()).await
+}
+
+pub async fn set_role(user_id: String, role: Option<Role>) -> Result<Revocation, AuthError> {
+    let (door, administrator) = Door::open_for_administrator().await?;
+    let role = role.ok_or_else(|| AuthError::invalid_field("role", "Choose user or admin."))?;
+    door.state.auth.set_role(&administrator, &user_id, role, clock::now()).await
+}
+
+pub async fn end_users_session(session_id: String) -> Result<Revocation, AuthError> {
+    let (door, administrator) = Door::open_for_administrator().await?;
+    door.state.auth.end_users_session(&administrator, &session_id, clock::now()).await
+}
+
+pub async fn end_users_sessions(user_id: String) -> Result<Revocation, AuthError> {
+    let (door, administrator) = Door::open_for_administrator().await?;
+    door.state.auth.end_users_sessions(&administrator, &user_id, clock::now()).await
+}
+
+pub async fn end_all_sessions() -> Result<Revocation, AuthError> {
+    let (door, administrator) = Door::open_for_administrator().await?;
+    door.state.auth.end_all_sessions(&administrator, clock::now()).await
 }
 
 /// The request under way and the response it will get.
@@ -94,6 +166,12 @@ impl Door {
         }
     }
 
+    async fn open_for_administrator() -> Result<(Self, Administrator), AuthError> {
+        let door = Self::open()?;
+        let administrator = door.authenticate().await?.administrator()?;
+        Ok((door, administrator))
+    }
+
     fn headers(&self) -> &HeaderMap {
         &self.parts.headers
     }
@@ -102,10 +180,8 @@ impl Door {
         self.state.auth.authenticate(self.headers(), clock::now()).await
     }
 
-    /// Who is calling: the peer of the connection. What a header claims is not asked.
-    fn address(&self) -> IpAddr {
-        let peer = self.parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip())
+    fn caller(&self) -> Caller {
+        Caller::of(&self.parts, &self.state.config.server.trusted_proxies)
     }
 
     fn https(&self) -> bool {
@@ -116,16 +192,32 @@ impl Door {
         cookie::read(self.headers(), self.https())
     }
 
+    /// Hands out the first pair of a session, and what shows this browser to be known to the account.
+    async fn begin(&self, pair: TokenPair, email: &str, delivery: Delivery) -> TokenResponse {
+        self.end_previous_session().await;
+        let response = self.deliver(pair, delivery);
+        if delivery == Delivery::Cookie {
+            let token = self.state.auth.device_token(email);
+            self.append_cookie(token.and_then(|token| cookie::set_device(&token, self.https())));
+        }
+        response
+    }
+
     /// Ends the session whose cookie the new one replaces: nobody could end it afterwards, for the
     /// browser has forgotten it (ASVS 5.0, 7.2.4). If that fails now, time will end it.
     async fn end_previous_session(&self) {
         if let Some(token) = self.cookie() {
-            let _ = self.state.auth.logout(&HeaderMap::new(), &[token], clock::now()).await;
+            let (nothing_else, reason) = (HeaderMap::new(), EndReason::Replaced);
+            let _ = self.state.auth.logout(&nothing_else, &[token], reason, clock::now()).await;
         }
     }
 
     fn clear_cookie(&self) {
-        if let Some(header) = cookie::clear(self.https()) {
+        self.append_cookie(cookie::clear(self.https()));
+    }
+
+    fn append_cookie(&self, header: Option<HeaderValue>) {
+        if let Some(header) = header {
             self.response.append_header(SET_COOKIE, header);
         }
     }
@@ -135,10 +227,8 @@ impl Door {
         let refresh_token = match delivery {
             Delivery::Body => Some(pair.refresh_token),
             Delivery::Cookie => {
-                let header = cookie::set(&pair.refresh_token, pair.session_expires_at - now, self.https());
-                if let Some(header) = header {
-                    self.response.append_header(SET_COOKIE, header);
-                }
+                let seconds = pair.refresh_expires_at - now;
+                self.append_cookie(cookie::set(&pair.refresh_token, seconds, self.https()));
                 None
             }
         };

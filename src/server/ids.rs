@@ -1,4 +1,4 @@
-//! The ids of users, sessions, tokens and instances: 128 bits each from the system's generator (ASVS 5.0,
+//! The ids of users, sessions, tokens, instances, devices and events: 128 bits each from the system's generator (ASVS 5.0,
 //! 11.5.1, asks for all 128, which a version 4 UUID has not), written as 22 base64url characters.
 
 use std::{fmt, str::FromStr};
@@ -85,6 +85,15 @@ id!(
 id!(
     /// One run of one server process.
     InstanceId
+);
+
+id!(
+    /// A browser in which someone has signed in.
+    DeviceId
+);
+id!(
+    /// One thing that happened to an account.
+    EventId
 );
 
 /// Not 16 bytes in 22 base64url characters.

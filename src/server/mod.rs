@@ -18,12 +18,14 @@ use self::{
 };
 
 pub mod auth;
+pub mod caller;
 pub mod cli;
 pub mod clock;
 pub mod config;
 mod cookie;
 pub mod db;
 pub mod doors;
+pub mod events;
 mod guard;
 pub mod ids;
 mod live;

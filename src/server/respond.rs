@@ -23,7 +23,9 @@ impl IntoResponse for AuthError {
         let status = match &self {
             Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
             Self::MissingToken | Self::InvalidToken | Self::InvalidGrant(_) => StatusCode::UNAUTHORIZED,
-            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::CrossSite | Self::InsufficientScope | Self::ReauthenticationRequired => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::EmailTaken => StatusCode::CONFLICT,
@@ -37,6 +39,12 @@ impl IntoResponse for AuthError {
         // RFC 6750, 3: a challenge with every 401, and an error code only if a token came.
         let challenge = match (status, &self) {
             (_, Self::InvalidToken) => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
+            (_, Self::InsufficientScope) => {
+                Some(HeaderValue::from_static("Bearer error=\"insufficient_scope\""))
+            }
+            (_, Self::ReauthenticationRequired) => {
+                Some(HeaderValue::from_static("Bearer error=\"insufficient_user_authentication\""))
+            }
             (StatusCode::UNAUTHORIZED, _) => Some(HeaderValue::from_static("Bearer")),
             _ => None,
         };

@@ -32,7 +32,11 @@ use tracing::{Level, info_span};
 
 use super::{AppState, clock, cookie, guard, live, metrics, respond};
 use crate::{
-    api::{CLUSTER_EVENTS, error::AuthError, types::Presence},
+    api::{
+        CLUSTER_EVENTS, SESSION_EVENTS,
+        error::AuthError,
+        types::{EndReason, Presence},
+    },
     app,
 };
 
@@ -64,6 +68,7 @@ pub fn router(state: AppState) -> Router {
         .route("/health/ready", get(ready))
         .route("/metrics", get(measurements))
         .route(CLUSTER_EVENTS, get(live::cluster))
+        .route(SESSION_EVENTS, get(live::session))
         .route("/api/{*path}", any(AuthError::NotFound))
         .route_service(&site_pkg_dir_service_route_path(&state.leptos), assets)
         .leptos_routes_with_context(&state, pages, page_context.clone(), shell.clone())
@@ -118,20 +123,31 @@ async fn api_errors(request: Request, next: Next) -> Response {
 }
 
 /// Finds out whether the browser is signed in before its page is drawn, so that the first byte is
-/// already right.
+/// already right; and why not, if it was.
 async fn presence(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let draws_a_page =
         !["/api/", "/health/", "/metrics", "/pkg/"].iter().any(|prefix| path.starts_with(prefix));
-    if draws_a_page {
-        let signed_in = match cookie::read(request.headers(), state.config.server.https) {
-            // When nobody can tell, it holds: what the page then asks for is checked again.
-            Some(token) => state.auth.is_signed_in(&token, clock::now()).await.unwrap_or(true),
-            None => false,
-        };
-        request.extensions_mut().insert(if signed_in { Presence::SignedIn } else { Presence::Anonymous });
+    if !draws_a_page {
+        return next.run(request).await;
     }
-    next.run(request).await
+    let https = state.config.server.https;
+    let presence = match cookie::read(request.headers(), https) {
+        // When nobody can tell, it holds: what the page then asks for is checked again.
+        Some(token) => state.auth.presence(&token, clock::now()).await.unwrap_or(Presence::SignedIn),
+        None => Presence::Anonymous,
+    };
+    request.extensions_mut().insert(presence);
+    let mut response = next.run(request).await;
+    // It is said once. Who signed out knows, and may still have to make it certain.
+    let is_told = matches!(presence, Presence::Ended(reason) if reason != EndReason::SignedOut);
+    if is_told
+        && response.status() == StatusCode::OK
+        && let Some(header) = cookie::clear(https)
+    {
+        response.headers_mut().append(header::SET_COOKIE, header);
+    }
+    response
 }
 
 /// What the app finds while it draws a page: whether the browser is signed in; and a policy under

@@ -11,9 +11,14 @@ use super::{
     config::TokenConfig,
     db::{Db, DbError},
     ids::{SessionId, TokenId, UserId},
+    users::User,
 };
+use crate::api::types::{EndReason, Role};
 
 const DAY: i64 = 86_400;
+
+/// No more live sessions than this are listed.
+const MAX_LISTED: i64 = 1000;
 
 /// Seconds by which the clocks of two servers may differ: what expired that recently may still be
 /// alive elsewhere.
@@ -37,6 +42,36 @@ pub struct RevokedSession {
     pub tokens: Vec<TokenId>,
 }
 
+/// What is kept of the browser or program that signed in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
+pub struct Device {
+    /// What it says it is.
+    pub user_agent: String,
+    /// The network it came from.
+    pub address: String,
+}
+
+/// A session as its user sees it.
+#[derive(Debug, Clone, FromRow)]
+pub struct LiveSession {
+    pub id: String,
+    #[sqlx(flatten)]
+    pub device: Device,
+    pub created_at: UnixSeconds,
+    /// When the session began or was last refreshed.
+    pub rotated_at: UnixSeconds,
+}
+
+/// How a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    /// Its current refresh token would be accepted.
+    Live,
+    Ended(EndReason),
+    /// Never was, or ended so long ago that nothing is left of it.
+    Unknown,
+}
+
 /// What became of a refresh token that was presented.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rotation {
@@ -44,7 +79,9 @@ pub enum Rotation {
     Done(Rotated),
     /// It had been used before: stolen, or replayed (RFC 9700, 4.14.2). With the time.
     Reused(UnixSeconds),
-    /// Its session has ended or never was.
+    /// Its session has ended.
+    Ended(EndReason),
+    /// Its session never was, or nothing is left of it.
     Unknown,
 }
 
@@ -54,9 +91,11 @@ pub struct Rotated {
     /// The new access token's.
     pub entry: TokenEntry,
     pub email: String,
+    pub role: Role,
     /// What the refresh token that is current now counts.
     pub counter: i64,
-    pub session_expires_at: UnixSeconds,
+    /// No refresh is accepted after this, unless another one comes before.
+    pub idle_at: UnixSeconds,
     /// When it happened.
     pub now: UnixSeconds,
 }
@@ -64,10 +103,35 @@ pub struct Rotated {
 #[derive(FromRow)]
 struct SessionRow {
     user_id: String,
-    email: String,
     counter: i64,
     rotated_at: i64,
     expires_at: i64,
+    revoked_at: Option<i64>,
+    revoke_reason: Option<String>,
+}
+
+impl SessionRow {
+    /// Why it has ended, if it has.
+    fn ended(&self, config: &TokenConfig, now: UnixSeconds) -> Option<EndReason> {
+        if self.revoked_at.is_some() {
+            Some(reason(self.revoke_reason.as_deref().unwrap_or_default()))
+        } else if now >= self.expires_at || now >= self.rotated_at + config.idle_ttl_seconds {
+            Some(EndReason::Expired)
+        } else {
+            None
+        }
+    }
+}
+
+/// A reason as it is written in the table.
+pub fn reason(text: &str) -> EndReason {
+    let known = EndReason::ALL.iter().find(|(_, known)| *known == text);
+    known.map_or(EndReason::SignedOut, |(reason, _)| *reason)
+}
+
+/// A role as it is written in the table; what it does not know may do the least.
+pub fn role(text: &str) -> Role {
+    if text == Role::Admin.as_str() { Role::Admin } else { Role::User }
 }
 
 #[derive(FromRow)]
@@ -86,16 +150,20 @@ fn parse<T: std::str::FromStr<Err = super::ids::InvalidId>>(text: &str) -> Resul
 pub async fn start(
     connection: &mut AnyConnection,
     entry: &TokenEntry,
+    device: &Device,
     session_expires_at: UnixSeconds,
     now: UnixSeconds,
 ) -> Result<(), DbError> {
     sqlx::query(
-        "insert into sessions (id, user_id, rotated_at, created_at, expires_at) values ($1, $2, $3, $3, $4)",
+        "insert into sessions (id, user_id, rotated_at, created_at, expires_at, user_agent, address) \
+         values ($1, $2, $3, $3, $4, $5, $6)",
     )
     .bind(entry.session_id.to_string())
     .bind(entry.user_id.to_string())
     .bind(now)
     .bind(session_expires_at)
+    .bind(&device.user_agent)
+    .bind(&device.address)
     .execute(&mut *connection)
     .await?;
     record_token(connection, entry).await
@@ -111,50 +179,76 @@ async fn record_token(connection: &mut AnyConnection, entry: &TokenEntry) -> Res
     Ok(())
 }
 
-/// Revokes the sessions of a user whose row the caller's transaction holds.
+/// Revokes the sessions of a user whose row the caller's transaction holds; of everyone, where no
+/// user is named. Returns those that it has revoked, and those revoked before whose tokens may still
+/// be alive.
 pub async fn revoke_all(
     connection: &mut AnyConnection,
-    user_id: UserId,
+    user_id: Option<UserId>,
     except: Option<SessionId>,
-    reason: &str,
+    reason: EndReason,
     now: UnixSeconds,
 ) -> Result<Vec<RevokedSession>, DbError> {
-    let except = except.map(|session_id| session_id.to_string()).unwrap_or_default();
-    sqlx::query(
-        "update sessions set revoked_at = $1, revoke_reason = $2 \
-         where revoked_at is null and user_id = $3 and id <> $4",
-    )
-    .bind(now)
-    .bind(reason)
-    .bind(user_id.to_string())
-    .bind(except)
-    .execute(&mut *connection)
-    .await?;
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "select session_id, access_tokens.id from access_tokens join sessions on sessions.id = session_id \
-         where revoked_at is not null and user_id = $1 and access_tokens.expires_at > $2",
-    )
-    .bind(user_id.to_string())
-    .bind(now - CLOCK_MARGIN)
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut sessions: HashMap<SessionId, Vec<TokenId>> = HashMap::new();
-    for (session_id, token_id) in rows {
-        sessions.entry(parse(&session_id)?).or_default().push(parse(&token_id)?);
+    let (update, select) = match user_id {
+        Some(_) => (
+            "update sessions set revoked_at = $1, revoke_reason = $2 \
+             where revoked_at is null and id <> $3 and user_id = $4 returning id, user_id",
+            "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
+             from access_tokens join sessions on sessions.id = session_id \
+             where revoked_at is not null and access_tokens.expires_at > $1 and user_id = $2",
+        ),
+        None => (
+            "update sessions set revoked_at = $1, revoke_reason = $2 \
+             where revoked_at is null and id <> $3 returning id, user_id",
+            "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
+             from access_tokens join sessions on sessions.id = session_id \
+             where revoked_at is not null and access_tokens.expires_at > $1",
+        ),
+    };
+    let user_id = user_id.map(|id| id.to_string());
+    let mut revoking = sqlx::query_as(update)
+        .bind(now)
+        .bind(reason.as_str())
+        .bind(except.map(|id| id.to_string()).unwrap_or_default());
+    let mut listing = sqlx::query_as::<_, TokenRow>(select).bind(now - CLOCK_MARGIN);
+    if let Some(user_id) = &user_id {
+        revoking = revoking.bind(user_id);
+        listing = listing.bind(user_id);
     }
-    Ok(sessions
-        .into_iter()
-        .map(|(session_id, tokens)| RevokedSession { session_id, user_id, tokens })
-        .collect())
+    let mut sessions: HashMap<SessionId, RevokedSession> = HashMap::new();
+    let revoked: Vec<(String, String)> = revoking.fetch_all(&mut *connection).await?;
+    for (session_id, user_id) in revoked {
+        let (session_id, user_id) = (parse(&session_id)?, parse(&user_id)?);
+        sessions.insert(session_id, RevokedSession { session_id, user_id, tokens: Vec::new() });
+    }
+    for row in listing.fetch_all(&mut *connection).await? {
+        let (session_id, user_id) = (parse(&row.session_id)?, parse(&row.user_id)?);
+        let session = RevokedSession { session_id, user_id, tokens: Vec::new() };
+        sessions.entry(session_id).or_insert(session).tokens.push(parse(&row.id)?);
+    }
+    Ok(sessions.into_values().collect())
+}
+
+async fn find_session(
+    connection: &mut AnyConnection,
+    session_id: SessionId,
+) -> Result<Option<SessionRow>, DbError> {
+    sqlx::query_as(
+        "select user_id, counter, rotated_at, expires_at, revoked_at, revoke_reason from sessions where id = $1",
+    )
+    .bind(session_id.to_string())
+    .fetch_optional(connection)
+    .await
 }
 
 impl Db {
-    /// Starts a session for a user whose password was verified at `password_version`. False when
-    /// the user has been disabled or the password changed since.
+    /// Starts a session for a user as they were when their password was verified. False when they
+    /// have been disabled since, or their password or role has changed.
     pub async fn start_session(
         &self,
         entry: &TokenEntry,
-        password_version: i64,
+        user: &User,
+        device: &Device,
         session_expires_at: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<bool, DbError> {
@@ -163,17 +257,18 @@ impl Db {
         // either comes first and is seen here, or comes after and ends this session too.
         let entitled = sqlx::query(
             "update users set last_login_at = $1 \
-             where id = $2 and password_version = $3 and disabled_at is null",
+             where id = $2 and password_version = $3 and role = $4 and disabled_at is null",
         )
         .bind(now)
         .bind(entry.user_id.to_string())
-        .bind(password_version)
+        .bind(user.password_version)
+        .bind(user.role.as_str())
         .execute(&mut *transaction)
         .await?;
         if entitled.rows_affected() == 0 {
             return Ok(false);
         }
-        start(&mut transaction, entry, session_expires_at, now).await?;
+        start(&mut transaction, entry, device, session_expires_at, now).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -199,18 +294,12 @@ impl Db {
             .execute(&mut *transaction)
             .await?;
         let now = clock();
-        let row: Option<SessionRow> = sqlx::query_as(
-            "select user_id, email, counter, rotated_at, expires_at \
-             from sessions join users on users.id = user_id \
-             where sessions.id = $1 and revoked_at is null and expires_at > $2",
-        )
-        .bind(session_id.to_string())
-        .bind(now)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(mut session) = row else {
+        let Some(mut session) = find_session(&mut transaction, session_id).await? else {
             return Ok(Rotation::Unknown);
         };
+        if let Some(reason) = session.ended(config, now) {
+            return Ok(Rotation::Ended(reason));
+        }
         let answer_was_lost =
             presented == session.counter - 1 && now - session.rotated_at <= config.refresh_grace_seconds;
         if presented == session.counter {
@@ -226,6 +315,11 @@ impl Db {
         } else if !answer_was_lost {
             return Ok(Rotation::Reused(now));
         }
+        let (email, role_text): (String, String) =
+            sqlx::query_as("select email, role from users where id = $1")
+                .bind(&session.user_id)
+                .fetch_one(&mut *transaction)
+                .await?;
         let entry = TokenEntry {
             token_id,
             session_id,
@@ -236,9 +330,10 @@ impl Db {
         transaction.commit().await?;
         Ok(Rotation::Done(Rotated {
             entry,
-            email: session.email,
+            email,
+            role: role(&role_text),
             counter: session.counter,
-            session_expires_at: session.expires_at,
+            idle_at: session.expires_at.min(now + config.idle_ttl_seconds),
             now,
         }))
     }
@@ -248,7 +343,7 @@ impl Db {
     pub async fn revoke_session(
         &self,
         session_id: SessionId,
-        reason: &str,
+        reason: EndReason,
         now: UnixSeconds,
     ) -> Result<Option<RevokedSession>, DbError> {
         let mut connection = self.pool.acquire().await?;
@@ -258,7 +353,7 @@ impl Db {
              revoke_reason = coalesce(revoke_reason, $2) where id = $3 returning user_id",
         )
         .bind(now)
-        .bind(reason)
+        .bind(reason.as_str())
         .bind(session_id.to_string())
         .fetch_all(&mut *connection)
         .await?;
@@ -282,7 +377,7 @@ impl Db {
         &self,
         user_id: UserId,
         except: Option<SessionId>,
-        reason: &str,
+        reason: EndReason,
         now: UnixSeconds,
     ) -> Result<Vec<RevokedSession>, DbError> {
         let mut transaction = self.pool.begin().await?;
@@ -292,20 +387,70 @@ impl Db {
             .bind(user_id.to_string())
             .execute(&mut *transaction)
             .await?;
-        let revoked = revoke_all(&mut transaction, user_id, except, reason, now).await?;
+        let revoked = revoke_all(&mut transaction, Some(user_id), except, reason, now).await?;
         transaction.commit().await?;
         Ok(revoked)
     }
 
-    /// Whether the session's current refresh token would be accepted now.
-    pub async fn is_session_live(&self, session_id: SessionId, now: UnixSeconds) -> Result<bool, DbError> {
-        let live =
-            sqlx::query("select 1 from sessions where id = $1 and revoked_at is null and expires_at > $2")
+    /// Revokes all sessions of everyone.
+    pub async fn revoke_every_session(
+        &self,
+        reason: EndReason,
+        now: UnixSeconds,
+    ) -> Result<Vec<RevokedSession>, DbError> {
+        let mut connection = self.patient_connection().await?;
+        let mut transaction = connection.begin().await?;
+        let revoked = revoke_all(&mut transaction, None, None, reason, now).await?;
+        transaction.commit().await?;
+        connection.close().await?;
+        Ok(revoked)
+    }
+
+    /// How the session is, and whose.
+    pub async fn session_state(
+        &self,
+        session_id: SessionId,
+        config: &TokenConfig,
+        now: UnixSeconds,
+    ) -> Result<SessionState, DbError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(match find_session(&mut connection, session_id).await? {
+            None => SessionState::Unknown,
+            Some(session) => session.ended(config, now).map_or(SessionState::Live, SessionState::Ended),
+        })
+    }
+
+    /// Whose session this is, and when it began; `None` if it never was.
+    pub async fn session_owner(
+        &self,
+        session_id: SessionId,
+    ) -> Result<Option<(UserId, UnixSeconds)>, DbError> {
+        let row: Option<(String, i64)> =
+            sqlx::query_as("select user_id, created_at from sessions where id = $1")
                 .bind(session_id.to_string())
-                .bind(now)
                 .fetch_optional(&self.pool)
                 .await?;
-        Ok(live.is_some())
+        row.map(|(user_id, created_at)| Ok((parse(&user_id)?, created_at))).transpose()
+    }
+
+    /// The user's live sessions, those that were used last first; a thousand at the most.
+    pub async fn live_sessions_of(
+        &self,
+        user_id: UserId,
+        config: &TokenConfig,
+        now: UnixSeconds,
+    ) -> Result<Vec<LiveSession>, DbError> {
+        sqlx::query_as(
+            "select id, user_agent, address, created_at, rotated_at from sessions \
+             where user_id = $1 and revoked_at is null and expires_at > $2 and rotated_at > $3 \
+             order by rotated_at desc, created_at desc limit $4",
+        )
+        .bind(user_id.to_string())
+        .bind(now)
+        .bind(now - config.idle_ttl_seconds)
+        .bind(MAX_LISTED)
+        .fetch_all(&self.pool)
+        .await
     }
 
     /// Whether exactly this access token has been issued, and its session not been revoked. That it

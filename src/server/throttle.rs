@@ -1,56 +1,262 @@
-//! How often one may try a password: per account and per address, in this process's memory.
+//! How often one may try a password.
+//!
+//! Tries are counted in *buckets*. Each has some free tries, and forgets one from time to time; who
+//! uses them up waits, each time twice as long as before, a minute at the most. Nobody is ever locked
+//! out: the tries of others can slow a user down, and not even that on a device where they have
+//! signed in before, because it has a bucket of its own ("device cookies", OWASP: Slow Down Online
+//! Guessing Attacks with Device Cookies).
+//!
+//! | bucket | against |
+//! |---|---|
+//! | an address | guessing at many accounts |
+//! | an account and a device that has signed in there | a stolen device |
+//! | an account and an address | guessing at one account |
+//! | an account, from all devices that it does not know | the same from many addresses |
+//!
+//! With several instances the buckets are in Redis, which all share; while it is out of reach each
+//! instance counts for itself.
 
-use std::{hash::Hash, net::IpAddr, num::NonZeroU32};
-
-use governor::{
-    DefaultKeyedRateLimiter, Quota, RateLimiter,
-    clock::{Clock, DefaultClock},
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
-use super::{config::ThrottleConfig, users::Email};
+use aws_lc_rs::digest;
+use metrics::counter;
+
+use super::{
+    auth::allowlist::Cluster,
+    caller::Caller,
+    config::ThrottleConfig,
+    ids::{DeviceId, SessionId},
+    users::Email,
+};
 use crate::api::error::AuthError;
 
-/// Counts the tries. A full minute's worth may come at once; after that, one at a time.
-pub struct Throttle {
-    per_account: DefaultKeyedRateLimiter<Email>,
-    per_address: DefaultKeyedRateLimiter<IpAddr>,
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The longest wait between two tries.
+pub const LONGEST_WAIT: Duration = MINUTE;
+
+/// How full a bucket may get for nothing, and how fast it drains.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    pub free: u32,
+    /// One try is forgotten in this time.
+    pub forgets_every: Duration,
 }
 
+impl Limit {
+    fn per(period: Duration, free: u32) -> Self {
+        Self { free, forgets_every: period / free.max(1) }
+    }
+}
+
+/// Which bucket: a hash of what it counts for, so that no address and no account can be read where
+/// they are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bucket(pub [u8; 16]);
+
+impl Bucket {
+    fn of(kind: &str, parts: &[&str]) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [&kind].into_iter().chain(parts) {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut name = [0; 16];
+        name.copy_from_slice(&context.finish().as_ref()[..16]);
+        Self(name)
+    }
+}
+
+/// Counts the tries.
+pub struct Throttle {
+    address: Limit,
+    device: Limit,
+    account: Limit,
+    memory: Memory,
+    shared: Option<Cluster>,
+}
+
+/// Tries that have been counted. They are given back if they turn out to be right.
+#[must_use]
+pub struct Counted(Vec<Bucket>);
+
 impl Throttle {
-    pub fn new(config: &ThrottleConfig) -> Self {
-        let quota = |tries| Quota::per_minute(NonZeroU32::new(tries).unwrap_or(NonZeroU32::MIN));
+    /// Counts in memory; with `shared`, together with the other instances.
+    pub fn new(config: &ThrottleConfig, shared: Option<Cluster>) -> Self {
         Self {
-            per_account: RateLimiter::keyed(quota(config.per_account)),
-            per_address: RateLimiter::keyed(quota(config.per_address)),
+            address: Limit::per(MINUTE, config.per_address),
+            device: Limit::per(MINUTE, config.per_device),
+            account: Limit::per(HOUR, config.per_account),
+            memory: Memory::default(),
+            shared,
         }
     }
 
-    /// Counts a try from this address.
+    /// Counts a try from the caller's address.
     ///
     /// # Errors
     /// [`AuthError::TooManyRequests`], with the seconds to wait.
-    pub fn try_address(&self, address: IpAddr) -> Result<(), AuthError> {
-        check(&self.per_address, &address)
+    pub async fn try_address(&self, caller: &Caller) -> Result<Counted, AuthError> {
+        let address = Bucket::of("address", &[&caller.site().to_string()]);
+        self.count(&[(address, self.address)]).await
     }
 
-    /// Counts a try at this account, whether it exists or not.
+    /// Counts a try at an account, whether it exists or not, by a device that has signed in there
+    /// before, or by one that has not.
     ///
     /// # Errors
     /// [`AuthError::TooManyRequests`], with the seconds to wait.
-    pub fn try_account(&self, email: &Email) -> Result<(), AuthError> {
-        check(&self.per_account, email)
+    pub async fn try_account(
+        &self,
+        email: &Email,
+        caller: &Caller,
+        known_device: Option<DeviceId>,
+    ) -> Result<Counted, AuthError> {
+        let email = email.as_str();
+        match known_device {
+            Some(id) => self.count(&[(Bucket::of("device", &[email, &id.to_string()]), self.device)]).await,
+            None => {
+                let here = Bucket::of("account at address", &[email, &caller.site().to_string()]);
+                let anywhere = Bucket::of("account", &[email]);
+                self.count(&[(here, self.device), (anywhere, self.account)]).await
+            }
+        }
+    }
+
+    /// Counts a try at the password of a session's own user.
+    ///
+    /// # Errors
+    /// [`AuthError::TooManyRequests`], with the seconds to wait.
+    pub async fn try_session(&self, session_id: SessionId) -> Result<Counted, AuthError> {
+        self.count(&[(Bucket::of("session", &[&session_id.to_string()]), self.device)]).await
+    }
+
+    async fn count(&self, buckets: &[(Bucket, Limit)]) -> Result<Counted, AuthError> {
+        for (bucket, limit) in buckets {
+            let wait = match &self.shared {
+                Some(cluster) => cluster.count_try(*bucket, *limit).await,
+                None => None,
+            };
+            let wait = wait.unwrap_or_else(|| self.memory.count(*bucket, *limit, Instant::now()));
+            if !wait.is_zero() {
+                counter!("hallpass_throttled_total").increment(1);
+                return Err(AuthError::TooManyRequests(wait.as_millis().div_ceil(1000) as u64));
+            }
+        }
+        Ok(Counted(buckets.iter().map(|(bucket, _)| *bucket).collect()))
+    }
+
+    /// Takes back tries that were right.
+    pub async fn give_back(&self, counted: Counted) {
+        for bucket in counted.0 {
+            if let Some(cluster) = &self.shared {
+                cluster.give_back_try(bucket).await;
+            }
+            self.memory.give_back(bucket);
+        }
     }
 
     /// Drops what no longer counts.
     pub fn forget_old(&self) {
-        self.per_account.retain_recent();
-        self.per_address.retain_recent();
+        self.memory.forget_old(Instant::now());
     }
 }
 
-fn check<K: Clone + Eq + Hash>(limiter: &DefaultKeyedRateLimiter<K>, key: &K) -> Result<(), AuthError> {
-    limiter.check_key(key).map_err(|not_until| {
-        let wait = not_until.wait_time_from(DefaultClock::default().now());
-        AuthError::TooManyRequests(wait.as_secs() + 1)
-    })
+/// The buckets of this process.
+#[derive(Default)]
+struct Memory(Mutex<HashMap<Bucket, Level>>);
+
+#[derive(Clone, Copy)]
+struct Level {
+    tries: f64,
+    at: Instant,
+    waits_until: Instant,
+    empty_at: Instant,
+}
+
+impl Memory {
+    /// Counts a try, unless it has to wait: then for how long. The same rule as in
+    /// `allowlist/scripts/count_try.lua`.
+    fn count(&self, bucket: Bucket, limit: Limit, now: Instant) -> Duration {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let level =
+            buckets.entry(bucket).or_insert(Level { tries: 0.0, at: now, waits_until: now, empty_at: now });
+        if level.waits_until > now {
+            return level.waits_until - now;
+        }
+        let forgotten = (now - level.at).as_secs_f64() / limit.forgets_every.as_secs_f64();
+        level.tries = (level.tries - forgotten).max(0.0) + 1.0;
+        level.at = now;
+        let over = (level.tries - f64::from(limit.free)).round();
+        let wait = if over >= 0.0 {
+            Duration::from_secs(1 << (over as u32).min(30)).min(LONGEST_WAIT)
+        } else {
+            Duration::ZERO
+        };
+        level.waits_until = now + wait;
+        level.empty_at = level.waits_until + limit.forgets_every.mul_f64(level.tries);
+        Duration::ZERO
+    }
+
+    fn give_back(&self, bucket: Bucket) {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(level) = buckets.get_mut(&bucket) {
+            level.tries -= 1.0;
+            level.waits_until = level.at;
+        }
+    }
+
+    fn forget_old(&self, now: Instant) {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.retain(|_, level| level.empty_at > now);
+        buckets.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Limit = Limit { free: 3, forgets_every: Duration::from_secs(100_000) };
+
+    #[test]
+    fn each_wait_is_twice_the_last_and_a_minute_at_the_most() {
+        let (memory, bucket) = (Memory::default(), Bucket::of("test", &[]));
+        let mut now = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(memory.count(bucket, LIMIT, now), Duration::ZERO);
+        }
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let wait = Duration::from_secs(seconds);
+            assert_eq!(memory.count(bucket, LIMIT, now), wait);
+            // Who does not wait does not make it longer.
+            assert_eq!(memory.count(bucket, LIMIT, now + wait / 2), wait / 2);
+            now += wait;
+            assert_eq!(memory.count(bucket, LIMIT, now), Duration::ZERO);
+        }
+        let later = now + LONGEST_WAIT + LIMIT.forgets_every * 20;
+        memory.forget_old(later);
+        assert!(memory.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_right_one_does_not_count() {
+        let (memory, bucket) = (Memory::default(), Bucket::of("test", &[]));
+        let now = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(memory.count(bucket, LIMIT, now), Duration::ZERO);
+            memory.give_back(bucket);
+        }
+    }
+
+    #[test]
+    fn buckets_are_told_apart() {
+        assert_ne!(Bucket::of("a", &["b", "c"]), Bucket::of("a", &["bc"]));
+        assert_ne!(Bucket::of("a", &["b"]), Bucket::of("b", &["b"]));
+    }
 }

@@ -2,15 +2,20 @@
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
-use sqlx::{AnyConnection, FromRow};
+use sqlx::FromRow;
 
 use super::{
     clock::UnixSeconds,
+    config::TokenConfig,
     db::{Db, DbError},
-    ids::UserId,
-    sessions::{self, RevokedSession, TokenEntry},
+    events::{self, AccountEvent},
+    ids::{SessionId, UserId},
+    sessions::{self, Device, RevokedSession, TokenEntry},
 };
-use crate::api::error::AuthError;
+use crate::api::{
+    error::AuthError,
+    types::{EndReason, Role},
+};
 
 /// An e-mail address in the one form it is stored and compared in: trimmed, NFC (RFC 6532, 3.1),
 /// lower case. Two people cannot register addresses that differ only in these.
@@ -52,6 +57,7 @@ pub struct User {
     pub password_hash: String,
     pub password_version: i64,
     pub disabled_at: Option<UnixSeconds>,
+    pub role: Role,
 }
 
 #[derive(FromRow)]
@@ -61,6 +67,7 @@ struct UserRow {
     password_hash: String,
     password_version: i64,
     disabled_at: Option<i64>,
+    role: String,
 }
 
 impl TryFrom<UserRow> for User {
@@ -73,8 +80,20 @@ impl TryFrom<UserRow> for User {
             password_hash: row.password_hash,
             password_version: row.password_version,
             disabled_at: row.disabled_at,
+            role: sessions::role(&row.role),
         })
     }
+}
+
+/// A user with what an administrator wants to know.
+#[derive(FromRow)]
+pub struct UserSummary {
+    pub id: String,
+    pub email: String,
+    pub role: String,
+    pub disabled_at: Option<UnixSeconds>,
+    pub last_login_at: Option<UnixSeconds>,
+    pub sessions: i64,
 }
 
 /// What became of a new user.
@@ -91,7 +110,7 @@ impl Db {
         id: UserId,
         email: &Email,
         password_hash: &str,
-        session: Option<(&TokenEntry, UnixSeconds)>,
+        session: Option<(&TokenEntry, &Device, UnixSeconds)>,
         now: UnixSeconds,
     ) -> Result<Added, DbError> {
         let mut transaction = self.pool.begin().await?;
@@ -110,8 +129,8 @@ impl Db {
             }
             Err(error) => return Err(error),
         }
-        if let Some((entry, expires_at)) = session {
-            sessions::start(&mut transaction, entry, expires_at, now).await?;
+        if let Some((entry, device, expires_at)) = session {
+            sessions::start(&mut transaction, entry, device, expires_at, now).await?;
         }
         transaction.commit().await?;
         Ok(Added::Done)
@@ -123,7 +142,7 @@ impl Db {
 
     pub async fn find_user(&self, email: &Email) -> Result<Option<User>, DbError> {
         let row: Option<UserRow> = sqlx::query_as(
-            "select id, email, password_hash, password_version, disabled_at from users where email = $1",
+            "select id, email, password_hash, password_version, disabled_at, role from users where email = $1",
         )
         .bind(email.as_str())
         .fetch_optional(&self.pool)
@@ -131,14 +150,42 @@ impl Db {
         row.map(User::try_from).transpose()
     }
 
-    /// Every user, by address.
-    pub async fn list_users(&self) -> Result<Vec<User>, DbError> {
-        let rows: Vec<UserRow> = sqlx::query_as(
-            "select id, email, password_hash, password_version, disabled_at from users order by email",
+    pub async fn find_user_by_id(&self, id: UserId) -> Result<Option<User>, DbError> {
+        let row: Option<UserRow> = sqlx::query_as(
+            "select id, email, password_hash, password_version, disabled_at, role from users where id = $1",
         )
-        .fetch_all(&self.pool)
+        .bind(id.to_string())
+        .fetch_optional(&self.pool)
         .await?;
-        rows.into_iter().map(User::try_from).collect()
+        row.map(User::try_from).transpose()
+    }
+
+    /// Users whose address has `part` in it, by address, from after `after` on; `count` at the most.
+    pub async fn list_users(
+        &self,
+        part: &str,
+        after: &str,
+        count: i64,
+        config: &TokenConfig,
+        now: UnixSeconds,
+    ) -> Result<Vec<UserSummary>, DbError> {
+        let escaped: String = part
+            .chars()
+            .flat_map(|c| matches!(c, '%' | '_' | '\\').then_some('\\').into_iter().chain([c]))
+            .collect();
+        sqlx::query_as(
+            "select id, email, role, disabled_at, last_login_at, \
+             (select count(*) from sessions where user_id = users.id and revoked_at is null \
+              and expires_at > $1 and rotated_at > $2) as sessions \
+             from users where email > $3 and email like $4 escape '\\' order by email limit $5",
+        )
+        .bind(now)
+        .bind(now - config.idle_ttl_seconds)
+        .bind(after)
+        .bind(format!("%{escaped}%"))
+        .bind(count)
+        .fetch_all(&self.pool)
+        .await
     }
 
     /// Replaces a hash by one of the same password with today's parameters, unless the password
@@ -153,61 +200,93 @@ impl Db {
         Ok(())
     }
 
-    /// Disables the user and revokes all of their sessions, in one transaction; returns these.
-    /// `None` when there is no such user.
-    pub async fn disable_user(
+    /// Changes something about the user that their sessions were begun on, revokes these, and
+    /// writes it down: all or nothing. Returns the sessions.
+    ///
+    /// # Errors
+    /// [`DbError::RowNotFound`], and nothing is changed, when there is no such user or `change` does
+    /// not apply to them any more.
+    pub async fn change_user(
         &self,
-        email: &Email,
+        user_id: UserId,
+        change: Change<'_>,
         now: UnixSeconds,
-    ) -> Result<Option<Vec<RevokedSession>>, DbError> {
+    ) -> Result<Vec<RevokedSession>, DbError> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query("update users set disabled_at = coalesce(disabled_at, $1) where email = $2")
-            .bind(now)
-            .bind(email.as_str())
-            .execute(&mut *transaction)
-            .await?;
-        let revoked = revoke_all_of(&mut transaction, email, "user disabled", now).await?;
+        let id = user_id.to_string();
+        let changing = match change {
+            Change::Disable => {
+                sqlx::query("update users set disabled_at = coalesce(disabled_at, $1) where id = $2")
+                    .bind(now)
+                    .bind(id)
+            }
+            Change::Role(role) => {
+                sqlx::query("update users set role = $1 where id = $2").bind(role.as_str()).bind(id)
+            }
+            Change::SetPassword { hash } => sqlx::query(
+                "update users set password_hash = $1, password_version = password_version + 1 where id = $2",
+            )
+            .bind(hash)
+            .bind(id),
+            Change::Password { hash, version, .. } => sqlx::query(
+                "update users set password_hash = $1, password_version = password_version + 1 \
+                 where id = $2 and password_version = $3",
+            )
+            .bind(hash)
+            .bind(id)
+            .bind(version),
+        };
+        if changing.execute(&mut *transaction).await?.rows_affected() == 0 {
+            return Err(DbError::RowNotFound);
+        }
+        let (event, reason, except) = match change {
+            Change::Disable => (AccountEvent::Disabled, EndReason::Disabled, None),
+            Change::Role(_) => (AccountEvent::RoleChanged, EndReason::RoleChanged, None),
+            Change::SetPassword { .. } => (AccountEvent::PasswordSet, EndReason::PasswordSet, None),
+            Change::Password { except, .. } => {
+                (AccountEvent::PasswordChanged, EndReason::PasswordChanged, Some(except))
+            }
+        };
+        events::record(&mut transaction, user_id, event, now).await?;
+        let revoked = sessions::revoke_all(&mut transaction, Some(user_id), except, reason, now).await?;
         transaction.commit().await?;
         Ok(revoked)
     }
 
-    /// Sets the password and revokes all sessions of the user, in one transaction; returns these.
-    /// `None` when there is no such user.
-    pub async fn set_password(
-        &self,
-        email: &Email,
-        password_hash: &str,
-        now: UnixSeconds,
-    ) -> Result<Option<Vec<RevokedSession>>, DbError> {
+    /// Lets a disabled user sign in again.
+    ///
+    /// # Errors
+    /// [`DbError::RowNotFound`] when there is no such user.
+    pub async fn enable_user(&self, user_id: UserId, now: UnixSeconds) -> Result<(), DbError> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query(
-            "update users set password_hash = $1, password_version = password_version + 1 where email = $2",
-        )
-        .bind(password_hash)
-        .bind(email.as_str())
-        .execute(&mut *transaction)
-        .await?;
-        let revoked = revoke_all_of(&mut transaction, email, "password set", now).await?;
-        transaction.commit().await?;
-        Ok(revoked)
+        let enabled = sqlx::query("update users set disabled_at = null where id = $1")
+            .bind(user_id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        if enabled.rows_affected() == 0 {
+            return Err(DbError::RowNotFound);
+        }
+        events::record(&mut transaction, user_id, AccountEvent::Enabled, now).await?;
+        transaction.commit().await
     }
 }
 
-async fn revoke_all_of(
-    connection: &mut AnyConnection,
-    email: &Email,
-    reason: &str,
-    now: UnixSeconds,
-) -> Result<Option<Vec<RevokedSession>>, DbError> {
-    let user: Option<(String,)> = sqlx::query_as("select id from users where email = $1")
-        .bind(email.as_str())
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some((id,)) = user else {
-        return Ok(None);
-    };
-    let user_id = id.parse().map_err(|error| DbError::Decode(Box::new(error)))?;
-    sessions::revoke_all(connection, user_id, None, reason, now).await.map(Some)
+/// What may be changed about a user. Each ends their sessions.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// They cannot sign in any more.
+    Disable,
+    Role(Role),
+    /// By an administrator.
+    SetPassword {
+        hash: &'a str,
+    },
+    /// By the user, in a session that goes on, if the password is still the one of that version.
+    Password {
+        hash: &'a str,
+        version: i64,
+        except: SessionId,
+    },
 }
 
 #[cfg(test)]

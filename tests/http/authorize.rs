@@ -237,7 +237,8 @@ async fn no_other_claims_are_accepted() {
         json!({ "jti": "{hp:0}" }),
         json!({ "email": null }),
         json!({ "email": 1 }),
-        json!({ "role": "admin" }),
+        json!({ "scope": "admin" }),
+        json!({ "role": "root" }),
     ];
     for change in changes {
         forge.refuses(&change.to_string(), &sign(forge.header.as_bytes(), &forge.with(change.clone()))).await;
@@ -329,7 +330,7 @@ async fn a_token_expires_to_the_second() {
     let db = Db::open(&config, Access::Exclusive).await.unwrap();
     let now = 1_000_000;
     let auth = Auth::load(&config, db, now).await.unwrap();
-    let pair = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), now).await.unwrap();
+    let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), now).await.unwrap();
     let token = pair.access_token.expose();
     for (seconds, alive) in
         [(0, true), (299, true), (300, false), (301, false), (100_000, false), (299, true)]

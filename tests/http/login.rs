@@ -28,10 +28,10 @@ async fn a_user_registers_logs_in_and_is_known() {
 #[tokio::test]
 async fn a_browser_gets_the_refresh_token_in_a_cookie_that_scripts_cannot_read() {
     for (settings, expected) in [
-        ("", "hallpass-refresh=SECRET; HttpOnly; SameSite=Strict; Path=/; Max-Age=1209600"),
+        ("", "hallpass-refresh=SECRET; HttpOnly; SameSite=Strict; Path=/; Max-Age=604800"),
         (
             "[server]\nhttps = true\n",
-            "__Host-hallpass-refresh=SECRET; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=1209600",
+            "__Host-hallpass-refresh=SECRET; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=604800",
         ),
     ] {
         let home = Home::with(settings);
@@ -271,7 +271,7 @@ async fn a_request_for_a_tunnel_is_refused() {
 
 #[tokio::test]
 async fn too_many_tries_are_told_when_to_come_back() {
-    let home = Home::with("[throttle]\nper_account = 3\nper_address = 8\n");
+    let home = Home::with("[throttle]\nper_device = 3\nper_address = 8\n");
     let server = home.start().await;
     let mut statuses = Vec::new();
     for _ in 0..5 {

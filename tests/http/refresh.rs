@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use axum::http::HeaderMap;
 use hallpass::{
-    api::error::AuthError,
+    api::{error::AuthError, types::EndReason},
     server::{
         auth::{Auth, keys::Keys, refresh_token},
         config::Config,
@@ -76,7 +76,7 @@ async fn a_dead_cookie_is_taken_away() {
 async fn a_lost_answer_is_given_again_and_the_chain_never_forks() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
-    let first = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
+    let first = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     let mut successors = HashSet::new();
     for again in [0, 1, 10] {
         let pair = auth.refresh(&first.refresh_token, || NOW + again).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_lost_answer_is_given_again_and_the_chain_never_forks() {
 async fn a_token_used_again_after_the_grace_ends_the_session() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
-    let thief = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
+    let thief = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     let owner = auth.refresh(&thief.refresh_token, || NOW).await.unwrap();
     let Err(AuthError::InvalidGrant(reason)) = auth.refresh(&thief.refresh_token, || NOW + 11).await else {
         panic!("reuse passed");
@@ -106,7 +106,7 @@ async fn a_token_used_again_after_the_grace_ends_the_session() {
 async fn a_token_two_steps_old_ends_the_session_within_the_grace_too() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
-    let first = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
+    let first = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     let second = auth.refresh(&first.refresh_token, || NOW).await.unwrap();
     let third = auth.refresh(&second.refresh_token, || NOW).await.unwrap();
     assert!(auth.refresh(&first.refresh_token, || NOW).await.is_err());
@@ -118,9 +118,10 @@ async fn a_session_does_not_outlive_its_time_however_often_it_is_refreshed() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let end = NOW + 1_209_600;
-    let pair = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
+    let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
+    let pair = auth.refresh(&pair.refresh_token, || NOW + 604_799).await.unwrap();
     let pair = auth.refresh(&pair.refresh_token, || end - 100).await.unwrap();
-    assert_eq!((pair.expires_at, pair.session_expires_at), (end, end));
+    assert_eq!((pair.expires_at, pair.refresh_expires_at), (end, end));
     assert!(auth.authorize(pair.access_token.expose(), end - 1).await.is_ok());
     assert!(auth.authorize(pair.access_token.expose(), end).await.is_err());
     assert!(auth.refresh(&pair.refresh_token, || end).await.is_err());
@@ -192,7 +193,7 @@ async fn a_refresh_never_outlives_the_logout_beside_it() {
 async fn a_token_that_was_never_handed_out_buys_nothing_and_ends_nothing() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
-    let pair = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
+    let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     // Signed with the real key: from a database that was set back, say.
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
     let ahead = refresh_token::sign(&Keys::load(&config.token).unwrap(), pair.session_id, 5);
@@ -204,11 +205,13 @@ async fn a_token_that_was_never_handed_out_buys_nothing_and_ends_nothing() {
 async fn a_page_knows_a_session_whose_access_tokens_have_all_expired() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
-    let pair = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
+    let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     let later = NOW + 100_000;
     assert!(auth.is_signed_in(&pair.refresh_token, later).await.unwrap());
     assert!(!auth.is_signed_in(&pair.refresh_token, NOW + 1_209_600).await.unwrap());
-    auth.logout(&HeaderMap::new(), std::slice::from_ref(&pair.refresh_token), later).await.unwrap();
+    auth.logout(&HeaderMap::new(), std::slice::from_ref(&pair.refresh_token), EndReason::SignedOut, later)
+        .await
+        .unwrap();
     assert!(!auth.is_signed_in(&pair.refresh_token, later).await.unwrap());
 }
 
@@ -216,7 +219,7 @@ async fn a_page_knows_a_session_whose_access_tokens_have_all_expired() {
 async fn a_clock_that_is_wrong_for_a_while_costs_no_session() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
-    let pair = auth.register("ann@example.com", PASSWORD.into(), [127, 0, 0, 1].into(), NOW).await.unwrap();
+    let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     auth.maintain(NOW + 3600).await;
     assert!(auth.authorize(pair.access_token.expose(), NOW + 1).await.is_ok());
     assert!(auth.refresh(&pair.refresh_token, || NOW + 1).await.is_ok());

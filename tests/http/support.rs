@@ -12,7 +12,7 @@ use std::{
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-use hallpass::server::{self, config::Config};
+use hallpass::server::{self, caller::Caller, config::Config};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,6 +21,11 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 pub const PASSWORD: &str = "correct horse battery";
 /// Not zeros: HMAC takes those for an empty key.
 pub const KEY: [u8; 32] = [42; 32];
+
+/// Someone who calls from this machine.
+pub fn caller() -> Caller {
+    Caller { address: [127, 0, 0, 1].into(), user_agent: "test".into() }
+}
 
 /// A folder with a settings file, a database and a site folder of its own.
 pub struct Home {
@@ -46,7 +51,7 @@ impl Home {
         let throttle = if settings.contains("[throttle]") {
             ""
         } else {
-            "[throttle]\nper_account = 1000000\nper_address = 1000000\n"
+            "[throttle]\nper_account = 1000000\nper_address = 1000000\nper_device = 1000000\n"
         };
         let token = if settings.contains("[token]") {
             String::new()

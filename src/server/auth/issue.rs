@@ -1,16 +1,17 @@
 //! Register and log in: check the password, start a session, issue its first pair of tokens.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{error, info};
 
-use super::{Auth, TokenPair, refresh_token, unavailable};
+use super::{Auth, TokenPair, device, refresh_token, unavailable};
 use crate::{
-    api::error::AuthError,
+    api::{error::AuthError, types::Role},
     server::{
+        caller::Caller,
         clock::UnixSeconds,
-        ids::{SessionId, TokenId, UserId},
+        ids::{DeviceId, SessionId, TokenId, UserId},
         password::{self, Verified},
         sessions::TokenEntry,
         users::{Added, Email},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// No accepted password has more bytes (128 characters of 4), so a longer one is wrong unhashed.
-const MAX_PASSWORD_BYTES: usize = 512;
+pub(super) const MAX_PASSWORD_BYTES: usize = 512;
 
 impl Auth {
     /// Creates a user and starts their first session, both or neither.
@@ -30,10 +31,11 @@ impl Auth {
         &self,
         email: &str,
         password: SecretString,
-        address: IpAddr,
+        caller: &Caller,
         now: UnixSeconds,
     ) -> Result<TokenPair, AuthError> {
-        self.throttle.try_address(address)?;
+        // Not given back: whoever can make one account can make thousands.
+        let _ = self.throttle.try_address(caller).await?;
         let email = match (Email::parse(email), password::check_acceptable(&password, email)) {
             (Ok(email), Ok(())) => email,
             (email, password) => return Err(invalid_fields([email.err(), password.err()])),
@@ -42,17 +44,19 @@ impl Auth {
         let entry = self.new_entry(UserId::random(), SessionId::random(), now);
 
         let session_expires_at = now + self.config.refresh_ttl_seconds;
-        let session = Some((&entry, session_expires_at));
+        let device = caller.device();
+        let session = Some((&entry, &device, session_expires_at));
         match self.db.add_user(entry.user_id, &email, &hash, session, now).await.map_err(unavailable)? {
             Added::Done => {}
             Added::EmailTaken => return Err(AuthError::EmailTaken),
         }
         let (user, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user, session.id = %session, "user {user} registered, session {session}");
-        self.allow(&entry, email.as_str(), 0, session_expires_at, now).await
+        self.allow(&entry, email.as_str(), Role::User, 0, self.idle_at(now), now).await
     }
 
-    /// Starts a session for the holder of the password.
+    /// Starts a session for the holder of the password. `device_token` is what an earlier log-in
+    /// left with this browser ([`Auth::device_token`]).
     ///
     /// # Errors
     /// [`AuthError::InvalidGrant`], the same for an unknown user, a disabled one and a wrong
@@ -62,15 +66,17 @@ impl Auth {
         &self,
         email: &str,
         password: SecretString,
-        address: IpAddr,
+        caller: &Caller,
+        device_token: Option<&str>,
         now: UnixSeconds,
     ) -> Result<TokenPair, AuthError> {
-        self.throttle.try_address(address)?;
+        let from_address = self.throttle.try_address(caller).await?;
         let email = Email::parse(email)?;
         if password.expose_secret().is_empty() {
             return Err(AuthError::invalid_field("password", "Enter your password."));
         }
-        self.throttle.try_account(&email)?;
+        let known_device = device_token.and_then(|token| device::verify(&self.keys, &email, token));
+        let at_account = self.throttle.try_account(&email, caller, known_device).await?;
         if password.expose_secret().len() > MAX_PASSWORD_BYTES {
             return Err(AuthError::wrong_credentials());
         }
@@ -83,17 +89,30 @@ impl Auth {
 
         let entry = self.new_entry(user.id, SessionId::random(), now);
         let session_expires_at = now + self.config.refresh_ttl_seconds;
-        let started = self.db.start_session(&entry, user.password_version, session_expires_at, now).await;
+        let started = self.db.start_session(&entry, &user, &caller.device(), session_expires_at, now).await;
         if !started.map_err(unavailable)? {
             return Err(AuthError::wrong_credentials());
         }
+        self.throttle.give_back(from_address).await;
+        self.throttle.give_back(at_account).await;
         if let Some(hash) = rehashed {
             // The log-in stands either way: the next one tries again.
             let _ = self.db.rehash(&user, &hash).await.map_err(unavailable);
         }
         let (user_id, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user_id, session.id = %session, "user {user_id} logged in, session {session}");
-        self.allow(&entry, &user.email, 0, session_expires_at, now).await
+        self.allow(&entry, &user.email, user.role, 0, self.idle_at(now), now).await
+    }
+
+    /// What a browser keeps, to show that someone has signed in there as the user with this address.
+    pub fn device_token(&self, email: &str) -> Option<String> {
+        let email = Email::parse(email).ok()?;
+        Some(device::sign(&self.keys, &email, DeviceId::random()))
+    }
+
+    /// When a session that begins now can be refreshed no more, if it is not refreshed before.
+    fn idle_at(&self, now: UnixSeconds) -> UnixSeconds {
+        now + self.config.refresh_ttl_seconds.min(self.config.idle_ttl_seconds)
     }
 
     fn new_entry(&self, user_id: UserId, session_id: SessionId, now: UnixSeconds) -> TokenEntry {
@@ -106,11 +125,12 @@ impl Auth {
         &self,
         entry: &TokenEntry,
         email: &str,
+        role: Role,
         counter: i64,
-        session_expires_at: UnixSeconds,
+        refresh_expires_at: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<TokenPair, AuthError> {
-        let access_token = self.jwt.sign(entry, email, now).map_err(|error| {
+        let access_token = self.jwt.sign(entry, email, role, now).map_err(|error| {
             error!(%error, "an access token could not be signed: {error}");
             AuthError::Internal
         })?;
@@ -120,7 +140,7 @@ impl Auth {
             refresh_token: refresh_token::sign(&self.keys, entry.session_id, counter),
             session_id: entry.session_id,
             expires_at: entry.expires_at,
-            session_expires_at,
+            refresh_expires_at,
         })
     }
 }

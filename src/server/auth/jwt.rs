@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
 use crate::{
-    api::types::AccessToken,
+    api::types::{AccessToken, Role},
     server::{
         clock::UnixSeconds,
         config::TokenConfig,
@@ -29,6 +29,9 @@ pub struct AccessClaims {
     pub sid: SessionId,
     pub jti: TokenId,
     pub email: String,
+    /// Absent for those who may do nothing special.
+    #[serde(default, skip_serializing_if = "Role::is_user")]
+    pub role: Role,
     pub iat: UnixSeconds,
     pub exp: UnixSeconds,
 }
@@ -95,7 +98,7 @@ impl Jwt {
     ///
     /// # Errors
     /// Never with the keys that [`Jwt::new`] accepted.
-    pub fn sign(&self, entry: &TokenEntry, email: &str, now: UnixSeconds) -> Result<AccessToken> {
+    pub fn sign(&self, entry: &TokenEntry, email: &str, role: Role, now: UnixSeconds) -> Result<AccessToken> {
         let claims = AccessClaims {
             iss: self.issuer.clone(),
             aud: self.audience.clone(),
@@ -103,6 +106,7 @@ impl Jwt {
             sid: entry.session_id,
             jti: entry.token_id,
             email: email.to_owned(),
+            role,
             iat: now,
             exp: entry.expires_at,
         };

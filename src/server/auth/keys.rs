@@ -1,5 +1,6 @@
 //! The keys: read from the settings, or made once for development. From each secret come the key
-//! that signs access tokens, the key that authenticates refresh tokens, and the key's public id.
+//! that signs access tokens, those that authenticate refresh tokens and devices, and the key's public
+//! id.
 
 use std::{
     fs,
@@ -27,6 +28,7 @@ pub struct Key {
     id: String,
     secret: Zeroizing<Vec<u8>>,
     refresh: hmac::Key,
+    device: hmac::Key,
 }
 
 impl Key {
@@ -41,6 +43,7 @@ impl Key {
         Ok(Self {
             id: BASE64_URL_SAFE_NO_PAD.encode(&derive("hallpass key id").as_ref()[..6]),
             refresh: hmac::Key::new(hmac::HMAC_SHA256, derive("hallpass refresh token").as_ref()),
+            device: hmac::Key::new(hmac::HMAC_SHA256, derive("hallpass device").as_ref()),
             secret,
         })
     }
@@ -58,6 +61,11 @@ impl Key {
     /// Authenticates refresh tokens. Knowing one kind of token teaches nothing about the other.
     pub fn refresh(&self) -> &hmac::Key {
         &self.refresh
+    }
+
+    /// Authenticates what says that someone has signed in on a device.
+    pub fn device(&self) -> &hmac::Key {
+        &self.device
     }
 }
 

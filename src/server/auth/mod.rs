@@ -22,14 +22,18 @@ use super::{
     db::{Db, DbError},
     ids::SessionId,
     password::Passwords,
+    sessions::SessionState,
     throttle::Throttle,
 };
 use crate::api::{
     error::AuthError,
-    types::{AccessToken, ClusterView, RefreshToken},
+    types::{AccessToken, ClusterView, EndReason, Presence, RefreshToken},
 };
 
+pub mod account;
+pub mod admin;
 pub mod allowlist;
+pub mod device;
 pub mod issue;
 pub mod jwt;
 pub mod keys;
@@ -58,7 +62,7 @@ pub struct TokenPair {
     pub session_id: SessionId,
     pub expires_at: UnixSeconds,
     /// From then on no refresh is accepted any more.
-    pub session_expires_at: UnixSeconds,
+    pub refresh_expires_at: UnixSeconds,
 }
 
 impl Auth {
@@ -68,13 +72,14 @@ impl Auth {
     /// A key, a password setting or Redis cannot be used, or the database cannot be read.
     pub async fn load(config: &Config, db: Db, now: UnixSeconds) -> Result<Self> {
         let keys = Keys::load(&config.token)?;
+        let allowlist = Allowlist::load(config, db.clone(), now).await?;
         Ok(Self {
             jwt: Jwt::new(&config.token, &keys)?,
             keys,
-            allowlist: Allowlist::load(config, db.clone(), now).await?,
             verified: VerifiedTokens::default(),
             passwords: Passwords::new(&config.password)?,
-            throttle: Throttle::new(&config.throttle),
+            throttle: Throttle::new(&config.throttle, allowlist.cluster().cloned()),
+            allowlist,
             config: config.token.clone(),
             db,
         })
@@ -91,12 +96,37 @@ impl Auth {
     /// # Errors
     /// [`AuthError::Unavailable`].
     pub async fn is_signed_in(&self, token: &RefreshToken, now: UnixSeconds) -> Result<bool, AuthError> {
+        Ok(self.presence(token, now).await? == Presence::SignedIn)
+    }
+
+    /// What the holder of this refresh token is to see: a session that holds, or why it does not.
+    /// Answered from memory while an access token of the session lives.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`].
+    pub async fn presence(&self, token: &RefreshToken, now: UnixSeconds) -> Result<Presence, AuthError> {
         let Some((session_id, _)) = refresh_token::verify(&self.keys, token) else {
-            return Ok(false);
+            return Ok(Presence::Anonymous);
         };
-        match self.allowlist.remembers_session(session_id, now) {
-            Some(holds) => Ok(holds),
-            None => self.db.is_session_live(session_id, now).await.map_err(unavailable),
+        let remembered = self.allowlist.remembers_session(session_id, now);
+        if remembered == Some(true) {
+            return Ok(Presence::SignedIn);
+        }
+        let state = self.db.session_state(session_id, &self.config, now).await;
+        Ok(match (state, remembered) {
+            (Ok(SessionState::Ended(reason)), _) => Presence::Ended(reason),
+            (Ok(SessionState::Live), None) => Presence::SignedIn,
+            (Ok(SessionState::Unknown), None) => Presence::Anonymous,
+            // Memory knows that it is dead, and nobody why.
+            (_, Some(_)) => Presence::Ended(EndReason::SignedOut),
+            (Err(error), None) => return Err(unavailable(error)),
+        })
+    }
+
+    /// Resolves when this instance hears that the session of this refresh token has been revoked.
+    pub async fn until_revoked(&self, token: &RefreshToken) {
+        if let Some((session_id, _)) = refresh_token::verify(&self.keys, token) {
+            self.allowlist.until_revoked(session_id).await;
         }
     }
 
@@ -127,6 +157,9 @@ impl Auth {
 
 /// The database failed: logged here, once, for the operator. The client learns that it may try again.
 fn unavailable(error: DbError) -> AuthError {
+    if let DbError::RowNotFound = error {
+        return AuthError::NotFound;
+    }
     error!(%error, "the database failed: {error}");
     AuthError::Unavailable
 }

@@ -12,7 +12,10 @@ use tracing::warn;
 
 use super::{Auth, TokenPair, refresh_token, unavailable};
 use crate::{
-    api::{error::AuthError, types::RefreshToken},
+    api::{
+        error::AuthError,
+        types::{EndReason, RefreshToken},
+    },
     server::{clock::UnixSeconds, ids::TokenId, sessions::Rotation},
 };
 
@@ -32,15 +35,14 @@ impl Auth {
         let rotation = self.db.rotate(session_id, counter, TokenId::random(), &self.config, clock).await;
         match rotation.map_err(unavailable)? {
             Rotation::Done(next) => {
-                self.allow(&next.entry, &next.email, next.counter, next.session_expires_at, next.now).await
+                self.allow(&next.entry, &next.email, next.role, next.counter, next.idle_at, next.now).await
             }
             Rotation::Reused(now) => {
                 warn!(session.id = %session_id, "a used refresh token came back: ended session {session_id}");
-                self.end_session(session_id, "refresh token reuse", now).await?;
-                Err(AuthError::InvalidGrant(
-                    "This session was used from two places, so it was ended. Sign in again.".into(),
-                ))
+                self.end_session(session_id, EndReason::TokenReused, now).await?;
+                Err(AuthError::InvalidGrant(EndReason::TokenReused.words().into()))
             }
+            Rotation::Ended(reason) => Err(AuthError::InvalidGrant(reason.words().into())),
             Rotation::Unknown => Err(AuthError::dead_refresh_token()),
         }
     }

@@ -53,6 +53,7 @@ mod tests {
             audience: "hallpass".into(),
             access_ttl_seconds: 300,
             refresh_ttl_seconds: 1000,
+            idle_ttl_seconds: 1000,
             refresh_grace_seconds: 10,
             key_file: String::new(),
             signing_key: Some(key(current)),

@@ -11,16 +11,21 @@ use tracing::{error, info};
 
 use super::{
     Auth,
-    allowlist::{RevokeError, Whose},
-    refresh_token,
+    allowlist::RevokeError,
+    refresh_token, unavailable,
     verify::{Authenticated, bearer},
 };
 use crate::{
     api::{
         error::AuthError,
-        types::{RefreshToken, Revocation},
+        types::{EndReason, RefreshToken, Revocation},
     },
-    server::{clock::UnixSeconds, ids::SessionId},
+    server::{
+        clock::UnixSeconds,
+        db::DbError,
+        ids::{SessionId, UserId},
+        sessions::RevokedSession,
+    },
 };
 
 impl Auth {
@@ -34,6 +39,7 @@ impl Auth {
         &self,
         headers: &HeaderMap,
         refresh_tokens: &[RefreshToken],
+        reason: EndReason,
         now: UnixSeconds,
     ) -> Result<Revocation, AuthError> {
         let mut sessions = HashSet::new();
@@ -57,7 +63,7 @@ impl Auth {
         }
         let mut total = Revocation { instances: 0, acknowledged: u32::MAX, elapsed_ms: 0 };
         for session_id in sessions {
-            let one = self.end_session(session_id, "log-out", now).await?;
+            let one = self.end_session(session_id, reason, now).await?;
             total.instances = total.instances.max(one.instances);
             total.acknowledged = total.acknowledged.min(one.acknowledged);
             total.elapsed_ms += one.elapsed_ms;
@@ -65,7 +71,29 @@ impl Auth {
         Ok(total)
     }
 
-    /// Ends all sessions of the bearer; with `keep_current`, all but the one that asks.
+    /// Ends one session of the bearer's own user.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`] when they have no such session, whether anyone else has or not;
+    /// [`AuthError::Unavailable`].
+    pub async fn revoke_session(
+        &self,
+        authenticated: &Authenticated,
+        session_id: &str,
+        now: UnixSeconds,
+    ) -> Result<Revocation, AuthError> {
+        let session_id: SessionId = session_id.parse().map_err(|_| AuthError::NotFound)?;
+        let owner = self.db.session_owner(session_id).await.map_err(unavailable)?;
+        if owner.is_none_or(|(user_id, _)| user_id != authenticated.user_id()) {
+            return Err(AuthError::NotFound);
+        }
+        let is_current = session_id == authenticated.session_id();
+        let reason = if is_current { EndReason::SignedOut } else { EndReason::EndedElsewhere };
+        self.end_session(session_id, reason, now).await
+    }
+
+    /// Ends all sessions of the bearer's user; with `keep_current`, all but the one that asks. The
+    /// caller has made sure that it is the user who asks ([`Auth::reauthenticate`]).
     ///
     /// # Errors
     /// [`AuthError::Unavailable`].
@@ -75,31 +103,59 @@ impl Auth {
         keep_current: bool,
         now: UnixSeconds,
     ) -> Result<Revocation, AuthError> {
-        let user_id = authenticated.user_id();
         let except = keep_current.then(|| authenticated.session_id());
-        let reason = "log-out everywhere";
-        let revocation =
-            self.allowlist.revoke(Whose::User(user_id, except), reason, now).await.map_err(unconfirmed)?;
-        info!(user.id = %user_id, "ended the sessions of user {user_id}: {reason}");
-        Ok(revocation)
+        self.end_sessions_of(authenticated.user_id(), except, EndReason::SignedOutEverywhere, now).await
     }
 
     /// Ends one session, for the reason given.
     pub(super) async fn end_session(
         &self,
         session_id: SessionId,
-        reason: &'static str,
+        reason: EndReason,
         now: UnixSeconds,
     ) -> Result<Revocation, AuthError> {
-        let revocation =
-            self.allowlist.revoke(Whose::Session(session_id), reason, now).await.map_err(unconfirmed)?;
-        info!(session.id = %session_id, "ended session {session_id}: {reason}");
+        let db = self.db.clone();
+        let recording =
+            async move { Ok(db.revoke_session(session_id, reason, now).await?.into_iter().collect()) };
+        let revocation = self.revoke(recording).await?;
+        let why = reason.as_str();
+        info!(session.id = %session_id, "ended session {session_id}: {why}");
         Ok(revocation)
+    }
+
+    /// Ends the sessions of a user, but for one, for the reason given.
+    pub(super) async fn end_sessions_of(
+        &self,
+        user_id: UserId,
+        except: Option<SessionId>,
+        reason: EndReason,
+        now: UnixSeconds,
+    ) -> Result<Revocation, AuthError> {
+        let db = self.db.clone();
+        let recording = async move { db.revoke_sessions_of(user_id, except, reason, now).await };
+        let revocation = self.revoke(recording).await?;
+        let why = reason.as_str();
+        info!(user.id = %user_id, "ended the sessions of user {user_id}: {why}");
+        Ok(revocation)
+    }
+
+    /// Makes certain what `recording` records.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`] when it finds nothing to change; [`AuthError::Unavailable`].
+    pub(super) async fn revoke(
+        &self,
+        recording: impl Future<Output = Result<Vec<RevokedSession>, DbError>> + Send + 'static,
+    ) -> Result<Revocation, AuthError> {
+        self.allowlist.revoke(recording).await.map_err(unconfirmed)
     }
 }
 
 /// Logged here, once, for the operator. The client learns that it may try again.
 fn unconfirmed(error: RevokeError) -> AuthError {
+    if let RevokeError::Db(DbError::RowNotFound) = error {
+        return AuthError::NotFound;
+    }
     error!(%error, "a revocation could not be made certain: {error}");
     AuthError::Unavailable
 }

@@ -10,7 +10,10 @@ use axum::http::{HeaderMap, header::AUTHORIZATION};
 
 use super::{Auth, allowlist::CannotTell, jwt::AccessClaims};
 use crate::{
-    api::{error::AuthError, types::Account},
+    api::{
+        error::AuthError,
+        types::{Account, Role},
+    },
     server::{
         clock::UnixSeconds,
         ids::{SessionId, UserId},
@@ -36,6 +39,17 @@ impl Authenticated {
         self.claims.sid
     }
 
+    /// The proof that this is an administrator.
+    ///
+    /// # Errors
+    /// [`AuthError::InsufficientScope`].
+    pub fn administrator(self) -> Result<Administrator, AuthError> {
+        match self.claims.role {
+            Role::Admin => Ok(Administrator(self)),
+            Role::User => Err(AuthError::InsufficientScope),
+        }
+    }
+
     /// What the token says.
     pub fn account(&self) -> Account {
         Account {
@@ -44,7 +58,19 @@ impl Authenticated {
             sid: self.claims.sid.to_string(),
             jti: self.claims.jti.to_string(),
             exp: self.claims.exp,
+            role: self.claims.role,
         }
+    }
+}
+
+/// The proof that the request carried a live access token of an administrator. The role stands in the
+/// token, and nobody has to be asked: a change of it ends the session.
+#[derive(Debug, Clone)]
+pub struct Administrator(Authenticated);
+
+impl Administrator {
+    pub fn user_id(&self) -> UserId {
+        self.0.user_id()
     }
 }
 

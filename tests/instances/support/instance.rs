@@ -75,6 +75,7 @@ impl Instance {
             ("HALLPASS_PASSWORD_QUEUE", "100000".into()),
             ("HALLPASS_TRIES_PER_ACCOUNT", "1000000".into()),
             ("HALLPASS_TRIES_PER_ADDRESS", "1000000".into()),
+            ("HALLPASS_TRIES_PER_DEVICE", "1000000".into()),
         ];
         settings.extend(store.settings());
         let clock = Arc::new(Clock::new(&folder));

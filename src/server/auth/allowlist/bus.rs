@@ -41,6 +41,7 @@ use crate::server::{
     db::{Db, DbError},
     ids::{InstanceId, SessionId, TokenId},
     sessions::{RevokedSession, TokenEntry},
+    throttle::{Bucket, Limit},
 };
 
 /// How long a follower that has nothing to do waits for the next event before it reports again.
@@ -366,6 +367,30 @@ impl Follower {
         in_time(async {
             let mut connection = self.command().await?;
             self.kept(connection.is_listed(entry).await).await
+        })
+        .await
+    }
+
+    /// Counts a try at a password, unless it has to wait: then for how long.
+    ///
+    /// # Errors
+    /// Nobody can tell, in the time that there is.
+    pub async fn count_try(&self, bucket: Bucket, limit: Limit) -> Result<Duration, RedisError> {
+        in_time(async {
+            let mut connection = self.command().await?;
+            self.kept(connection.count_try(bucket, limit).await).await
+        })
+        .await
+    }
+
+    /// Takes back a try that was counted.
+    ///
+    /// # Errors
+    /// It may still count.
+    pub async fn give_back_try(&self, bucket: Bucket) -> Result<(), RedisError> {
+        in_time(async {
+            let mut connection = self.command().await?;
+            self.kept(connection.give_back_try(bucket).await).await
         })
         .await
     }

@@ -29,11 +29,15 @@ use crate::{
         db::Db,
         ids::{InstanceId, UserId},
         sessions::{RevokedSession, TokenEntry},
+        throttle::{Bucket, Limit},
     },
 };
 
 /// How long a wait may last at start before a word is said about it.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// More would make one event too large for one script.
+const SESSIONS_IN_AN_EVENT: usize = 500;
 
 /// A handle, cheap to clone. The followers stop when the last one is dropped.
 #[derive(Clone)]
@@ -124,18 +128,50 @@ impl Cluster {
         answer.inspect_err(|error| debug!(%error, "a token could not be looked up in Redis")).unwrap_or(false)
     }
 
-    /// Tells the others that these sessions of one user have ended; returns when none of them
-    /// accepts a token of theirs any more.
+    /// Tells the others that these sessions have ended; returns when none of them accepts a token of
+    /// theirs any more.
     ///
     /// # Errors
     /// [`Unconfirmed`].
     pub async fn revoke(&self, revoked: &[RevokedSession]) -> Result<Acknowledged, Unconfirmed> {
-        match revoked.first() {
-            Some(session) => self.follower(session.user_id).revoke(revoked).await,
-            None => {
-                let instances = self.followers[0].peers().len().try_into().unwrap_or(u32::MAX);
-                Ok(Acknowledged { instances, acknowledged: instances })
+        let mut by_partition: BTreeMap<usize, Vec<RevokedSession>> = BTreeMap::new();
+        for session in revoked {
+            let partition = Partition::of(session.user_id, self.instance.partitions).index();
+            by_partition.entry(partition).or_default().push(session.clone());
+        }
+        let mut total: Option<Acknowledged> = None;
+        for (partition, sessions) in by_partition {
+            for event in sessions.chunks(SESSIONS_IN_AN_EVENT) {
+                let one = self.followers[partition].revoke(event).await?;
+                let so_far = total.get_or_insert(one);
+                so_far.instances = so_far.instances.max(one.instances);
+                so_far.acknowledged = so_far.acknowledged.min(one.acknowledged);
             }
+        }
+        Ok(total.unwrap_or_else(|| {
+            let instances = self.followers[0].peers().len().try_into().unwrap_or(u32::MAX);
+            Acknowledged { instances, acknowledged: instances }
+        }))
+    }
+
+    /// Counts a try at a password for all instances, unless it has to wait: then for how long. `None`
+    /// while Redis is out of reach.
+    pub async fn count_try(&self, bucket: Bucket, limit: Limit) -> Option<Duration> {
+        let follower = &self.followers[Partition::by(&bucket.0, self.instance.partitions).index()];
+        if !follower.is_leased() {
+            return None;
+        }
+        let wait = follower.count_try(bucket, limit).await;
+        wait.inspect_err(|error| warn!(%error, "a try could not be counted in Redis: {error}")).ok()
+    }
+
+    /// Takes back a try that was counted.
+    pub async fn give_back_try(&self, bucket: Bucket) {
+        let follower = &self.followers[Partition::by(&bucket.0, self.instance.partitions).index()];
+        if follower.is_leased()
+            && let Err(error) = follower.give_back_try(bucket).await
+        {
+            debug!(%error, "a try could not be given back in Redis");
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use papaya::Operation;
 
+use super::listeners::Listeners;
 use crate::server::{
     clock::UnixSeconds,
     ids::{SessionId, TokenId, UserId},
@@ -40,6 +41,7 @@ pub struct Mirror {
     /// Read by every protected request, so without a lock: a reader never waits for a writer.
     /// A session that changes is replaced whole.
     sessions: papaya::HashMap<SessionId, Session, foldhash::fast::RandomState>,
+    listeners: Listeners,
 }
 
 impl Default for Mirror {
@@ -47,7 +49,8 @@ impl Default for Mirror {
         // Growing bit by bit would make reading ten times as slow until it is done, which may take
         // as long as no session is added.
         let map = papaya::HashMap::builder().resize_mode(papaya::ResizeMode::Blocking);
-        Self { sessions: map.hasher(foldhash::fast::RandomState::default()).build() }
+        let sessions = map.hasher(foldhash::fast::RandomState::default()).build();
+        Self { sessions, listeners: Listeners::default() }
     }
 }
 
@@ -127,6 +130,16 @@ impl Mirror {
             Some((_, Session::Dead { .. })) => Operation::Abort(()),
             _ => Operation::Insert(Session::Dead { since: Instant::now() }),
         });
+        self.listeners.tell(session_id);
+    }
+
+    /// Resolves when the mirror hears that the session is dead, at once if it has heard.
+    pub async fn until_dead(&self, session_id: SessionId) {
+        // To listen first, and look then, misses nothing.
+        let ending = self.listeners.wait(session_id);
+        if !matches!(self.sessions.pin().get(&session_id), Some(Session::Dead { .. })) {
+            ending.await;
+        }
     }
 
     /// Drops sessions without a live token, and tombstones that have done their work.
@@ -135,6 +148,7 @@ impl Mirror {
             Session::Live { newest, .. } => newest.expires_at > now - EXPIRY_MARGIN,
             Session::Dead { since } => since.elapsed() < TOMBSTONE_LIFE,
         });
+        self.listeners.forget_gone();
     }
 
     /// How many sessions it knows, dead ones included.

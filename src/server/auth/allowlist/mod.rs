@@ -33,7 +33,6 @@ use tracing::{info, warn};
 
 use self::{
     bus::Unconfirmed,
-    cluster::Cluster,
     mirror::{Mirror, State},
     watch::Acknowledged,
 };
@@ -53,10 +52,13 @@ mod bus;
 mod cluster;
 mod event;
 mod lease;
+mod listeners;
 mod mirror;
 mod redis;
 mod register;
 mod watch;
+
+pub use cluster::Cluster;
 
 /// How long SQL may take to answer a request that memory could not.
 const SQL_PATIENCE: Duration = Duration::from_secs(2);
@@ -80,15 +82,6 @@ pub type Recent = Arc<Mutex<Vec<RecentRevocation>>>;
 
 /// How many of them are kept.
 const RECENT: usize = 5;
-
-/// Whose sessions to end.
-#[derive(Debug, Clone, Copy)]
-pub enum Whose {
-    /// This one.
-    Session(SessionId),
-    /// All of the user's, but for one.
-    User(UserId, Option<SessionId>),
-}
 
 /// Nobody who knows can be asked: the token may be alive, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,33 +203,32 @@ impl Allowlist {
         }
     }
 
-    /// Ends sessions. Once this has returned `Ok`, none of their tokens is accepted again, here or
-    /// anywhere, nor after a restart. Ending what has ended succeeds, and is made certain again.
+    /// Resolves when this instance hears that the session has been revoked.
+    pub async fn until_revoked(&self, session_id: SessionId) {
+        self.mirror.until_dead(session_id).await;
+    }
+
+    /// Ends the sessions that `recording` has recorded in SQL as revoked. Once this has returned
+    /// `Ok`, none of their tokens is accepted again, here or anywhere, nor after a restart. Ending
+    /// what has ended succeeds, and is made certain again.
     ///
     /// # Errors
     /// [`RevokeError`]: the caller must not claim success.
     pub async fn revoke(
         &self,
-        whose: Whose,
-        reason: &'static str,
-        now: UnixSeconds,
+        recording: impl Future<Output = Result<Vec<RevokedSession>, DbError>> + Send + 'static,
     ) -> Result<Revocation, RevokeError> {
-        let (db, spreading) = (self.db.clone(), self.spreading());
+        let spreading = self.spreading();
         // A task of its own: a client that hangs up drops its request, but not half of this.
         let revoking = tokio::spawn(async move {
             let started = Instant::now();
-            let revoked = match whose {
-                Whose::Session(session_id) => {
-                    db.revoke_session(session_id, reason, now).await?.into_iter().collect()
-                }
-                Whose::User(user_id, except) => db.revoke_sessions_of(user_id, except, reason, now).await?,
-            };
+            let revoked = recording.await?;
             spreading.spread(&revoked, started).await
         });
         revoking.await.unwrap_or(Err(RevokeError::Db(DbError::WorkerCrashed)))
     }
 
-    /// Ends sessions of one user that SQL has recorded as revoked, as [`Allowlist::revoke`] does.
+    /// Ends sessions that SQL has recorded as revoked, as [`Allowlist::revoke`] does.
     ///
     /// # Errors
     /// [`RevokeError`].
@@ -272,7 +264,8 @@ impl Allowlist {
         if self.cluster.is_some() {
             bus::reconcile(&self.db, &self.mirror).await?;
         }
-        self.db.forget_expired(now).await
+        self.db.forget_expired(now).await?;
+        self.db.forget_old_events(now).await
     }
 
     /// The running instances, as this one sees them.
@@ -281,6 +274,11 @@ impl Allowlist {
             Some(cluster) => cluster.view(),
             None => cluster::view_alone(self.mirror.session_count(), &self.recent),
         }
+    }
+
+    /// The other instances, where there may be any.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
     }
 
     /// Puts what is only known at the moment of asking into the metrics.

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `{hp:N}:token:<jti>` | string | the session's id, for as long as the token lives: the allowlist |
 //! | `{hp:N}:events` | stream | what was issued and revoked, as far back as twice the life of a token |
+//! | `{hp:N}:tries:<hash>` | hash | how often a password was tried, for `server/throttle.rs` |
 //! | `{hp:N}:register` | hash | each running instance's report, with how far it has followed the events; and `head`, the nonce of the newest event |
 //!
 //! The end of the chain is a field of the register, so that neither can be lost without the other:
@@ -19,6 +20,7 @@
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Script,
     ServerErrorKind, TlsCertificates, aio::MultiplexedConnection, cmd,
@@ -31,6 +33,7 @@ use crate::server::{
     config::RedisConfig,
     ids::{SessionId, TokenId, UserId},
     sessions::TokenEntry,
+    throttle::{Bucket, LONGEST_WAIT, Limit},
 };
 
 pub use redis::RedisError;
@@ -51,6 +54,9 @@ const RETENTION_MS: u64 = 600_000;
 static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/join.lua")));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
 static ALLOW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/allow.lua")));
+static COUNT_TRY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/count_try.lua")));
+static GIVE_BACK_TRY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/give_back_try.lua")));
 static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/revoke.lua")));
 
 /// Where the primary of a partition is to be found.
@@ -195,9 +201,12 @@ impl Partition {
 
     /// Where this user belongs, among `count`: the same on every instance.
     pub fn of(user_id: UserId, count: u16) -> Self {
-        // The bits of an id are random already.
-        let bits = u16::from_be_bytes([user_id.as_bytes()[0], user_id.as_bytes()[1]]);
-        Self(bits % count)
+        Self::by(user_id.as_bytes(), count)
+    }
+
+    /// Where these 16 bytes, which are random already, belong.
+    pub fn by(bytes: &[u8; 16], count: u16) -> Self {
+        Self(u16::from_be_bytes([bytes[0], bytes[1]]) % count)
     }
 
     pub fn index(self) -> usize {
@@ -393,6 +402,27 @@ impl Connection {
         let session: Option<Vec<u8>> =
             cmd("GET").arg(self.partition.token_key(entry.token_id)).query_async(&mut self.inner).await?;
         Ok(session.is_some_and(|session| session == entry.session_id.to_string().as_bytes()))
+    }
+
+    /// Counts a try at a password, unless it has to wait: then for how long.
+    pub async fn count_try(&mut self, bucket: Bucket, limit: Limit) -> Result<Duration, RedisError> {
+        let wait: u64 = COUNT_TRY
+            .key(self.tries_key(bucket))
+            .arg(limit.free)
+            .arg(limit.forgets_every.as_millis().max(1))
+            .arg(LONGEST_WAIT.as_millis())
+            .invoke_async(&mut self.inner)
+            .await?;
+        Ok(Duration::from_millis(wait))
+    }
+
+    /// Takes back a try that was counted.
+    pub async fn give_back_try(&mut self, bucket: Bucket) -> Result<(), RedisError> {
+        GIVE_BACK_TRY.key(self.tries_key(bucket)).invoke_async(&mut self.inner).await
+    }
+
+    fn tries_key(&self, bucket: Bucket) -> String {
+        self.partition.key(&format!("tries:{}", BASE64_URL_SAFE_NO_PAD.encode(bucket.0)))
     }
 
     /// What in the settings of this server would surprise its owner.

@@ -1,0 +1,90 @@
+//! The calls that need a live access token of an administrator. Each answers 403 `insufficient_scope`
+//! to everyone else. All fields may be left out, so that who may not call is told that first.
+
+use leptos::prelude::*;
+
+use super::{
+    error::AuthError,
+    protocol::FormOrJson,
+    types::{Revocation, Role, SessionList, UserList},
+};
+use crate::client::renew::RenewingClient;
+
+/// A page of users, by address: those with `search` in it, from after the address `after` on.
+///
+/// # Errors
+/// 401, 403, 503.
+#[server(prefix = "/api", endpoint = "admin/users", protocol = FormOrJson, client = RenewingClient)]
+pub async fn users(
+    #[server(default)] search: String,
+    #[server(default)] after: String,
+) -> Result<UserList, AuthError> {
+    crate::server::doors::users(search, after).await
+}
+
+/// The live sessions of a user.
+///
+/// # Errors
+/// 401, 403, 404, 503.
+#[server(prefix = "/api", endpoint = "admin/sessions", protocol = FormOrJson, client = RenewingClient)]
+pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList, AuthError> {
+    crate::server::doors::sessions_of_user(user_id).await
+}
+
+/// Disables a user: they cannot sign in any more, and when this answers, no instance accepts any token
+/// of theirs.
+///
+/// # Errors
+/// 401, 403, 404; 422 for one's own account; 503 when it cannot be made certain.
+#[server(prefix = "/api", endpoint = "admin/disable_user", protocol = FormOrJson, client = RenewingClient)]
+pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocation, AuthError> {
+    crate::server::doors::disable_user(user_id).await
+}
+
+/// Lets a disabled user sign in again.
+///
+/// # Errors
+/// 401, 403, 404; 422 for one's own account; 503.
+#[server(prefix = "/api", endpoint = "admin/enable_user", protocol = FormOrJson, client = RenewingClient)]
+pub async fn enable_user(#[server(default)] user_id: String) -> Result<(), AuthError> {
+    crate::server::doors::enable_user(user_id).await
+}
+
+/// Changes a user's role; ends their sessions, so that no token says what is no longer true.
+///
+/// # Errors
+/// 401, 403, 404; 422 for one's own account or without a role; 503 when it cannot be made certain.
+#[server(prefix = "/api", endpoint = "admin/set_role", protocol = FormOrJson, client = RenewingClient)]
+pub async fn set_role(
+    #[server(default)] user_id: String,
+    #[server(default)] role: Option<Role>,
+) -> Result<Revocation, AuthError> {
+    crate::server::doors::set_role(user_id, role).await
+}
+
+/// Ends one session, whosever it is.
+///
+/// # Errors
+/// 401, 403, 404; 503 when it cannot be made certain.
+#[server(prefix = "/api", endpoint = "admin/revoke_session", protocol = FormOrJson, client = RenewingClient)]
+pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Revocation, AuthError> {
+    crate::server::doors::end_users_session(session_id).await
+}
+
+/// Ends all sessions of a user.
+///
+/// # Errors
+/// 401, 403, 404; 503 when it cannot be made certain.
+#[server(prefix = "/api", endpoint = "admin/revoke_sessions", protocol = FormOrJson, client = RenewingClient)]
+pub async fn revoke_sessions(#[server(default)] user_id: String) -> Result<Revocation, AuthError> {
+    crate::server::doors::end_users_sessions(user_id).await
+}
+
+/// Ends all sessions of everyone, one's own included.
+///
+/// # Errors
+/// 401, 403; 503 when it cannot be made certain.
+#[server(prefix = "/api", endpoint = "admin/revoke_all_sessions", protocol = FormOrJson, client = RenewingClient)]
+pub async fn revoke_all_sessions() -> Result<Revocation, AuthError> {
+    crate::server::doors::end_all_sessions().await
+}

@@ -1,0 +1,150 @@
+//! What a signed-in user may see and change of their own account.
+
+use secrecy::{ExposeSecret, SecretString};
+use tracing::info;
+
+use super::{Auth, issue::MAX_PASSWORD_BYTES, unavailable, verify::Authenticated};
+use crate::{
+    api::{
+        error::AuthError,
+        types::{Revocation, SecurityEvents, SessionInfo, SessionList},
+    },
+    server::{
+        clock::UnixSeconds,
+        ids::{SessionId, UserId},
+        password::{self, Verified},
+        sessions::LiveSession,
+        users::{Change, User},
+    },
+};
+
+/// How long after signing in, in seconds, a user need not show the password again.
+const RECENT_SIGN_IN: i64 = 300;
+
+impl Auth {
+    /// The live sessions of the bearer's user.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`].
+    pub async fn sessions(
+        &self,
+        authenticated: &Authenticated,
+        now: UnixSeconds,
+    ) -> Result<SessionList, AuthError> {
+        self.sessions_of(authenticated.user_id(), Some(authenticated.session_id()), now).await
+    }
+
+    pub(super) async fn sessions_of(
+        &self,
+        user_id: UserId,
+        current: Option<SessionId>,
+        now: UnixSeconds,
+    ) -> Result<SessionList, AuthError> {
+        let live = self.db.live_sessions_of(user_id, &self.config, now).await.map_err(unavailable)?;
+        let current = current.map(|id| id.to_string());
+        let is_current = |session: &LiveSession| current.as_ref() == Some(&session.id);
+        let mut sessions: Vec<_> = live
+            .into_iter()
+            .map(|session| SessionInfo {
+                is_current: is_current(&session),
+                device: session.device.in_words(),
+                session_id: session.id,
+                address: session.device.address,
+                created_at: session.created_at,
+                last_seen_at: session.rotated_at,
+            })
+            .collect();
+        sessions.sort_by_key(|session| !session.is_current);
+        Ok(SessionList { now, sessions })
+    }
+
+    /// What happened to the account of the bearer's user lately.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`].
+    pub async fn security_events(
+        &self,
+        authenticated: &Authenticated,
+        now: UnixSeconds,
+    ) -> Result<SecurityEvents, AuthError> {
+        let events = self.db.events_of(authenticated.user_id()).await.map_err(unavailable)?;
+        Ok(SecurityEvents { now, events })
+    }
+
+    /// Makes sure that it is the user who asks, and not someone at their desk (ASVS 5.0, 7.5.2): by
+    /// the password, or by a session that has just begun with it.
+    ///
+    /// # Errors
+    /// [`AuthError::ReauthenticationRequired`]; [`AuthError::InvalidFields`] for a wrong password;
+    /// [`AuthError::TooManyRequests`], [`AuthError::Unavailable`].
+    pub async fn reauthenticate(
+        &self,
+        authenticated: &Authenticated,
+        password: SecretString,
+        now: UnixSeconds,
+    ) -> Result<(), AuthError> {
+        if !password.expose_secret().is_empty() {
+            return self.verify_password(authenticated, password, "password").await.map(drop);
+        }
+        let session = self.db.session_owner(authenticated.session_id()).await.map_err(unavailable)?;
+        let is_recent = session.is_some_and(|(_, created_at)| now - created_at <= RECENT_SIGN_IN);
+        if is_recent { Ok(()) } else { Err(AuthError::ReauthenticationRequired) }
+    }
+
+    /// Changes the password of the bearer's user, and ends all of their other sessions.
+    ///
+    /// # Errors
+    /// [`AuthError::InvalidFields`] when the current password is wrong or the new one cannot be
+    /// accepted; [`AuthError::TooManyRequests`]; [`AuthError::Unavailable`] when it cannot be made
+    /// certain: the password may have been changed, and the other sessions may be alive.
+    pub async fn change_password(
+        &self,
+        authenticated: &Authenticated,
+        current: SecretString,
+        new: SecretString,
+        now: UnixSeconds,
+    ) -> Result<Revocation, AuthError> {
+        let email = &authenticated.account().email;
+        password::check_acceptable(&new, email).map_err(|error| error.about_field("new"))?;
+        let user = self.verify_password(authenticated, current, "current").await?;
+        let hash = self.passwords.hash(new).await?;
+        let (db, except) = (self.db.clone(), authenticated.session_id());
+        let (user_id, version) = (user.id, user.password_version);
+        let recording = async move {
+            db.change_user(user_id, Change::Password { hash: &hash, version, except }, now).await
+        };
+        let revocation = self.revoke(recording).await.map_err(|error| match error {
+            // It has been changed since it was verified.
+            AuthError::NotFound => wrong("current"),
+            other => other,
+        })?;
+        info!(user.id = %user_id, "user {user_id} changed the password");
+        Ok(revocation)
+    }
+
+    /// The bearer's user, if this is their password.
+    async fn verify_password(
+        &self,
+        authenticated: &Authenticated,
+        password: SecretString,
+        field: &'static str,
+    ) -> Result<User, AuthError> {
+        let counted = self.throttle.try_session(authenticated.session_id()).await?;
+        if password.expose_secret().len() > MAX_PASSWORD_BYTES {
+            return Err(wrong(field));
+        }
+        let user = self.db.find_user_by_id(authenticated.user_id()).await.map_err(unavailable)?;
+        let user = user.ok_or(AuthError::Internal)?;
+        match self.passwords.verify(password, Some(user.password_hash.clone())).await? {
+            Verified::Right { .. } => {
+                self.throttle.give_back(counted).await;
+                Ok(user)
+            }
+            _ => Err(wrong(field)),
+        }
+    }
+}
+
+fn wrong(field: &str) -> AuthError {
+    AuthError::invalid_field(field, "This is not your password.")
+}

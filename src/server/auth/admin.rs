@@ -1,0 +1,189 @@
+//! What an administrator may do: see users and their sessions, end these, disable a user, let them in
+//! again, and change their role. Whatever takes something away from a user ends their sessions.
+
+use tracing::info;
+
+use super::{Auth, unavailable, verify::Administrator};
+use crate::{
+    api::{
+        error::AuthError,
+        types::{EndReason, Revocation, Role, SessionList, UserInfo, UserList},
+    },
+    server::{
+        clock::UnixSeconds,
+        ids::{SessionId, UserId},
+        sessions,
+        users::Change,
+    },
+};
+
+/// How many users a page has.
+const PAGE: usize = 50;
+
+impl Auth {
+    /// A page of users whose address has `part` in it, from after the address `after` on.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`].
+    pub async fn users(
+        &self,
+        _: &Administrator,
+        part: &str,
+        after: &str,
+        now: UnixSeconds,
+    ) -> Result<UserList, AuthError> {
+        let part = part.trim().to_lowercase();
+        let found = self.db.list_users(&part, after, PAGE as i64 + 1, &self.config, now).await;
+        let mut users: Vec<_> = found
+            .map_err(unavailable)?
+            .into_iter()
+            .map(|user| UserInfo {
+                user_id: user.id,
+                email: user.email,
+                role: sessions::role(&user.role),
+                is_disabled: user.disabled_at.is_some(),
+                sessions: user.sessions,
+                last_login_at: user.last_login_at,
+            })
+            .collect();
+        let has_more = users.len() > PAGE;
+        users.truncate(PAGE);
+        Ok(UserList { users, has_more })
+    }
+
+    /// The live sessions of a user.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`], [`AuthError::Unavailable`].
+    pub async fn sessions_of_user(
+        &self,
+        _: &Administrator,
+        user_id: &str,
+        now: UnixSeconds,
+    ) -> Result<SessionList, AuthError> {
+        self.sessions_of(self.existing(user_id).await?, None, now).await
+    }
+
+    /// Disables a user and ends all of their sessions.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`]; [`AuthError::InvalidFields`] for oneself; [`AuthError::Unavailable`].
+    pub async fn disable_user(
+        &self,
+        administrator: &Administrator,
+        user_id: &str,
+        now: UnixSeconds,
+    ) -> Result<Revocation, AuthError> {
+        let user_id = someone_else(administrator, user_id)?;
+        let db = self.db.clone();
+        let recording = async move { db.change_user(user_id, Change::Disable, now).await };
+        let revocation = self.revoke(recording).await?;
+        let by = administrator.user_id();
+        info!(user.id = %user_id, admin.id = %by, "administrator {by} disabled user {user_id}");
+        Ok(revocation)
+    }
+
+    /// Lets a disabled user sign in again.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`]; [`AuthError::InvalidFields`] for oneself; [`AuthError::Unavailable`].
+    pub async fn enable_user(
+        &self,
+        administrator: &Administrator,
+        user_id: &str,
+        now: UnixSeconds,
+    ) -> Result<(), AuthError> {
+        let user_id = someone_else(administrator, user_id)?;
+        self.db.enable_user(user_id, now).await.map_err(unavailable)?;
+        let by = administrator.user_id();
+        info!(user.id = %user_id, admin.id = %by, "administrator {by} enabled user {user_id}");
+        Ok(())
+    }
+
+    /// Changes a user's role and ends all of their sessions.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`]; [`AuthError::InvalidFields`] for oneself; [`AuthError::Unavailable`].
+    pub async fn set_role(
+        &self,
+        administrator: &Administrator,
+        user_id: &str,
+        role: Role,
+        now: UnixSeconds,
+    ) -> Result<Revocation, AuthError> {
+        let user_id = someone_else(administrator, user_id)?;
+        let db = self.db.clone();
+        let recording = async move { db.change_user(user_id, Change::Role(role), now).await };
+        let revocation = self.revoke(recording).await?;
+        let (by, role) = (administrator.user_id(), role.as_str());
+        info!(user.id = %user_id, admin.id = %by, "administrator {by} made user {user_id} {role}");
+        Ok(revocation)
+    }
+
+    /// Ends one session, whosever it is.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`], [`AuthError::Unavailable`].
+    pub async fn end_users_session(
+        &self,
+        administrator: &Administrator,
+        session_id: &str,
+        now: UnixSeconds,
+    ) -> Result<Revocation, AuthError> {
+        let session_id: SessionId = session_id.parse().map_err(|_| AuthError::NotFound)?;
+        let owner = self.db.session_owner(session_id).await.map_err(unavailable)?;
+        owner.ok_or(AuthError::NotFound)?;
+        let by = administrator.user_id();
+        info!(session.id = %session_id, admin.id = %by, "administrator {by} ends session {session_id}");
+        self.end_session(session_id, EndReason::EndedByAdmin, now).await
+    }
+
+    /// Ends all sessions of a user.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`], [`AuthError::Unavailable`].
+    pub async fn end_users_sessions(
+        &self,
+        administrator: &Administrator,
+        user_id: &str,
+        now: UnixSeconds,
+    ) -> Result<Revocation, AuthError> {
+        let user_id = self.existing(user_id).await?;
+        let by = administrator.user_id();
+        info!(user.id = %user_id, admin.id = %by, "administrator {by} ends the sessions of user {user_id}");
+        self.end_sessions_of(user_id, None, EndReason::EndedByAdmin, now).await
+    }
+
+    /// Ends all sessions of everyone, the administrator's own included.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`].
+    pub async fn end_all_sessions(
+        &self,
+        administrator: &Administrator,
+        now: UnixSeconds,
+    ) -> Result<Revocation, AuthError> {
+        let by = administrator.user_id();
+        info!(admin.id = %by, "administrator {by} ends all sessions");
+        let db = self.db.clone();
+        self.revoke(async move { db.revoke_every_session(EndReason::EndedByAdmin, now).await }).await
+    }
+
+    async fn existing(&self, user_id: &str) -> Result<UserId, AuthError> {
+        let user_id = user_id.parse().map_err(|_| AuthError::NotFound)?;
+        let user = self.db.find_user_by_id(user_id).await.map_err(unavailable)?;
+        user.map(|user| user.id).ok_or(AuthError::NotFound)
+    }
+}
+
+/// The last administrator must not be able to lock themselves out.
+fn someone_else(administrator: &Administrator, user_id: &str) -> Result<UserId, AuthError> {
+    let user_id = user_id.parse().map_err(|_| AuthError::NotFound)?;
+    if user_id == administrator.user_id() {
+        return Err(AuthError::invalid_field(
+            "user_id",
+            "Ask another administrator to do this to your account.",
+        ));
+    }
+    Ok(user_id)
+}

@@ -1,0 +1,116 @@
+//! What happened to an account, for its user to see: from the table of sessions, which tells how each
+//! began and ended, and from one of its own for the rest.
+
+use sqlx::{AnyConnection, FromRow};
+
+use super::{
+    clock::UnixSeconds,
+    db::{Db, DbError},
+    ids::{EventId, UserId},
+    sessions::{self, Device},
+};
+use crate::api::types::{EventKind, SecurityEvent};
+
+/// How many are shown.
+const SHOWN: i64 = 50;
+
+/// How long they are kept, in seconds: 90 days. What `sessions` tells goes with the session.
+const KEPT: i64 = 90 * 86_400;
+
+/// What is written down here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountEvent {
+    PasswordChanged,
+    PasswordSet,
+    RoleChanged,
+    Disabled,
+    Enabled,
+}
+
+impl AccountEvent {
+    const ALL: [(Self, &str, EventKind); 5] = [
+        (Self::PasswordChanged, "password_changed", EventKind::PasswordChanged),
+        (Self::PasswordSet, "password_set", EventKind::PasswordSet),
+        (Self::RoleChanged, "role_changed", EventKind::RoleChanged),
+        (Self::Disabled, "disabled", EventKind::Disabled),
+        (Self::Enabled, "enabled", EventKind::Enabled),
+    ];
+
+    fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(event, ..)| *event == self).map_or("", |(_, text, _)| text)
+    }
+}
+
+/// Writes it down, in the same transaction as what happened.
+pub async fn record(
+    connection: &mut AnyConnection,
+    user_id: UserId,
+    event: AccountEvent,
+    now: UnixSeconds,
+) -> Result<(), DbError> {
+    sqlx::query("insert into account_events (id, user_id, at, kind) values ($1, $2, $3, $4)")
+        .bind(EventId::random().to_string())
+        .bind(user_id.to_string())
+        .bind(now)
+        .bind(event.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct EventRow {
+    at: i64,
+    /// Of those of the same second, the one that comes later has the higher rank.
+    rank: i64,
+    kind: String,
+    #[sqlx(flatten)]
+    device: Device,
+}
+
+const BEGAN: i64 = 0;
+const ACCOUNT: i64 = 1;
+const ENDED: i64 = 2;
+
+impl EventRow {
+    fn read(self) -> Option<SecurityEvent> {
+        let kind = match self.rank {
+            BEGAN => EventKind::SignedIn,
+            ENDED => EventKind::SessionEnded(sessions::reason(&self.kind)),
+            _ => AccountEvent::ALL.iter().find(|(_, text, _)| *text == self.kind)?.2,
+        };
+        let device = match self.rank {
+            ACCOUNT => String::new(),
+            _ => self.device.in_words(),
+        };
+        Some(SecurityEvent { at: self.at, kind, device, address: self.device.address })
+    }
+}
+
+impl Db {
+    /// What happened to this account lately, the newest first.
+    pub async fn events_of(&self, user_id: UserId) -> Result<Vec<SecurityEvent>, DbError> {
+        let rows: Vec<EventRow> = sqlx::query_as(
+            "select created_at as at, $2 as rank, '' as kind, user_agent, address \
+             from sessions where user_id = $1 \
+             union all select revoked_at, $3, revoke_reason, user_agent, address \
+             from sessions where user_id = $1 and revoked_at is not null \
+             union all select at, $4, kind, '', '' from account_events where user_id = $1 \
+             order by 1 desc, 2 desc limit $5",
+        )
+        .bind(user_id.to_string())
+        .bind(BEGAN)
+        .bind(ENDED)
+        .bind(ACCOUNT)
+        .bind(SHOWN)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().filter_map(EventRow::read).collect())
+    }
+
+    /// Deletes what is too old to be shown.
+    pub async fn forget_old_events(&self, now: UnixSeconds) -> Result<(), DbError> {
+        sqlx::query("delete from account_events where at <= $1").bind(now - KEPT).execute(&self.pool).await?;
+        Ok(())
+    }
+}

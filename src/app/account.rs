@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use leptos::prelude::*;
 use leptos_meta::Title;
+use leptos_router::components::A;
 
-use super::nav::LogoutButton;
+use super::{form::Shortcomings, nav::LogoutButton, sessions::Trouble};
 use crate::{
-    api::{self, error::AuthError, types::Account},
+    api::{
+        self,
+        error::AuthError,
+        types::{Account, Role},
+    },
     client::session::Session,
 };
 
@@ -34,6 +39,8 @@ pub fn AccountPage() -> impl IntoView {
         <Title text="Your account" />
         <section class="card wide">
             <h1>"Your account"</h1>
+            <AccountNav />
+            <Shortcomings />
             {move || trouble.get().map(|error| view! { <Trouble error on_retry=again /> })}
             <Show
                 when=move || account.with(Option::is_some)
@@ -51,12 +58,22 @@ pub fn AccountPage() -> impl IntoView {
     }
 }
 
-/// What went wrong, when it is not that the session has ended.
+/// From one page about your account to the others.
 #[component]
-fn Trouble(error: AuthError, on_retry: impl Fn() + 'static) -> impl IntoView {
+pub fn AccountNav() -> impl IntoView {
+    let session = Session::expect();
+    // Answered from memory. Only the token says who is an administrator.
+    let answer = LocalResource::new(move || session.call(api::account::me));
+    let is_admin = move || matches!(answer.get(), Some(Ok(account)) if account.role == Role::Admin);
     view! {
-        <div role="alert"><p class="alert">{error.to_string()}</p></div>
-        <p><button type="button" class="button" on:click=move |_| on_retry()>"Try again"</button></p>
+        <nav class="tabs" aria-label="Account">
+            <A href="/account">"Token"</A>
+            <A href="/sessions">"Sessions"</A>
+            <A href="/password">"Password"</A>
+            <Show when=is_admin>
+                <A href="/admin">"Users"</A>
+            </Show>
+        </nav>
     }
 }
 

@@ -4,9 +4,10 @@
 use leptos::prelude::*;
 use leptos_meta::Title;
 
+use super::ago::ago;
 use crate::{
     api::types::{ClusterView, InstanceView, RecentRevocation},
-    client::{live::LiveCluster, session::Session},
+    client::live::LiveCluster,
 };
 
 /// How many of the last log-outs are shown.
@@ -14,7 +15,7 @@ const SHOWN: usize = 10;
 
 #[component]
 pub fn ClusterPage() -> impl IntoView {
-    let live = LiveCluster::listen(Session::expect());
+    let live = LiveCluster::listen();
     let view = Signal::derive(move || live.view().unwrap_or_default());
     view! {
         <Title text="Servers" />
@@ -115,16 +116,11 @@ fn Revocations(view: Signal<ClusterView>) -> impl IntoView {
 }
 
 fn revocation_row(asked_of: String, revocation: RecentRevocation, now: i64) -> impl IntoView {
-    let ago = match now - revocation.at {
-        seconds if seconds < 60 => format!("{} s ago", seconds.max(0)),
-        seconds if seconds < 3600 => format!("{} min ago", seconds / 60),
-        seconds => format!("{} h ago", seconds / 3600),
-    };
     let took = format!("{}.{} ms", revocation.elapsed_us / 1000, revocation.elapsed_us % 1000 / 100);
     let confirmed = format!("{} of {}", revocation.acknowledged, revocation.instances);
     view! {
         <tr>
-            <td>{ago}</td>
+            <td>{ago(now - revocation.at)}</td>
             <th scope="row">{asked_of}</th>
             <td class="figure">{confirmed}</td>
             <td class="figure">{took}</td>

@@ -1,7 +1,7 @@
 //! What the forms share: a field with its label and its error, the state of a form that is being
 //! sent, and the words for how the last session ended.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use leptos::{ev::SubmitEvent, html, prelude::*, task::spawn_local};
 use leptos_router::{
@@ -10,18 +10,80 @@ use leptos_router::{
 };
 use server_fn::error::ServerFnUrlError;
 
+use super::next::next_page;
 use crate::{
     api::error::AuthError,
-    client::session::{Farewell, Session},
+    client::{
+        session::{Farewell, Session},
+        storage::shortcomings,
+    },
 };
 
-/// The two fields of both forms.
+/// A form that is sent to the server: whether it is under way, and what the server said last.
+#[derive(Clone, Copy)]
+pub struct Sending {
+    busy: RwSignal<bool>,
+    error: RwSignal<Option<AuthError>>,
+}
+
+impl Sending {
+    pub fn new() -> Self {
+        Self { busy: RwSignal::new(false), error: RwSignal::new(None) }
+    }
+
+    /// Makes the call, unless one is under way; `on_answer` gets what it answered, whose error is shown.
+    pub fn send<T: 'static, F>(
+        self,
+        event: &SubmitEvent,
+        call: F,
+        on_answer: impl FnOnce(Result<T, &AuthError>) + 'static,
+    ) where
+        F: Future<Output = Result<T, AuthError>> + 'static,
+    {
+        event.prevent_default();
+        if self.busy.get_untracked() {
+            return;
+        }
+        self.busy.set(true);
+        self.error.set(None);
+        spawn_local(async move {
+            let answer = call.await;
+            self.busy.try_set(false);
+            match answer {
+                Ok(answer) => on_answer(Ok(answer)),
+                Err(error) => {
+                    self.error.try_set(Some(error.clone()));
+                    on_answer(Err(&error));
+                }
+            }
+        });
+    }
+
+    /// What the server said about one field.
+    pub fn field_error(self, name: &'static str) -> Signal<Option<String>> {
+        Signal::derive(move || {
+            self.error.with(|error| error.as_ref().and_then(|error| error_of(error, name)))
+        })
+    }
+}
+
+/// What is in the field.
+pub fn value(field: NodeRef<html::Input>) -> String {
+    field.get_untracked().map(|input| input.value()).unwrap_or_default()
+}
+
+pub fn focus(field: NodeRef<html::Input>) {
+    if let Some(input) = field.get_untracked() {
+        let _ = input.focus();
+    }
+}
+
+/// The two fields of the forms to register and to sign in.
 #[derive(Clone, Copy)]
 pub struct CredentialsForm {
     email: NodeRef<html::Input>,
     password: NodeRef<html::Input>,
-    busy: RwSignal<bool>,
-    error: RwSignal<Option<AuthError>>,
+    sending: Sending,
 }
 
 impl CredentialsForm {
@@ -29,51 +91,23 @@ impl CredentialsForm {
     pub fn new() -> Self {
         let posted = use_query_map().with_untracked(|query| query.get("__err"));
         let error = posted.and_then(|error| in_our_words(ServerFnUrlError::decode_err(&error)));
-        Self {
-            email: NodeRef::new(),
-            password: NodeRef::new(),
-            busy: RwSignal::new(false),
-            error: RwSignal::new(error),
-        }
+        let sending = Sending::new();
+        sending.error.set(error);
+        Self { email: NodeRef::new(), password: NodeRef::new(), sending }
     }
 
-    /// Sends the fields with `call`; goes to the account when it succeeds, and to the first field
+    /// Sends the fields with `call`; goes on to the next page when it succeeds, and to the first field
     /// that needs attention when it does not.
-    pub fn submit<F>(self, event: &SubmitEvent, call: impl FnOnce(String, String) -> F + 'static)
+    pub fn submit<F>(self, event: &SubmitEvent, call: impl FnOnce(String, String) -> F)
     where
         F: Future<Output = Result<(), AuthError>> + 'static,
     {
-        event.prevent_default();
-        if self.busy.get_untracked() {
-            return;
-        }
-        let value = |field: NodeRef<html::Input>| {
-            field.get_untracked().map(|input| input.value()).unwrap_or_default()
+        let (navigate, next) = (use_navigate(), next_page());
+        let on_answer = move |answer: Result<(), &AuthError>| match answer {
+            Ok(()) => navigate(&next, NavigateOptions { replace: true, ..Default::default() }),
+            Err(error) => focus(if error_of(error, "email").is_some() { self.email } else { self.password }),
         };
-        let (email, password) = (value(self.email), value(self.password));
-        self.busy.set(true);
-        self.error.set(None);
-        let navigate = use_navigate();
-        spawn_local(async move {
-            let answer = call(email, password).await;
-            self.busy.try_set(false);
-            match answer {
-                Ok(()) => navigate("/account", NavigateOptions { replace: true, ..Default::default() }),
-                Err(error) => {
-                    let first = if error_of(&error, "email").is_some() { self.email } else { self.password };
-                    self.error.try_set(Some(error));
-                    if let Some(input) = first.get_untracked() {
-                        let _ = input.focus();
-                    }
-                }
-            }
-        });
-    }
-
-    fn field_error(self, name: &'static str) -> Signal<Option<String>> {
-        Signal::derive(move || {
-            self.error.with(|error| error.as_ref().and_then(|error| error_of(error, name)))
-        })
+        self.sending.send(event, call(value(self.email), value(self.password)), on_answer);
     }
 }
 
@@ -118,36 +152,78 @@ pub fn CredentialsFields(
     /// The button's words, at rest and busy.
     button: (&'static str, &'static str),
 ) -> impl IntoView {
-    let general_error = move || {
-        form.error.with(|error| match error {
-            None | Some(AuthError::EmailTaken) => None,
-            Some(AuthError::InvalidFields(fields)) if has_known_field(fields) => None,
-            Some(error) => Some(error.to_string()),
+    let error = move |name| form.sending.field_error(name);
+    view! {
+        <FormAlert sending=form.sending fields=&["email", "password"] />
+        <Field name="email" label="E-mail" kind="email" autocomplete="username" input=form.email error=error("email") />
+        <Field name="password" label="Password" autocomplete=password_autocomplete hint=password_hint input=form.password error=error("password") />
+        <SubmitButton sending=form.sending words=button />
+    }
+}
+
+/// What the server said about the form as a whole: about none of the `fields` that are in it.
+#[component]
+pub fn FormAlert(sending: Sending, fields: &'static [&'static str]) -> impl IntoView {
+    let text = move || {
+        sending.error.with(|error| match error.as_ref()? {
+            error if fields.iter().any(|field| error_of(error, field).is_some()) => None,
+            AuthError::TooManyRequests(_) => Some("That were too many tries.".to_owned()),
+            error => Some(error.to_string()),
+        })
+    };
+    let wait = move || {
+        sending.error.with(|error| match error {
+            Some(AuthError::TooManyRequests(seconds)) => Some(*seconds),
+            _ => None,
         })
     };
     view! {
         <div role="alert" class="alert-place">
-            {move || general_error().map(|text| view! { <p class="alert">{text}</p> })}
+            {move || text().map(|text| view! { <p class="alert">{text}</p> })}
         </div>
-        <Field name="email" label="E-mail" kind="email" autocomplete="username" hint="" input=form.email error=form.field_error("email") />
-        <Field name="password" label="Password" kind="password" autocomplete=password_autocomplete hint=password_hint input=form.password error=form.field_error("password") />
-        <button type="submit" class="button" aria-disabled=move || form.busy.get().to_string()>
-            {move || if form.busy.get() { button.1 } else { button.0 }}
+        {move || wait().map(|seconds| view! { <Wait seconds /> })}
+    }
+}
+
+/// Counts down to when it makes sense to try again. Outside the alert, which would be read out each
+/// second.
+#[component]
+fn Wait(seconds: u64) -> impl IntoView {
+    let left = RwSignal::new(seconds);
+    let tick = move || left.update(|left| *left = left.saturating_sub(1));
+    let ticking = set_interval_with_handle(tick, Duration::from_secs(1));
+    on_cleanup(move || {
+        if let Ok(ticking) = ticking {
+            ticking.clear();
+        }
+    });
+    let words = move || match left.get() {
+        0 => "You can try again now.".to_owned(),
+        left => format!("You can try again in {left} s."),
+    };
+    view! { <p class="hint" role="timer">{words}</p> }
+}
+
+#[component]
+pub fn SubmitButton(
+    sending: Sending,
+    /// At rest and busy.
+    words: (&'static str, &'static str),
+) -> impl IntoView {
+    view! {
+        <button type="submit" class="button" aria-disabled=move || sending.busy.get().to_string()>
+            {move || if sending.busy.get() { words.1 } else { words.0 }}
         </button>
     }
 }
 
-fn has_known_field(fields: &BTreeMap<String, String>) -> bool {
-    fields.contains_key("email") || fields.contains_key("password")
-}
-
 #[component]
-fn Field(
+pub fn Field(
     name: &'static str,
     label: &'static str,
-    kind: &'static str,
+    #[prop(default = "password")] kind: &'static str,
     autocomplete: &'static str,
-    hint: &'static str,
+    #[prop(default = "")] hint: &'static str,
     input: NodeRef<html::Input>,
     error: Signal<Option<String>>,
 ) -> impl IntoView {
@@ -212,4 +288,14 @@ fn UnconfirmedNote() -> impl IntoView {
             <button type="button" class="button small" on:click=again>"Try again"</button>
         </div>
     }
+}
+
+/// What this browser does not let us do, found out when the page is live.
+#[component]
+pub fn Shortcomings() -> impl IntoView {
+    let found = RwSignal::new(Vec::new());
+    Effect::new(move || found.set(shortcomings()));
+    let notes =
+        move || found.get().into_iter().map(|text| view! { <p class="note">{text}</p> }).collect_view();
+    view! { <div role="status">{notes}</div> }
 }

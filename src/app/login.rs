@@ -4,7 +4,10 @@ use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::components::A;
 
-use super::form::{CredentialsFields, CredentialsForm, FarewellNote};
+use super::{
+    form::{CredentialsFields, CredentialsForm, FarewellNote, Shortcomings},
+    next::with_next,
+};
 use crate::client::session::Session;
 
 #[component]
@@ -16,6 +19,7 @@ pub fn LoginPage() -> impl IntoView {
         <section class="card">
             <h1>"Sign in"</h1>
             <FarewellNote />
+            <Shortcomings />
             <form
                 method="post"
                 action="/api/auth/login"
@@ -24,7 +28,7 @@ pub fn LoginPage() -> impl IntoView {
             >
                 <CredentialsFields form password_autocomplete="current-password" password_hint="" button=("Sign in", "Signing in…") />
             </form>
-            <p class="aside">"New here? " <A href="/register">"Create an account"</A></p>
+            <p class="aside">"New here? " <A href=with_next("/register")>"Create an account"</A></p>
         </section>
     }
 }

@@ -15,19 +15,25 @@ use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
 use self::{
-    account::AccountPage, cluster::ClusterPage, home::HomePage, login::LoginPage, nav::Nav,
-    not_found::NotFoundPage, register::RegisterPage,
+    account::AccountPage, admin::AdminPage, cluster::ClusterPage, home::HomePage, login::LoginPage, nav::Nav,
+    next::next_page, not_found::NotFoundPage, password::PasswordPage, register::RegisterPage,
+    sessions::SessionsPage,
 };
 use crate::client::session::Session;
 
 mod account;
+mod admin;
+mod ago;
 mod cluster;
 mod form;
 mod home;
 mod login;
 mod nav;
+mod next;
 mod not_found;
+mod password;
 mod register;
+mod sessions;
 
 /// Drawn to the end before the first byte goes out: a redirect needs the headers, and a page
 /// without scripts needs all of its parts in their places. Nothing on these pages waits for data.
@@ -77,14 +83,14 @@ pub fn App() -> impl IntoView {
                     <ProtectedRoute
                         path=path!("/login")
                         condition=move || Some(!session.is_signed_in())
-                        redirect_path=|| "/account"
+                        redirect_path=next_page
                         view=LoginPage
                         ssr=WHOLE
                     />
                     <ProtectedRoute
                         path=path!("/register")
                         condition=move || Some(!session.is_signed_in())
-                        redirect_path=|| "/account"
+                        redirect_path=next_page
                         view=RegisterPage
                         ssr=WHOLE
                     />
@@ -96,9 +102,30 @@ pub fn App() -> impl IntoView {
                         ssr=WHOLE
                     />
                     <ProtectedRoute
+                        path=path!("/sessions")
+                        condition=move || Some(session.is_signed_in())
+                        redirect_path=|| "/login?next=/sessions"
+                        view=SessionsPage
+                        ssr=WHOLE
+                    />
+                    <ProtectedRoute
+                        path=path!("/password")
+                        condition=move || Some(session.is_signed_in())
+                        redirect_path=|| "/login?next=/password"
+                        view=PasswordPage
+                        ssr=WHOLE
+                    />
+                    <ProtectedRoute
+                        path=path!("/admin")
+                        condition=move || Some(session.is_signed_in())
+                        redirect_path=|| "/login?next=/admin"
+                        view=AdminPage
+                        ssr=WHOLE
+                    />
+                    <ProtectedRoute
                         path=path!("/cluster")
                         condition=move || Some(session.is_signed_in())
-                        redirect_path=|| "/login"
+                        redirect_path=|| "/login?next=/cluster"
                         view=ClusterPage
                         ssr=WHOLE
                     />

@@ -4,7 +4,10 @@ use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::components::A;
 
-use super::form::{CredentialsFields, CredentialsForm};
+use super::{
+    form::{CredentialsFields, CredentialsForm},
+    next::with_next,
+};
 use crate::client::session::Session;
 
 #[component]
@@ -28,7 +31,7 @@ pub fn RegisterPage() -> impl IntoView {
                     button=("Create account", "Creating account…")
                 />
             </form>
-            <p class="aside">"Have an account? " <A href="/login">"Sign in"</A></p>
+            <p class="aside">"Have an account? " <A href=with_next("/login")>"Sign in"</A></p>
         </section>
     }
 }

@@ -1,11 +1,104 @@
 //! What the server tells this page without being asked (server-sent events).
 
-use leptos::prelude::*;
+use std::time::Duration;
+
+use leptos::{ev, prelude::*, task::spawn_local};
 use wasm_bindgen::{JsCast, prelude::Closure};
 use web_sys::{EventSource, MessageEvent};
 
 use super::session::Session;
-use crate::api::{self, CLUSTER_EVENTS, types::ClusterView};
+use crate::api::{
+    self, CLUSTER_EVENTS, SESSION_EVENTS,
+    types::{ClusterView, EndReason},
+};
+
+/// Between two tries to connect to a server that has refused to tell: at first, and at the most.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+const RETRY_AT_MOST: Duration = Duration::from_secs(60);
+
+/// Events from the server, until it is dropped. The browser connects again by itself, unless it was
+/// refused.
+struct Stream {
+    source: EventSource,
+    _callbacks: Vec<Closure<dyn Fn(MessageEvent)>>,
+}
+
+impl Stream {
+    /// Calls `on_event` with the data of each event of that name; `on_error` when the connection is
+    /// lost, with whether the server has refused it.
+    fn open(
+        path: &str,
+        event: &str,
+        on_event: impl Fn(String) + 'static,
+        on_error: impl Fn(bool) + 'static,
+    ) -> Option<Self> {
+        let source = EventSource::new(path).ok()?;
+        let hear = Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| {
+            on_event(message.data().as_string().unwrap_or_default());
+        });
+        let failed = source.clone();
+        let fail = Closure::<dyn Fn(MessageEvent)>::new(move |_| {
+            on_error(failed.ready_state() == EventSource::CLOSED);
+        });
+        let _ = source.add_event_listener_with_callback(event, hear.as_ref().unchecked_ref());
+        source.set_onerror(Some(fail.as_ref().unchecked_ref()));
+        Some(Self { source, _callbacks: vec![hear, fail] })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.source.set_onerror(None);
+        self.source.close();
+    }
+}
+
+/// Hears of the end of the session while the page is looked at. Not while it is hidden: a browser has
+/// few connections to a server, for all of its tabs together.
+pub(super) fn follow_session(session: Session) {
+    let is_seen = RwSignal::new(!document().hidden());
+    let retries = RwSignal::new(0_u32);
+    let listeners = [
+        window_event_listener(ev::visibilitychange, move |_| is_seen.set(!document().hidden())),
+        // A page that may come back from the back-forward cache must not keep a connection.
+        window_event_listener(ev::pagehide, move |_| is_seen.set(false)),
+        window_event_listener(ev::pageshow, move |event| {
+            is_seen.set(true);
+            if event.persisted() {
+                session.follow_storage();
+            }
+        }),
+    ];
+    on_cleanup(move || listeners.into_iter().for_each(|listener| listener.remove()));
+
+    let stream = StoredValue::new_local(None::<Stream>);
+    let close = move || drop(stream.try_update_value(Option::take));
+    Effect::new(move || {
+        let tries = retries.get();
+        close();
+        if !session.is_signed_in() || !is_seen.get() {
+            return;
+        }
+        let on_end = move |reason: String| {
+            // Before the browser connects again, which a server that has said its last would refuse.
+            spawn_local(async move { close() });
+            session.is_ended(serde_json::from_str(&reason).unwrap_or(EndReason::SignedOut));
+        };
+        let on_error = move |is_refused: bool| {
+            if !is_refused {
+                return;
+            }
+            spawn_local(async move {
+                // Ends the session here if it has ended there.
+                let _ = session.call(api::account::me).await;
+            });
+            let wait = (RETRY_AFTER * (tries + 1)).min(RETRY_AT_MOST);
+            set_timeout(move || retries.try_update(|tries| *tries += 1).unwrap_or_default(), wait);
+        };
+        stream.set_value(Stream::open(SESSION_EVENTS, "ended", on_end, on_error));
+    });
+    on_cleanup(close);
+}
 
 /// How the servers are, by what one of them said last.
 #[derive(Clone, Copy)]
@@ -15,46 +108,24 @@ pub struct LiveCluster {
 }
 
 impl LiveCluster {
-    /// Listens until the page is left. The browser connects again by itself; when it is refused,
-    /// the session is asked whether it still holds.
-    pub fn listen(session: Session) -> Self {
+    /// Listens until the page is left.
+    pub fn listen() -> Self {
         let live = Self { view: RwSignal::new(None), is_connected: RwSignal::new(true) };
-        Effect::new(move || live.connect(session));
+        let stream = StoredValue::new_local(None::<Stream>);
+        Effect::new(move || {
+            let on_view = move |text: String| {
+                if let Ok(view) = serde_json::from_str(&text) {
+                    live.view.try_set(Some(view));
+                    live.is_connected.try_set(true);
+                }
+            };
+            let on_error = move |_| {
+                live.is_connected.try_set(false);
+            };
+            stream.set_value(Stream::open(CLUSTER_EVENTS, "message", on_view, on_error));
+        });
+        on_cleanup(move || drop(stream.try_update_value(Option::take)));
         live
-    }
-
-    fn connect(self, session: Session) {
-        let Ok(source) = EventSource::new(CLUSTER_EVENTS) else {
-            self.is_connected.set(false);
-            return;
-        };
-        let on_message = Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| {
-            let view = message.data().as_string().and_then(|text| serde_json::from_str(&text).ok());
-            if let Some(view) = view {
-                self.view.try_set(Some(view));
-                self.is_connected.try_set(true);
-            }
-        });
-        let refused = source.clone();
-        let on_error = Closure::<dyn Fn()>::new(move || {
-            self.is_connected.try_set(false);
-            if refused.ready_state() == EventSource::CLOSED {
-                leptos::task::spawn_local(async move {
-                    // Ends the session here if it has ended there.
-                    let _ = session.call(api::account::me).await;
-                });
-            }
-        });
-        source.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
-        source.set_onerror(Some(on_error.as_ref().unchecked_ref()));
-        let listening = StoredValue::new_local((source, on_message, on_error));
-        on_cleanup(move || {
-            listening.with_value(|(source, ..)| {
-                source.set_onmessage(None);
-                source.set_onerror(None);
-                source.close();
-            });
-        });
     }
 
     /// `None` until the first word has come.

@@ -3,7 +3,8 @@
 //! The life of a session in one tab: the server draws the page knowing from the cookie whether
 //! someone is signed in ([`session`]). Logging in stores the access token ([`storage`]). Each
 //! protected call renews it first if little of its life is left ([`renew`]), and attaches it
-//! ([`bearer`]).
+//! ([`bearer`]), one tab at a time ([`tabs`]). While the page is looked at, the server tells it when the
+//! session ends ([`live`]).
 //! A refusal with 401 ends the session here; anything less certain keeps it. Logging out always
 //! finishes here, whatever the server answers.
 //!
@@ -14,3 +15,4 @@ pub mod live;
 pub mod renew;
 pub mod session;
 pub mod storage;
+mod tabs;

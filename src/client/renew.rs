@@ -1,5 +1,5 @@
 //! A fresh access token for each call that needs one: fetched ahead of its end, and once for all
-//! who ask at the same time.
+//! who ask at the same time, in whatever tab.
 
 use std::{cell::Cell, future::Future, sync::LazyLock};
 
@@ -20,6 +20,7 @@ use server_fn::{
 use super::{
     bearer::{attach_token, send},
     storage::{self, StoredToken, device_now},
+    tabs::Turn,
 };
 use crate::api::{self, error::AuthError, types::AccessToken};
 
@@ -39,12 +40,15 @@ attach_token!(RenewingClient, Some(fresh_token().await?));
 
 /// A token with life enough left: the stored one, or the next.
 async fn fresh_token() -> Result<AccessToken, AuthError> {
-    let _one_at_a_time = RENEWING.lock().await;
+    let _one_in_this_tab = RENEWING.lock().await;
+    if let Some(token) = storage::load().filter(is_fresh) {
+        return Ok(token.access_token);
+    }
+    let _one_in_this_browser = Turn::wait().await;
+    // Another tab may have renewed it meanwhile.
     let stored = storage::load();
-    if let Some(token) = &stored
-        && !token.is_due(device_now())
-    {
-        return Ok(token.access_token.clone());
+    if let Some(token) = stored.clone().filter(is_fresh) {
+        return Ok(token.access_token);
     }
     if storage::is_logout_pending() {
         // The cookie may still be good, but its owner has left.
@@ -71,6 +75,10 @@ async fn fresh_token() -> Result<AccessToken, AuthError> {
             .ok_or(error),
         Err(error) => Err(error),
     }
+}
+
+fn is_fresh(token: &StoredToken) -> bool {
+    !token.is_due(device_now())
 }
 
 thread_local! {

@@ -8,17 +8,22 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
 
 use super::{
+    live,
     renew::Tenure,
     storage::{self, StoredToken, device_now},
 };
 use crate::api::{
     self,
     error::AuthError,
-    types::{Delivery, Presence, TokenResponse},
+    types::{Delivery, EndReason, Presence, Revocation, TokenResponse},
 };
 
 /// How long a log-out waits for the server's word before it finishes without it.
 const LOGOUT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a log-out that was not confirmed waits before it asks again, in milliseconds: the last
+/// one again and again.
+const ASK_AGAIN_AFTER_MS: [u32; 5] = [1_000, 2_000, 5_000, 10_000, 30_000];
 
 /// What the user should know about how the last session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,18 +41,33 @@ pub enum Farewell {
 pub struct Session {
     presence: RwSignal<Presence>,
     farewell: RwSignal<Option<Farewell>>,
+    /// The user is ending it here, and will be told how that went.
+    is_ending: StoredValue<bool>,
 }
 
 impl Session {
     /// Starts from what the server knew when it drew the page, and follows the other tabs.
     pub fn provide() -> Self {
         let drawn = SharedValue::new(|| use_context::<Presence>().unwrap_or_default()).into_inner();
-        let session = Self { presence: RwSignal::new(drawn), farewell: RwSignal::new(None) };
+        let (presence, farewell) = match drawn {
+            Presence::Ended(EndReason::SignedOut) => (Presence::Anonymous, None),
+            Presence::Ended(reason) => (Presence::Anonymous, Some(Farewell::Ended(reason.words().into()))),
+            other => (other, None),
+        };
+        let session = Self {
+            presence: RwSignal::new(presence),
+            farewell: RwSignal::new(farewell),
+            is_ending: StoredValue::new(false),
+        };
         provide_context(session);
         Effect::new(move || {
+            if let Presence::Ended(_) = drawn {
+                storage::clear();
+            }
             session.resume_logout();
             session.follow_other_tabs();
         });
+        Effect::new(move || live::follow_session(session));
         session
     }
 
@@ -128,28 +148,65 @@ impl Session {
     /// confirmed, every page of this browser stays signed out and asks again.
     pub async fn end(self) {
         let tenure = Tenure::current();
-        let patience = TimeoutFuture::new(LOGOUT_PATIENCE.as_millis() as u32);
-        let answer = match select(Box::pin(api::auth::logout(None)), patience).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(_) => Err(AuthError::Transport),
-        };
+        self.is_ending.set_value(true);
+        let farewell = ask_to_end().await;
+        self.is_ending.set_value(false);
         if tenure.is_over() {
             // Someone has signed in meanwhile, which has ended the old session, too.
             return;
         }
-        let farewell = match answer {
-            Ok(revocation) => {
-                Farewell::Confirmed { instances: revocation.instances, elapsed_ms: revocation.elapsed_ms }
-            }
-            // None of our tokens was known to the server: there is nothing left to end.
-            Err(AuthError::MissingToken | AuthError::InvalidToken) => {
-                Farewell::Ended("You have been signed out.".into())
-            }
-            Err(_) => Farewell::Unconfirmed,
-        };
-        storage::set_logout_pending(farewell == Farewell::Unconfirmed);
+        let is_pending = farewell == Farewell::Unconfirmed;
+        storage::set_logout_pending(is_pending);
         self.leave(farewell);
         storage::clear();
+        if is_pending {
+            spawn_local(self.keep_asking(Tenure::current()));
+        }
+    }
+
+    async fn keep_asking(self, tenure: Tenure) {
+        let mut pauses = ASK_AGAIN_AFTER_MS.into_iter();
+        let mut pause = 0;
+        loop {
+            pause = pauses.next().unwrap_or(pause);
+            TimeoutFuture::new(pause).await;
+            if tenure.is_over() || !storage::is_logout_pending() {
+                return;
+            }
+            let farewell = ask_to_end().await;
+            if tenure.is_over() {
+                return;
+            }
+            if farewell != Farewell::Unconfirmed {
+                storage::set_logout_pending(false);
+                self.farewell.set(Some(farewell));
+                return;
+            }
+        }
+    }
+
+    /// Makes a call that ends this session, among others, and tells how that went.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn end_by<F>(self, call: impl Fn() -> F) -> Result<(), AuthError>
+    where
+        F: Future<Output = Result<Revocation, AuthError>>,
+    {
+        self.is_ending.set_value(true);
+        let answer = self.call(call).await;
+        self.is_ending.set_value(false);
+        self.leave(confirmed(&answer?));
+        storage::clear();
+        Ok(())
+    }
+
+    /// The server says that the session has ended.
+    pub(super) fn is_ended(self, reason: EndReason) {
+        if !self.is_ending.get_value() && self.presence.get_untracked() == Presence::SignedIn {
+            self.leave(Farewell::Ended(reason.words().into()));
+            storage::clear();
+        }
     }
 
     fn leave(self, farewell: Farewell) {
@@ -168,19 +225,44 @@ impl Session {
 
     fn follow_other_tabs(self) {
         let listener = window_event_listener(ev::storage, move |event| {
-            if !storage::is_about_the_token(event.key().as_deref()) {
-                return;
-            }
-            let was_signed_in = self.presence.get_untracked() == Presence::SignedIn;
-            match (was_signed_in, storage::load().is_some()) {
-                (true, false) => self.leave(Farewell::Ended("You have been signed out.".into())),
-                (false, true) => {
-                    self.farewell.set(None);
-                    self.presence.set(Presence::SignedIn);
-                }
-                _ => {}
+            if storage::is_about_the_token(event.key().as_deref()) {
+                self.follow_storage();
             }
         });
         on_cleanup(move || listener.remove());
     }
+
+    /// Takes over what another tab has made of the session.
+    pub(super) fn follow_storage(self) {
+        let was_signed_in = self.presence.get_untracked() == Presence::SignedIn;
+        match (was_signed_in, storage::holds_a_token()) {
+            (true, false) => self.leave(Farewell::Ended(EndReason::SignedOut.words().into())),
+            (false, true) => {
+                self.farewell.set(None);
+                self.presence.set(Presence::SignedIn);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Asks the server to end the session of this browser.
+async fn ask_to_end() -> Farewell {
+    let patience = TimeoutFuture::new(LOGOUT_PATIENCE.as_millis() as u32);
+    let answer = match select(Box::pin(api::auth::logout(None)), patience).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(_) => Err(AuthError::Transport),
+    };
+    match answer {
+        Ok(revocation) => confirmed(&revocation),
+        // None of our tokens was known to the server: there is nothing left to end.
+        Err(AuthError::MissingToken | AuthError::InvalidToken) => {
+            Farewell::Ended(EndReason::SignedOut.words().into())
+        }
+        Err(_) => Farewell::Unconfirmed,
+    }
+}
+
+fn confirmed(revocation: &Revocation) -> Farewell {
+    Farewell::Confirmed { instances: revocation.instances, elapsed_ms: revocation.elapsed_ms }
 }

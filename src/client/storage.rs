@@ -10,8 +10,11 @@ use std::cell::RefCell;
 
 #[expect(clippy::disallowed_types, reason = "the one place that keeps the token")]
 use gloo_storage::LocalStorage;
-use gloo_storage::Storage;
-use serde::{Deserialize, Serialize};
+use gloo_storage::{Storage, errors::StorageError};
+use js_sys::Reflect;
+use leptos::{logging::warn, prelude::window};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use wasm_bindgen::JsValue;
 
 use crate::api::types::{AccessToken, TokenResponse};
 
@@ -59,6 +62,35 @@ impl StoredToken {
 #[expect(clippy::disallowed_types, reason = "the one place that keeps the token")]
 type Kept = LocalStorage;
 
+/// Whether there is a storage at all: where cookies are blocked, merely to ask for it can fail.
+fn is_available() -> bool {
+    window().local_storage().is_ok_and(|storage| storage.is_some())
+}
+
+fn get<T: DeserializeOwned>(key: &str) -> Option<T> {
+    if !is_available() {
+        return None;
+    }
+    match Kept::get(key) {
+        Ok(value) => Some(value),
+        Err(StorageError::KeyNotFound(_)) => None,
+        Err(_) => {
+            warn!("What this browser keeps under {key} cannot be read: it is fetched again.");
+            None
+        }
+    }
+}
+
+fn set<T: Serialize>(key: &str, value: &T) -> bool {
+    is_available() && Kept::set(key, value).is_ok()
+}
+
+fn delete(key: &str) {
+    if is_available() {
+        Kept::delete(key);
+    }
+}
+
 thread_local! {
     /// The token of a browser whose storage is off or full: this tab's alone, until it is closed.
     static UNSTORED: RefCell<Option<StoredToken>> = const { RefCell::new(None) };
@@ -66,12 +98,36 @@ thread_local! {
 
 /// The token of this browser; none when there is none, or when what is stored cannot be read.
 pub fn load() -> Option<StoredToken> {
-    Kept::get(KEY).ok().or_else(|| UNSTORED.with_borrow(Clone::clone))
+    get(KEY).or_else(|| UNSTORED.with_borrow(Clone::clone))
+}
+
+/// Whether this browser keeps a token, be it one that cannot be read.
+pub fn holds_a_token() -> bool {
+    let is_stored = is_available() && Kept::raw().get_item(KEY).is_ok_and(|item| item.is_some());
+    is_stored || UNSTORED.with_borrow(Option::is_some)
+}
+
+/// What this browser does not let us do, in words for its user.
+pub fn shortcomings() -> Vec<&'static str> {
+    let cookies = Reflect::get(&window().navigator(), &"cookieEnabled".into());
+    let blocks_cookies = cookies.is_ok_and(|enabled| enabled == JsValue::FALSE);
+    let keeps_nothing = UNSTORED.with_borrow(Option::is_some) || !is_available();
+    let notes = [
+        (
+            blocks_cookies,
+            "This browser blocks the cookies of this site, so a session lasts five minutes at the most.",
+        ),
+        (
+            keeps_nothing,
+            "This browser keeps nothing for this site, so its other tabs do not notice when you sign out here.",
+        ),
+    ];
+    notes.into_iter().filter_map(|(is_so, note)| is_so.then_some(note)).collect()
 }
 
 /// Keeps the token.
 pub fn save(token: &StoredToken) {
-    let refused = Kept::set(KEY, token).is_err();
+    let refused = !set(KEY, token);
     UNSTORED.set(refused.then(|| token.clone()));
 }
 
@@ -84,22 +140,22 @@ pub fn expire() {
 }
 
 pub fn clear() {
-    Kept::delete(KEY);
+    delete(KEY);
     UNSTORED.take();
 }
 
 /// Whether a log-out in this browser still waits for the server's word.
 pub fn is_logout_pending() -> bool {
-    Kept::get(LOGOUT_PENDING).unwrap_or(false)
+    get(LOGOUT_PENDING).unwrap_or(false)
 }
 
 /// Remembers, across pages, that a log-out waits for the server's word, or that it no longer does.
 pub fn set_logout_pending(pending: bool) {
     if pending {
         // A browser that stores nothing forgets it with the page.
-        let _ = Kept::set(LOGOUT_PENDING, true);
+        set(LOGOUT_PENDING, &true);
     } else {
-        Kept::delete(LOGOUT_PENDING);
+        delete(LOGOUT_PENDING);
     }
 }
 

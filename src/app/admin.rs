@@ -1,0 +1,231 @@
+//! The administrators' page: users, and what can be taken away from them.
+
+use leptos::{ev::SubmitEvent, html, prelude::*, task::spawn_local};
+use leptos_meta::Title;
+
+use super::{
+    account::AccountNav,
+    ago::ago,
+    form::value,
+    sessions::{Outcome, Trouble},
+};
+use crate::{
+    api::{
+        self,
+        error::AuthError,
+        types::{Revocation, Role, SessionInfo, UserInfo, UserList},
+    },
+    client::session::Session,
+};
+
+/// What was done last.
+type Done = RwSignal<Option<Result<Revocation, AuthError>>>;
+
+#[component]
+pub fn AdminPage() -> impl IntoView {
+    let session = Session::expect();
+    let (search, after) = (RwSignal::new(String::new()), RwSignal::new(String::new()));
+    let input = NodeRef::<html::Input>::new();
+    let users = LocalResource::new(move || {
+        let (search, after) = (search.get(), after.get());
+        session.call(move || api::admin::users(search.clone(), after.clone()))
+    });
+    let done = Done::new(None);
+    let opened = RwSignal::new(None::<UserInfo>);
+    let find = move |event: SubmitEvent| {
+        event.prevent_default();
+        after.set(String::new());
+        search.set(value(input));
+    };
+    let on_change = move || users.refetch();
+    view! {
+        <Title text="Users" />
+        <section class="card full">
+            <h1>"Users"</h1>
+            <AccountNav />
+            <p class="lead">"Whatever you take away from a user here is gone everywhere by the time it says so."</p>
+            <Outcome done />
+            <form class="find" role="search" on:submit=find>
+                <label for="search">"E-mail address"</label>
+                <input id="search" name="search" type="search" autocapitalize="none" spellcheck="false" node_ref=input />
+                <button type="submit" class="button small">"Find"</button>
+            </form>
+            <Suspense fallback=|| view! { <p class="hint">"Asking the server…"</p> }>
+                {move || users.get().map(|answer| match answer {
+                    Ok(list) => view! { <Users list done opened after on_change /> }.into_any(),
+                    Err(error) => view! { <Trouble error on_retry=on_change /> }.into_any(),
+                })}
+            </Suspense>
+        </section>
+        {move || opened.get().map(|user| view! { <Sessions user done /> })}
+        <EndAll />
+    }
+}
+
+#[component]
+fn Users(
+    list: UserList,
+    done: Done,
+    opened: RwSignal<Option<UserInfo>>,
+    after: RwSignal<String>,
+    on_change: impl Fn() + Copy + Send + 'static,
+) -> impl IntoView {
+    let last = list.users.last().map(|user| user.email.clone()).unwrap_or_default();
+    let is_empty = list.users.is_empty();
+    let rows = list.users.into_iter().map(|user| view! { <UserRow user done opened on_change /> });
+    view! {
+        <div class="table-frame" tabindex="0" role="group" aria-labelledby="found">
+            <table>
+                <caption id="found">"By address"</caption>
+                <thead>
+                    <tr>
+                        <th scope="col">"User"</th>
+                        <th scope="col">"Role"</th>
+                        <th scope="col">"May sign in"</th>
+                        <th scope="col" class="figure">"Sessions"</th>
+                        <th scope="col">"Change"</th>
+                    </tr>
+                </thead>
+                <tbody>
+                    {rows.collect_view()}
+                    {is_empty.then(|| view! { <tr><td colspan="5" class="hint">"Nobody has such an address."</td></tr> })}
+                </tbody>
+            </table>
+        </div>
+        {list.has_more.then(|| {
+            view! { <button type="button" class="button quiet small" on:click=move |_| after.set(last.clone())>"The next"</button> }
+        })}
+    }
+}
+
+#[component]
+fn UserRow(
+    user: UserInfo,
+    done: Done,
+    opened: RwSignal<Option<UserInfo>>,
+    on_change: impl Fn() + Copy + Send + 'static,
+) -> impl IntoView {
+    let session = Session::expect();
+    let id = StoredValue::new(user.user_id.clone());
+    let (is_disabled, role) = (user.is_disabled, user.role);
+    let toggle_disabled = move |_| {
+        spawn_local(async move {
+            if is_disabled {
+                let answer = session.call(|| api::admin::enable_user(id.get_value())).await;
+                done.set(answer.err().map(Err));
+            } else {
+                done.set(Some(session.call(|| api::admin::disable_user(id.get_value())).await));
+            }
+            on_change();
+        });
+    };
+    let toggle_role = move |_| {
+        let next = if role == Role::Admin { Role::User } else { Role::Admin };
+        spawn_local(async move {
+            done.set(Some(session.call(|| api::admin::set_role(id.get_value(), Some(next))).await));
+            on_change();
+        });
+    };
+    let end_all = move |_| {
+        spawn_local(async move {
+            done.set(Some(session.call(|| api::admin::revoke_sessions(id.get_value())).await));
+            on_change();
+        });
+    };
+    let state = if is_disabled {
+        view! { <span class="badge bad">"disabled"</span> }
+    } else {
+        view! { <span class="badge good">"yes"</span> }
+    };
+    let label = |what: &str| format!("{what} {}", user.email);
+    let (disabling, changing) = (
+        if is_disabled { "Enable" } else { "Disable" },
+        if role == Role::Admin { "Make user" } else { "Make administrator" },
+    );
+    let whole = user.clone();
+    view! {
+        <tr>
+            <th scope="row">{user.email.clone()}</th>
+            <td>{role.as_str()}</td>
+            <td>{state}</td>
+            <td class="figure">{user.sessions}</td>
+            <td class="row-actions">
+                <button type="button" class="link" aria-label=label(disabling) on:click=toggle_disabled>{disabling}</button>
+                <button type="button" class="link" aria-label=label(changing) on:click=toggle_role>{changing}</button>
+                <button type="button" class="link" aria-label=label("Show sessions of") on:click=move |_| opened.set(Some(whole.clone()))>"Sessions"</button>
+                <button type="button" class="link" aria-label=label("End all sessions of") on:click=end_all>"End all"</button>
+            </td>
+        </tr>
+    }
+}
+
+/// The live sessions of one user.
+#[component]
+fn Sessions(user: UserInfo, done: Done) -> impl IntoView {
+    let session = Session::expect();
+    let id = StoredValue::new(user.user_id);
+    let list = LocalResource::new(move || session.call(move || api::admin::sessions(id.get_value())));
+    let row = move |info: SessionInfo, now: i64| {
+        let session_id = StoredValue::new(info.session_id);
+        let end = move |_| {
+            spawn_local(async move {
+                done.set(Some(session.call(|| api::admin::revoke_session(session_id.get_value())).await));
+                list.refetch();
+            });
+        };
+        let times = format!("Last seen {} · {}", ago(now - info.last_seen_at), info.address);
+        view! {
+            <li>
+                <div>
+                    <strong>{info.device}</strong>
+                    <p class="hint">{times}</p>
+                </div>
+                <button type="button" class="button small quiet" on:click=end>"End"</button>
+            </li>
+        }
+    };
+    view! {
+        <section class="card full" aria-labelledby="sessions-of">
+            <h2 id="sessions-of">"Sessions of " {user.email}</h2>
+            <Suspense fallback=|| view! { <p class="hint">"Asking the server…"</p> }>
+                {move || list.get().map(|answer| match answer {
+                    Ok(list) if list.sessions.is_empty() => view! { <p class="hint">"None is live."</p> }.into_any(),
+                    Ok(list) => {
+                        let rows = list.sessions.into_iter().map(|info| row(info, list.now));
+                        view! { <ul class="rows">{rows.collect_view()}</ul> }.into_any()
+                    }
+                    Err(error) => view! { <Trouble error on_retry=move || list.refetch() /> }.into_any(),
+                })}
+            </Suspense>
+        </section>
+    }
+}
+
+/// Ends everyone's sessions: asked twice, for it cannot be taken back.
+#[component]
+fn EndAll() -> impl IntoView {
+    let session = Session::expect();
+    let is_sure = RwSignal::new(false);
+    let error = RwSignal::new(None::<AuthError>);
+    let end = move |_| {
+        if !is_sure.get_untracked() {
+            is_sure.set(true);
+            return;
+        }
+        spawn_local(async move {
+            if let Err(failure) = session.end_by(api::admin::revoke_all_sessions).await {
+                error.try_set(Some(failure));
+            }
+        });
+    };
+    view! {
+        <section class="card full" aria-labelledby="everyone">
+            <h2 id="everyone">"Everyone"</h2>
+            <p>"Ends every session of every user, yours too. Nobody is kept from signing in again."</p>
+            <div role="alert">{move || error.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}</div>
+            <button type="button" class="button small quiet" on:click=end>
+                {move || if is_sure.get() { "Yes, end all sessions of everyone" } else { "End all sessions of everyone" }}
+            </button>
+        </section>
+    }
+}

@@ -1,0 +1,63 @@
+//! The page to change the password on.
+
+use leptos::{ev::SubmitEvent, html, prelude::*};
+use leptos_meta::Title;
+
+use super::{
+    account::AccountNav,
+    form::{Field, FormAlert, Sending, SubmitButton, focus, value},
+};
+use crate::{
+    api::{self, error::AuthError, types::Revocation},
+    client::session::Session,
+};
+
+#[component]
+pub fn PasswordPage() -> impl IntoView {
+    let session = Session::expect();
+    let sending = Sending::new();
+    let (current, new) = (NodeRef::<html::Input>::new(), NodeRef::<html::Input>::new());
+    let done = RwSignal::new(None::<Revocation>);
+    let submit = move |event: SubmitEvent| {
+        let (old_text, new_text) = (value(current), value(new));
+        done.set(None);
+        let call = async move {
+            session.call(|| api::account::change_password(old_text.clone(), new_text.clone())).await
+        };
+        sending.send(&event, call, move |answer| match answer {
+            Ok(revocation) => {
+                for field in [current, new] {
+                    if let Some(input) = field.get_untracked() {
+                        input.set_value("");
+                    }
+                }
+                done.set(Some(revocation));
+            }
+            Err(AuthError::InvalidFields(fields)) if fields.contains_key("current") => focus(current),
+            Err(_) => focus(new),
+        });
+    };
+    let note = move || {
+        done.get().map(|Revocation { instances, acknowledged, elapsed_ms }| {
+            let words = format!(
+                "Your password is changed, and all your other sessions have ended: confirmed by {acknowledged} of {instances} servers in {elapsed_ms} ms."
+            );
+            view! { <p class="note good">{words}</p> }
+        })
+    };
+    view! {
+        <Title text="Change password" />
+        <section class="card wide">
+            <h1>"Change password"</h1>
+            <AccountNav />
+            <p class="lead">"All your other sessions end with it, at once."</p>
+            <div role="status">{note}</div>
+            <form class="narrow" novalidate on:submit=submit>
+                <FormAlert sending fields=&["current", "new"] />
+                <Field name="current" label="Current password" autocomplete="current-password" input=current error=sending.field_error("current") />
+                <Field name="new" label="New password" autocomplete="new-password" hint="At least 8 characters. A few words work well." input=new error=sending.field_error("new") />
+                <SubmitButton sending words=("Change password", "Changing…") />
+            </form>
+        </section>
+    }
+}

@@ -32,7 +32,9 @@ export default defineConfig({
   },
   webServer: [
     {
-      command: "target/release/hallpass",
+      // Only with SQLite an administrator has to be made while no server is running.
+      command: `echo 'correct horse battery' | target/release/hallpass user add admin@example.com &&
+        target/release/hallpass user role admin@example.com admin && exec target/release/hallpass`,
       cwd: "..",
       url: `${url}/health/ready`,
       env: {

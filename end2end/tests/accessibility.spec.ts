@@ -26,12 +26,25 @@ for (const colorScheme of ["light", "dark"] as const) {
       await check("/register with errors");
       await visitor.register();
       await check("/account");
+      await visitor.open("/sessions");
+      await page.getByRole("button", { name: "End all others" }).click();
+      await expect(page.getByText("Signed in", { exact: true })).toBeVisible();
+      await check("/sessions");
+      await visitor.open("/password");
+      await page.getByRole("button", { name: "Change password" }).click();
+      await expect(page.getByLabel("Current password")).toHaveAttribute("aria-invalid", "true");
+      await check("/password with errors");
       await visitor.open("/cluster");
       await expect(page.getByRole("table", { name: "Running now" })).toBeVisible();
       await check("/cluster");
       await visitor.signOut();
       await visitor.expectSignedOut();
       await check("/login after logging out");
+      await visitor.signIn("admin@example.com");
+      await visitor.expectAccountOf("admin@example.com");
+      await visitor.open("/admin");
+      await expect(page.getByRole("table", { name: "By address" })).toBeVisible();
+      await check("/admin");
     });
   }
 }

@@ -1,4 +1,4 @@
-import { test as base, expect, type Page } from "@playwright/test";
+import { test as base, expect, type Browser, type BrowserContext, type Page } from "@playwright/test";
 
 export { expect };
 
@@ -51,6 +51,12 @@ export class Visitor {
     expect(await this.bearer()).toBeNull();
   }
 
+  /** What the page says when the session has ended without its doing. */
+  async expectEnded(reason: string | RegExp) {
+    await expect(this.page.getByRole("status").filter({ hasText: reason })).toBeVisible();
+    await this.expectSignedOut();
+  }
+
   /** The access token that the page keeps in `localStorage`. */
   async bearer(): Promise<string | null> {
     const stored = await this.page.evaluate(() => localStorage.getItem("hallpass-session"));
@@ -63,6 +69,40 @@ export class Visitor {
       const stored = JSON.parse(localStorage.getItem("hallpass-session")!);
       localStorage.setItem("hallpass-session", JSON.stringify({ ...stored, ...change }));
     }, change);
+  }
+}
+
+/** A browser of its own, with two tabs. */
+export class Device {
+  private constructor(readonly context: BrowserContext, readonly first: Visitor, readonly second: Visitor) {}
+
+  get tabs() {
+    return [this.first, this.second];
+  }
+
+  /** Signs in in the first tab, and opens a page in both. */
+  static async signIn(browser: Browser, email: string, { path = "/account", password = PASSWORD } = {}): Promise<Device> {
+    const context = await browser.newContext();
+    const [first, second] = [new Visitor(await context.newPage()), new Visitor(await context.newPage())];
+    await first.signIn(email, password);
+    await first.expectAccountOf(email);
+    await second.open("/account");
+    await second.expectAccountOf(email);
+    if (path !== "/account") await first.open(path);
+    return new Device(context, first, second);
+  }
+
+  /** Its refresh token, as a thief would copy it. */
+  async refreshToken(): Promise<string> {
+    const cookies = await this.context.cookies();
+    return cookies.find((cookie) => cookie.name === "hallpass-refresh")!.value;
+  }
+
+  async expectSignedIn(email: string) {
+    for (const tab of this.tabs) {
+      await tab.open("/account");
+      await tab.expectAccountOf(email);
+    }
   }
 }
 

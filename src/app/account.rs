@@ -21,9 +21,7 @@ const RETRY_AFTER: u32 = 10;
 
 #[component]
 pub fn AccountPage() -> impl IntoView {
-    let session = Session::expect();
-    // Only the browser has the token: the server draws the frame, and this fills it.
-    let answer = LocalResource::new(move || session.call(api::account::me));
+    let answer = ask_account();
     let account = RwSignal::new(None::<Account>);
     let trouble = RwSignal::new(None::<AuthError>);
     Effect::new(move || match answer.get() {
@@ -39,7 +37,7 @@ pub fn AccountPage() -> impl IntoView {
         <Title text="Your account" />
         <section class="card wide">
             <h1>"Your account"</h1>
-            <AccountNav />
+            <AccountNav account=answer />
             <Shortcomings />
             {move || trouble.get().map(|error| view! { <Trouble error on_retry=again /> })}
             <Show
@@ -58,13 +56,17 @@ pub fn AccountPage() -> impl IntoView {
     }
 }
 
+/// What the token says, by the server. Only the browser has it: the server draws the frame of a page,
+/// and this fills it.
+pub fn ask_account() -> LocalResource<Result<Account, AuthError>> {
+    let session = Session::expect();
+    LocalResource::new(move || session.call(api::account::me))
+}
+
 /// From one page about your account to the others.
 #[component]
-pub fn AccountNav() -> impl IntoView {
-    let session = Session::expect();
-    // Answered from memory. Only the token says who is an administrator.
-    let answer = LocalResource::new(move || session.call(api::account::me));
-    let is_admin = move || matches!(answer.get(), Some(Ok(account)) if account.role == Role::Admin);
+pub fn AccountNav(account: LocalResource<Result<Account, AuthError>>) -> impl IntoView {
+    let is_admin = move || matches!(account.get(), Some(Ok(account)) if account.role == Role::Admin);
     view! {
         <nav class="tabs" aria-label="Account">
             <A href="/account">"Token"</A>

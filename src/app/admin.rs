@@ -4,7 +4,7 @@ use leptos::{ev::SubmitEvent, html, prelude::*, task::spawn_local};
 use leptos_meta::Title;
 
 use super::{
-    account::AccountNav,
+    account::{AccountNav, ask_account},
     ago::ago,
     form::value,
     sessions::{Outcome, Trouble},
@@ -42,7 +42,7 @@ pub fn AdminPage() -> impl IntoView {
         <Title text="Users" />
         <section class="card full">
             <h1>"Users"</h1>
-            <AccountNav />
+            <AccountNav account=ask_account() />
             <p class="lead">"Whatever you take away from a user here is gone everywhere by the time it says so."</p>
             <Outcome done />
             <form class="find" role="search" on:submit=find>

@@ -4,7 +4,7 @@ use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_meta::Title;
 
 use super::{
-    account::AccountNav,
+    account::{AccountNav, ask_account},
     form::{Field, FormAlert, Sending, SubmitButton, focus, value},
 };
 use crate::{
@@ -49,7 +49,7 @@ pub fn PasswordPage() -> impl IntoView {
         <Title text="Change password" />
         <section class="card wide">
             <h1>"Change password"</h1>
-            <AccountNav />
+            <AccountNav account=ask_account() />
             <p class="lead">"All your other sessions end with it, at once."</p>
             <div role="status">{note}</div>
             <form class="narrow" novalidate on:submit=submit>

@@ -4,7 +4,7 @@ use leptos::{ev::SubmitEvent, html, prelude::*, task::spawn_local};
 use leptos_meta::Title;
 
 use super::{
-    account::AccountNav,
+    account::{AccountNav, ask_account},
     ago::ago,
     form::{Field, FormAlert, Sending, SubmitButton, focus, value},
 };
@@ -35,7 +35,7 @@ pub fn SessionsPage() -> impl IntoView {
         <Title text="Your sessions" />
         <section class="card wide">
             <h1>"Your sessions"</h1>
-            <AccountNav />
+            <AccountNav account=ask_account() />
             <p class="lead">"Each sign-in on a device or in a browser is a session. End one, and every token of it is dead at once, on every server."</p>
             <Outcome done />
             <Suspense fallback=|| view! { <p class="hint">"Asking the server for your sessions…"</p> }>

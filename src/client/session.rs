@@ -211,6 +211,10 @@ impl Session {
 
     fn leave(self, farewell: Farewell) {
         Tenure::end();
+        storage::set_last_words(match &farewell {
+            Farewell::Ended(words) => Some(words),
+            Farewell::Confirmed { .. } | Farewell::Unconfirmed => None,
+        });
         self.farewell.set(Some(farewell));
         self.presence.set(Presence::Anonymous);
     }
@@ -236,7 +240,10 @@ impl Session {
     pub(super) fn follow_storage(self) {
         let was_signed_in = self.presence.get_untracked() == Presence::SignedIn;
         match (was_signed_in, storage::holds_a_token()) {
-            (true, false) => self.leave(Farewell::Ended(EndReason::SignedOut.words().into())),
+            (true, false) => {
+                let words = storage::last_words().unwrap_or_else(|| EndReason::SignedOut.words().into());
+                self.leave(Farewell::Ended(words));
+            }
             (false, true) => {
                 self.farewell.set(None);
                 self.presence.set(Presence::SignedIn);

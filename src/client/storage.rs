@@ -20,6 +20,7 @@ use crate::api::types::{AccessToken, TokenResponse};
 
 const KEY: &str = "hallpass-session";
 const LOGOUT_PENDING: &str = "hallpass-logout-pending";
+const LAST_WORDS: &str = "hallpass-last-words";
 
 /// A token is renewed when less than this share of its life is left.
 const RENEW_BELOW: f64 = 0.2;
@@ -156,6 +157,21 @@ pub fn set_logout_pending(pending: bool) {
         set(LOGOUT_PENDING, &true);
     } else {
         delete(LOGOUT_PENDING);
+    }
+}
+
+/// Why the last session in this browser ended, as the tab that heard of it has said.
+pub fn last_words() -> Option<String> {
+    get(LAST_WORDS)
+}
+
+/// Tells the other tabs why the session ends; to be said before the token goes.
+pub fn set_last_words(words: Option<&str>) {
+    match words {
+        Some(words) => {
+            set(LAST_WORDS, &words);
+        }
+        None => delete(LAST_WORDS),
     }
 }
 

@@ -197,7 +197,7 @@ async fn look_after_sessions(command: SessionsCommand, config: &Config) -> Resul
         SessionsCommand::List { user } => {
             let db = Db::open(config, Access::Shared).await?;
             let user = find(&db, &user).await?;
-            for session in db.live_sessions_of(user.id, &config.token, now).await? {
+            for session in db.live_sessions_of(user.id, None, &config.token, now).await? {
                 let (began, seen) = (now - session.created_at, now - session.rotated_at);
                 let (device, address) = (session.device.in_words(), &session.device.address);
                 println!("{}  began {began} s ago, last seen {seen} s ago, {device}, {address}", session.id);

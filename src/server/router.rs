@@ -139,9 +139,14 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     };
     request.extensions_mut().insert(presence);
     let mut response = next.run(request).await;
-    // It is said once. Who signed out knows, and may still have to make it certain.
+    // It is said once, and by a page: a picture says nothing. Who signed out knows, and may still have to make it certain.
     let is_told = matches!(presence, Presence::Ended(reason) if reason != EndReason::SignedOut);
+    let is_page = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     if is_told
+        && is_page
         && response.status() == StatusCode::OK
         && let Some(header) = cookie::clear(https)
     {

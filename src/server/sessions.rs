@@ -433,21 +433,24 @@ impl Db {
         row.map(|(user_id, created_at)| Ok((parse(&user_id)?, created_at))).transpose()
     }
 
-    /// The user's live sessions, those that were used last first; a thousand at the most.
+    /// The user's live sessions, `first` first and then those that were used last; a thousand at the
+    /// most.
     pub async fn live_sessions_of(
         &self,
         user_id: UserId,
+        first: Option<SessionId>,
         config: &TokenConfig,
         now: UnixSeconds,
     ) -> Result<Vec<LiveSession>, DbError> {
         sqlx::query_as(
             "select id, user_agent, address, created_at, rotated_at from sessions \
              where user_id = $1 and revoked_at is null and expires_at > $2 and rotated_at > $3 \
-             order by rotated_at desc, created_at desc limit $4",
+             order by case when id = $4 then 0 else 1 end, rotated_at desc, created_at desc limit $5",
         )
         .bind(user_id.to_string())
         .bind(now)
         .bind(now - config.idle_ttl_seconds)
+        .bind(first.map(|id| id.to_string()).unwrap_or_default())
         .bind(MAX_LISTED)
         .fetch_all(&self.pool)
         .await

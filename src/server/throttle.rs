@@ -1,8 +1,8 @@
 //! How often one may try a password.
 //!
 //! Tries are counted in *buckets*. Each has some free tries, and forgets one from time to time; who
-//! uses them up waits, each time twice as long as before, a minute at the most. Nobody is ever locked
-//! out: the tries of others can slow a user down, and not even that on a device where they have
+//! uses them up waits, each time twice as long as before, a minute at the most. No account is ever
+//! locked: the tries of others can keep a user waiting, and not even that on a device where they have
 //! signed in before, because it has a bucket of its own ("device cookies", OWASP: Slow Down Online
 //! Guessing Attacks with Device Cookies).
 //!
@@ -136,7 +136,9 @@ impl Throttle {
         self.count(&[(Bucket::of("session", &[&session_id.to_string()]), self.device)]).await
     }
 
+    /// Counts a try in all of these or, if it has to wait for one of them, in none.
     async fn count(&self, buckets: &[(Bucket, Limit)]) -> Result<Counted, AuthError> {
+        let mut counted = Counted(Vec::new());
         for (bucket, limit) in buckets {
             let wait = match &self.shared {
                 Some(cluster) => cluster.count_try(*bucket, *limit).await,
@@ -145,10 +147,12 @@ impl Throttle {
             let wait = wait.unwrap_or_else(|| self.memory.count(*bucket, *limit, Instant::now()));
             if !wait.is_zero() {
                 counter!("hallpass_throttled_total").increment(1);
+                self.give_back(counted).await;
                 return Err(AuthError::TooManyRequests(wait.as_millis().div_ceil(1000) as u64));
             }
+            counted.0.push(*bucket);
         }
-        Ok(Counted(buckets.iter().map(|(bucket, _)| *bucket).collect()))
+        Ok(counted)
     }
 
     /// Takes back tries that were right.
@@ -252,6 +256,21 @@ mod tests {
             assert_eq!(memory.count(bucket, LIMIT, now), Duration::ZERO);
             memory.give_back(bucket);
         }
+    }
+
+    /// Who waits because of others does not use up their own tries by asking again.
+    #[tokio::test]
+    async fn a_try_that_has_to_wait_counts_nowhere() {
+        let config = ThrottleConfig { per_account: 1, per_address: 1, per_device: 2 };
+        let throttle = Throttle::new(&config, None);
+        let from = |address: &str| Caller { address: address.parse().unwrap(), user_agent: String::new() };
+        let email = Email::parse("ann@example.com").unwrap();
+        let attacker = throttle.try_account(&email, &from("192.0.2.1"), None).await.unwrap();
+        for _ in 0..100 {
+            assert!(throttle.try_account(&email, &from("192.0.2.2"), None).await.is_err());
+        }
+        throttle.give_back(attacker).await;
+        assert!(throttle.try_account(&email, &from("192.0.2.2"), None).await.is_ok());
     }
 
     #[test]

@@ -30,13 +30,18 @@ impl Email {
         let text = text.trim();
         let options = email_address::Options::default().without_display_text().without_domain_literal();
         let address = (text.len() <= 254)
-            .then(|| ComposingNormalizerBorrowed::new_nfc().normalize(text).to_lowercase())
+            .then(|| Self::form(text))
             .filter(|text| !text.contains(['"', '\\']) && !text.chars().any(is_invisible))
             .filter(|text| email_address::EmailAddress::parse_with_options(text, options).is_ok());
         match address {
             Some(address) => Ok(Self(address)),
             None => Err(AuthError::invalid_field("email", "Enter an e-mail address, like ann@example.com.")),
         }
+    }
+
+    /// That form, of a part of an address.
+    pub fn form(text: &str) -> String {
+        ComposingNormalizerBorrowed::new_nfc().normalize(text.trim()).to_lowercase()
     }
 
     pub fn as_str(&self) -> &str {

@@ -40,10 +40,11 @@ impl Auth {
         current: Option<SessionId>,
         now: UnixSeconds,
     ) -> Result<SessionList, AuthError> {
-        let live = self.db.live_sessions_of(user_id, &self.config, now).await.map_err(unavailable)?;
+        let live =
+            self.db.live_sessions_of(user_id, current, &self.config, now).await.map_err(unavailable)?;
         let current = current.map(|id| id.to_string());
         let is_current = |session: &LiveSession| current.as_ref() == Some(&session.id);
-        let mut sessions: Vec<_> = live
+        let sessions = live
             .into_iter()
             .map(|session| SessionInfo {
                 is_current: is_current(&session),
@@ -54,7 +55,6 @@ impl Auth {
                 last_seen_at: session.rotated_at,
             })
             .collect();
-        sessions.sort_by_key(|session| !session.is_current);
         Ok(SessionList { now, sessions })
     }
 

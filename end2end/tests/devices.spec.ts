@@ -1,0 +1,137 @@
+import type { APIRequestContext, Browser } from "@playwright/test";
+import { Device, expect, freshEmail, PASSWORD, test, Visitor } from "./support";
+
+/** An account with two devices, two tabs each. */
+async function twoDevices({ request, browser }: { request: APIRequestContext; browser: Browser }) {
+  const email = freshEmail();
+  const form = { email, password: PASSWORD, delivery: "body" };
+  expect((await request.post("/api/auth/register", { form })).status()).toBe(200);
+  return { email, here: await Device.signIn(browser, email), there: await Device.signIn(browser, email) };
+}
+
+test("signing out in one tab ends all tabs of this browser, and no other device", async ({ request, browser }) => {
+  const { email, here, there } = await twoDevices({ request, browser });
+  await here.first.signOut();
+  for (const tab of here.tabs) await tab.expectEnded(/You have been signed out/);
+  await there.expectSignedIn(email);
+});
+
+test("a session that is ended from another device says so there, in each tab, without a click", async ({ request, browser }) => {
+  const { email, here, there } = await twoDevices({ request, browser });
+  const { page } = here.first;
+  await here.first.open("/sessions");
+  const live = page.getByRole("list", { name: "Live sessions" });
+  await expect(live.getByRole("listitem")).toHaveCount(3);
+  await expect(live.getByRole("listitem").filter({ hasText: "this one" })).toContainText("Chrome on Linux");
+  // By this order: this one, then the one that was used last.
+  await live.getByRole("listitem").nth(1).getByRole("button", { name: "End" }).click();
+  await expect(page.getByText(/Done\. Confirmed by 1 of 1 servers/)).toBeVisible();
+  await expect(live.getByRole("listitem")).toHaveCount(2);
+  for (const tab of there.tabs) await tab.expectEnded("this session was ended from another device");
+  await here.expectSignedIn(email);
+});
+
+test("ending all others asks for the password, and keeps this one", async ({ request, browser }) => {
+  const { email, here, there } = await twoDevices({ request, browser });
+  const { page } = here.first;
+  await here.first.open("/sessions");
+  await page.getByRole("button", { name: "End all others" }).click();
+  const form = page.getByRole("form", { name: "End all other sessions" });
+  await expect(form.getByLabel(/Your password/)).toBeFocused();
+  await form.getByLabel(/Your password/).fill("not the password");
+  await form.getByRole("button", { name: "End all others" }).click();
+  await expect(form.getByLabel(/Your password/)).toHaveAccessibleDescription("This is not your password.");
+  await form.getByLabel(/Your password/).fill(PASSWORD);
+  await form.getByRole("button", { name: "End all others" }).click();
+  await expect(page.getByText(/Done\. Confirmed by 1 of 1/)).toBeVisible();
+  for (const tab of there.tabs) await tab.expectSignedOut();
+  await here.expectSignedIn(email);
+});
+
+test("signing out everywhere ends this one, too", async ({ request, browser }) => {
+  const { here, there } = await twoDevices({ request, browser });
+  const { page } = here.first;
+  await here.first.open("/sessions");
+  await page.getByRole("button", { name: "Sign out everywhere" }).click();
+  const form = page.getByRole("form", { name: "Sign out everywhere" });
+  await form.getByLabel(/Your password/).fill(PASSWORD);
+  await form.getByRole("button", { name: "Sign out everywhere" }).click();
+  await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+  for (const tab of [...here.tabs, ...there.tabs]) await tab.expectSignedOut();
+});
+
+test("changing the password ends the other device, and the old one is of no use", async ({ request, browser }) => {
+  const { email, here, there } = await twoDevices({ request, browser });
+  const { page } = here.first;
+  await here.first.open("/password");
+  await page.getByLabel("Current password").fill(PASSWORD);
+  await page.getByLabel("New password").fill("another horse battery");
+  await page.getByRole("button", { name: "Change password" }).click();
+  await expect(page.getByText(/Your password is changed/)).toBeVisible();
+  for (const tab of there.tabs) await tab.expectEnded("your password was changed");
+  await here.expectSignedIn(email);
+  await here.first.open("/sessions");
+  await expect(page.getByText("Password changed", { exact: true })).toBeVisible();
+  await there.first.signIn(email);
+  await expect(there.first.page.getByRole("alert")).toHaveText("The e-mail address or the password is wrong.");
+  await there.first.signIn(email, "another horse battery");
+  await there.first.expectAccountOf(email);
+});
+
+test("a stolen refresh token that comes back ends the session, and its owner is told why", async ({ request, browser }) => {
+  const { email, here, there } = await twoDevices({ request, browser });
+  const stolen = await here.refreshToken();
+  // Two renewals later nobody can have lost an answer.
+  for (const renewal of [1, 2]) {
+    const bearer = await here.first.bearer();
+    await here.first.alterStored({ expires_at: 0 });
+    await expect.poll(() => here.first.bearer(), `renewal ${renewal}`).not.toBe(bearer);
+  }
+  const answer = await request.post("/api/auth/refresh", { form: { refresh_token: stolen } });
+  expect(answer.status()).toBe(401);
+  for (const tab of here.tabs) await tab.expectEnded("Your session was used from two places");
+  await there.expectSignedIn(email);
+  await there.first.open("/sessions");
+  await expect(there.first.page.getByText(/someone may have copied it/)).toBeVisible();
+});
+
+test("a page for those who are signed in is come back to after signing in", async ({ visitor, page }) => {
+  const email = await visitor.register();
+  await visitor.open("/sessions");
+  await visitor.signOut();
+  await expect(page).toHaveURL("/login?next=/sessions");
+  await visitor.expectSignedOut();
+  await visitor.fillIn(email, PASSWORD);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await expect(page).toHaveURL("/sessions");
+});
+
+for (const next of ["//evil.test", "/\\evil.test", "https://evil.test", "javascript:alert(1)", "/%0d%0aSet-Cookie:a=b", "/" + "a".repeat(10_000)]) {
+  test(`no other site is gone to after signing in: ${next.slice(0, 30)}`, async ({ visitor, page }) => {
+    const email = await visitor.register();
+    await visitor.signOut();
+    await visitor.expectSignedOut();
+    await visitor.open(`/login?next=${encodeURIComponent(next)}`);
+    await visitor.fillIn(email, PASSWORD);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await visitor.expectAccountOf(email);
+    // Signed in already, by the server.
+    await visitor.open(`/login?next=${encodeURIComponent(next)}`);
+    await expect(page).toHaveURL("/account");
+  });
+}
+
+test("signing in as someone else ends the session that was there", async ({ visitor, page, context }) => {
+  await visitor.open("/login");
+  const other = new Visitor(await context.newPage());
+  await other.open("/login");
+  const ann = await visitor.register();
+  const bearer = await visitor.bearer();
+  // The other tab has noticed; a program may still post the form.
+  await expect(other.page).toHaveURL("/account");
+  await other.expectAccountOf(ann);
+  const bob = freshEmail();
+  expect((await page.request.post("/api/auth/register", { form: { email: bob, password: PASSWORD } })).status()).toBe(200);
+  const headers = { Authorization: `Bearer ${bearer}` };
+  expect((await page.request.post("/api/account/me", { headers })).status()).toBe(401);
+});

@@ -1,0 +1,196 @@
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, freshEmail, PASSWORD, refused, test, Visitor } from "./support";
+
+/** A server of the test's own, that can be killed and started again. */
+class Server {
+  readonly url: string;
+  private child?: ChildProcess;
+  private readonly home = mkdtempSync(join(tmpdir(), "hallpass-killed-"));
+
+  constructor() {
+    const script =
+      "const s = require('net').createServer().listen(0, '127.0.0.1', () => { console.log(s.address().port); s.close(); })";
+    this.url = `127.0.0.1:${execFileSync(process.execPath, ["-e", script], { encoding: "utf8" }).trim()}`;
+  }
+
+  async start() {
+    this.child = spawn("target/release/hallpass", {
+      cwd: "..",
+      stdio: "ignore",
+      env: {
+        ...process.env,
+        LEPTOS_SITE_ADDR: this.url,
+        DATABASE_URL: `sqlite://${this.home}/hallpass.db`,
+        HALLPASS_KEY_FILE: `${this.home}/signing-key`,
+      },
+    });
+    const answers = () => fetch(`http://${this.url}/health/ready`).then((answer) => answer.status, () => 0);
+    await expect.poll(answers, { timeout: 20_000 }).toBe(200);
+  }
+
+  async kill() {
+    if (this.child?.exitCode !== null || this.child.signalCode !== null) return;
+    const ended = once(this.child, "exit");
+    this.child.kill("SIGKILL");
+    await ended;
+  }
+}
+
+test.describe("with a server that is killed", () => {
+  test.use({ expectedFault: /Failed to load resource|ERR_/ });
+
+  test("a log-out finishes here, says what is unsure, and is made certain when the server is back", async ({ visitor, page }) => {
+    const server = new Server();
+    await server.start();
+    try {
+      await visitor.open(`http://${server.url}/register`);
+      await visitor.fillIn(freshEmail(), PASSWORD);
+      await page.getByRole("button", { name: "Create account" }).click();
+      await expect(page.getByText(/seconds left/)).toBeVisible();
+      const bearer = await visitor.bearer();
+      await page.route("**/api/auth/logout", async (route) => {
+        await server.kill();
+        await route.continue();
+      });
+      await visitor.signOut();
+      await expect(page.getByText("the server could not confirm it")).toBeVisible();
+      await visitor.expectSignedOut();
+      await page.unroute("**/api/auth/logout");
+      await server.start();
+      const callMe = () =>
+        page.request.post(`http://${server.url}/api/account/me`, { headers: { Authorization: `Bearer ${bearer}` } });
+      // Without a click.
+      await expect(page.getByText(/Your token died on the server/)).toBeVisible({ timeout: 40_000 });
+      expect((await callMe()).status()).toBe(401);
+    } finally {
+      await server.kill();
+    }
+  });
+});
+
+test.describe("after a night", () => {
+  test("a page that wakes renews its token before its first call", async ({ visitor, page }) => {
+    await page.clock.install();
+    const email = await visitor.register();
+    await visitor.open("/sessions");
+    const asked: string[] = [];
+    page.on("request", (sent) => sent.method() === "POST" && asked.push(new URL(sent.url()).pathname));
+    // The device's clock is ahead by a night: whether its token still lives, it cannot know.
+    await page.clock.fastForward("09:00:00");
+    await page.getByRole("link", { name: "Token" }).click();
+    await visitor.expectAccountOf(email);
+    expect(asked.slice(0, 2)).toEqual(["/api/auth/refresh", "/api/account/me"]);
+    expect(asked.filter((path) => path.endsWith("/refresh"))).toHaveLength(1);
+  });
+});
+
+test("pressed twice, and during a renewal, a log-out is one", async ({ visitor, page }) => {
+  await visitor.register();
+  let release = () => {};
+  const held = new Promise<void>((resolve) => (release = resolve));
+  await page.route("**/api/auth/refresh", async (route) => {
+    await held;
+    await route.continue().catch(() => {});
+  });
+  const renewal = page.waitForRequest("**/api/auth/refresh");
+  await visitor.alterStored({ expires_at: 0 });
+  await renewal;
+  await page.getByRole("banner").getByRole("button", { name: "Sign out" }).dblclick();
+  await visitor.expectSignedOut();
+  await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+  const answered = page.waitForResponse("**/api/auth/refresh");
+  release();
+  expect((await answered).status()).toBe(401);
+  await visitor.expectSignedOut();
+});
+
+test.describe("in a browser that allows little", () => {
+  test.use({ expectedFault: /has no Web Locks|cannot be read|Failed to load resource.* 401 / });
+
+  test("without storage the session holds, and the page says what that means", async ({ visitor, page }) => {
+    await page.addInitScript(() => {
+      Object.defineProperty(window, "localStorage", {
+        get: () => {
+          throw new DOMException("denied", "SecurityError");
+        },
+      });
+    });
+    await visitor.open("/register");
+    const email = freshEmail();
+    await visitor.fillIn(email, PASSWORD);
+    await page.getByRole("button", { name: "Create account" }).click();
+    await visitor.expectAccountOf(email);
+    await page.reload();
+    await visitor.expectAccountOf(email);
+    await expect(page.getByText("This browser keeps nothing for this site")).toBeVisible();
+    await visitor.signOut();
+    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+  });
+
+  test("what cannot be read in its storage is fetched again", async ({ visitor, page }) => {
+    const email = await visitor.register();
+    await page.evaluate(() => localStorage.setItem("hallpass-session", "{not json"));
+    await page.reload();
+    await visitor.expectAccountOf(email);
+    expect(await visitor.bearer()).toMatch(/^ey/);
+  });
+
+  test("without Web Locks two tabs renew at the same time, and both go on", async ({ visitor, context }) => {
+    await context.addInitScript(() => Object.defineProperty(navigator, "locks", { value: undefined }));
+    const email = await visitor.register();
+    const other = new Visitor(await context.newPage());
+    await other.open("/account");
+    for (const tab of [visitor, other]) await tab.alterStored({ expires_at: 0 });
+    await Promise.all([visitor, other].map((tab) => tab.page.reload()));
+    for (const tab of [visitor, other]) await tab.expectAccountOf(email);
+  });
+
+  test("without cookies the form says so, and the session ends with a reason", async ({ visitor, page }) => {
+    await page.addInitScript(() => Object.defineProperty(navigator, "cookieEnabled", { value: false }));
+    await visitor.open("/register");
+    await visitor.register();
+    await visitor.open("/login").catch(() => {});
+    await page.context().clearCookies();
+    await visitor.alterStored({ expires_at: 0 });
+    await page.goto("/login");
+    await expect(page.getByText("This browser blocks the cookies of this site")).toBeVisible();
+  });
+});
+
+test("two tabs renew one at a time, and share what they get", async ({ visitor, context }) => {
+  const email = await visitor.register();
+  const other = new Visitor(await context.newPage());
+  await other.open("/account");
+  const refreshes: string[] = [];
+  context.on("request", (sent) => sent.url().endsWith("/api/auth/refresh") && refreshes.push(sent.url()));
+  await visitor.alterStored({ expires_at: 0 });
+  await Promise.all([visitor, other].map((tab) => tab.page.reload()));
+  for (const tab of [visitor, other]) await tab.expectAccountOf(email);
+  expect(refreshes).toHaveLength(1);
+});
+
+test.describe("after too many tries", () => {
+  test.use({ expectedFault: refused(401, 429) });
+
+  test("the form counts down to the next one", async ({ visitor, page }) => {
+    const email = await visitor.register();
+    await visitor.signOut();
+    await visitor.expectSignedOut();
+    await visitor.open("/login");
+    const tooMany = page.getByText("That were too many tries.");
+    await expect(async () => {
+      await visitor.fillIn(email, "wrong password");
+      await page.getByRole("button", { name: "Sign in" }).click();
+      await expect(tooMany).toBeVisible({ timeout: 1_000 });
+    }).toPass();
+    await expect(page.getByRole("timer")).toHaveText(/You can try again in \d+ s\.|You can try again now\./);
+    await expect(page.getByRole("timer")).toHaveText("You can try again now.");
+    await visitor.fillIn(email, PASSWORD);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await visitor.expectAccountOf(email);
+  });
+});

@@ -1,8 +1,8 @@
-import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { defineConfig, devices } from "@playwright/test";
+import { freePort } from "./ports";
 
 // This file is read again by each worker: the first reading decides, the environment carries it.
 for (const name of ["E2E_PORT", "CLUSTER_PORT", "CLUSTER_A", "CLUSTER_B", "CLUSTER_C"]) process.env[name] ??= freePort();
@@ -55,9 +55,3 @@ export default defineConfig({
     },
   ],
 });
-
-function freePort(): string {
-  const script =
-    "const s = require('net').createServer().listen(0, '127.0.0.1', () => { console.log(s.address().port); s.close(); })";
-  return execFileSync(process.execPath, ["-e", script], { encoding: "utf8" }).trim();
-}

@@ -36,7 +36,7 @@ test.describe("an administrator", () => {
 
     await row.getByRole("button", { name: `Show sessions of ${email}` }).click();
     const sessions = page.getByRole("region", { name: `Sessions of ${email}` });
-    await expect(sessions.getByText("Chrome on Linux")).toBeVisible();
+    await expect(sessions.getByText(/Chrome on/)).toBeVisible();
     await sessions.getByRole("button", { name: "End" }).click();
     await device.first.expectEnded("by an administrator");
     await expect(sessions.getByText("None is live.")).toBeVisible();

@@ -22,7 +22,7 @@ test("a session that is ended from another device says so there, in each tab, wi
   await here.first.open("/sessions");
   const live = page.getByRole("list", { name: "Live sessions" });
   await expect(live.getByRole("listitem")).toHaveCount(3);
-  await expect(live.getByRole("listitem").filter({ hasText: "this one" })).toContainText("Chrome on Linux");
+  await expect(live.getByRole("listitem").filter({ hasText: "this one" })).toContainText(/Chrome on/);
   // By this order: this one, then the one that was used last.
   await live.getByRole("listitem").nth(1).getByRole("button", { name: "End" }).click();
   await expect(page.getByText(/Done\. Confirmed by 1 of 1 servers/)).toBeVisible();

@@ -58,8 +58,7 @@ test.describe("with the server out of reach", () => {
     await expect(page).toHaveURL("/login");
     await visitor.expectSignedOut();
     await page.unroute("**/api/auth/logout");
-    await visitor.open("/account");
-    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+    await expect(page.getByText(/Your token died on the server/)).toBeVisible({ timeout: 20_000 });
     expect((await page.request.post("/api/auth/refresh")).status()).toBe(401);
   });
 });

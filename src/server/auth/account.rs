@@ -3,7 +3,12 @@
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
-use super::{Auth, issue::MAX_PASSWORD_BYTES, unavailable, verify::Authenticated};
+use super::{
+    Auth,
+    issue::{MAX_PASSWORD_BYTES, invalid_fields},
+    unavailable,
+    verify::Authenticated,
+};
 use crate::{
     api::{
         error::AuthError,
@@ -105,7 +110,12 @@ impl Auth {
         now: UnixSeconds,
     ) -> Result<Revocation, AuthError> {
         let email = &authenticated.account().email;
-        password::check_acceptable(&new, email).map_err(|error| error.about_field("new"))?;
+        let missing = current.expose_secret().is_empty();
+        let missing = missing.then(|| AuthError::invalid_field("current", "Enter your current password."));
+        let new_one = password::check_acceptable(&new, email).map_err(|error| error.about_field("new"));
+        if missing.is_some() || new_one.is_err() {
+            return Err(invalid_fields([missing, new_one.err()]));
+        }
         let user = self.verify_password(authenticated, current, "current").await?;
         let hash = self.passwords.hash(new).await?;
         let (db, except) = (self.db.clone(), authenticated.session_id());

@@ -146,7 +146,7 @@ impl Auth {
 }
 
 /// All that is wrong with the fields, in one answer.
-fn invalid_fields(errors: [Option<AuthError>; 2]) -> AuthError {
+pub(super) fn invalid_fields(errors: [Option<AuthError>; 2]) -> AuthError {
     let fields = errors.into_iter().flatten().flat_map(|error| match error {
         AuthError::InvalidFields(fields) => fields,
         _ => BTreeMap::new(),

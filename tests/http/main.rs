@@ -11,5 +11,6 @@ mod pages;
 mod refresh;
 mod restart;
 mod secrets;
+mod sessions;
 mod startup;
 mod support;

@@ -6,22 +6,13 @@ use axum::http::HeaderMap;
 use hallpass::{
     api::{error::AuthError, types::EndReason},
     server::{
-        auth::{Auth, keys::Keys, refresh_token},
+        auth::{keys::Keys, refresh_token},
         config::Config,
-        db::{Access, Db},
     },
 };
 use serde_json::json;
 
 use crate::support::*;
-
-async fn auth(home: &Home, now: i64) -> Auth {
-    let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
-    let db = Db::open(&config, Access::Exclusive).await.unwrap();
-    Auth::load(&config, db, now).await.unwrap()
-}
-
-const NOW: i64 = 1_000_000;
 
 #[tokio::test]
 async fn a_session_goes_on_with_the_next_pair() {

@@ -120,6 +120,14 @@ impl Home {
         command
     }
 
+    /// Adds an administrator, from the command line: no server may run here meanwhile.
+    pub fn add_administrator(&self, email: &str) {
+        let (added, text) = run_with_input(self.command().args(["user", "add", email]), PASSWORD);
+        assert!(added, "{text}");
+        let (output, text) = run(self.command().args(["user", "role", email, "admin"]));
+        assert!(output.status.success(), "{text}");
+    }
+
     /// Starts the server as a process of its own.
     pub fn spawn(&self) -> Process {
         Process::start(&mut self.command())

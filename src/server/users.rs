@@ -30,7 +30,7 @@ impl Email {
         let text = text.trim();
         let options = email_address::Options::default().without_display_text().without_domain_literal();
         let address = (text.len() <= 254)
-            .then(|| ComposingNormalizerBorrowed::new_nfc().normalize(text).to_lowercase())
+            .then(|| folded(text))
             .filter(|text| !text.contains(['"', '\\']) && !text.chars().any(is_invisible))
             .filter(|text| email_address::EmailAddress::parse_with_options(text, options).is_ok());
         match address {
@@ -42,6 +42,11 @@ impl Email {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Text in the form that addresses are stored in, to look for among them.
+pub fn folded(text: &str) -> String {
+    ComposingNormalizerBorrowed::new_nfc().normalize(text.trim()).to_lowercase()
 }
 
 /// Controls, and what draws nothing or turns the direction of writing: two addresses that differ in

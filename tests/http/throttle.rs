@@ -4,6 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
+use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::time::{self, Instant};
 
 use crate::support::*;
@@ -99,6 +100,32 @@ async fn right_tries_do_not_count() {
     let cookie = known_device(&server, "/api/auth/login", ANN).await;
     for _ in 0..20 {
         assert_eq!(status(server.try_login(ANN, PASSWORD).header("cookie", &cookie)).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_looked_at_does_not_count() {
+    let (home, server) = server("", Limits { account: 3, address: 3, device: 3 }).await;
+    let pair = server.register(ANN).await;
+    let cookie = known_device(&server, "/api/auth/login", ANN).await;
+    let rename = async |from: &str, to: &str| {
+        let url = format!("sqlite://{}", home.database().display());
+        let mut database = SqliteConnection::connect(&url).await.unwrap();
+        let rename = format!("alter table {from} rename to {to}");
+        database.execute(sqlx::AssertSqlSafe(rename)).await.unwrap();
+    };
+    rename("users", "missing").await;
+    let change = json!({ "current": PASSWORD, "new": "another good one" });
+    let change = || server.call("/api/account/change_password", &pair.access, change.clone());
+    let login = || server.try_login(ANN, PASSWORD);
+    for _ in 0..10 {
+        for request in [login(), login().header("cookie", &cookie), change()] {
+            assert_eq!(status(request).await, 503);
+        }
+    }
+    rename("missing", "users").await;
+    for request in [login(), login().header("cookie", &cookie), change()] {
+        assert_eq!(status(request).await, 200);
     }
 }
 

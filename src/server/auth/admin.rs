@@ -13,7 +13,7 @@ use crate::{
         clock::UnixSeconds,
         ids::{SessionId, UserId},
         sessions,
-        users::Change,
+        users::{self, Change},
     },
 };
 
@@ -32,8 +32,7 @@ impl Auth {
         after: &str,
         now: UnixSeconds,
     ) -> Result<UserList, AuthError> {
-        let part = part.trim().to_lowercase();
-        let found = self.db.list_users(&part, after, PAGE as i64 + 1, &self.config, now).await;
+        let found = self.db.list_users(&users::folded(part), after, PAGE as i64 + 1, &self.config, now).await;
         let mut users: Vec<_> = found
             .map_err(unavailable)?
             .into_iter()

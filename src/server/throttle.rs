@@ -81,7 +81,7 @@ pub struct Throttle {
     shared: Option<Cluster>,
 }
 
-/// Tries that have been counted. They are given back if they turn out to be right.
+/// Tries that have been counted. They are given back unless they turn out to be wrong.
 #[must_use]
 pub struct Counted(Vec<Bucket>);
 
@@ -155,7 +155,7 @@ impl Throttle {
         Ok(counted)
     }
 
-    /// Takes back tries that were right.
+    /// Takes back tries that were right, or could not be looked at.
     pub async fn give_back(&self, counted: Counted) {
         for bucket in counted.0 {
             if let Some(cluster) = &self.shared {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 const EVENTS: &str = "/api/cluster/events";
+const SESSION: &str = "/api/session/events";
 
 /// A browser that has signed in: it keeps the cookie.
 async fn signed_in(server: &Server) -> (Client, Value) {
@@ -53,6 +54,104 @@ async fn the_servers_are_told_of_until_the_session_ends() {
     assert_eq!(refused.status(), 401);
 }
 
+/// The name and the data of each.
+fn named_events(response: Response) -> impl Stream<Item = (String, String)> + Unpin {
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    let mut text = String::new();
+    Box::pin(response.bytes_stream().flat_map(move |bytes| {
+        text.push_str(str::from_utf8(&bytes.unwrap()).unwrap());
+        let mut events = Vec::new();
+        while let Some((event, rest)) = text.split_once("\n\n") {
+            let field = |name: &str| {
+                let mut lines = event.lines().filter_map(|line| line.strip_prefix(name));
+                lines.next().unwrap_or_default().trim().to_owned()
+            };
+            events.push((field("event:"), field("data:")));
+            text = rest.to_owned();
+        }
+        // Comments keep the connection alive.
+        events.retain(|(name, _)| !name.is_empty());
+        futures::stream::iter(events)
+    }))
+}
+
+#[tokio::test]
+async fn a_page_is_told_why_its_session_has_ended_and_then_nothing_more() {
+    let home = Home::new();
+    home.add_administrator("root@example.com");
+    let server = home.start().await;
+    server.register("ann@example.com").await;
+    let root = server.login("root@example.com").await;
+    let (_, users) = answer(server.call("/api/admin/users", &root.access, json!({ "search": "ann@" }))).await;
+    let ann = json!({ "user_id": users["users"][0]["user_id"] });
+    for reason in [
+        "signed_out",
+        "ended_elsewhere",
+        "signed_out_everywhere",
+        "replaced",
+        "ended_by_admin",
+        "role_changed",
+        "disabled",
+    ] {
+        let browser = browser();
+        let at = |path: &str| format!("{}{path}", server.url);
+        let body = json!({ "email": "ann@example.com", "password": PASSWORD });
+        let (_, tokens) = answer(browser.post(at("/api/auth/login")).json(&body)).await;
+        let (session, access) = (&tokens["session_id"], tokens["access_token"].as_str().unwrap());
+        let mut events = named_events(browser.get(at(SESSION)).send().await.unwrap());
+        assert_eq!(events.next().await.unwrap(), ("live".to_owned(), String::new()));
+        let mut of_servers = self::events(browser.get(at(EVENTS)).send().await.unwrap());
+        of_servers.next().await.unwrap();
+        let other = server.login("ann@example.com").await;
+        let ending = match reason {
+            "signed_out" => server.logout(access),
+            "ended_elsewhere" => {
+                server.call("/api/account/revoke_session", &other.access, json!({ "session_id": session }))
+            }
+            "signed_out_everywhere" => {
+                server.call("/api/account/logout_everywhere", &other.access, json!({ "keep_current": true }))
+            }
+            "replaced" => browser.post(at("/api/auth/login")).json(&body),
+            "ended_by_admin" => server.call("/api/admin/revoke_sessions", &root.access, ann.clone()),
+            "role_changed" => {
+                let body = json!({ "user_id": ann["user_id"], "role": "user" });
+                server.call("/api/admin/set_role", &root.access, body)
+            }
+            _ => server.call("/api/admin/disable_user", &root.access, ann.clone()),
+        };
+        assert_eq!(status(ending).await, 200, "{reason}");
+        assert_eq!(events.next().await.unwrap(), ("ended".to_owned(), json!(reason).to_string()));
+        assert_eq!(events.next().await, None, "{reason}");
+        while of_servers.next().await.is_some() {}
+        if reason != "replaced" {
+            for path in [SESSION, EVENTS] {
+                let refused = browser.get(at(path)).send().await.unwrap();
+                assert_invalid_token(&refused, reason);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_not_told_of_the_end_of_other_sessions() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (browser, tokens) = signed_in(&server).await;
+    let mut events = named_events(browser.get(format!("{}{SESSION}", server.url)).send().await.unwrap());
+    assert_eq!(events.next().await.unwrap().0, "live");
+    let bob = server.register("bob@example.com").await;
+    let other = server.login("ann@example.com").await;
+    for access in [&bob.access, &other.access] {
+        assert_eq!(status(server.logout(access)).await, 200);
+    }
+    // Had they been told of, that would come first.
+    assert_eq!(status(server.logout(tokens["access_token"].as_str().unwrap())).await, 200);
+    assert_eq!(events.next().await.unwrap().1, "\"signed_out\"");
+    assert_eq!(events.next().await, None);
+}
+
 #[tokio::test]
 async fn a_stream_does_not_keep_the_server_from_stopping() {
     let home = Home::new();
@@ -68,13 +167,15 @@ async fn a_stream_does_not_keep_the_server_from_stopping() {
 async fn nobody_is_told_without_a_session() {
     let home = Home::new();
     let server = home.start().await;
-    let refused = server.get(EVENTS).send().await.unwrap();
-    assert_eq!(
-        (refused.status().as_u16(), &refused.headers()["www-authenticate"]),
-        (401, &"Bearer".parse().unwrap())
-    );
-    let forged = server.get(EVENTS).header("cookie", "hallpass-refresh=a.1.b").send().await.unwrap();
-    assert_invalid_token(&forged, "a forged cookie");
+    for path in [EVENTS, SESSION] {
+        let refused = server.get(path).send().await.unwrap();
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["www-authenticate"]),
+            (401, &"Bearer".parse().unwrap())
+        );
+        let forged = server.get(path).header("cookie", "hallpass-refresh=a.1.b").send().await.unwrap();
+        assert_invalid_token(&forged, "a forged cookie");
+    }
 }
 
 #[tokio::test]

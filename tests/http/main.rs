@@ -3,13 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod admin;
 mod authorize;
 mod live;
 mod login;
 mod logout;
 mod pages;
+mod password;
 mod refresh;
 mod restart;
 mod secrets;
+mod sessions;
 mod startup;
 mod support;
+mod throttle;

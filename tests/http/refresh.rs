@@ -1,27 +1,24 @@
 //! The refresh token buys the next pair once; who uses an old one ends the session.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fs, sync::Arc};
 
 use axum::http::HeaderMap;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hallpass::{
-    api::{error::AuthError, types::EndReason},
+    api::{
+        error::AuthError,
+        types::{EndReason, EventKind, Presence},
+    },
     server::{
-        auth::{Auth, keys::Keys, refresh_token},
+        auth::{keys::Keys, refresh_token},
+        clock,
         config::Config,
-        db::{Access, Db},
     },
 };
+use reqwest::cookie::Jar;
 use serde_json::json;
 
 use crate::support::*;
-
-async fn auth(home: &Home, now: i64) -> Auth {
-    let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
-    let db = Db::open(&config, Access::Exclusive).await.unwrap();
-    Auth::load(&config, db, now).await.unwrap()
-}
-
-const NOW: i64 = 1_000_000;
 
 #[tokio::test]
 async fn a_session_goes_on_with_the_next_pair() {
@@ -223,4 +220,138 @@ async fn a_clock_that_is_wrong_for_a_while_costs_no_session() {
     auth.maintain(NOW + 3600).await;
     assert!(auth.authorize(pair.access_token.expose(), NOW + 1).await.is_ok());
     assert!(auth.refresh(&pair.refresh_token, || NOW + 1).await.is_ok());
+}
+
+#[tokio::test]
+async fn two_tabs_that_refresh_at_the_same_instant_stay_signed_in() {
+    let home = Home::new();
+    let server = home.start().await;
+    let browser = browser();
+    let at = |path: &str| format!("{}{path}", server.url);
+    let body = json!({ "email": "ann@example.com", "password": PASSWORD });
+    assert_eq!(status(browser.post(at("/api/auth/register")).json(&body)).await, 200);
+    let mut steps = HashSet::new();
+    for round in 0..500 {
+        // Both take the cookie with them before either is answered.
+        let tab = || browser.post(at("/api/auth/refresh")).send();
+        let (one, two) = tokio::join!(tab(), tab());
+        let [one, two] = [one, two].map(|response| {
+            let response = response.unwrap();
+            assert_eq!(response.status(), 200, "round {round}");
+            let cookie = response.headers()["set-cookie"].to_str().unwrap();
+            cookie.split(';').next().unwrap().to_owned()
+        });
+        assert_eq!(one, two, "round {round}: the chain forked");
+        assert!(steps.insert(one), "round {round}: it did not go on");
+    }
+}
+
+#[tokio::test]
+async fn whether_the_thief_or_the_owner_comes_second_both_are_told_and_it_is_written_down() {
+    let home = Home::new();
+    let auth = auth(&home, NOW).await;
+    auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
+    for _who_is_first in ["the thief", "the owner"] {
+        let stolen = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW).await.unwrap();
+        // From here on one of them is the thief: nobody can tell which.
+        let first = auth.refresh(&stolen.refresh_token, || NOW + 20).await.unwrap();
+        let told = AuthError::InvalidGrant(EndReason::TokenReused.words().into());
+        for token in [&stolen, &first, &stolen] {
+            assert_eq!(auth.refresh(&token.refresh_token, || NOW + 40).await.unwrap_err(), told);
+            assert!(auth.authorize(token.access_token.expose(), NOW + 40).await.is_err());
+            let presence = auth.presence(&token.refresh_token, NOW + 40).await;
+            assert_eq!(presence, Ok(Presence::Ended(EndReason::TokenReused)));
+        }
+    }
+    let back = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW + 50).await.unwrap();
+    let ann = auth.authorize(back.access_token.expose(), NOW + 50).await.unwrap();
+    let events = auth.security_events(&ann, NOW + 50).await.unwrap().events;
+    let reused = events.iter().filter(|event| event.kind == EventKind::SessionEnded(EndReason::TokenReused));
+    assert_eq!(reused.map(|event| event.at).collect::<Vec<_>>(), [NOW + 40; 2], "once for each session");
+}
+
+#[tokio::test]
+async fn the_owners_next_page_says_once_why_the_session_has_ended() {
+    let home = Home::new();
+    let then = clock::now() - 100;
+    let auth = auth(&home, then).await;
+    let stolen = auth.register("ann@example.com", PASSWORD.into(), &caller(), then).await.unwrap();
+    let owner = auth.refresh(&stolen.refresh_token, || then + 20).await.unwrap();
+    auth.refresh(&stolen.refresh_token, || then + 40).await.unwrap_err();
+    drop(auth);
+    let server = home.start().await;
+    let jar = Arc::new(Jar::default());
+    let cookie = format!("hallpass-refresh={}", owner.refresh_token.expose());
+    jar.add_cookie_str(&cookie, &server.url.parse().unwrap());
+    let browser = reqwest::Client::builder().cookie_provider(jar).build().unwrap();
+    // Redirected from the page for those who are signed in to the one that says why they are not.
+    let page = async || {
+        let page = browser.get(format!("{}/account", server.url)).header("accept", "text/html").send();
+        let page = page.await.unwrap();
+        assert_eq!((page.status().as_u16(), page.url().path()), (200, "/login"));
+        let cookies = page.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+        let is_cleared = cookies.into_iter().any(|cookie| cookie.starts_with("hallpass-refresh=;"));
+        (is_cleared, page.text().await.unwrap().contains(EndReason::TokenReused.words()))
+    };
+    assert_eq!(page().await, (true, true));
+    assert_eq!(page().await, (false, false));
+    assert_eq!(status(browser.post(format!("{}/api/auth/refresh", server.url))).await, 401);
+}
+
+#[tokio::test]
+async fn no_token_of_a_session_buys_anything_after_the_logout() {
+    let home = Home::new();
+    let server = home.start().await;
+    let first = server.register("ann@example.com").await;
+    let (_, second) = answer(server.refresh(&first.refresh)).await;
+    let second = Pair::of(&second);
+    assert_eq!(status(server.logout(&second.access)).await, 200);
+    for pair in [&second, &first, &second] {
+        let (refused, why) = answer(server.refresh(&pair.refresh)).await;
+        assert_eq!((refused.as_u16(), why["message"].as_str()), (401, Some(EndReason::SignedOut.words())));
+    }
+}
+
+#[tokio::test]
+async fn a_retired_key_buys_nothing_and_costs_no_session() {
+    let home = Home::new();
+    let settings = home.path().join("Leptos.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    let (old_key, new_key) = (BASE64.encode(KEY), BASE64.encode([43; 32]));
+    let change_keys = |keys: &str| {
+        fs::write(&settings, text.replace(&format!("signing_key = \"{old_key}\""), keys)).unwrap();
+    };
+    let old = auth(&home, NOW).await;
+    let first = old.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
+    drop(old);
+    change_keys(&format!("signing_key = \"{new_key}\"\nprevious_signing_key = \"{old_key}\""));
+    let changing = auth(&home, NOW).await;
+    let second = changing.refresh(&first.refresh_token, || NOW).await.unwrap();
+    drop(changing);
+    change_keys(&format!("signing_key = \"{new_key}\""));
+    let changed = auth(&home, NOW).await;
+    let refused = changed.refresh(&first.refresh_token, || NOW).await.unwrap_err();
+    assert_eq!(refused, AuthError::dead_refresh_token());
+    assert_eq!(changed.presence(&first.refresh_token, NOW).await, Ok(Presence::Anonymous));
+    assert!(changed.refresh(&second.refresh_token, || NOW).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_uses_expires() {
+    let home = Home::new();
+    let auth = auth(&home, NOW).await;
+    let idle = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
+    let used = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW).await.unwrap();
+    let end = NOW + 604_800;
+    assert_eq!(idle.refresh_expires_at, end);
+    let used = auth.refresh(&used.refresh_token, || end - 1).await.unwrap();
+    assert!(auth.is_signed_in(&idle.refresh_token, end - 1).await.unwrap());
+
+    let presence = auth.presence(&idle.refresh_token, end).await;
+    assert_eq!(presence, Ok(Presence::Ended(EndReason::Expired)));
+    let told = AuthError::InvalidGrant(EndReason::Expired.words().into());
+    assert_eq!(auth.refresh(&idle.refresh_token, || end).await.unwrap_err(), told);
+    let ann = auth.authorize(used.access_token.expose(), end).await.unwrap();
+    let listed = auth.sessions(&ann, end).await.unwrap().sessions;
+    assert_eq!(listed.iter().map(|session| session.is_current).collect::<Vec<_>>(), [true]);
 }

@@ -12,7 +12,13 @@ use std::{
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-use hallpass::server::{self, caller::Caller, config::Config};
+use hallpass::server::{
+    self,
+    auth::Auth,
+    caller::Caller,
+    config::Config,
+    db::{Access, Db},
+};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,6 +31,21 @@ pub const KEY: [u8; 32] = [42; 32];
 /// Someone who calls from this machine.
 pub fn caller() -> Caller {
     Caller { address: [127, 0, 0, 1].into(), user_agent: "test".into() }
+}
+
+/// A browser: it keeps its cookies.
+pub fn browser() -> Client {
+    Client::builder().cookie_store(true).build().unwrap()
+}
+
+/// A time for those who are told what time it is.
+pub const NOW: i64 = 1_000_000;
+
+/// What a server has inside, without the server: it is told what time it is.
+pub async fn auth(home: &Home, now: i64) -> Auth {
+    let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
+    let db = Db::open(&config, Access::Exclusive).await.unwrap();
+    Auth::load(&config, db, now).await.unwrap()
 }
 
 /// A folder with a settings file, a database and a site folder of its own.
@@ -97,6 +118,14 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
         command.arg("--config").arg(self.path().join("Leptos.toml")).current_dir(self.path());
         command
+    }
+
+    /// Adds an administrator, from the command line: no server may run here meanwhile.
+    pub fn add_administrator(&self, email: &str) {
+        let (added, text) = run_with_input(self.command().args(["user", "add", email]), PASSWORD);
+        assert!(added, "{text}");
+        let (output, text) = run(self.command().args(["user", "role", email, "admin"]));
+        assert!(output.status.success(), "{text}");
     }
 
     /// Starts the server as a process of its own.
@@ -266,6 +295,24 @@ pub trait Api {
 
     fn logout(&self, access: &str) -> RequestBuilder {
         self.post("/api/auth/logout").bearer_auth(access)
+    }
+
+    /// What the holder of this access token asks.
+    fn call(&self, path: &str, access: &str, body: Value) -> RequestBuilder {
+        self.post(path).bearer_auth(access).json(&body)
+    }
+
+    async fn sessions(&self, access: &str) -> Vec<Value> {
+        let (status, answer) = answer(self.call("/api/account/sessions", access, json!({}))).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["sessions"].as_array().unwrap().clone()
+    }
+
+    /// What happened to the account, the newest first.
+    async fn events(&self, access: &str) -> Vec<Value> {
+        let (status, answer) = answer(self.call("/api/account/events", access, json!({}))).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["events"].as_array().unwrap().iter().map(|event| event["kind"].clone()).collect()
     }
 }
 

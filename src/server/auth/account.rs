@@ -140,18 +140,26 @@ impl Auth {
         field: &'static str,
     ) -> Result<User, AuthError> {
         let counted = self.throttle.try_session(authenticated.session_id()).await?;
+        let verified = self.user_with_password(authenticated.user_id(), password).await;
+        // Only a wrong one counts, and none that could not be looked at.
+        if !matches!(verified, Ok(None)) {
+            self.throttle.give_back(counted).await;
+        }
+        verified?.ok_or_else(|| wrong(field))
+    }
+
+    async fn user_with_password(
+        &self,
+        user_id: UserId,
+        password: SecretString,
+    ) -> Result<Option<User>, AuthError> {
         if password.expose_secret().len() > MAX_PASSWORD_BYTES {
-            return Err(wrong(field));
+            return Ok(None);
         }
-        let user = self.db.find_user_by_id(authenticated.user_id()).await.map_err(unavailable)?;
+        let user = self.db.find_user_by_id(user_id).await.map_err(unavailable)?;
         let user = user.ok_or(AuthError::Internal)?;
-        match self.passwords.verify(password, Some(user.password_hash.clone())).await? {
-            Verified::Right { .. } => {
-                self.throttle.give_back(counted).await;
-                Ok(user)
-            }
-            _ => Err(wrong(field)),
-        }
+        let verified = self.passwords.verify(password, Some(user.password_hash.clone())).await?;
+        Ok(matches!(verified, Verified::Right { .. }).then_some(user))
     }
 }
 

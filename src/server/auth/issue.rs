@@ -77,10 +77,27 @@ impl Auth {
         }
         let known_device = device_token.and_then(|token| device::verify(&self.keys, &email, token));
         let at_account = self.throttle.try_account(&email, caller, known_device).await?;
+        let begun = self.begin_session(&email, password, caller, now).await;
+        // Only a wrong one counts, and none that could not be looked at.
+        if !matches!(begun, Err(AuthError::InvalidGrant(_))) {
+            self.throttle.give_back(from_address).await;
+            self.throttle.give_back(at_account).await;
+        }
+        begun
+    }
+
+    /// Starts a session if this is the password.
+    async fn begin_session(
+        &self,
+        email: &Email,
+        password: SecretString,
+        caller: &Caller,
+        now: UnixSeconds,
+    ) -> Result<TokenPair, AuthError> {
         if password.expose_secret().len() > MAX_PASSWORD_BYTES {
             return Err(AuthError::wrong_credentials());
         }
-        let user = self.db.find_user(&email).await.map_err(unavailable)?;
+        let user = self.db.find_user(email).await.map_err(unavailable)?;
         let stored = user.as_ref().map(|user| user.password_hash.clone());
         let verified = self.passwords.verify(password, stored).await?;
         let (Some(user), Verified::Right { rehashed }) = (user, verified) else {
@@ -93,8 +110,6 @@ impl Auth {
         if !started.map_err(unavailable)? {
             return Err(AuthError::wrong_credentials());
         }
-        self.throttle.give_back(from_address).await;
-        self.throttle.give_back(at_account).await;
         if let Some(hash) = rehashed {
             // The log-in stands either way: the next one tries again.
             let _ = self.db.rehash(&user, &hash).await.map_err(unavailable);

@@ -1,0 +1,148 @@
+//! A user changes the password: with the old one, and every other session ends.
+
+use hallpass::api::types::EndReason;
+use reqwest::RequestBuilder;
+use serde_json::json;
+
+use crate::support::*;
+
+const ANN: &str = "ann@example.com";
+const NEW: &str = "staple battery horse";
+
+fn change(server: &Server, pair: &Pair, current: &str, new: &str) -> RequestBuilder {
+    server.call("/api/account/change_password", &pair.access, json!({ "current": current, "new": new }))
+}
+
+#[tokio::test]
+async fn a_new_password_ends_every_session_but_the_one_that_set_it() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (mine, other, third) = (server.register(ANN).await, server.login(ANN).await, server.login(ANN).await);
+    let stranger = server.register("bob@example.com").await;
+    assert_eq!(status(change(&server, &mine, PASSWORD, NEW)).await, 200);
+    for pair in [&other, &third] {
+        assert_invalid_token(&server.me(&pair.access).send().await.unwrap(), "another session");
+        let (refused, why) = answer(server.refresh(&pair.refresh)).await;
+        assert_eq!(
+            (refused.as_u16(), why["message"].as_str().unwrap()),
+            (401, EndReason::PasswordChanged.words())
+        );
+    }
+    assert_eq!(status(server.me(&mine.access)).await, 200);
+    assert_eq!(status(server.refresh(&mine.refresh)).await, 200);
+    assert_eq!(status(server.me(&stranger.access)).await, 200);
+    assert_eq!(status(server.try_login(ANN, PASSWORD)).await, 401);
+    assert_eq!(status(server.try_login(ANN, NEW)).await, 200);
+    let events = server.events(&mine.access).await;
+    assert!(events.contains(&json!("password_changed")), "{events:?}");
+    let ended = events.iter().filter(|kind| kind["session_ended"] == "password_changed");
+    assert_eq!(ended.count(), 2, "{events:?}");
+}
+
+#[tokio::test]
+async fn the_old_password_has_to_be_shown_and_the_new_one_to_be_good() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (mine, other) = (server.register(ANN).await, server.login(ANN).await);
+    let long = "p".repeat(10_000);
+    for (current, new, field) in [
+        ("", NEW, "current"),
+        ("wrong password", NEW, "current"),
+        (NEW, NEW, "current"),
+        (&long, NEW, "current"),
+        (PASSWORD, "", "new"),
+        (PASSWORD, "short", "new"),
+        (PASSWORD, "password1", "new"),
+        (PASSWORD, ANN, "new"),
+        (PASSWORD, &long, "new"),
+    ] {
+        let (status, answer) = answer(change(&server, &mine, current, new)).await;
+        assert_eq!((status.as_u16(), &answer["error"]), (422, &json!("invalid_fields")), "{current} {new}");
+        let fields: Vec<_> = answer["fields"].as_object().unwrap().keys().collect();
+        assert_eq!(fields, [field], "{current} {new}");
+    }
+    assert_eq!(status(server.post("/api/account/change_password").json(&json!({}))).await, 401);
+    for pair in [&mine, &other] {
+        assert_eq!(status(server.me(&pair.access)).await, 200, "nothing has ended");
+    }
+    server.login(ANN).await;
+}
+
+#[tokio::test]
+async fn of_two_who_change_the_password_at_the_same_time_one_succeeds() {
+    let home = Home::new();
+    let server = home.start().await;
+    let mut password = PASSWORD.to_owned();
+    server.register(ANN).await;
+    for round in 0..20 {
+        let mut pairs = Vec::new();
+        for _ in 0..2 {
+            let (status, answer) = answer(server.try_login(ANN, &password)).await;
+            assert_eq!(status, 200, "round {round}: {answer}");
+            pairs.push(Pair::of(&answer));
+        }
+        // From one session, and from two.
+        let (one, two) = (&pairs[0], &pairs[round % 2]);
+        let new = [format!("{NEW} {round} a"), format!("{NEW} {round} b")];
+        let ((first, _), (second, why)) = tokio::join!(
+            answer(change(&server, one, &password, &new[0])),
+            answer(change(&server, two, &password, &new[1]))
+        );
+        let statuses = [first.as_u16(), second.as_u16()];
+        let Some(winner) = statuses.iter().position(|status| *status == 200) else {
+            panic!("round {round}: {statuses:?}")
+        };
+        // Too late: it is not the password any more, or not even a session.
+        let loser = statuses[1 - winner];
+        assert!(loser == 422 || (loser == 401 && round % 2 == 1), "round {round}: {statuses:?} {why}");
+        assert_eq!(status(server.try_login(ANN, &new[1 - winner])).await, 401, "round {round}");
+        assert_eq!(status(server.try_login(ANN, &password)).await, 401, "round {round}");
+        password = new[winner].clone();
+    }
+}
+
+#[tokio::test]
+async fn no_session_begun_with_the_old_password_outlives_its_change() {
+    let home = Home::new();
+    let server = home.start().await;
+    let mine = server.register(ANN).await;
+    let (mut current, mut next) = (PASSWORD, NEW);
+    for round in 0..50 {
+        let ((status_, pair), changed) = tokio::join!(
+            answer(server.try_login(ANN, current)),
+            status(change(&server, &mine, current, next))
+        );
+        assert_eq!(changed, 200, "round {round}");
+        if status_ == 200 {
+            let pair = Pair::of(&pair);
+            assert_eq!(status(server.me(&pair.access)).await, 401, "round {round}");
+            assert_eq!(status(server.refresh(&pair.refresh)).await, 401, "round {round}");
+        }
+        (current, next) = (next, current);
+    }
+}
+
+#[tokio::test]
+async fn who_guesses_at_the_old_password_waits() {
+    let home = Home::with("[throttle]\nper_device = 3\n");
+    let server = home.start().await;
+    let (mine, other) = (server.register(ANN).await, server.login(ANN).await);
+    let mut tries = 0;
+    let refused = loop {
+        let response = change(&server, &mine, "wrong password", NEW).send().await.unwrap();
+        if response.status() == 429 {
+            break response;
+        }
+        assert_eq!(response.status(), 422);
+        tries += 1;
+    };
+    assert!(tries >= 3);
+    let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(refused.json::<serde_json::Value>().await.unwrap()["error"], "too_many_requests");
+    assert_eq!(status(server.me(&mine.access)).await, 200);
+    // The other session is not slowed down by it, nor is one that shows the password and is right.
+    for (current, new) in [(PASSWORD, NEW), (NEW, PASSWORD)].repeat(5) {
+        assert_eq!(status(change(&server, &other, current, new)).await, 200);
+    }
+}

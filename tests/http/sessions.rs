@@ -1,0 +1,297 @@
+//! A user sees their sessions, ends them one by one or all, and sees what happened to the account.
+
+use axum::http::HeaderMap;
+use hallpass::{
+    api::{
+        error::AuthError,
+        types::{EndReason, EventKind},
+    },
+    server::{caller::Caller, clock},
+};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+const REVOKE: &str = "/api/account/revoke_session";
+const EVERYWHERE: &str = "/api/account/logout_everywhere";
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0";
+
+/// A session begun by what calls itself so.
+async fn login_as(server: &Server, user_agent: &[u8]) -> Pair {
+    let request = server.try_login("ann@example.com", PASSWORD).header("user-agent", user_agent);
+    let (status, answer) = answer(request).await;
+    assert_eq!(status, 200, "{answer}");
+    Pair::of(&answer)
+}
+
+#[tokio::test]
+async fn the_list_has_every_live_session_of_the_user_and_the_current_one_first() {
+    let home = Home::new();
+    let server = home.start().await;
+    let dead = server.register("ann@example.com").await;
+    let (program, browser) =
+        (login_as(&server, b"curl/8.5.0").await, login_as(&server, FIREFOX.as_bytes()).await);
+    server.register("bob@example.com").await;
+    assert_eq!(status(server.logout(&dead.access)).await, 200);
+    for (current, other, device) in
+        [(&program, &browser, "A program"), (&browser, &program, "Firefox on Linux")]
+    {
+        let (status, answer) = answer(server.call("/api/account/sessions", &current.access, json!({}))).await;
+        assert_eq!(status, 200);
+        let [first, second] = answer["sessions"].as_array().unwrap().as_slice() else { panic!("{answer}") };
+        assert_eq!((&first["session_id"], &first["is_current"]), (&json!(current.session), &json!(true)));
+        assert_eq!((&second["session_id"], &second["is_current"]), (&json!(other.session), &json!(false)));
+        assert_eq!((&first["device"], &first["address"]), (&json!(device), &json!("127.0.0.0/24")));
+        let time = |name: &str| first[name].as_i64().unwrap();
+        assert!(time("created_at") <= time("last_seen_at"), "{answer}");
+        assert!(time("last_seen_at") <= answer["now"].as_i64().unwrap(), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_ended_from_another_one() {
+    let home = Home::new();
+    let server = home.start().await;
+    let mine = server.register("ann@example.com").await;
+    let (other, third) = (server.login("ann@example.com").await, server.login("ann@example.com").await);
+    let revoke = || server.call(REVOKE, &mine.access, json!({ "session_id": other.session }));
+    let response = revoke().send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.headers().get("set-cookie").is_none(), "the cookie is the current session's");
+    assert_invalid_token(&server.me(&other.access).send().await.unwrap(), "the one that was ended");
+    let (refused, why) = answer(server.refresh(&other.refresh)).await;
+    assert_eq!((refused.as_u16(), &why["message"]), (401, &json!(EndReason::EndedElsewhere.words())));
+    for pair in [&mine, &third] {
+        assert_eq!(status(server.me(&pair.access)).await, 200);
+    }
+    assert_eq!(server.sessions(&mine.access).await.len(), 2);
+    assert_eq!(status(revoke()).await, 200, "again");
+}
+
+#[tokio::test]
+async fn nobody_ends_the_session_of_someone_else_or_learns_of_it() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (ann, bob) = (server.register("ann@example.com").await, server.register("bob@example.com").await);
+    let unknown = "AAAAAAAAAAAAAAAAAAAAAA";
+    let mut answers = Vec::new();
+    for id in [
+        unknown,
+        &bob.session,
+        "",
+        "x",
+        "%",
+        "' or 1=1 --",
+        &ann.session[..21],
+        &format!("{}=", ann.session),
+        &format!(" {}", ann.session),
+        &"x".repeat(10_000),
+    ] {
+        let response = server.call(REVOKE, &ann.access, json!({ "session_id": id })).send().await.unwrap();
+        assert_eq!(response.status(), 404, "{id}");
+        assert!(response.headers().get("set-cookie").is_none(), "{id}");
+        answers.push(response.text().await.unwrap());
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+    assert_eq!(status(server.call(REVOKE, &ann.access, json!({}))).await, 404);
+    for pair in [&ann, &bob] {
+        assert_eq!(status(server.me(&pair.access)).await, 200);
+        assert_eq!(status(server.refresh(&pair.refresh)).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_current_session_may_be_ended_too_and_takes_its_cookie_with_it() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (browser, at) = (browser(), |path: &str| format!("{}{path}", server.url));
+    let body = json!({ "email": "ann@example.com", "password": PASSWORD });
+    let (_, tokens) = answer(browser.post(at("/api/auth/register")).json(&body)).await;
+    let access = tokens["access_token"].as_str().unwrap();
+    let body = json!({ "session_id": tokens["session_id"] });
+    let ended = browser.post(at(REVOKE)).bearer_auth(access).json(&body).send().await.unwrap();
+    assert_eq!(ended.status(), 200);
+    let cookie = ended.headers()["set-cookie"].to_str().unwrap();
+    assert!(cookie.starts_with("hallpass-refresh=;") && cookie.contains("Max-Age=0"), "{cookie}");
+    assert_invalid_token(&server.me(access).send().await.unwrap(), "the current one");
+    let (refused, why) = answer(browser.post(at("/api/auth/refresh"))).await;
+    assert_eq!((refused.as_u16(), &why["message"]), (401, &json!(AuthError::no_refresh_token().to_string())));
+}
+
+#[tokio::test]
+async fn all_sessions_end_or_all_but_the_current_one() {
+    let home = Home::new();
+    let server = home.start().await;
+    let stranger = server.register("bob@example.com").await;
+    let current = server.register("ann@example.com").await;
+    let (one, two) = (server.login("ann@example.com").await, server.login("ann@example.com").await);
+    let kept =
+        server.call(EVERYWHERE, &current.access, json!({ "keep_current": true })).send().await.unwrap();
+    assert_eq!(kept.status(), 200);
+    assert!(kept.headers().get("set-cookie").is_none());
+    for pair in [&one, &two] {
+        assert_eq!(status(server.me(&pair.access)).await, 401);
+        let (_, why) = answer(server.refresh(&pair.refresh)).await;
+        assert_eq!(why["message"], EndReason::SignedOutEverywhere.words());
+    }
+    assert_eq!(status(server.me(&current.access)).await, 200);
+    let ended = server.call(EVERYWHERE, &current.access, json!({})).send().await.unwrap();
+    assert_eq!(ended.status(), 200);
+    assert!(ended.headers()["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
+    assert_eq!(status(server.me(&current.access)).await, 401);
+    assert_eq!(status(server.refresh(&current.refresh)).await, 401);
+    assert_eq!(status(server.me(&stranger.access)).await, 200);
+}
+
+#[tokio::test]
+async fn who_signed_in_long_ago_shows_the_password_again_to_sign_out_everywhere() {
+    let home = Home::new();
+    // Signed in a little more than five minutes ago.
+    let then = clock::now() - 301;
+    let auth = auth(&home, then).await;
+    let old = auth.register("ann@example.com", PASSWORD.into(), &caller(), then).await.unwrap();
+    drop(auth);
+    let server = home.start().await;
+    // A refresh is no sign-in.
+    let (_, next) = answer(server.refresh(old.refresh_token.expose())).await;
+    let current = Pair::of(&next);
+    let other = server.login("ann@example.com").await;
+    let everywhere = |body: Value| server.call(EVERYWHERE, &current.access, body);
+    for body in [json!({}), json!({ "keep_current": true }), json!({ "password": "" })] {
+        let refused = everywhere(body).send().await.unwrap();
+        assert_eq!(refused.status(), 403);
+        assert_eq!(
+            refused.headers()["www-authenticate"],
+            "Bearer error=\"insufficient_user_authentication\""
+        );
+        assert_eq!(refused.json::<Value>().await.unwrap()["error"], "insufficient_user_authentication");
+    }
+    for wrong in ["wrong password", &"x".repeat(10_000)] {
+        let (status, answer) = answer(everywhere(json!({ "password": wrong }))).await;
+        assert_eq!(status, 422, "{answer}");
+        assert!(answer["fields"]["password"].is_string(), "{answer}");
+    }
+    for pair in [&current, &other] {
+        assert_eq!(status(server.me(&pair.access)).await, 200, "nothing has ended");
+    }
+    assert_eq!(status(everywhere(json!({ "keep_current": true, "password": PASSWORD }))).await, 200);
+    assert_eq!(status(server.me(&other.access)).await, 401);
+    assert_eq!(status(server.me(&current.access)).await, 200);
+}
+
+#[tokio::test]
+async fn a_sign_in_is_recent_for_five_minutes_to_the_second() {
+    let home = Home::new();
+    let auth = auth(&home, NOW).await;
+    let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
+    let ann = auth.authorize(pair.access_token.expose(), NOW).await.unwrap();
+    assert_eq!(auth.reauthenticate(&ann, "".into(), NOW + 300).await, Ok(()));
+    let refused = auth.reauthenticate(&ann, "".into(), NOW + 301).await;
+    assert_eq!(refused, Err(AuthError::ReauthenticationRequired));
+    assert_eq!(auth.reauthenticate(&ann, PASSWORD.into(), NOW + 301).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_thousand_sessions_are_listed_and_end_together() {
+    let home = Home::new();
+    let auth = auth(&home, NOW).await;
+    let now = clock::now();
+    auth.register("ann@example.com", PASSWORD.into(), &caller(), now - 2000).await.unwrap();
+    let mut pairs = Vec::new();
+    for second in 0..1000 {
+        let then = now - 1000 + second;
+        pairs.push(auth.login("ann@example.com", PASSWORD.into(), &caller(), None, then).await.unwrap());
+    }
+    drop(auth);
+    let server = home.start().await;
+    // The one that was used longest ago is the current one: it is among them all the same.
+    let current = &pairs[0];
+    let (_, next) = answer(server.refresh(current.refresh_token.expose())).await;
+    let current = Pair::of(&next);
+    let sessions = server.sessions(&current.access).await;
+    assert_eq!(sessions.len(), 1000);
+    assert_eq!(sessions[0]["session_id"], current.session.as_str());
+    let seen: Vec<_> = sessions[1..].iter().map(|session| session["last_seen_at"].as_i64()).collect();
+    assert!(seen.is_sorted_by(|newer, older| newer >= older), "{seen:?}");
+    let body = json!({ "password": PASSWORD });
+    assert_eq!(status(server.call(EVERYWHERE, &current.access, body)).await, 200);
+    assert_eq!(status(server.me(&current.access)).await, 401);
+    for pair in [&pairs[1], &pairs[500], &pairs[999]] {
+        assert_eq!(status(server.refresh(pair.refresh_token.expose())).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_program_calls_itself_it_does_no_harm() {
+    let home = Home::new();
+    let server = home.start().await;
+    let current = server.register("ann@example.com").await;
+    for user_agent in [
+        &[b'x'; 10_000][..],
+        b"<script>alert(1)</script>",
+        b"Mozilla/5.0 (<img src=x onerror=alert(1)>) Firefox/<b>1</b>",
+        b"\"; drop table sessions; --",
+        b"\xff\xfe\xfd",
+        "Лиса 🦊".as_bytes(),
+        b"",
+    ] {
+        login_as(&server, user_agent).await;
+    }
+    let sessions = server.sessions(&current.access).await;
+    assert_eq!(sessions.len(), 8);
+    for session in sessions {
+        let device = session["device"].as_str().unwrap();
+        assert!((1..100).contains(&device.len()) && !device.contains(['<', '"']), "{device}");
+    }
+}
+
+#[tokio::test]
+async fn what_happened_to_an_account_is_told_in_order() {
+    let home = Home::new();
+    let auth = auth(&home, NOW).await;
+    let login =
+        async |now| auth.login("ann@example.com", PASSWORD.into(), &caller(), None, now).await.unwrap();
+    let first = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
+    auth.register("bob@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
+    let second = login(NOW + 10).await;
+    let second = [second.refresh_token];
+    auth.logout(&HeaderMap::new(), &second, EndReason::SignedOut, NOW + 20).await.unwrap();
+    let stolen = login(NOW + 30).await;
+    auth.refresh(&stolen.refresh_token, || NOW + 40).await.unwrap();
+    auth.refresh(&stolen.refresh_token, || NOW + 60).await.unwrap_err();
+    let firefox = Caller { user_agent: FIREFOX.into(), ..caller() };
+    auth.login("ann@example.com", PASSWORD.into(), &firefox, None, NOW + 70).await.unwrap();
+    let ann = auth.authorize(first.access_token.expose(), NOW + 80).await.unwrap();
+    auth.change_password(&ann, PASSWORD.into(), "another good one".into(), NOW + 80).await.unwrap();
+
+    let told = auth.security_events(&ann, NOW + 90).await.unwrap();
+    assert_eq!(told.now, NOW + 90);
+    let events: Vec<_> = told.events.iter().map(|event| (event.at - NOW, event.kind)).collect();
+    assert_eq!(
+        events,
+        [
+            (80, EventKind::SessionEnded(EndReason::PasswordChanged)),
+            (80, EventKind::PasswordChanged),
+            (70, EventKind::SignedIn),
+            (60, EventKind::SessionEnded(EndReason::TokenReused)),
+            (30, EventKind::SignedIn),
+            (20, EventKind::SessionEnded(EndReason::SignedOut)),
+            (10, EventKind::SignedIn),
+            (0, EventKind::SignedIn),
+        ]
+    );
+    let devices: Vec<_> = told.events[..4].iter().map(|event| event.device.as_str()).collect();
+    assert_eq!(devices, ["Firefox on Linux", "", "Firefox on Linux", "Unknown device"]);
+}
+
+#[tokio::test]
+async fn the_words_for_what_happened_are_those_of_the_contract() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (pair, other) = (server.register("ann@example.com").await, server.login("ann@example.com").await);
+    assert_eq!(status(server.logout(&other.access)).await, 200);
+    // All within a second, perhaps: what ended comes last then.
+    let mut events = server.events(&pair.access).await;
+    events.sort_by_key(|kind| kind.is_string());
+    assert_eq!(events, [json!({ "session_ended": "signed_out" }), json!("signed_in"), json!("signed_in")]);
+}

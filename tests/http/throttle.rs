@@ -1,0 +1,252 @@
+//! Who guesses waits, longer each time; who is guessed at does not, on a device that the account knows.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+use sqlx::{Connection, Executor, SqliteConnection};
+use tokio::time::{self, Instant};
+
+use crate::support::*;
+
+const ANN: &str = "ann@example.com";
+const UNLIMITED: u32 = 1_000_000;
+/// Enough to be sure that there is no limit: guesses that are let in stop those that come after.
+const MANY: u32 = 500;
+
+struct Limits {
+    account: u32,
+    address: u32,
+    device: u32,
+}
+
+const NO_LIMITS: Limits = Limits { account: UNLIMITED, address: UNLIMITED, device: UNLIMITED };
+
+async fn server(proxies: &str, limits: Limits) -> (Home, Server) {
+    let Limits { account, address, device } = limits;
+    let home = Home::with(&format!(
+        "[server]\ntrusted_proxies = \"{proxies}\"\n\
+         [throttle]\nper_account = {account}\nper_address = {address}\nper_device = {device}\n"
+    ));
+    let server = home.start().await;
+    (home, server)
+}
+
+/// A guess that comes through a proxy from this address of many.
+fn guess(server: &Server, email: &str, number: u32) -> RequestBuilder {
+    server
+        .try_login(email, "wrong password")
+        .header("x-forwarded-for", Ipv4Addr::from(0xc612_0000 + number).to_string())
+}
+
+/// The cookie that says that this browser has signed in as this user.
+async fn known_device(server: &Server, path: &str, email: &str) -> String {
+    let body = json!({ "email": email, "password": PASSWORD });
+    let response = server.post(path).json(&body).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let cookies = response.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+    let cookie = cookies.into_iter().find(|cookie| cookie.starts_with("hallpass-device=")).unwrap();
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+/// Tries until one has to wait, and tells how many did not.
+async fn refused_after(mut attempt: impl FnMut(u32) -> RequestBuilder) -> u32 {
+    for number in 0..MANY {
+        match status(attempt(number)).await.as_u16() {
+            429 => return number,
+            other => assert_eq!(other, 401),
+        }
+    }
+    panic!("none of {MANY} tries had to wait")
+}
+
+#[tokio::test]
+async fn who_comes_back_when_told_is_let_in_and_waits_twice_as_long_the_next_time() {
+    let (_home, server) = server("", Limits { account: 3, ..NO_LIMITS }).await;
+    let (mut let_in, mut was_told_to_wait) = (Vec::new(), false);
+    while let_in.len() < 6 {
+        let sent = Instant::now();
+        let response = server.try_login(ANN, "wrong password").send().await.unwrap();
+        if response.status() == 401 {
+            let_in.push((sent, Instant::now()));
+            was_told_to_wait = false;
+            continue;
+        }
+        assert_eq!(response.status(), 429);
+        assert!(!was_told_to_wait, "it came back when it was told");
+        was_told_to_wait = true;
+        let seconds = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        let answer: Value = response.json().await.unwrap();
+        assert_eq!(
+            (&answer["error"], &answer["retry_after"]),
+            (&json!("too_many_requests"), &json!(seconds))
+        );
+        time::sleep(Duration::from_secs(seconds)).await;
+    }
+    // From before one was counted until after the next was.
+    for (tries, wait) in let_in[2..].windows(2).zip([1, 2, 4]) {
+        let apart = tries[1].1 - tries[0].0;
+        assert!(apart >= Duration::from_secs(wait), "{apart:?} apart instead of {wait} s");
+    }
+}
+
+#[tokio::test]
+async fn right_tries_do_not_count() {
+    let (_home, server) = server("", Limits { account: 3, address: 3, device: 3 }).await;
+    server.register(ANN).await;
+    for _ in 0..20 {
+        server.login(ANN).await;
+    }
+    let cookie = known_device(&server, "/api/auth/login", ANN).await;
+    for _ in 0..20 {
+        assert_eq!(status(server.try_login(ANN, PASSWORD).header("cookie", &cookie)).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_looked_at_does_not_count() {
+    let (home, server) = server("", Limits { account: 3, address: 3, device: 3 }).await;
+    let pair = server.register(ANN).await;
+    let cookie = known_device(&server, "/api/auth/login", ANN).await;
+    let rename = async |from: &str, to: &str| {
+        let url = format!("sqlite://{}", home.database().display());
+        let mut database = SqliteConnection::connect(&url).await.unwrap();
+        let rename = format!("alter table {from} rename to {to}");
+        database.execute(sqlx::AssertSqlSafe(rename)).await.unwrap();
+    };
+    rename("users", "missing").await;
+    let change = json!({ "current": PASSWORD, "new": "another good one" });
+    let change = || server.call("/api/account/change_password", &pair.access, change.clone());
+    let login = || server.try_login(ANN, PASSWORD);
+    for _ in 0..10 {
+        for request in [login(), login().header("cookie", &cookie), change()] {
+            assert_eq!(status(request).await, 503);
+        }
+    }
+    rename("missing", "users").await;
+    for request in [login(), login().header("cookie", &cookie), change()] {
+        assert_eq!(status(request).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn addresses_behind_a_trusted_proxy_are_told_apart() {
+    let (_home, server) = server("127.0.0.1", Limits { address: 3, device: 3, ..NO_LIMITS }).await;
+    for number in 0..50 {
+        assert_eq!(status(guess(&server, ANN, number)).await, 401);
+    }
+    // What a client claims for itself stands in front of what the proxy has seen.
+    let claim = |number: u32| {
+        let claimed = format!("{}, 203.0.113.9", Ipv4Addr::from(number));
+        server
+            .try_login(&format!("{number}@example.com"), "wrong password")
+            .header("x-forwarded-for", claimed)
+    };
+    assert!(refused_after(claim).await >= 3);
+}
+
+#[tokio::test]
+async fn an_address_that_nobody_vouches_for_is_not_believed() {
+    for proxies in ["", "10.0.0.0/8"] {
+        let (_home, server) = server(proxies, Limits { address: 3, ..NO_LIMITS }).await;
+        let tries = refused_after(|number| guess(&server, &format!("{number}@example.com"), number)).await;
+        assert!(tries >= 3);
+    }
+    // Nor is it what the account's user gets to see.
+    let (_home, server) = server("", NO_LIMITS).await;
+    let pair = server.register(ANN).await;
+    let request = server.try_login(ANN, PASSWORD).header("x-forwarded-for", "203.0.113.9");
+    assert_eq!(status(request).await, 200);
+    for session in server.sessions(&pair.access).await {
+        assert_eq!(session["address"], "127.0.0.0/24");
+    }
+}
+
+#[tokio::test]
+async fn an_attack_on_one_account_from_many_addresses_is_slowed_down() {
+    let (_home, server) = server("127.0.0.1", Limits { account: 5, ..NO_LIMITS }).await;
+    server.register(ANN).await;
+    server.register("bob@example.com").await;
+    // The same whether there is such an account or not.
+    for email in [ANN, "nobody@example.com"] {
+        assert!(refused_after(|number| guess(&server, email, number)).await >= 5, "{email}");
+    }
+    server.login("bob@example.com").await;
+}
+
+#[tokio::test]
+async fn the_owner_gets_in_on_a_known_device_during_an_attack() {
+    let (_home, server) = server("127.0.0.1", Limits { account: 2, device: 3, ..NO_LIMITS }).await;
+    let registered = known_device(&server, "/api/auth/register", ANN).await;
+    let logged_in = known_device(&server, "/api/auth/login", ANN).await;
+    let mut number = 0;
+    for cookie in [&registered, &logged_in].repeat(3) {
+        // A stranger waits now.
+        refused_after(|_| {
+            number += 1;
+            guess(&server, ANN, number)
+        })
+        .await;
+        assert_eq!(status(server.try_login(ANN, PASSWORD).header("cookie", cookie)).await, 200);
+        assert_eq!(
+            status(server.try_login(" Ann@Example.COM ", PASSWORD).header("cookie", cookie)).await,
+            200
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_the_account_does_not_know_gets_no_further_than_a_stranger() {
+    let (_home, server) = server("127.0.0.1", Limits { account: 2, ..NO_LIMITS }).await;
+    let anns = known_device(&server, "/api/auth/register", ANN).await;
+    let bobs = known_device(&server, "/api/auth/register", "bob@example.com").await;
+    let (id, tag) = anns.split_once('.').unwrap();
+    let (other_id, other_tag) = bobs.split_once('.').unwrap();
+    for cookie in [
+        bobs.clone(),
+        format!("{id}.{other_tag}"),
+        format!("{other_id}.{tag}"),
+        id.to_owned(),
+        format!("{id}."),
+        format!("{id}.{}", &tag[..tag.len() - 2]),
+        format!("{anns}."),
+        format!("hallpass-device={}", "x".repeat(5000)),
+        "hallpass-device=".to_owned(),
+    ] {
+        refused_after(|number| guess(&server, ANN, number).header("cookie", &cookie)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stolen_device_is_slowed_down_alone() {
+    let (_home, server) = server("", Limits { account: 2, device: 3, ..NO_LIMITS }).await;
+    let stolen = known_device(&server, "/api/auth/register", ANN).await;
+    let other = known_device(&server, "/api/auth/login", ANN).await;
+    let tries = refused_after(|_| server.try_login(ANN, "wrong password").header("cookie", &stolen)).await;
+    assert!(tries >= 3);
+    assert_eq!(status(server.try_login(ANN, PASSWORD).header("cookie", &other)).await, 200);
+    // Those without the cookie are none the worse for it.
+    assert_eq!(status(server.try_login(ANN, PASSWORD)).await, 200);
+}
+
+#[tokio::test]
+async fn only_a_browser_is_remembered_and_scripts_cannot_read_how() {
+    let (_home, server) = server("", NO_LIMITS).await;
+    let body = json!({ "email": ANN, "password": PASSWORD });
+    let response = server.post("/api/auth/register").json(&body).send().await.unwrap();
+    let cookie = response.headers().get_all("set-cookie").iter().nth(1).unwrap().to_str().unwrap();
+    let secret = cookie.split(['=', ';']).nth(1).unwrap();
+    assert_eq!(
+        cookie.replace(secret, "SECRET"),
+        "hallpass-device=SECRET; HttpOnly; SameSite=Strict; Path=/; Max-Age=15552000"
+    );
+    let program = server.try_login(ANN, PASSWORD).send().await.unwrap();
+    assert!(program.headers().get("set-cookie").is_none());
+    // It lets nobody in.
+    let cookie = format!("hallpass-device={secret}");
+    for path in ["/api/account/me", "/api/auth/refresh", "/api/auth/logout"] {
+        assert_eq!(status(server.post(path).header("cookie", &cookie)).await, 401, "{path}");
+    }
+    let wrong = server.try_login(ANN, "wrong password").header("cookie", cookie);
+    assert_eq!(status(wrong).await, 401);
+}

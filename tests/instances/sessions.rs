@@ -237,3 +237,33 @@ async fn the_command_line_ends_sessions_on_running_servers() {
     let back = api.login(2, ANN).await;
     assert_eq!(api.me_everywhere(&back).await, [200; 3]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everyone_is_signed_out_however_many_they_are() {
+    const SESSIONS: usize = 20_000;
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let root = administrator(&world, &api).await;
+    let ann = api.register(2, ANN).await;
+    world.postgres.tell(&format!(
+        "insert into sessions (id, user_id, rotated_at, created_at, expires_at) \
+         select 'S' || lpad(n::text, 20, '0') || 'A', (select min(id) from users), seconds, 0, seconds + 100000 \
+         from generate_series(1, {SESSIONS}) n, (select extract(epoch from now())::bigint as seconds) now"
+    ));
+    world.postgres.tell(
+        "insert into access_tokens (id, session_id, expires_at) \
+         select 'T' || substr(id, 2), id, rotated_at + 300 from sessions where created_at = 0",
+    );
+    // One of them knows them all, and has to forget them.
+    world.instances[1].kill();
+    world.instances[1].start_again();
+    world.instances[1].wait_until_ready().await;
+    assert!(api.metric(1, "hallpass_mirror_sessions").await >= SESSIONS as f64);
+    let (status, answer) = api.call(0, "/api/admin/revoke_all_sessions", &root, json!({})).await;
+    assert_eq!((status.as_u16(), &answer["instances"]), (200, &json!(3)), "{answer}");
+    for pair in [&root, &ann] {
+        assert_eq!(api.me_everywhere(pair).await, [401; 3]);
+    }
+    let back = api.login(1, ANN).await;
+    assert_eq!(api.me_everywhere(&back).await, [200; 3]);
+}

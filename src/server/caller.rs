@@ -90,14 +90,15 @@ fn network_v6(address: Ipv6Net, bits: u8) -> Ipv6Net {
 /// The last address on the way here that no trusted proxy has: what it claims about who came before
 /// proves nothing.
 fn behind_proxies(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpAddr {
-    let hops = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
+    // Bytes that are no text do not hide what a proxy has written behind them.
+    let values = headers.get_all(X_FORWARDED_FOR).iter();
+    let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let mut address = peer;
-    for hop in hops.into_iter().rev() {
+    for hop in values.iter().flat_map(|value| value.split(',')).rev() {
         if !proxies.trust(address) {
             break;
         }
-        match hop.parse::<IpAddr>() {
+        match hop.trim().parse::<IpAddr>() {
             Ok(hop) => address = hop.to_canonical(),
             Err(_) => break,
         }
@@ -135,12 +136,14 @@ fn known(name: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn address(peer: &str, forwarded: &[&str], proxies: &str) -> String {
         let mut headers = HeaderMap::new();
         for value in forwarded {
-            headers.append(X_FORWARDED_FOR, value.parse().unwrap());
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let proxies = TrustedProxies::try_from(proxies.to_owned()).unwrap();
         behind_proxies(peer.parse().unwrap(), &headers, &proxies).to_string()
@@ -159,6 +162,11 @@ mod tests {
             "198.51.100.1"
         );
         assert_eq!(address("10.0.0.1", &["not an address"], "10.0.0.0/8"), "10.0.0.1");
+        assert_eq!(
+            address("10.0.0.1", &["192.0.2.66", "\u{e9}, 198.51.100.1"], "10.0.0.0/8"),
+            "198.51.100.1"
+        );
+        assert_eq!(address("10.0.0.1", &["192.0.2.66", "\u{e9}"], "10.0.0.0/8"), "10.0.0.1");
         assert_eq!(address("::1", &["2001:db8::7"], "::1, 127.0.0.1"), "2001:db8::7");
     }
 

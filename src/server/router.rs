@@ -139,12 +139,11 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     };
     request.extensions_mut().insert(presence);
     let mut response = next.run(request).await;
-    // It is said once, and by a page: a picture says nothing. Who signed out knows, and may still have to make it certain.
+    // It is said once, by a page and not by a file. Who signed out knows, and may still have to make
+    // it certain.
     let is_told = matches!(presence, Presence::Ended(reason) if reason != EndReason::SignedOut);
-    let is_page = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    let is_page = content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
     if is_told
         && is_page
         && response.status() == StatusCode::OK

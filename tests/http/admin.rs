@@ -394,3 +394,28 @@ async fn the_command_line_looks_after_users_and_sessions() {
     let (_, why) = answer(server.refresh(&root.refresh)).await;
     assert_eq!(why["message"], EndReason::EndedByAdmin.words());
 }
+
+#[tokio::test]
+async fn the_command_line_sets_a_password() {
+    const NEW: &str = "staple battery horse";
+    let Office { home, server, .. } = Office::open().await;
+    let ann = server.register(ANN).await;
+    let set = |password: &str| run_with_input(home.command().args(["user", "set-password", ANN]), password);
+    assert!(!set(NEW).0, "beside the server");
+    server.stop().await;
+    for weak in ["", "short", "password1", ANN] {
+        let (is_done, text) = set(weak);
+        assert!(!is_done && !text.contains("panicked"), "{weak}: {text}");
+    }
+    let (is_done, text) = set(NEW);
+    assert!(is_done && !text.contains(NEW), "{text}");
+    let server = home.start().await;
+    assert_eq!(status(server.me(&ann.access)).await, 401);
+    let (_, why) = answer(server.refresh(&ann.refresh)).await;
+    assert_eq!(why["message"], EndReason::PasswordSet.words());
+    assert_eq!(status(server.try_login(ANN, PASSWORD)).await, 401);
+    let (status, back) = answer(server.try_login(ANN, NEW)).await;
+    assert_eq!(status, 200);
+    let events = server.events(&Pair::of(&back).access).await;
+    assert!(events.contains(&json!("password_set")), "{events:?}");
+}

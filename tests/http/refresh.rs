@@ -279,6 +279,7 @@ async fn the_owners_next_page_says_once_why_the_session_has_ended() {
     let owner = auth.refresh(&stolen.refresh_token, || then + 20).await.unwrap();
     auth.refresh(&stolen.refresh_token, || then + 40).await.unwrap_err();
     drop(auth);
+    fs::write(home.path().join("site/robots.txt"), "").unwrap();
     let server = home.start().await;
     let jar = Arc::new(Jar::default());
     let cookie = format!("hallpass-refresh={}", owner.refresh_token.expose());
@@ -293,6 +294,9 @@ async fn the_owners_next_page_says_once_why_the_session_has_ended() {
         let is_cleared = cookies.into_iter().any(|cookie| cookie.starts_with("hallpass-refresh=;"));
         (is_cleared, page.text().await.unwrap().contains(EndReason::TokenReused.words()))
     };
+    // A file says nothing, so it does not count.
+    let file = browser.get(format!("{}/robots.txt", server.url)).send().await.unwrap();
+    assert_eq!((file.status().as_u16(), file.headers().get("set-cookie")), (200, None));
     assert_eq!(page().await, (true, true));
     assert_eq!(page().await, (false, false));
     assert_eq!(status(browser.post(format!("{}/api/auth/refresh", server.url))).await, 401);

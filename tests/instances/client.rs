@@ -18,12 +18,13 @@ pub struct Api {
 pub struct Pair {
     pub access: String,
     pub refresh: String,
+    pub session: String,
 }
 
 impl Pair {
-    fn of(answer: &Value) -> Self {
+    pub fn of(answer: &Value) -> Self {
         let text = |key: &str| answer[key].as_str().unwrap_or_else(|| panic!("{key} in {answer}")).to_owned();
-        Self { access: text("access_token"), refresh: text("refresh_token") }
+        Self { access: text("access_token"), refresh: text("refresh_token"), session: text("session_id") }
     }
 }
 
@@ -72,6 +73,16 @@ impl Api {
 
     pub async fn logout(&self, instance: usize, pair: &Pair) -> (StatusCode, Value) {
         answer(self.post(instance, "/api/auth/logout").bearer_auth(&pair.access)).await
+    }
+
+    /// What the holder of these tokens asks.
+    pub async fn call(&self, instance: usize, path: &str, pair: &Pair, body: Value) -> (StatusCode, Value) {
+        answer(self.post(instance, path).bearer_auth(&pair.access).json(&body)).await
+    }
+
+    pub fn try_login(&self, instance: usize, email: &str, password: &str) -> RequestBuilder {
+        self.post(instance, "/api/auth/login")
+            .json(&json!({ "email": email, "password": password, "delivery": "body" }))
     }
 
     pub async fn logout_everywhere(&self, instance: usize, pair: &Pair, keep: bool) -> (StatusCode, Value) {

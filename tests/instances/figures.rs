@@ -1,25 +1,31 @@
-//! What it costs, measured: how long a log-out takes beside a bare `PING` of Redis, and what a million
-//! live tokens do to an instance. Nothing is asserted; `make bench` prints the figures.
+//! What it costs, measured: how long a log-out takes beside a bare `PING` of Redis, what an attack does to
+//! those who are signed in, and what a million live tokens do to an instance. Nothing is asserted; `make bench` prints the figures.
 
 use std::{
     fs,
     hint::black_box,
     path::PathBuf,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use ::redis::{Client, cmd};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use futures::FutureExt;
+use futures::{FutureExt, future::join_all};
 use hallpass::server::{
     auth::Auth,
     clock,
     config::Config,
     db::{Access, Db},
 };
+use serde_json::json;
 
 use crate::{
-    client::Api,
+    client::{Api, PASSWORD, answer},
     support::world::{Kind, World},
 };
 
@@ -48,10 +54,6 @@ async fn figures_of_logout_beside_ping() {
         counted += answer["instances"].as_u64().unwrap();
         acknowledged += answer["acknowledged"].as_u64().unwrap();
     }
-    let at = |times: &mut Vec<Duration>, share: f64| {
-        times.sort();
-        times[(times.len() as f64 * share) as usize]
-    };
     println!("{ROUNDS} log-outs with three instances, {acknowledged} of {counted} acknowledgements");
     for (name, times) in [("log-out", &mut logouts), ("PING", &mut pings)] {
         println!("{name:8} p50 {:8.1?}  p99 {:8.1?}", at(times, 0.5), at(times, 0.99));
@@ -59,6 +61,99 @@ async fn figures_of_logout_beside_ping() {
     let ratio =
         |share| at(&mut logouts.clone(), share).as_secs_f64() / at(&mut pings.clone(), share).as_secs_f64();
     println!("ratio    p50 {:8.1}  p99 {:8.1}", ratio(0.5), ratio(0.99));
+}
+
+/// As shipped.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("HALLPASS_ARGON2_MEMORY", "19456"),
+    ("HALLPASS_ARGON2_ITERATIONS", "2"),
+    ("HALLPASS_PASSWORD_QUEUE", "64"),
+    ("HALLPASS_TRIES_PER_ACCOUNT", "100"),
+    ("HALLPASS_TRIES_PER_ADDRESS", "60"),
+    ("HALLPASS_TRIES_PER_DEVICE", "10"),
+];
+
+/// All at one instance, the hardest for those who are signed in there.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn figures_of_an_attack() {
+    const GUESSES: usize = 10_000;
+    const ADDRESSES: usize = 100;
+    const CALLERS: usize = 50;
+    const REQUESTS_BEFORE: usize = 10_000;
+    let settings = [&DEFAULTS[..], &[("HALLPASS_TRUSTED_PROXIES", "127.0.0.1")]].concat();
+    let world = World::without_links_with(Kind::Single, &settings).await;
+    let api = Api::of(&world);
+    // In a browser: from here on it is known to the account.
+    let body = json!({ "email": ANN, "password": PASSWORD });
+    let registered = api.post(0, "/api/auth/register").json(&body).send().await.unwrap();
+    let cookies = registered.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+    let known = cookies.into_iter().find(|cookie| cookie.starts_with("hallpass-device=")).unwrap();
+    let known = known.split(';').next().unwrap().to_owned();
+    let bob = api.register(0, "bob@example.com").await;
+    let request = async || {
+        let begin = Instant::now();
+        assert_eq!(api.me(0, &bob).await, 200);
+        begin.elapsed()
+    };
+    let mut before = Vec::new();
+    for _ in 0..REQUESTS_BEFORE {
+        before.push(request().await);
+    }
+
+    let (begin, sent) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+    let attack = (0..CALLERS).map(|_| {
+        let (api, sent) = (api.clone(), Arc::clone(&sent));
+        tokio::spawn(async move {
+            let mut statuses = Vec::new();
+            loop {
+                let number = sent.fetch_add(1, Relaxed);
+                if number >= GUESSES {
+                    return statuses;
+                }
+                let address = format!("198.51.100.{}", number % ADDRESSES);
+                let guess = api.try_login(0, ANN, "wrong password").header("x-forwarded-for", address);
+                statuses.push(answer(guess).await.0.as_u16());
+            }
+        })
+    });
+    let mut attack = pin!(join_all(attack.collect::<Vec<_>>()));
+    let (mut during, mut owner) = (Vec::new(), None);
+    let statuses = loop {
+        tokio::select! {
+            statuses = &mut attack => break statuses,
+            elapsed = request() => during.push(elapsed),
+        }
+        if owner.is_none() && sent.load(Relaxed) >= GUESSES / 2 {
+            let begin = Instant::now();
+            let login = api.post(0, "/api/auth/login").json(&body);
+            let login = login.header("x-forwarded-for", "203.0.113.9").header("cookie", &known);
+            owner = Some((answer(login).await.0, begin.elapsed()));
+        }
+    };
+    let elapsed = begin.elapsed();
+    let statuses: Vec<u16> = statuses.into_iter().flat_map(Result::unwrap).collect();
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    let (refused, waiting, turned_away) = (count(401), count(429), count(503));
+    println!("{GUESSES} guesses from {ADDRESSES} addresses in {elapsed:.1?}");
+    println!("{refused} were looked at (401), {waiting} told to wait (429), {turned_away} turned away (503)");
+    match owner {
+        Some((status, elapsed)) => println!("the owner, on a known device: {status} after {elapsed:.1?}"),
+        None => println!("the attack was over before the owner came"),
+    }
+    for (name, times) in [("before", &mut before), ("during", &mut during)] {
+        let (p50, p99) = (at(times, 0.5), at(times, 0.99));
+        println!("{name:8} p50 {p50:8.1?}  p99 {p99:8.1?}  ({} requests)", times.len());
+    }
+    let ratio =
+        |share| at(&mut during.clone(), share).as_secs_f64() / at(&mut before.clone(), share).as_secs_f64();
+    println!("ratio    p50 {:8.1}  p99 {:8.1}", ratio(0.5), ratio(0.99));
+}
+
+/// The time within which this share of them was done.
+fn at(times: &mut [Duration], share: f64) -> Duration {
+    times.sort();
+    times[(times.len() as f64 * share) as usize]
 }
 
 #[tokio::test(flavor = "multi_thread")]

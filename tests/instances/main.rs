@@ -10,6 +10,7 @@ mod faults;
 mod figures;
 mod guarantee;
 mod races;
+mod sessions;
 mod settings;
 mod stream;
 mod support;

@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -47,6 +48,7 @@ impl Instance {
         postgres: &Postgres,
         store: &Store,
         links: bool,
+        more: &[(&'static str, &str)],
     ) -> Self {
         let folder = folder.join(format!("instance-{number}"));
         fs::create_dir_all(folder.join("site/pkg")).unwrap();
@@ -78,6 +80,7 @@ impl Instance {
             ("HALLPASS_TRIES_PER_DEVICE", "1000000".into()),
         ];
         settings.extend(store.settings());
+        settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let clock = Arc::new(Clock::new(&folder));
         let process = spawn(&folder, &settings, &clock);
         Self {
@@ -103,6 +106,14 @@ impl Instance {
 
     pub fn signal(&self, signal: &str) {
         self.process.signal(signal);
+    }
+
+    /// The program with the same settings, for its command line.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
+        command.current_dir(&self.folder).stdin(Stdio::null());
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// How much memory it takes.

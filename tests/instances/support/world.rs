@@ -67,15 +67,25 @@ pub struct World {
 
 impl World {
     pub async fn start(kind: Kind) -> Self {
-        Self::start_with(kind, true).await
+        Self::start_with(kind, true, &[]).await
+    }
+
+    /// With further settings.
+    pub async fn with(kind: Kind, settings: &[(&'static str, &str)]) -> Self {
+        Self::start_with(kind, true, settings).await
     }
 
     /// With nothing between its processes, for measuring.
     pub async fn without_links(kind: Kind) -> Self {
-        Self::start_with(kind, false).await
+        Self::without_links_with(kind, &[]).await
     }
 
-    async fn start_with(kind: Kind, links: bool) -> Self {
+    /// The same, with further settings.
+    pub async fn without_links_with(kind: Kind, settings: &[(&'static str, &str)]) -> Self {
+        Self::start_with(kind, false, settings).await
+    }
+
+    async fn start_with(kind: Kind, links: bool, settings: &[(&'static str, &str)]) -> Self {
         let folder = TempDir::with_prefix("hallpass-faults-").unwrap();
         // For PostgreSQL, which may run as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -83,7 +93,7 @@ impl World {
         let store = Store::start(kind, folder.path()).await;
         let mut instances = Vec::new();
         for number in 0..INSTANCES {
-            instances.push(Instance::start(number, folder.path(), &postgres, &store, links).await);
+            instances.push(Instance::start(number, folder.path(), &postgres, &store, links, settings).await);
         }
         let mut world = Self { instances, store, postgres, folder };
         world.wait_until_ready().await;

@@ -102,7 +102,7 @@ enum Password {
     Right,
     /// A change of it was under way, or came to nobody knows what.
     InDoubt,
-    /// By this call, and nobody has set it since.
+    /// By this call, for certain, and no password is set twice.
     Replaced(Call),
 }
 

@@ -13,6 +13,7 @@ mod password;
 mod refresh;
 mod restart;
 mod secrets;
+mod security_page;
 mod sessions;
 mod startup;
 mod support;

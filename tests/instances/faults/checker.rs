@@ -9,9 +9,9 @@ use crate::faults::history::{About, Answer, At, Call, Events, Kind, NEVER};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breach {
     /// A token was accepted by a call that was sent after a revocation of its session had been
-    /// answered with 2xx.
+    /// answered with 2xx; or a password that was sent after a change of it had been.
     Revived,
-    /// A live token was refused with 401.
+    /// A live token, or a user's password, was refused.
     Refused,
     /// A session that nobody ended cannot be refreshed when all is healed.
     Lost,
@@ -52,6 +52,8 @@ struct Session {
 /// Everything in it that must not have happened.
 pub fn check(events: &Events) -> Verdict {
     let sessions = sessions(events);
+    let changes: Vec<_> =
+        events.calls.iter().copied().filter(|call| call.kind == Kind::ChangePassword).collect();
     let mut violations = Vec::new();
     let mut left_out = 0;
     let mut report = |breach, session: usize, calls: &[Option<Call>]| {
@@ -66,15 +68,19 @@ pub fn check(events: &Events) -> Verdict {
         let session = sessions[number];
         let live = session.may_end >= call.ended && call.good_until >= call.ended;
         let dead = session.end.is_some_and(|end| end.ended < call.sent);
-        match call.kind {
-            Kind::Me | Kind::Refresh | Kind::LogoutEverywhere if call.answer.is_yes() && dead => {
-                report(Breach::Revived, number, &[session.login, session.end, Some(*call)]);
-            }
-            Kind::Me | Kind::Refresh | Kind::LogoutEverywhere if call.answer.is_no() && live => {
-                report(Breach::Refused, number, &[session.login, Some(*call)]);
-            }
-            _ if is_strange(call) => report(Breach::Strange, number, &[session.login, Some(*call)]),
-            _ => {}
+        let needs_live = !matches!(call.kind, Kind::Login | Kind::Logout);
+        let password = call.password.map(|_| password(call, session.user, &changes));
+        let is_wrong = if needs_live { call.answer.is_wrong_password() } else { call.answer.is_no() };
+        if call.answer.is_yes() && needs_live && dead {
+            report(Breach::Revived, number, &[session.login, session.end, Some(*call)]);
+        } else if let (Some(Password::Replaced(change)), true) = (password, call.answer.is_yes()) {
+            report(Breach::Revived, number, &[Some(change), Some(*call)]);
+        } else if call.answer.is_no() && needs_live && live {
+            report(Breach::Refused, number, &[session.login, Some(*call)]);
+        } else if let (Some(Password::Right), true) = (password, is_wrong) {
+            report(Breach::Refused, number, &[Some(*call)]);
+        } else if is_strange(call) && !(password.is_some() && is_wrong) {
+            report(Breach::Strange, number, &[session.login, Some(*call)]);
         }
     }
     for (number, session) in sessions.iter().enumerate() {
@@ -88,6 +94,29 @@ pub fn check(events: &Events) -> Verdict {
     }
     violations.sort_by_key(|violation| violation.at);
     Verdict { violations, left_out }
+}
+
+/// What a user's password was when a call presented it.
+#[derive(Clone, Copy)]
+enum Password {
+    Right,
+    /// A change of it was under way, or came to nobody knows what.
+    InDoubt,
+    /// By this call, for certain, and no password is set twice.
+    Replaced(Call),
+}
+
+fn password(call: &Call, user: usize, changes: &[Call]) -> Password {
+    let later = || {
+        let of_user = changes.iter().filter(move |change| change.user() == Some(user));
+        of_user.filter(|change| change.password >= call.password && !is_refused(change))
+    };
+    let replaced = later().find(|change| change.answer.is_yes() && change.ended < call.sent);
+    match replaced {
+        Some(change) => Password::Replaced(*change),
+        None if later().any(|change| change.sent < call.ended) => Password::InDoubt,
+        None => Password::Right,
+    }
 }
 
 fn sessions(events: &Events) -> Vec<Session> {
@@ -105,6 +134,7 @@ fn sessions(events: &Events) -> Vec<Session> {
         match call.about {
             About::Session(number) if call.kind == Kind::Logout => revoke(&mut sessions[number], call),
             About::Session(_) => {}
+            About::Other { session, .. } => revoke(&mut sessions[session], call),
             About::User { user, by, keeps } => {
                 let of_user = sessions.iter_mut().enumerate().filter(|(_, session)| session.user == user);
                 of_user
@@ -119,21 +149,32 @@ fn sessions(events: &Events) -> Vec<Session> {
 /// Takes in that `call` was there to end the session, or all that its user had.
 fn revoke(session: &mut Session, call: &Call) {
     let Some(login) = session.login else { return };
+    if is_refused(call) {
+        return;
+    }
     // What was not answered may still be under way to the database.
     if login.sent < call.ended || call.answer.is_unavailable() {
         session.may_end = session.may_end.min(call.sent);
     }
+    // Whoever got in with a password that is then changed got in before that, and is out after it.
+    let with_the_old_one = call.kind == Kind::ChangePassword && login.password <= call.password;
+    let began_before = login.ended < call.sent || with_the_old_one;
     let first = session.end.is_none_or(|end| call.ended < end.ended);
-    if call.answer.is_yes() && login.ended < call.sent && first {
+    if call.answer.is_yes() && began_before && first {
         session.end = Some(*call);
     }
+}
+
+/// Whether it changed nothing, and said so.
+fn is_refused(call: &Call) -> bool {
+    call.answer.is_no() || call.answer.is_wrong_password()
 }
 
 fn is_strange(call: &Call) -> bool {
     match call.answer {
         Answer::Status(200) => false,
-        // The right password, or a token that was signed for the caller, be its session alive or not.
-        Answer::Status(401) => matches!(call.kind, Kind::Login | Kind::Logout),
+        // A token that was signed for the caller, be its session alive or not.
+        Answer::Status(401) => call.kind == Kind::Logout,
         _ => call.is_last || !call.answer.is_unavailable(),
     }
 }
@@ -142,7 +183,17 @@ impl Call {
     /// The session whose token it presented, or began.
     pub fn session(&self) -> usize {
         match self.about {
-            About::Session(session) | About::User { by: session, .. } => session,
+            About::Session(session) | About::Other { by: session, .. } | About::User { by: session, .. } => {
+                session
+            }
+        }
+    }
+
+    /// Whose sessions it was to end.
+    fn user(&self) -> Option<usize> {
+        match self.about {
+            About::User { user, .. } => Some(user),
+            About::Session(_) | About::Other { .. } => None,
         }
     }
 }
@@ -152,10 +203,16 @@ impl fmt::Display for Call {
         let Self { kind, instance, sent, ended, answer, .. } = self;
         let (sent, ended) = (sent.as_secs_f64(), ended.as_secs_f64());
         write!(f, "{kind:?} at instance {instance}, sent {sent:.6} s, ended {ended:.6} s: {answer}")?;
-        if let About::User { by, keeps, .. } = self.about {
-            write!(f, " (asked for by session {by}{})", if keeps { ", which is kept" } else { "" })?;
+        if let Some(number) = self.password {
+            write!(f, " (with password {number})")?;
         }
-        Ok(())
+        match self.about {
+            About::Session(_) => Ok(()),
+            About::Other { session, by } => write!(f, " (for session {session}, asked for by session {by})"),
+            About::User { by, keeps, .. } => {
+                write!(f, " (asked for by session {by}{})", if keeps { ", which is kept" } else { "" })
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::faults::{
     },
     history::{
         About, Answer, At, Call, Events,
-        Kind::{self, Login, Logout, LogoutEverywhere, Me, Refresh},
+        Kind::{self, ChangePassword, Login, Logout, LogoutEverywhere, Me, Refresh, RevokeSession},
         NEVER,
     },
 };
@@ -25,6 +25,7 @@ fn call(kind: Kind, times: std::ops::Range<u64>, status: u16) -> Call {
         sent: ms(times.start),
         ended: ms(times.end),
         answer: Answer::Status(status),
+        password: None,
         good_until: NEVER,
         is_last: false,
     }
@@ -32,6 +33,22 @@ fn call(kind: Kind, times: std::ops::Range<u64>, status: u16) -> Call {
 
 fn everywhere(times: std::ops::Range<u64>, status: u16, keeps: bool) -> Call {
     Call { about: About::User { user: 0, by: 0, keeps }, ..call(LogoutEverywhere, times, status) }
+}
+
+/// Session 0 ends session 1.
+fn revoke_other(times: std::ops::Range<u64>, status: u16) -> Call {
+    Call { about: About::Other { session: 1, by: 0 }, ..call(RevokeSession, times, status) }
+}
+
+/// Session 0 sets the password after `number`.
+fn change(number: usize, times: std::ops::Range<u64>, status: u16) -> Call {
+    let about = About::User { user: 0, by: 0, keeps: true };
+    Call { about, password: Some(number), ..call(ChangePassword, times, status) }
+}
+
+/// Session 1 begins, or does not.
+fn login_with(number: usize, times: std::ops::Range<u64>, status: u16) -> Call {
+    Call { password: Some(number), ..of_session(1, call(Login, times, status)) }
 }
 
 fn of_session(session: usize, call: Call) -> Call {
@@ -70,7 +87,7 @@ fn a_history_without_fault_has_no_violation() {
 
 #[test]
 fn a_call_that_starts_after_an_acknowledged_revocation_must_not_succeed() {
-    for kind in [Me, Refresh, LogoutEverywhere] {
+    for kind in [Me, Refresh, RevokeSession, LogoutEverywhere, ChangePassword] {
         let revoked = [call(Login, 0..10, 200), call(Logout, 20..30, 200)];
         assert_eq!(
             breaches(&[&revoked[..], &[call(kind, 29..40, 200)]].concat()),
@@ -162,13 +179,97 @@ fn the_session_that_is_kept_lives_on() {
 }
 
 #[test]
+fn a_session_that_another_one_has_ended_is_dead() {
+    let begun = [call(Login, 0..10, 200), of_session(1, call(Login, 5..12, 200))];
+    let keep = last(call(Refresh, 90..95, 200));
+    let after = |revoking, sent: u64, status| {
+        let other = of_session(1, call(Me, sent..sent + 9, status));
+        breaches(&[&begun[..], &[revoking, other, keep]].concat())
+    };
+    assert_eq!(after(revoke_other(20..30, 200), 31, 200), [Revived]);
+    assert_eq!(after(revoke_other(20..30, 200), 31, 401), []);
+    assert_eq!(after(revoke_other(20..30, 200), 29, 200), [], "it was under way");
+    for status in [200, 401] {
+        assert_eq!(after(revoke_other(20..30, 503), 31, status), [], "nobody knows: {status}");
+    }
+    let by = call(Me, 31..40, 401);
+    let calls = [&begun[..], &[revoke_other(20..30, 200), by, keep]].concat();
+    assert_eq!(breaches(&calls), [Refused], "the one that asked lives on");
+
+    let ended = call(Logout, 13..15, 200);
+    let kept = of_session(1, last(call(Refresh, 90..95, 200)));
+    let calls = |other| [&begun[..], &[ended, revoke_other(20..30, 401), other, kept]].concat();
+    assert_eq!(breaches(&calls(of_session(1, call(Me, 31..40, 200)))), [], "it was refused");
+    assert_eq!(breaches(&calls(of_session(1, call(Me, 31..40, 401)))), [Refused], "it ended nothing");
+}
+
+#[test]
+fn changing_the_password_ends_all_other_sessions() {
+    let begun = [call(Login, 0..10, 200), of_session(1, call(Login, 5..12, 200))];
+    let keep = last(call(Refresh, 90..95, 200));
+    let after = |change, call| breaches(&[&begun[..], &[change, call, keep]].concat());
+    let other = |status| of_session(1, call(Me, 31..40, status));
+    assert_eq!(after(change(0, 20..30, 200), other(200)), [Revived]);
+    assert_eq!(after(change(0, 20..30, 200), other(401)), []);
+    assert_eq!(after(change(0, 20..30, 200), call(Me, 31..40, 401)), [Refused], "the current one is kept");
+    for status in [200, 401] {
+        assert_eq!(after(change(0, 20..30, 503), other(status)), [], "nobody knows: {status}");
+    }
+    for times in [15..25, 25..35] {
+        let calls = |status| {
+            let begun = login_with(0, times.clone(), 200);
+            let other = of_session(1, call(Me, 41..50, status));
+            breaches(&[call(Login, 0..10, 200), change(0, 20..30, 200), begun, other, keep])
+        };
+        assert_eq!(calls(401), [], "begun meanwhile with the old password, it has ended");
+        assert_eq!(calls(200), [Revived], "begun meanwhile with the old password, it must have ended");
+    }
+    let begun_later = [call(Login, 0..10, 200), change(0, 20..30, 200), login_with(1, 31..32, 200)];
+    let other = of_session(1, call(Me, 33..40, 401));
+    let kept = of_session(1, last(call(Refresh, 90..95, 200)));
+    assert_eq!(breaches(&[&begun_later[..], &[other, keep, kept]].concat()), [Refused]);
+}
+
+#[test]
+fn only_the_current_password_is_accepted() {
+    let login = call(Login, 0..10, 200);
+    let keep = last(call(Refresh, 90..95, 200));
+    let kept = of_session(1, last(call(Refresh, 90..95, 200)));
+    let after = |change, later| breaches(&[login, change, later, keep]);
+    assert_eq!(after(change(0, 20..30, 200), login_with(0, 31..40, 200)), [Revived]);
+    assert_eq!(after(change(0, 20..30, 200), login_with(0, 31..40, 401)), []);
+    assert_eq!(breaches(&[login, change(0, 20..30, 200), login_with(1, 31..40, 200), keep, kept]), []);
+    assert_eq!(after(change(0, 20..30, 200), login_with(1, 31..40, 401)), [Refused]);
+    assert_eq!(after(change(0, 31..40, 200), login_with(0, 20..30, 401)), [Refused], "it came later");
+    assert_eq!(
+        after(change(0, 20..30, 422), login_with(0, 31..40, 401)),
+        [Refused, Refused],
+        "it came to nothing"
+    );
+    for status in [200, 401] {
+        assert_eq!(after(change(0, 20..30, 200), login_with(0, 29..40, status)), [], "{status}: meanwhile");
+        assert_eq!(after(change(0, 20..30, 503), login_with(0, 31..40, status)), [], "{status}: in doubt");
+    }
+    let again = change(0, 31..40, 422);
+    assert_eq!(after(change(0, 20..30, 200), again), [], "it was the wrong one by then");
+    assert_eq!(after(change(0, 20..30, 200), change(0, 31..40, 200)), [Revived]);
+    assert_eq!(after(change(0, 20..30, 200), change(1, 31..40, 422)), [Refused]);
+    let everywhere = |status| Call { password: Some(0), ..everywhere(31..40, status, true) };
+    assert_eq!(after(change(0, 20..30, 200), everywhere(422)), []);
+    assert_eq!(after(change(0, 20..30, 200), everywhere(200)), [Revived]);
+    assert_eq!(breaches(&[login, everywhere(422), keep]), [Refused]);
+}
+
+#[test]
 fn answers_outside_the_contract_are_strange() {
     let login = call(Login, 0..10, 200);
     let out = call(Logout, 80..85, 200);
     assert_eq!(breaches(&[login, call(Me, 20..30, 500), out]), [Strange]);
     assert_eq!(breaches(&[login, call(Me, 20..30, 403), out]), [Strange]);
-    assert_eq!(breaches(&[call(Login, 0..10, 401)]), [Strange]);
-    assert_eq!(breaches(&[login, call(Logout, 20..30, 401)]), [Strange]);
+    assert_eq!(breaches(&[login, call(Me, 20..30, 422), out]), [Strange]);
+    assert_eq!(breaches(&[login, revoke_other(20..30, 404), out]), [Strange]);
+    assert_eq!(breaches(&[login_with(0, 0..10, 403)]), [Strange]);
+    assert_eq!(breaches(&[login, call(Logout, 20..30, 401), out]), [Strange]);
     let no_answer = Call { answer: Answer::None, ..call(Me, 20..30, 0) };
     assert_eq!(breaches(&[login, no_answer, out]), []);
     assert_eq!(breaches(&[login, last(no_answer), out]), [Strange], "all is healed");

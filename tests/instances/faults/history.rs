@@ -19,7 +19,10 @@ pub enum Kind {
     Me,
     Refresh,
     Logout,
+    /// Ends a session from another one of the same user.
+    RevokeSession,
     LogoutEverywhere,
+    ChangePassword,
 }
 
 /// What a call was about. Sessions and users are counted from 0: no token, no id of the server's
@@ -27,6 +30,11 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
     Session(usize),
+    /// A session, asked for by another one.
+    Other {
+        session: usize,
+        by: usize,
+    },
     /// All sessions of a user, asked for by one of them, which may be kept.
     User {
         user: usize,
@@ -47,9 +55,14 @@ impl Answer {
         matches!(self, Self::Status(200..=299))
     }
 
-    /// No, for want of a live session.
+    /// No, for want of a live session or, when logging in, of the right password.
     pub fn is_no(self) -> bool {
         self == Self::Status(401)
+    }
+
+    /// No, for want of the right password, to somebody who is signed in.
+    pub fn is_wrong_password(self) -> bool {
+        self == Self::Status(422)
     }
 
     /// Neither: the client is to try again.
@@ -66,6 +79,8 @@ pub struct Call {
     pub sent: At,
     pub ended: At,
     pub answer: Answer,
+    /// The number of the password that it presented. A change sets the next.
+    pub password: Option<usize>,
     /// Until when the token that it presented had certainly not expired, by any clock involved.
     pub good_until: At,
     /// One of those that are made when all is healed and nothing else is under way.

@@ -1,4 +1,4 @@
-//! The load: on every instance some who write (log in, refresh, log out) and some who read, until
+//! The load: on every instance some who write (log in, refresh, log out, end other sessions) and some who read, until
 //! they are told to stop. Who does what follows from the seed; when, the machine decides.
 
 use std::{

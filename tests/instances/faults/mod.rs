@@ -1,8 +1,8 @@
 //! The guarantee while things go wrong.
 //!
-//! Three parts that know little of each other: the `load` logs in, reads, refreshes and logs out,
-//! and writes down each call in the `history`; `strike` lets one fault after another happen; when
-//! all is healed, the `checker` holds the history against the guarantee. Whether it would find
+//! Three parts that know little of each other: the `load` logs in, reads, refreshes, logs out and
+//! changes passwords, and writes down each call in the `history`; `strike` lets one fault after
+//! another happen; when all is healed, the `checker` holds the history against the guarantee. Whether it would find
 //! something is tested in `checker_tests`.
 //!
 //! `cargo test` runs the short form: every fault of a single Redis once, one of the others each.

@@ -9,6 +9,7 @@ use crate::{
     faults::{
         checker::{Verdict, check},
         finish::finish,
+        history::Kind as Call,
         kinds::Fault,
         load::Running,
         strike::strike,
@@ -62,7 +63,15 @@ pub async fn run(kind: Kind, seed: u64, faults: impl Iterator<Item = Fault>) {
     let Verdict { violations, left_out } = check(&events);
     let rows = rows(&windows, &events, &violations);
     let sessions = events.logins.len();
-    println!("\n{kind:?}, seed {seed}: {sessions} sessions, {left_out} in doubt\n\n{}", Table(&rows));
+    let acknowledged =
+        |kind| events.calls.iter().filter(|call| call.kind == kind && call.answer.is_yes()).count();
+    println!(
+        "\n{kind:?}, seed {seed}: {sessions} sessions, {left_out} in doubt; {} ended from another one, {} changes of a \
+         password\n\n{}",
+        acknowledged(Call::RevokeSession),
+        acknowledged(Call::ChangePassword),
+        Table(&rows)
+    );
     for violation in violations.iter().take(SHOWN) {
         println!("{}", violation.story);
     }

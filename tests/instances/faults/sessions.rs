@@ -11,7 +11,7 @@ use std::{
 
 use fastrand::Rng;
 
-use crate::faults::history::At;
+use crate::faults::{caller::Pair, history::At};
 
 /// A token is presented for a live session only while it has this much left.
 const ENOUGH: Duration = Duration::from_secs(15);
@@ -20,6 +20,8 @@ const TOKENS: usize = 4;
 
 pub struct Session {
     pub number: usize,
+    /// What the server calls it.
+    pub id: String,
     pub user: usize,
     /// Held by whoever refreshes the session or ends it: a client does one at a time.
     pub refreshing: tokio::sync::Mutex<Refreshing>,
@@ -43,13 +45,14 @@ pub struct Access {
 }
 
 impl Session {
-    pub fn new(number: usize, user: usize, access: Access, refresh: String) -> Self {
+    pub fn new(number: usize, user: usize, pair: Pair) -> Self {
         Self {
             number,
+            id: pair.session_id,
             user,
-            refreshing: Refreshing { token: Some(refresh), unsure_since: None }.into(),
+            refreshing: Refreshing { token: Some(pair.refresh), unsure_since: None }.into(),
             is_unsure: false.into(),
-            access: Mutex::new([access].into()),
+            access: Mutex::new([pair.access].into()),
         }
     }
 

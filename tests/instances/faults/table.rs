@@ -69,7 +69,7 @@ fn row(window: &Window, end: At, events: &Events, violations: &[Violation]) -> R
 }
 
 fn is_revocation(call: &Call) -> bool {
-    matches!(call.kind, Kind::Logout | Kind::LogoutEverywhere)
+    matches!(call.kind, Kind::Logout | Kind::RevokeSession | Kind::LogoutEverywhere | Kind::ChangePassword)
 }
 
 /// The longest time from the sending of a call that got no 2xx to the next 2xx of the same
@@ -141,6 +141,7 @@ mod tests {
             sent: At::from_millis(times.start),
             ended: At::from_millis(times.end),
             answer: Answer::Status(status),
+            password: None,
             good_until: NEVER,
             is_last: false,
         }

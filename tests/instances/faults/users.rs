@@ -1,8 +1,11 @@
 //! The accounts that the load has made.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use fastrand::Rng;
@@ -22,6 +25,8 @@ pub struct Users {
 struct Lists {
     busy: Vec<usize>,
     quiet: Vec<usize>,
+    /// The numbers of the passwords of those that have changed theirs.
+    passwords: HashMap<usize, usize>,
 }
 
 impl Users {
@@ -39,6 +44,15 @@ impl Users {
     pub fn add(&self, user: usize) {
         let mut lists = self.lists.lock().unwrap();
         if lists.quiet.len() < QUIET { lists.quiet.push(user) } else { lists.busy.push(user) }
+    }
+
+    /// The number of the last password that the server is known to have taken over.
+    pub fn password(&self, user: usize) -> usize {
+        self.lists.lock().unwrap().passwords.get(&user).copied().unwrap_or(0)
+    }
+
+    pub fn set_password(&self, user: usize, number: usize) {
+        self.lists.lock().unwrap().passwords.insert(user, number);
     }
 
     /// Nobody logs in to this account any more.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use fastrand::Rng;
 use tokio::time;
 
-use crate::faults::{caller::Caller, load::Load, refresher::refresh, sessions::Session};
+use crate::faults::{caller::Caller, history::Answer, load::Load, refresher::refresh, sessions::Session};
 
 /// How many sessions are live at most times.
 const LIVE: usize = 45;
@@ -37,7 +37,7 @@ impl Writer {
             Some(session) if self.rng.bool() => return self.end(&session).await,
             _ => {}
         }
-        match self.rng.u8(..20) {
+        match self.rng.u8(..22) {
             _ if self.load.users.are_too_few() => self.register().await,
             _ if live < LIVE / 2 => self.log_in().await,
             0..5 if live < LIVE => self.log_in().await,
@@ -46,7 +46,9 @@ impl Writer {
             12..15 => self.end_one().await,
             15..17 => self.race().await,
             17..19 => self.come_and_go().await,
-            _ => self.end_all_of_a_user().await,
+            19 => self.end_all_of_a_user().await,
+            20 => self.end_from_another().await,
+            _ => self.change_password().await,
         }
     }
 
@@ -54,7 +56,7 @@ impl Writer {
         let user = self.load.users.new_number();
         let session = self.load.history.new_session(user);
         if let Ok(pair) = self.caller.register(session, user).await {
-            self.load.sessions.begin(Session::new(session, user, pair.access, pair.refresh));
+            self.load.sessions.begin(Session::new(session, user, pair));
             self.load.users.add(user);
         }
     }
@@ -65,8 +67,8 @@ impl Writer {
         let user = if kept < KEPT { users.any_quiet(&mut self.rng) } else { users.any_busy(&mut self.rng) };
         let Some(user) = user else { return };
         let session = self.load.history.new_session(user);
-        if let Ok(pair) = self.caller.login(session, user).await {
-            self.load.sessions.begin(Session::new(session, user, pair.access, pair.refresh));
+        if let Ok(pair) = self.caller.login(session, user, users.password(user)).await {
+            self.load.sessions.begin(Session::new(session, user, pair));
         }
     }
 
@@ -97,8 +99,9 @@ impl Writer {
     async fn come_and_go(&mut self) {
         let Some(user) = self.load.users.any_busy(&mut self.rng) else { return };
         let number = self.load.history.new_session(user);
-        let Ok(pair) = self.caller.login(number, user).await else { return };
-        let session = self.load.sessions.begin(Session::new(number, user, pair.access, pair.refresh));
+        let password = self.load.users.password(user);
+        let Ok(pair) = self.caller.login(number, user, password).await else { return };
+        let session = self.load.sessions.begin(Session::new(number, user, pair));
         for caller in &self.load.callers {
             let (caller, session) = (Arc::clone(caller), Arc::clone(&session));
             self.load.aside(async move {
@@ -117,14 +120,49 @@ impl Writer {
         }
     }
 
-    async fn end_all_of_a_user(&mut self) {
+    /// Ends a session from another one of the same user.
+    async fn end_from_another(&mut self) {
         let Some(session) = self.any_to_end() else { return };
-        let (user, keeps) = (session.user, self.rng.bool());
-        let mut sessions = self.load.sessions.of_user(user);
-        sessions.retain(|other| !(keeps && Arc::ptr_eq(other, &session)));
-        let by = session.number;
-        let answer = self.caller.logout_everywhere(user, by, &session.newest(), keeps).await;
-        for session in &sessions {
+        let mut others = self.load.sessions.of_user(session.user);
+        others.retain(|other| !Arc::ptr_eq(other, &session));
+        let Some(by) = self.rng.choice(others) else { return };
+        self.load.sessions.set_ending(&session);
+        if self.caller.revoke_session(&session, &by).await.is_yes() {
+            self.load.sessions.set_ended(&session);
+            self.try_in_vain(&session);
+        }
+    }
+
+    async fn end_all_of_a_user(&mut self) {
+        let Some(by) = self.any_to_end() else { return };
+        let keeps = self.rng.bool();
+        let mut sessions = self.load.sessions.of_user(by.user);
+        sessions.retain(|other| !(keeps && Arc::ptr_eq(other, &by)));
+        let answer = self.caller.logout_everywhere(&by, keeps, self.load.users.password(by.user)).await;
+        self.have_ended(by.user, &sessions, answer);
+    }
+
+    async fn change_password(&mut self) {
+        let Some(by) = self.any_to_end() else { return };
+        let mut sessions = self.load.sessions.of_user(by.user);
+        sessions.retain(|other| !Arc::ptr_eq(other, &by));
+        let old = self.load.users.password(by.user);
+        let answer = self.caller.change_password(&by, old).await;
+        if answer.is_yes() {
+            self.load.users.set_password(by.user, old + 1);
+            for caller in &self.load.callers {
+                let (caller, load, user) = (Arc::clone(caller), Arc::clone(&self.load), by.user);
+                self.load.aside(async move {
+                    let _ = caller.login(load.history.new_session(user), user, old).await;
+                });
+            }
+        }
+        self.have_ended(by.user, &sessions, answer);
+    }
+
+    /// `answer` is what was said to the wish to end these sessions of a user.
+    fn have_ended(&mut self, user: usize, sessions: &[Arc<Session>], answer: Answer) {
+        for session in sessions {
             if answer.is_yes() {
                 self.load.sessions.set_ended(session);
                 self.try_in_vain(session);
@@ -134,7 +172,8 @@ impl Writer {
             }
         }
         if answer.is_unavailable() {
-            // It may still be carried out, and end what is begun from now on.
+            // It may still be carried out: it may end what is begun from now on, and nobody knows
+            // the password any more.
             self.load.users.retire(user);
         }
     }

@@ -1,0 +1,45 @@
+//! SECURITY.md says which test proves what. Here: that these tests exist.
+
+use std::{fs, path::Path};
+
+const PAGE: &str = include_str!("../../SECURITY.md");
+const FOLDERS: [&str; 3] = ["src/", "tests/", "end2end/"];
+
+/// What stands in backticks, in order.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+fn is_path(text: &str) -> bool {
+    FOLDERS.iter().any(|folder| text.starts_with(folder))
+}
+
+fn read(path: &str) -> String {
+    let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(full).unwrap_or_else(|error| panic!("SECURITY.md names {path}: {error}"))
+}
+
+#[test]
+fn every_file_that_the_page_names_exists() {
+    quoted(PAGE).filter(|text| is_path(text)).for_each(|path| drop(read(path)));
+}
+
+/// The last cell of a row names files, and after each some of the tests in it.
+#[test]
+fn every_test_that_the_page_names_is_in_the_file_that_it_names() {
+    let cells = PAGE.lines().filter_map(|line| line.strip_suffix('|')?.rsplit('|').next());
+    let mut count = 0;
+    for cell in cells {
+        let mut file = None;
+        for text in quoted(cell) {
+            if is_path(text) {
+                file = Some((text, read(text)));
+                continue;
+            }
+            let (path, code) = file.as_ref().unwrap_or_else(|| panic!("{text} stands after no file"));
+            assert!(code.contains(&format!("fn {text}() {{")), "{path} has no test {text}");
+            count += 1;
+        }
+    }
+    assert!(count > 50, "only {count} tests were found on the page");
+}

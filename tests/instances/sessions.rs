@@ -42,8 +42,17 @@ async fn user_id(api: &Api, root: &Pair, email: &str) -> Value {
 
 #[tokio::test]
 async fn tries_at_one_instance_count_at_all() {
+    tries_count_at_all(Kind::Single).await;
+}
+
+#[tokio::test]
+async fn tries_at_one_instance_count_at_all_with_a_cluster() {
+    tries_count_at_all(Kind::Cluster).await;
+}
+
+async fn tries_count_at_all(kind: Kind) {
     const FREE: usize = 30;
-    let world = World::with(Kind::Single, &[("HALLPASS_TRIES_PER_ACCOUNT", "30")]).await;
+    let world = World::with(kind, &[("HALLPASS_TRIES_PER_ACCOUNT", "30")]).await;
     let api = Api::of(&world);
     api.register(0, ANN).await;
     let mut tries = 0;

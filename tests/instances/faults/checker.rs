@@ -152,12 +152,12 @@ fn revoke(session: &mut Session, call: &Call) {
     if is_refused(call) {
         return;
     }
-    // What was not answered may still be under way to the database.
-    if login.sent < call.ended || call.answer.is_unavailable() {
-        session.may_end = session.may_end.min(call.sent);
-    }
     // Whoever got in with a password that is then changed got in before that, and is out after it.
     let with_the_old_one = call.kind == Kind::ChangePassword && login.password <= call.password;
+    // What was not answered may still be under way to the database.
+    if login.sent < call.ended || call.answer.is_unavailable() || with_the_old_one {
+        session.may_end = session.may_end.min(call.sent);
+    }
     let began_before = login.ended < call.sent || with_the_old_one;
     let first = session.end.is_none_or(|end| call.ended < end.ended);
     if call.answer.is_yes() && began_before && first {

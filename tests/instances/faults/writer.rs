@@ -43,11 +43,11 @@ impl Writer {
             0..5 if live < LIVE => self.log_in().await,
             0..5 => self.end_one().await,
             5..12 => self.refresh_one().await,
-            12..15 => self.end_one().await,
+            12..14 => self.end_one().await,
             15..17 => self.race().await,
             17..19 => self.come_and_go().await,
             19 => self.end_all_of_a_user().await,
-            20 => self.end_from_another().await,
+            14 | 20 => self.end_from_another().await,
             _ => self.change_password().await,
         }
     }

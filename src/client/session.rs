@@ -137,6 +137,8 @@ impl Session {
         if let Err(error @ (AuthError::MissingToken | AuthError::InvalidToken | AuthError::InvalidGrant(_))) =
             &answer
             && !tenure.is_over()
+            // Then it is this browser that refuses, until the server has confirmed.
+            && !storage::is_logout_pending()
         {
             self.leave(Farewell::Ended(error.to_string()));
             storage::clear();

@@ -71,6 +71,10 @@ pub fn Outcome(done: RwSignal<Option<Result<Revocation, AuthError>>>) -> impl In
                     format!("Done. Confirmed by {acknowledged} of {instances} servers in {elapsed_ms} ms.");
                 view! { <p class="note good">{words}</p> }.into_any()
             }
+            Err(AuthError::InvalidFields(fields)) => {
+                let advice = fields.into_values().collect::<Vec<_>>().join(" ");
+                view! { <p class="alert">{advice}</p> }.into_any()
+            }
             Err(error) => view! { <p class="alert">{error.to_string()}</p> }.into_any(),
         })
     };

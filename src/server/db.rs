@@ -2,7 +2,7 @@
 //! process is the only one to serve it.
 //!
 //! Statements are written once for SQLite and PostgreSQL, in the file of the table they are about
-//! (`users.rs`, `sessions.rs`). Those two files and this one are the only ones to name `sqlx`.
+//! (`users.rs`, `sessions.rs`, `access_tokens.rs`, `events.rs`). Those files and this one are the only ones to name `sqlx`.
 
 use std::{
     fs::{self, File, TryLockError},

@@ -17,6 +17,7 @@ use self::{
     db::{Access, Db},
 };
 
+pub mod access_tokens;
 pub mod auth;
 pub mod caller;
 pub mod cli;

@@ -1,12 +1,12 @@
-//! The tables of sessions and of the access tokens issued in them: the truth about who is signed
-//! in. Rotation and revocation are updates of one row, so that the database orders them.
+//! The table of sessions: the truth about who is signed in. Rotation and revocation are updates of one
+//! row, so that the database orders them.
 
 use std::collections::HashMap;
 
-use futures::TryStreamExt;
 use sqlx::{AnyConnection, Connection, FromRow};
 
 use super::{
+    access_tokens::{self, CLOCK_MARGIN, TokenEntry, TokenRow},
     clock::UnixSeconds,
     config::TokenConfig,
     db::{Db, DbError},
@@ -19,19 +19,6 @@ const DAY: i64 = 86_400;
 
 /// No more live sessions than this are listed.
 const MAX_LISTED: i64 = 1000;
-
-/// Seconds by which the clocks of two servers may differ: what expired that recently may still be
-/// alive elsewhere.
-const CLOCK_MARGIN: i64 = 3600;
-
-/// An access token's place in the allowlist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenEntry {
-    pub token_id: TokenId,
-    pub session_id: SessionId,
-    pub user_id: UserId,
-    pub expires_at: UnixSeconds,
-}
 
 /// A session that has been revoked, with what the others need to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,15 +121,7 @@ pub fn role(text: &str) -> Role {
     if text == Role::Admin.as_str() { Role::Admin } else { Role::User }
 }
 
-#[derive(FromRow)]
-struct TokenRow {
-    id: String,
-    session_id: String,
-    user_id: String,
-    expires_at: i64,
-}
-
-fn parse<T: std::str::FromStr<Err = super::ids::InvalidId>>(text: &str) -> Result<T, DbError> {
+pub(super) fn parse<T: std::str::FromStr<Err = super::ids::InvalidId>>(text: &str) -> Result<T, DbError> {
     text.parse().map_err(|error| DbError::Decode(Box::new(error)))
 }
 
@@ -166,17 +145,7 @@ pub async fn start(
     .bind(&device.address)
     .execute(&mut *connection)
     .await?;
-    record_token(connection, entry).await
-}
-
-async fn record_token(connection: &mut AnyConnection, entry: &TokenEntry) -> Result<(), DbError> {
-    sqlx::query("insert into access_tokens (id, session_id, expires_at) values ($1, $2, $3)")
-        .bind(entry.token_id.to_string())
-        .bind(entry.session_id.to_string())
-        .bind(entry.expires_at)
-        .execute(connection)
-        .await?;
-    Ok(())
+    access_tokens::record(connection, entry).await
 }
 
 /// Revokes the sessions of a user whose row the caller's transaction holds; of everyone, where no
@@ -326,7 +295,7 @@ impl Db {
             user_id: parse(&session.user_id)?,
             expires_at: session.expires_at.min(now + config.access_ttl_seconds),
         };
-        record_token(&mut transaction, &entry).await?;
+        access_tokens::record(&mut transaction, &entry).await?;
         transaction.commit().await?;
         Ok(Rotation::Done(Rotated {
             entry,
@@ -454,62 +423,6 @@ impl Db {
         .bind(MAX_LISTED)
         .fetch_all(&self.pool)
         .await
-    }
-
-    /// Whether exactly this access token has been issued, and its session not been revoked. That it
-    /// has not expired is for the caller to check.
-    pub async fn is_token_live(&self, entry: &TokenEntry) -> Result<bool, DbError> {
-        let live = sqlx::query(
-            "select 1 from access_tokens join sessions on sessions.id = session_id \
-             where access_tokens.id = $1 and session_id = $2 and user_id = $3 \
-             and access_tokens.expires_at = $4 and revoked_at is null",
-        )
-        .bind(entry.token_id.to_string())
-        .bind(entry.session_id.to_string())
-        .bind(entry.user_id.to_string())
-        .bind(entry.expires_at)
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(live.is_some())
-    }
-
-    /// Calls `each` with every live access token. There may be millions, so they are read one by one,
-    /// on a connection of their own that may take its time.
-    pub async fn live_tokens(
-        &self,
-        now: UnixSeconds,
-        mut each: impl FnMut(TokenEntry),
-    ) -> Result<(), DbError> {
-        let mut connection = self.patient_connection().await?;
-        let mut rows = sqlx::query_as::<_, TokenRow>(
-            "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
-             from access_tokens join sessions on sessions.id = session_id \
-             where revoked_at is null and access_tokens.expires_at > $1",
-        )
-        .bind(now)
-        .fetch(&mut connection);
-        while let Some(row) = rows.try_next().await? {
-            each(TokenEntry {
-                token_id: parse(&row.id)?,
-                session_id: parse(&row.session_id)?,
-                user_id: parse(&row.user_id)?,
-                expires_at: row.expires_at,
-            });
-        }
-        drop(rows);
-        connection.close().await
-    }
-
-    /// Every revoked session that has access tokens which may still be alive somewhere.
-    pub async fn revoked_sessions(&self, now: UnixSeconds) -> Result<Vec<SessionId>, DbError> {
-        let rows: Vec<(String,)> = sqlx::query_as(
-            "select distinct session_id from access_tokens join sessions on sessions.id = session_id \
-             where revoked_at is not null and access_tokens.expires_at > $1",
-        )
-        .bind(now - CLOCK_MARGIN)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(|(id,)| parse(id)).collect()
     }
 
     /// Deletes the access tokens and the sessions that expired more than a day before `now`. They

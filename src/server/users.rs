@@ -5,12 +5,13 @@ use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
 use sqlx::FromRow;
 
 use super::{
+    access_tokens::TokenEntry,
     clock::UnixSeconds,
     config::TokenConfig,
     db::{Db, DbError},
     events::{self, AccountEvent},
     ids::{SessionId, UserId},
-    sessions::{self, Device, RevokedSession, TokenEntry},
+    sessions::{self, Device, RevokedSession},
 };
 use crate::api::{
     error::AuthError,

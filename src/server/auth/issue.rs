@@ -9,11 +9,11 @@ use super::{Auth, TokenPair, device, refresh_token, unavailable};
 use crate::{
     api::{error::AuthError, types::Role},
     server::{
+        access_tokens::TokenEntry,
         caller::Caller,
         clock::UnixSeconds,
         ids::{DeviceId, SessionId, TokenId, UserId},
         password::{self, Verified},
-        sessions::TokenEntry,
         users::{Added, Email},
     },
 };

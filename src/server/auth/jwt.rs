@@ -9,10 +9,10 @@ use super::keys::Keys;
 use crate::{
     api::types::{AccessToken, Role},
     server::{
+        access_tokens::TokenEntry,
         clock::UnixSeconds,
         config::TokenConfig,
         ids::{SessionId, TokenId, UserId},
-        sessions::TokenEntry,
     },
 };
 

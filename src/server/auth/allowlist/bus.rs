@@ -37,10 +37,11 @@ use super::{
     watch::{Acknowledged, Watches},
 };
 use crate::server::{
+    access_tokens::TokenEntry,
     clock,
     db::{Db, DbError},
     ids::{InstanceId, SessionId, TokenId},
-    sessions::{RevokedSession, TokenEntry},
+    sessions::RevokedSession,
     throttle::{Bucket, Limit},
 };
 

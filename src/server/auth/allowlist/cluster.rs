@@ -24,11 +24,12 @@ use super::{
 use crate::{
     api::types::{ClusterView, InstanceView},
     server::{
+        access_tokens::TokenEntry,
         clock,
         config::Config,
         db::Db,
         ids::{InstanceId, UserId},
-        sessions::{RevokedSession, TokenEntry},
+        sessions::RevokedSession,
         throttle::{Bucket, Limit},
     },
 };

@@ -7,8 +7,8 @@
 use std::{fmt, str::FromStr};
 
 use crate::server::{
+    access_tokens::TokenEntry,
     ids::{InvalidId, SessionId},
-    sessions::TokenEntry,
 };
 
 /// A link's own number: 63 random bits, which Redis stores as an integer.

@@ -12,9 +12,9 @@ use papaya::Operation;
 
 use super::listeners::Listeners;
 use crate::server::{
+    access_tokens::TokenEntry,
     clock::UnixSeconds,
     ids::{SessionId, TokenId, UserId},
-    sessions::TokenEntry,
 };
 
 /// Longer than any access token lives: 300 s is the most that the settings allow.

@@ -39,12 +39,13 @@ use self::{
 use crate::{
     api::types::{ClusterView, RecentRevocation, Revocation},
     server::{
+        access_tokens::TokenEntry,
         clock::{self, UnixSeconds},
         config::Config,
         db::{Db, DbError},
         ids::{SessionId, TokenId, UserId},
         metrics as counters,
-        sessions::{RevokedSession, TokenEntry},
+        sessions::RevokedSession,
     },
 };
 

@@ -29,10 +29,10 @@ use secrecy::ExposeSecret;
 
 use super::event::{Event, Link, Nonce, Position};
 use crate::server::{
+    access_tokens::TokenEntry,
     clock::UnixSeconds,
     config::RedisConfig,
     ids::{SessionId, TokenId, UserId},
-    sessions::TokenEntry,
     throttle::{Bucket, LONGEST_WAIT, Limit},
 };
 

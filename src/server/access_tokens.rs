@@ -1,0 +1,102 @@
+//! The table of the access tokens that were issued: what the allowlist is filled from, and asked of
+//! when nobody else knows.
+
+use futures::TryStreamExt;
+use sqlx::{AnyConnection, Connection, FromRow};
+
+use super::{
+    clock::UnixSeconds,
+    db::{Db, DbError},
+    ids::{SessionId, TokenId, UserId},
+    sessions::parse,
+};
+
+/// Seconds by which the clocks of two servers may differ: what expired that recently may still be
+/// alive elsewhere.
+pub const CLOCK_MARGIN: i64 = 3600;
+
+/// An access token's place in the allowlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenEntry {
+    pub token_id: TokenId,
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    pub expires_at: UnixSeconds,
+}
+
+#[derive(FromRow)]
+pub struct TokenRow {
+    pub id: String,
+    pub session_id: String,
+    pub user_id: String,
+    pub expires_at: UnixSeconds,
+}
+
+/// Writes one down, in the same transaction as what it is issued for.
+pub async fn record(connection: &mut AnyConnection, entry: &TokenEntry) -> Result<(), DbError> {
+    sqlx::query("insert into access_tokens (id, session_id, expires_at) values ($1, $2, $3)")
+        .bind(entry.token_id.to_string())
+        .bind(entry.session_id.to_string())
+        .bind(entry.expires_at)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+impl Db {
+    /// Whether exactly this access token has been issued, and its session not been revoked. That it
+    /// has not expired is for the caller to check.
+    pub async fn is_token_live(&self, entry: &TokenEntry) -> Result<bool, DbError> {
+        let live = sqlx::query(
+            "select 1 from access_tokens join sessions on sessions.id = session_id \
+             where access_tokens.id = $1 and session_id = $2 and user_id = $3 \
+             and access_tokens.expires_at = $4 and revoked_at is null",
+        )
+        .bind(entry.token_id.to_string())
+        .bind(entry.session_id.to_string())
+        .bind(entry.user_id.to_string())
+        .bind(entry.expires_at)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(live.is_some())
+    }
+
+    /// Calls `each` with every live access token. There may be millions, so they are read one by one,
+    /// on a connection of their own that may take its time.
+    pub async fn live_tokens(
+        &self,
+        now: UnixSeconds,
+        mut each: impl FnMut(TokenEntry),
+    ) -> Result<(), DbError> {
+        let mut connection = self.patient_connection().await?;
+        let mut rows = sqlx::query_as::<_, TokenRow>(
+            "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
+             from access_tokens join sessions on sessions.id = session_id \
+             where revoked_at is null and access_tokens.expires_at > $1",
+        )
+        .bind(now)
+        .fetch(&mut connection);
+        while let Some(row) = rows.try_next().await? {
+            each(TokenEntry {
+                token_id: parse(&row.id)?,
+                session_id: parse(&row.session_id)?,
+                user_id: parse(&row.user_id)?,
+                expires_at: row.expires_at,
+            });
+        }
+        drop(rows);
+        connection.close().await
+    }
+
+    /// Every revoked session that has access tokens which may still be alive somewhere.
+    pub async fn revoked_sessions(&self, now: UnixSeconds) -> Result<Vec<SessionId>, DbError> {
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "select distinct session_id from access_tokens join sessions on sessions.id = session_id \
+             where revoked_at is not null and access_tokens.expires_at > $1",
+        )
+        .bind(now - CLOCK_MARGIN)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|(id,)| parse(id)).collect()
+    }
+}

@@ -12,6 +12,7 @@
 
 pub mod bearer;
 pub mod live;
+mod patience;
 pub mod renew;
 pub mod session;
 pub mod storage;

@@ -4,12 +4,7 @@
 use std::{cell::Cell, future::Future, sync::LazyLock};
 
 use bytes::Bytes;
-use futures::{
-    Sink, Stream,
-    future::{Either, select},
-    lock::Mutex,
-};
-use gloo_timers::future::TimeoutFuture;
+use futures::{Sink, Stream, lock::Mutex};
 use send_wrapper::SendWrapper;
 use server_fn::{
     client::{Client, browser::BrowserClient},
@@ -19,6 +14,7 @@ use server_fn::{
 
 use super::{
     bearer::{attach_token, send},
+    patience::within,
     storage::{self, StoredToken, device_now},
     tabs::Turn,
 };
@@ -55,12 +51,7 @@ async fn fresh_token() -> Result<AccessToken, AuthError> {
         return Err(AuthError::InvalidToken);
     }
     let tenure = Tenure::current();
-    let answer =
-        match select(Box::pin(api::auth::refresh(None)), TimeoutFuture::new(REFRESH_PATIENCE_MS)).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(_) => Err(AuthError::Transport),
-        };
-    match answer {
+    match within(REFRESH_PATIENCE_MS, api::auth::refresh(None)).await {
         // Logged out meanwhile: the server has ended this token as well.
         Ok(_) if tenure.is_over() => Err(AuthError::InvalidToken),
         Ok(response) => {

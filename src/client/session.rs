@@ -1,14 +1,12 @@
 //! Who is signed in in this tab, and the three things that change it: a session begins, is found
 //! to have ended, or is ended here.
 
-use std::time::Duration;
-
-use futures::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
 
 use super::{
     live,
+    patience::within,
     renew::Tenure,
     storage::{self, StoredToken, device_now},
 };
@@ -19,7 +17,7 @@ use crate::api::{
 };
 
 /// How long a log-out waits for the server's word before it finishes without it.
-const LOGOUT_PATIENCE: Duration = Duration::from_secs(5);
+const LOGOUT_PATIENCE_MS: u32 = 5_000;
 
 /// How long a log-out that was not confirmed waits before it asks again, in milliseconds: the last
 /// one again and again.
@@ -257,12 +255,7 @@ impl Session {
 
 /// Asks the server to end the session of this browser.
 async fn ask_to_end() -> Farewell {
-    let patience = TimeoutFuture::new(LOGOUT_PATIENCE.as_millis() as u32);
-    let answer = match select(Box::pin(api::auth::logout(None)), patience).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right(_) => Err(AuthError::Transport),
-    };
-    match answer {
+    match within(LOGOUT_PATIENCE_MS, api::auth::logout(None)).await {
         Ok(revocation) => confirmed(&revocation),
         // None of our tokens was known to the server: there is nothing left to end.
         Err(AuthError::MissingToken | AuthError::InvalidToken) => {

@@ -204,12 +204,12 @@ async fn a_page_knows_a_session_whose_access_tokens_have_all_expired() {
     let auth = auth(&home, NOW).await;
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     let later = NOW + 100_000;
-    assert!(auth.is_signed_in(&pair.refresh_token, later).await.unwrap());
-    assert!(!auth.is_signed_in(&pair.refresh_token, NOW + 1_209_600).await.unwrap());
+    assert_eq!(auth.presence(&pair.refresh_token, later).await.unwrap(), Presence::SignedIn);
+    assert_ne!(auth.presence(&pair.refresh_token, NOW + 1_209_600).await.unwrap(), Presence::SignedIn);
     auth.logout(&HeaderMap::new(), std::slice::from_ref(&pair.refresh_token), EndReason::SignedOut, later)
         .await
         .unwrap();
-    assert!(!auth.is_signed_in(&pair.refresh_token, later).await.unwrap());
+    assert_ne!(auth.presence(&pair.refresh_token, later).await.unwrap(), Presence::SignedIn);
 }
 
 #[tokio::test]
@@ -349,7 +349,7 @@ async fn a_session_that_nobody_uses_expires() {
     let end = NOW + 604_800;
     assert_eq!(idle.refresh_expires_at, end);
     let used = auth.refresh(&used.refresh_token, || end - 1).await.unwrap();
-    assert!(auth.is_signed_in(&idle.refresh_token, end - 1).await.unwrap());
+    assert_eq!(auth.presence(&idle.refresh_token, end - 1).await.unwrap(), Presence::SignedIn);
 
     let presence = auth.presence(&idle.refresh_token, end).await;
     assert_eq!(presence, Ok(Presence::Ended(EndReason::Expired)));

@@ -109,10 +109,10 @@ impl Auth {
         new: SecretString,
         now: UnixSeconds,
     ) -> Result<Revocation, AuthError> {
-        let email = &authenticated.account().email;
         let missing = current.expose_secret().is_empty();
         let missing = missing.then(|| AuthError::invalid_field("current", "Enter your current password."));
-        let new_one = password::check_acceptable(&new, email).map_err(|error| error.about_field("new"));
+        let new_one = password::check_acceptable(&new, authenticated.email());
+        let new_one = new_one.map_err(|error| error.about_field("new"));
         if missing.is_some() || new_one.is_err() {
             return Err(invalid_fields([missing, new_one.err()]));
         }

@@ -96,6 +96,19 @@ impl Keys {
         &self.current
     }
 
+    /// What shows a message to be ours, as base64url: by the key for one purpose, [`Key::refresh`] or
+    /// [`Key::device`].
+    pub fn tag(&self, purpose: fn(&Key) -> &hmac::Key, message: &[u8]) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(purpose(&self.current), message).as_ref())
+    }
+
+    /// Whether one of our keys for this purpose made exactly this tag, of 32 bytes, for the message.
+    pub fn verify_tag(&self, purpose: fn(&Key) -> &hmac::Key, message: &[u8], tag: &str) -> bool {
+        let mut bytes = [0; 32];
+        let is_whole = BASE64_URL_SAFE_NO_PAD.decode_slice(tag, &mut bytes) == Ok(bytes.len());
+        is_whole && self.all().any(|key| hmac::verify(purpose(key), message, &bytes).is_ok())
+    }
+
     /// Every key whose tokens are accepted, the current one first.
     pub fn all(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.current).chain(&self.previous)

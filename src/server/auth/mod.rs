@@ -90,15 +90,6 @@ impl Auth {
         self.allowlist.is_ready() && self.db.check_writable().await.map_err(unavailable).is_ok()
     }
 
-    /// Whether the session of this refresh token holds. Answered from memory while an access token
-    /// of the session lives.
-    ///
-    /// # Errors
-    /// [`AuthError::Unavailable`].
-    pub async fn is_signed_in(&self, token: &RefreshToken, now: UnixSeconds) -> Result<bool, AuthError> {
-        Ok(self.presence(token, now).await? == Presence::SignedIn)
-    }
-
     /// What the holder of this refresh token is to see: a session that holds, or why it does not.
     /// Answered from memory while an access token of the session lives.
     ///

@@ -4,16 +4,12 @@
 //! used, and the successor of a token is always the same text, so that a lost answer can be given
 //! again (RFC 9700, 4.14.2, asks that what such a token encodes be protected).
 
-use aws_lc_rs::hmac;
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-
 use super::keys::{Key, Keys};
 use crate::{api::types::RefreshToken, server::ids::SessionId};
 
 /// The token of the session that counts `counter`.
 pub fn sign(keys: &Keys, session_id: SessionId, counter: i64) -> RefreshToken {
-    let tag = hmac::sign(keys.current().refresh(), &message(session_id, counter));
-    let tag = BASE64_URL_SAFE_NO_PAD.encode(tag.as_ref());
+    let tag = keys.tag(Key::refresh, &message(session_id, counter));
     RefreshToken::new(format!("{session_id}.{counter}.{tag}"))
 }
 
@@ -26,12 +22,10 @@ pub fn verify(keys: &Keys, token: &RefreshToken) -> Option<(SessionId, i64)> {
     }
     let session_id = session_id.parse().ok()?;
     let number: i64 = counter.parse().ok().filter(|number| *number >= 0)?;
-    let mut bytes = [0; 32];
-    let length = BASE64_URL_SAFE_NO_PAD.decode_slice(tag, &mut bytes).ok()?;
     // The text is not what is signed, the number is: `+1` and `01` are not our spelling of 1.
-    let ours = number.to_string() == counter && length == bytes.len();
-    let signed = |key: &Key| hmac::verify(key.refresh(), &message(session_id, number), &bytes).is_ok();
-    (ours && keys.all().any(signed)).then_some((session_id, number))
+    let is_our_spelling = number.to_string() == counter;
+    let is_signed = keys.verify_tag(Key::refresh, &message(session_id, number), tag);
+    (is_our_spelling && is_signed).then_some((session_id, number))
 }
 
 fn message(session_id: SessionId, counter: i64) -> [u8; 24] {

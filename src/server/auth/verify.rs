@@ -39,6 +39,10 @@ impl Authenticated {
         self.claims.sid
     }
 
+    pub fn email(&self) -> &str {
+        &self.claims.email
+    }
+
     /// The proof that this is an administrator.
     ///
     /// # Errors

@@ -175,11 +175,14 @@ async fn a_full_disk_loses_nothing() {
 fn the_development_key_is_made_once_and_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::with("[token]\n");
-    drop(home.spawn());
+    let server = home.spawn();
+    // Said after a look into the database, so SQLite's files are there.
+    server.wait_for_log("there are no users yet");
     for file in ["hallpass.db", "hallpass.db-wal", "hallpass.db.lock"] {
         let mode = fs::metadata(home.path().join("data").join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
+    drop(server);
     let file = home.path().join("data/signing-key");
     let made = fs::read(&file).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,9 +1,9 @@
 import AxeBuilder from "@axe-core/playwright";
 import { expect, refused, test } from "./support";
 
-test.use({ expectedFault: refused(404, 422) });
+test.use({ expectedFault: refused(401, 404, 422) });
 
-const pages = ["/", "/login", "/register", "/nothing/here"];
+const pages = ["/", "/login", "/register", "/replay", "/nothing/here"];
 
 for (const colorScheme of ["light", "dark"] as const) {
   for (const viewport of [{ width: 1280, height: 900 }, { width: 320, height: 640 }]) {
@@ -26,9 +26,17 @@ for (const colorScheme of ["light", "dark"] as const) {
       await check("/register with errors");
       await visitor.register();
       await check("/account");
+      await page.getByRole("button", { name: "Call the API" }).click();
+      await expect(page.getByRole("group", { name: "The answer" })).toBeVisible();
+      await page.getByRole("button", { name: "Fetch it now" }).click();
+      await expect(page.getByText("Renewed 1 ×")).toBeVisible();
+      await page.getByRole("button", { name: "Keep a copy" }).click();
+      await check("/account with an answer and a copy");
       await visitor.open("/sessions");
       await page.getByRole("button", { name: "End all others" }).click();
       await expect(page.getByText("Signed in", { exact: true })).toBeVisible();
+      await check("/sessions with a dialog");
+      await page.getByRole("button", { name: "Cancel" }).click();
       await check("/sessions");
       await visitor.open("/password");
       await page.getByRole("button", { name: "Change password" }).click();
@@ -39,12 +47,19 @@ for (const colorScheme of ["light", "dark"] as const) {
       await check("/cluster");
       await visitor.signOut();
       await visitor.expectSignedOut();
-      await check("/login after logging out");
+      await check("/replay with a copy");
+      await page.getByRole("button", { name: "Send the copy" }).click();
+      await expect(page.getByRole("row", { name: /401/ })).toBeVisible();
+      await check("/replay with an answer");
+      await visitor.open("/login");
       await visitor.signIn("admin@example.com");
       await visitor.expectAccountOf("admin@example.com");
       await visitor.open("/admin");
       await expect(page.getByRole("table", { name: "By address" })).toBeVisible();
       await check("/admin");
+      await page.getByRole("button", { name: "End all sessions of everyone" }).click();
+      await expect(page.getByRole("dialog")).toBeVisible();
+      await check("/admin with a dialog");
     });
   }
 }

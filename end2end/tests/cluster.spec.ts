@@ -38,6 +38,23 @@ test("a copy of the token is dead on every server once the page has logged out",
   await expectRefusedByEach(request, bearer);
 });
 
+test.describe("a kept copy of the token", () => {
+  test.use({ expectedFault: refused(401) });
+
+  test("is sent to every server, and refused by each", async ({ visitor, page }) => {
+    await visitor.register();
+    await page.getByRole("button", { name: "Keep a copy" }).click();
+    await visitor.signOut();
+    await expect(page).toHaveURL("/replay");
+    await page.getByRole("button", { name: "Send the copy" }).click();
+    const answers = page.getByRole("table", { name: "Answers to the copy" });
+    for (const name of ["a", "b", "c"]) {
+      await expect(answers.getByRole("row", { name: new RegExp(`^${name} 401 Unauthorized`) })).toBeVisible();
+    }
+    await expect(page.getByText(/All 3 servers refuse it, though by its signature/)).toBeVisible();
+  });
+});
+
 test("a session that one server began is known to all at once, and ended by another is over for all", async ({ request }) => {
   const form = { email: freshEmail(), password: PASSWORD, delivery: "body" };
   const begun = await request.post(`${first}/api/auth/register`, { form });

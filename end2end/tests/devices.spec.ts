@@ -36,7 +36,7 @@ test("ending all others asks for the password, and keeps this one", async ({ req
   const { page } = here.first;
   await here.first.open("/sessions");
   await page.getByRole("button", { name: "End all others" }).click();
-  const form = page.getByRole("form", { name: "End all other sessions" });
+  const form = page.getByRole("dialog", { name: "End all other sessions" });
   await expect(form.getByLabel(/Your password/)).toBeFocused();
   await form.getByLabel(/Your password/).fill("not the password");
   await form.getByRole("button", { name: "End all others" }).click();
@@ -53,7 +53,7 @@ test("signing out everywhere ends this one, too", async ({ request, browser }) =
   const { page } = here.first;
   await here.first.open("/sessions");
   await page.getByRole("button", { name: "Sign out everywhere" }).click();
-  const form = page.getByRole("form", { name: "Sign out everywhere" });
+  const form = page.getByRole("dialog", { name: "Sign out everywhere" });
   await form.getByLabel(/Your password/).fill(PASSWORD);
   await form.getByRole("button", { name: "Sign out everywhere" }).click();
   await expect(page.getByText(/Your token died on the server/)).toBeVisible();

@@ -8,6 +8,7 @@
 //! | [`auth::register`], [`auth::login`] | anyone |
 //! | [`auth::refresh`] | the holder of the session's current refresh token |
 //! | [`auth::logout`] | the holder of any token of the session, an expired access token included |
+//! | [`token::check_statelessly`] | the holder of an access token, dead or alive |
 //! | those of [`account`] | the bearer of a live access token |
 //! | those of [`admin`] | an administrator with one |
 //!
@@ -21,10 +22,14 @@ pub mod admin;
 pub mod auth;
 pub mod error;
 pub mod protocol;
+pub mod token;
 pub mod types;
 
 /// Server-sent events, each a [`types::ClusterView`]; for the holder of a session's cookie.
 pub const CLUSTER_EVENTS: &str = "/api/cluster/events";
+
+/// The response header of each answer to a call: the name of the instance that gave it.
+pub const INSTANCE_HEADER: &str = "hallpass-instance";
 
 /// Server-sent events: a first one named `live`, and one named `ended` with an
 /// [`types::EndReason`], which is the last; for the holder of a session's cookie.

@@ -78,6 +78,15 @@ pub struct Account {
     pub role: Role,
 }
 
+/// What can be said of an access token without asking whether it has been revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatelessCheck {
+    /// Its signature is ours, and it has not expired.
+    pub is_valid: bool,
+    /// For how many more seconds it would pass.
+    pub expires_in: i64,
+}
+
 /// What a user may do. A change of it ends all of the user's sessions, so that what a live token
 /// says is true.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

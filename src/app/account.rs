@@ -1,4 +1,4 @@
-//! The protected page: what your access token says, and how long it will.
+//! The token page: the access token of this browser, its life as it passes, and the walk to its end.
 
 use std::time::Duration;
 
@@ -6,14 +6,24 @@ use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::components::A;
 
-use super::{form::Shortcomings, nav::LogoutButton, sessions::Trouble};
+use super::{
+    answered::Trouble,
+    components::{ActionButton, Waiting},
+    form::Shortcomings,
+    nav::{LogoutButton, NeedsScripts},
+    token::{Exchange, TokenParts, minutes},
+    walk::{Step, WalkStep},
+};
 use crate::{
     api::{
         self,
         error::AuthError,
         types::{Account, Role},
     },
-    client::session::Session,
+    client::{
+        session::Session,
+        token::{Answer, HeldToken, keep_copy, kept_copy},
+    },
 };
 
 /// Seconds between two tries to renew a token that is due.
@@ -24,9 +34,11 @@ pub fn AccountPage() -> impl IntoView {
     let answer = ask_account();
     let account = RwSignal::new(None::<Account>);
     let trouble = RwSignal::new(None::<AuthError>);
+    let token = RwSignal::new(None::<HeldToken>);
     Effect::new(move || match answer.get() {
         Some(Ok(found)) => {
             account.set(Some(found));
+            token.set(HeldToken::current());
             trouble.set(None);
         }
         Some(Err(error)) => trouble.set(Some(error)),
@@ -34,10 +46,11 @@ pub fn AccountPage() -> impl IntoView {
     });
     let again = move || answer.refetch();
     view! {
-        <Title text="Your account" />
-        <section class="card wide">
-            <h1>"Your account"</h1>
+        <Title text="Your token" />
+        <section class="card full">
+            <h1>"Your access token"</h1>
             <AccountNav account=answer />
+            <NeedsScripts />
             <Shortcomings />
             {move || trouble.get().map(|error| view! { <Trouble error on_retry=again /> })}
             <Show
@@ -45,12 +58,22 @@ pub fn AccountPage() -> impl IntoView {
                 fallback=move || {
                     view! {
                         <Show when=move || trouble.with(Option::is_none)>
-                            <p class="hint">"Asking the server about your token…"</p>
+                            <Waiting words="Asking the server about your token…" />
                         </Show>
                     }
                 }
             >
-                <Claims account=Signal::derive(move || account.get().unwrap_or_default()) on_due=again />
+                <p class="lead">
+                    "Signed in as " <strong>{move || account.get().unwrap_or_default().email}</strong>
+                    ". This is what your browser shows at each request to be let in."
+                </p>
+                <div class="columns">
+                    <Walk token />
+                    <div>
+                        <Life token on_due=again />
+                        <TokenParts token />
+                    </div>
+                </div>
             </Show>
         </section>
     }
@@ -79,17 +102,31 @@ pub fn AccountNav(account: LocalResource<Result<Account, AuthError>>) -> impl In
     }
 }
 
-/// Stays as it is while the token is renewed: only its texts change.
+/// The token's life as it passes, and its renewal as it happens. Only texts change.
 #[component]
-fn Claims(account: Signal<Account>, on_due: impl Fn() + 'static) -> impl IntoView {
+fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + 'static) -> impl IntoView {
     let session = Session::expect();
-    let life = RwSignal::new(session.token_life());
+    let (left, to_refresh) = (RwSignal::new(0), RwSignal::new(0));
+    let renewals = RwSignal::new(0_u32);
+    let look = move || {
+        let now = HeldToken::current();
+        left.set(now.as_ref().map_or(0, HeldToken::seconds_left));
+        to_refresh.set(now.as_ref().map_or(0, HeldToken::seconds_to_refresh));
+        if now.is_some()
+            && now.as_ref().map(HeldToken::parts) != token.get_untracked().map(|token| token.parts())
+        {
+            if token.get_untracked().is_some() {
+                renewals.update(|count| *count += 1);
+            }
+            token.set(now);
+        }
+    };
+    look();
     let seconds_since_try = StoredValue::new(RETRY_AFTER);
     let tick = move || {
-        let (left, due) = session.token_life();
-        life.set((left, due));
+        look();
         seconds_since_try.update_value(|seconds| *seconds += 1);
-        if due && seconds_since_try.get_value() > RETRY_AFTER {
+        if to_refresh.get_untracked() == 0 && seconds_since_try.get_value() > RETRY_AFTER {
             seconds_since_try.set_value(0);
             on_due();
         }
@@ -100,21 +137,84 @@ fn Claims(account: Signal<Account>, on_due: impl Fn() + 'static) -> impl IntoVie
             ticking.clear();
         }
     });
+    let renew = move || async move {
+        let _ = session.renew().await;
+        look();
+    };
+    let lifetime = move || token.get().map_or(0, |token| token.lifetime());
     view! {
-        <p class="lead">"Signed in as " <strong>{move || account.get().email}</strong> "."</p>
         <p class="countdown">
-            <span class="number">{move || life.get().0}</span>
+            <span class="number">{move || left.get()}</span>
             " seconds left in this access token"
         </p>
-        <p>"The next one is fetched by itself. Sign out, and this one is dead at once, wherever a copy of it may be."</p>
-        <dl class="claims">
-            <dt>"User" <code>"sub"</code></dt>
-            <dd><code>{move || account.get().sub}</code></dd>
-            <dt>"Session" <code>"sid"</code></dt>
-            <dd><code>{move || account.get().sid}</code></dd>
-            <dt>"Token" <code>"jti"</code></dt>
-            <dd><code>{move || account.get().jti}</code></dd>
-        </dl>
-        <p class="actions"><LogoutButton /></p>
+        <progress class="life" max=lifetime value=move || left.get() aria-label="Life left in this token"></progress>
+        <p class="life-next">
+            <span class="hint">{move || format!("The next one is fetched by itself in {}.", minutes(to_refresh.get()))}</span>
+            <ActionButton words=("Fetch it now", "Fetching…") action=renew />
+        </p>
+        <p class="hint" role="status">
+            {move || match renewals.get() {
+                0 => String::new(),
+                count => format!("Renewed {count} ×: a new token, in the same session."),
+            }}
+        </p>
+    }
+}
+
+/// The first three steps; the last is on the page that one comes to by the third.
+#[component]
+fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
+    let exchange = RwSignal::new(None::<(HeldToken, Answer)>);
+    let trouble = RwSignal::new(None::<AuthError>);
+    let copy = RwSignal::new(kept_copy());
+    let step = Memo::new(move |_| match (copy.with(Option::is_some), exchange.with(Option::is_some)) {
+        (true, _) => Step::SignOut,
+        (false, true) => Step::KeepCopy,
+        (false, false) => Step::Call,
+    });
+    let call = move || async move {
+        let Some(held) = token.get_untracked() else { return };
+        let answer = held.call().await;
+        trouble.try_set(answer.as_ref().err().cloned());
+        exchange.try_set(answer.ok().map(|answer| (held, answer)));
+    };
+    let keep = move |_| {
+        if let Some(token) = token.get_untracked() {
+            keep_copy(token);
+            copy.set(kept_copy());
+        }
+    };
+    view! {
+        <div>
+            <h2 class="walk-title">"Try to keep it alive"</h2>
+            <p class="hint">"One minute: use the token, copy it like a thief, sign out, use the copy."</p>
+            <ol class="walk">
+                <WalkStep step=Step::Call current=step title="Call the protected API">
+                    <p>"With the token, and nothing else."</p>
+                    <ActionButton words=("Call the API", "Calling…") action=call class="button small" />
+                    <div aria-live="polite">
+                        {move || trouble.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}
+                        {move || exchange.get().map(|(token, answer)| view! { <Exchange token answer /> })}
+                    </div>
+                </WalkStep>
+                <WalkStep step=Step::KeepCopy current=step title="Keep a copy">
+                    <p>"Log-out makes a browser forget its token. A thief's copy is not forgotten."</p>
+                    <button type="button" class="button small" on:click=keep>"Keep a copy"</button>
+                    <p class="hint" role="status">
+                        {move || copy.get().map(|copy| {
+                            let span = minutes(copy.seconds_left());
+                            format!("Kept, in this tab only. Its signature is good for another {span}.")
+                        })}
+                    </p>
+                </WalkStep>
+                <WalkStep step=Step::SignOut current=step title="Sign out">
+                    <p>"The answer comes when every server knows."</p>
+                    <LogoutButton />
+                </WalkStep>
+                <WalkStep step=Step::Replay current=step title="Send the copy">
+                    <p>"Once you are signed out."</p>
+                </WalkStep>
+            </ol>
+        </div>
     }
 }

@@ -1,25 +1,24 @@
 //! The administrators' page: users, and what can be taken away from them.
 
-use leptos::{ev::SubmitEvent, html, prelude::*, task::spawn_local};
+use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_meta::Title;
 
 use super::{
     account::{AccountNav, ask_account},
     ago::ago,
+    answered::{Answered, Outcome},
+    components::{ActionButton, Dialog, TableFrame},
     form::value,
-    sessions::{Outcome, Trouble},
+    nav::NeedsScripts,
 };
 use crate::{
     api::{
         self,
         error::AuthError,
-        types::{Revocation, Role, SessionInfo, UserInfo, UserList},
+        types::{Role, SessionInfo, UserInfo, UserList},
     },
     client::session::Session,
 };
-
-/// What was done last.
-type Done = RwSignal<Option<Result<Revocation, AuthError>>>;
 
 #[component]
 pub fn AdminPage() -> impl IntoView {
@@ -30,7 +29,7 @@ pub fn AdminPage() -> impl IntoView {
         let (search, after) = (search.get(), after.get());
         session.call(move || api::admin::users(search.clone(), after.clone()))
     });
-    let done = Done::new(None);
+    let outcome = Outcome::new();
     let opened = RwSignal::new(None::<UserInfo>);
     let find = move |event: SubmitEvent| {
         event.prevent_default();
@@ -44,20 +43,19 @@ pub fn AdminPage() -> impl IntoView {
             <h1>"Users"</h1>
             <AccountNav account=ask_account() />
             <p class="lead">"Whatever you take away from a user here is gone everywhere by the time it says so."</p>
-            <Outcome done />
+            <NeedsScripts />
+            {outcome.view()}
             <form class="find" role="search" on:submit=find>
                 <label for="search">"E-mail address"</label>
                 <input id="search" name="search" type="search" autocapitalize="none" spellcheck="false" node_ref=input />
                 <button type="submit" class="button small">"Find"</button>
             </form>
-            <Suspense fallback=|| view! { <p class="hint">"Asking the server…"</p> }>
-                {move || users.get().map(|answer| match answer {
-                    Ok(list) => view! { <Users list done opened after on_change /> }.into_any(),
-                    Err(error) => view! { <Trouble error on_retry=on_change /> }.into_any(),
-                })}
-            </Suspense>
+            <Answered
+                answer=users
+                view=move |list| view! { <Users list outcome opened after on_change /> }.into_any()
+            />
         </section>
-        {move || opened.get().map(|user| view! { <Sessions user done /> })}
+        {move || opened.get().map(|user| view! { <Sessions user outcome /> })}
         <EndAll />
     }
 }
@@ -65,18 +63,16 @@ pub fn AdminPage() -> impl IntoView {
 #[component]
 fn Users(
     list: UserList,
-    done: Done,
+    outcome: Outcome,
     opened: RwSignal<Option<UserInfo>>,
     after: RwSignal<String>,
-    on_change: impl Fn() + Copy + Send + 'static,
+    on_change: impl Fn() + Copy + Send + Sync + 'static,
 ) -> impl IntoView {
     let last = list.users.last().map(|user| user.email.clone()).unwrap_or_default();
     let is_empty = list.users.is_empty();
-    let rows = list.users.into_iter().map(|user| view! { <UserRow user done opened on_change /> });
+    let rows = list.users.into_iter().map(move |user| view! { <UserRow user outcome opened on_change /> });
     view! {
-        <div class="table-frame" tabindex="0" role="group" aria-labelledby="found">
-            <table>
-                <caption id="found">"By address"</caption>
+        <TableFrame id="found" caption="By address">
                 <thead>
                     <tr>
                         <th scope="col">"User"</th>
@@ -90,8 +86,7 @@ fn Users(
                     {rows.collect_view()}
                     {is_empty.then(|| view! { <tr><td colspan="5" class="hint">"Nobody has such an address."</td></tr> })}
                 </tbody>
-            </table>
-        </div>
+        </TableFrame>
         {list.has_more.then(|| {
             view! { <button type="button" class="button quiet small" on:click=move |_| after.set(last.clone())>"The next"</button> }
         })}
@@ -101,36 +96,31 @@ fn Users(
 #[component]
 fn UserRow(
     user: UserInfo,
-    done: Done,
+    outcome: Outcome,
     opened: RwSignal<Option<UserInfo>>,
-    on_change: impl Fn() + Copy + Send + 'static,
+    on_change: impl Fn() + Copy + Send + Sync + 'static,
 ) -> impl IntoView {
     let session = Session::expect();
     let id = StoredValue::new(user.user_id.clone());
     let (is_disabled, role) = (user.is_disabled, user.role);
-    let toggle_disabled = move |_| {
-        spawn_local(async move {
-            if is_disabled {
-                let answer = session.call(|| api::admin::enable_user(id.get_value())).await;
-                done.set(answer.err().map(Err));
-            } else {
-                done.set(Some(session.call(|| api::admin::disable_user(id.get_value())).await));
+    let toggle_disabled = move || async move {
+        if is_disabled {
+            if let Err(error) = session.call(|| api::admin::enable_user(id.get_value())).await {
+                outcome.fail(error);
             }
-            on_change();
-        });
+        } else {
+            outcome.tell(session.call(|| api::admin::disable_user(id.get_value())).await);
+        }
+        on_change();
     };
-    let toggle_role = move |_| {
+    let toggle_role = move || async move {
         let next = if role == Role::Admin { Role::User } else { Role::Admin };
-        spawn_local(async move {
-            done.set(Some(session.call(|| api::admin::set_role(id.get_value(), Some(next))).await));
-            on_change();
-        });
+        outcome.tell(session.call(|| api::admin::set_role(id.get_value(), Some(next))).await);
+        on_change();
     };
-    let end_all = move |_| {
-        spawn_local(async move {
-            done.set(Some(session.call(|| api::admin::revoke_sessions(id.get_value())).await));
-            on_change();
-        });
+    let end_all = move || async move {
+        outcome.tell(session.call(|| api::admin::revoke_sessions(id.get_value())).await);
+        on_change();
     };
     let state = if is_disabled {
         view! { <span class="badge bad">"disabled"</span> }
@@ -150,10 +140,10 @@ fn UserRow(
             <td>{state}</td>
             <td class="figure">{user.sessions}</td>
             <td class="row-actions">
-                <button type="button" class="link" aria-label=label(disabling) on:click=toggle_disabled>{disabling}</button>
-                <button type="button" class="link" aria-label=label(changing) on:click=toggle_role>{changing}</button>
+                <ActionButton class="link" label=label(disabling) words=(disabling, "…") action=toggle_disabled />
+                <ActionButton class="link" label=label(changing) words=(changing, "…") action=toggle_role />
                 <button type="button" class="link" aria-label=label("Show sessions of") on:click=move |_| opened.set(Some(whole.clone()))>"Sessions"</button>
-                <button type="button" class="link" aria-label=label("End all sessions of") on:click=end_all>"End all"</button>
+                <ActionButton class="link" label=label("End all sessions of") words=("End all", "Ending…") action=end_all />
             </td>
         </tr>
     }
@@ -161,17 +151,15 @@ fn UserRow(
 
 /// The live sessions of one user.
 #[component]
-fn Sessions(user: UserInfo, done: Done) -> impl IntoView {
+fn Sessions(user: UserInfo, outcome: Outcome) -> impl IntoView {
     let session = Session::expect();
     let id = StoredValue::new(user.user_id);
     let list = LocalResource::new(move || session.call(move || api::admin::sessions(id.get_value())));
     let row = move |info: SessionInfo, now: i64| {
         let session_id = StoredValue::new(info.session_id);
-        let end = move |_| {
-            spawn_local(async move {
-                done.set(Some(session.call(|| api::admin::revoke_session(session_id.get_value())).await));
-                list.refetch();
-            });
+        let end = move || async move {
+            outcome.tell(session.call(|| api::admin::revoke_session(session_id.get_value())).await);
+            list.refetch();
         };
         let times = format!("Last seen {} · {}", ago(now - info.last_seen_at), info.address);
         view! {
@@ -180,23 +168,23 @@ fn Sessions(user: UserInfo, done: Done) -> impl IntoView {
                     <strong>{info.device}</strong>
                     <p class="hint">{times}</p>
                 </div>
-                <button type="button" class="button small quiet" on:click=end>"End"</button>
+                <ActionButton words=("End", "Ending…") action=end />
             </li>
         }
     };
     view! {
         <section class="card full" aria-labelledby="sessions-of">
             <h2 id="sessions-of">"Sessions of " {user.email}</h2>
-            <Suspense fallback=|| view! { <p class="hint">"Asking the server…"</p> }>
-                {move || list.get().map(|answer| match answer {
-                    Ok(list) if list.sessions.is_empty() => view! { <p class="hint">"None is live."</p> }.into_any(),
-                    Ok(list) => {
-                        let rows = list.sessions.into_iter().map(|info| row(info, list.now));
-                        view! { <ul class="rows">{rows.collect_view()}</ul> }.into_any()
+            <Answered
+                answer=list
+                view=move |list| {
+                    if list.sessions.is_empty() {
+                        return view! { <p class="hint">"None is live."</p> }.into_any();
                     }
-                    Err(error) => view! { <Trouble error on_retry=move || list.refetch() /> }.into_any(),
-                })}
-            </Suspense>
+                    let rows = list.sessions.into_iter().map(|info| row(info, list.now));
+                    view! { <ul class="rows">{rows.collect_view()}</ul> }.into_any()
+                }
+            />
         </section>
     }
 }
@@ -205,27 +193,26 @@ fn Sessions(user: UserInfo, done: Done) -> impl IntoView {
 #[component]
 fn EndAll() -> impl IntoView {
     let session = Session::expect();
-    let is_sure = RwSignal::new(false);
+    let asks = RwSignal::new(false);
     let error = RwSignal::new(None::<AuthError>);
-    let end = move |_| {
-        if !is_sure.get_untracked() {
-            is_sure.set(true);
-            return;
+    let end = move || async move {
+        if let Err(failure) = session.end_by(api::admin::revoke_all_sessions).await {
+            error.try_set(Some(failure));
         }
-        spawn_local(async move {
-            if let Err(failure) = session.end_by(api::admin::revoke_all_sessions).await {
-                error.try_set(Some(failure));
-            }
-        });
     };
     view! {
         <section class="card full" aria-labelledby="everyone">
             <h2 id="everyone">"Everyone"</h2>
             <p>"Ends every session of every user, yours too. Nobody is kept from signing in again."</p>
-            <div role="alert">{move || error.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}</div>
-            <button type="button" class="button small quiet" on:click=end>
-                {move || if is_sure.get() { "Yes, end all sessions of everyone" } else { "End all sessions of everyone" }}
-            </button>
+            <button type="button" class="button small quiet" on:click=move |_| asks.set(true)>"End all sessions of everyone"</button>
+            <Dialog open=asks title="End all sessions of everyone?">
+                <p>"Everybody has to sign in again, you as well."</p>
+                <div role="alert">{move || error.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}</div>
+                <p class="actions">
+                    <ActionButton class="button small" words=("Yes, end all sessions", "Ending…") action=end />
+                    <button type="button" class="button small quiet" on:click=move |_| asks.set(false)>"Cancel"</button>
+                </p>
+            </Dialog>
         </section>
     }
 }

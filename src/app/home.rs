@@ -51,7 +51,7 @@ pub fn HomePage() -> impl IntoView {
         </section>
         <section aria-labelledby="try">
             <h2 id="try">"Try to keep a token alive"</h2>
-            <p>"Sign in, copy your token from the browser's storage, sign out, and send the copy:"</p>
+            <p>"The page of your token walks you through it in a minute: use the token, copy it, sign out, send the copy to every server. Or by hand:"</p>
             <pre class="code" tabindex="0"><code>{EXAMPLE}</code></pre>
         </section>
     }

@@ -15,16 +15,29 @@ use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
 use self::{
-    account::AccountPage, admin::AdminPage, cluster::ClusterPage, home::HomePage, login::LoginPage, nav::Nav,
-    next::next_page, not_found::NotFoundPage, password::PasswordPage, register::RegisterPage,
+    account::AccountPage,
+    admin::AdminPage,
+    cluster::ClusterPage,
+    components::Toasts,
+    home::HomePage,
+    login::LoginPage,
+    nav::Nav,
+    next::next_page,
+    not_found::NotFoundPage,
+    password::PasswordPage,
+    register::RegisterPage,
+    replay::ReplayPage,
     sessions::SessionsPage,
+    theme::{Theme, ThemeSwitch},
 };
-use crate::client::session::Session;
+use crate::client::{session::Session, token::kept_copy};
 
 mod account;
 mod admin;
 mod ago;
+mod answered;
 mod cluster;
+mod components;
 mod form;
 mod home;
 mod login;
@@ -33,7 +46,11 @@ mod next;
 mod not_found;
 mod password;
 mod register;
+mod replay;
 mod sessions;
+pub mod theme;
+mod token;
+mod walk;
 
 /// Drawn to the end before the first byte goes out: a redirect needs the headers, and a page
 /// without scripts needs all of its parts in their places. Nothing on these pages waits for data.
@@ -42,9 +59,10 @@ const WHOLE: SsrMode = SsrMode::Async;
 /// The document around the app.
 pub fn shell(options: &LeptosOptions) -> impl IntoView + use<> {
     let options = options.clone();
+    let theme = use_context::<Theme>().unwrap_or_default();
     view! {
         <!DOCTYPE html>
-        <html lang="en">
+        <html lang="en" data-theme=theme.attribute()>
             <head>
                 <meta charset="utf-8" />
                 <meta name="viewport" content="width=device-width, initial-scale=1" />
@@ -68,6 +86,7 @@ pub fn shell(options: &LeptosOptions) -> impl IntoView + use<> {
 pub fn App() -> impl IntoView {
     provide_meta_context();
     let session = Session::provide();
+    let toasts = Toasts::provide();
     Effect::new(mark_hydrated);
     view! {
         <Title formatter=|title: String| {
@@ -80,6 +99,7 @@ pub fn App() -> impl IntoView {
             <main id="main" tabindex="-1">
                 <Routes fallback=NotFoundPage>
                     <Route path=path!("/") view=HomePage />
+                    <Route path=path!("/replay") view=ReplayPage ssr=WHOLE />
                     <ProtectedRoute
                         path=path!("/login")
                         condition=move || Some(!session.is_signed_in())
@@ -97,7 +117,7 @@ pub fn App() -> impl IntoView {
                     <ProtectedRoute
                         path=path!("/account")
                         condition=move || Some(session.is_signed_in())
-                        redirect_path=|| "/login"
+                        redirect_path=|| if kept_copy().is_some() { "/replay" } else { "/login" }
                         view=AccountPage
                         ssr=WHOLE
                     />
@@ -131,8 +151,10 @@ pub fn App() -> impl IntoView {
                     />
                 </Routes>
             </main>
+            {toasts.view()}
             <footer class="foot">
                 <p>"Hallpass: a log-in whose log-out works at once, on every server."</p>
+                <ThemeSwitch />
             </footer>
         </Router>
     }

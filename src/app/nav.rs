@@ -1,6 +1,10 @@
 //! The bar on top of every page: where to go, and the way out.
 
-use leptos::{ev::SubmitEvent, prelude::*, task::spawn_local};
+use leptos::{
+    ev::{self, SubmitEvent},
+    prelude::*,
+    task::spawn_local,
+};
 use leptos_router::{components::A, hooks::use_query_map};
 
 use crate::client::session::Session;
@@ -17,6 +21,34 @@ fn LogoutTrouble() -> impl IntoView {
             </p>
         }
     })
+}
+
+/// Says so while the device has no network.
+#[component]
+fn Offline() -> impl IntoView {
+    let is_offline = RwSignal::new(false);
+    Effect::new(move || {
+        is_offline.set(!window().navigator().on_line());
+        let listeners = [
+            window_event_listener(ev::offline, move |_| is_offline.set(true)),
+            window_event_listener(ev::online, move |_| is_offline.set(false)),
+        ];
+        on_cleanup(move || listeners.into_iter().for_each(|listener| listener.remove()));
+    });
+    view! {
+        <div role="status">
+            {move || is_offline.get().then(|| view! { <p class="note">"You are offline. What you see may be old; what you change waits for the network."</p> })}
+        </div>
+    }
+}
+
+/// For pages that are empty without scripts.
+#[component]
+pub fn NeedsScripts() -> impl IntoView {
+    // As text: a browser that runs scripts does not parse what is inside.
+    view! {
+        <noscript inner_html="<p class=\"note\">This page shows what only your browser has, your access token, and needs JavaScript for that. Signing in, signing out and creating an account work without.</p>"></noscript>
+    }
 }
 
 #[component]
@@ -47,7 +79,7 @@ pub fn Nav() -> impl IntoView {
                 </Show>
             </nav>
         </header>
-        <div class="bar-note"><LogoutTrouble /></div>
+        <div class="bar-note"><LogoutTrouble /><Offline /></div>
     }
 }
 

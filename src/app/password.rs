@@ -5,7 +5,9 @@ use leptos_meta::Title;
 
 use super::{
     account::{AccountNav, ask_account},
-    form::{Field, FormAlert, Sending, SubmitButton, focus, value},
+    components::Field,
+    form::{FormAlert, Sending, SubmitButton, focus, value},
+    nav::NeedsScripts,
 };
 use crate::{
     api::{self, error::AuthError, types::Revocation},
@@ -51,8 +53,9 @@ pub fn PasswordPage() -> impl IntoView {
             <h1>"Change password"</h1>
             <AccountNav account=ask_account() />
             <p class="lead">"All your other sessions end with it, at once."</p>
+            <NeedsScripts />
             <div role="status">{note}</div>
-            <form class="narrow" novalidate on:submit=submit>
+            <form class="narrow" method="post" action="/api/account/change_password" novalidate on:submit=submit>
                 <FormAlert sending fields=&["current", "new"] />
                 <Field name="current" label="Current password" autocomplete="current-password" input=current error=sending.field_error("current") />
                 <Field name="new" label="New password" autocomplete="new-password" hint="At least 8 characters. A few words work well." input=new error=sending.field_error("new") />

@@ -1,12 +1,15 @@
 //! The page of your sessions: where you are signed in, how to end it there, and what happened lately.
 
-use leptos::{ev::SubmitEvent, html, prelude::*, task::spawn_local};
+use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_meta::Title;
 
 use super::{
     account::{AccountNav, ask_account},
     ago::ago,
-    form::{Field, FormAlert, Sending, SubmitButton, focus, value},
+    answered::{Answered, Outcome},
+    components::{ActionButton, Dialog, Field},
+    form::{FormAlert, Sending, SubmitButton, focus, value},
+    nav::NeedsScripts,
 };
 use crate::{
     api::{
@@ -25,9 +28,9 @@ pub fn SessionsPage() -> impl IntoView {
     let session = Session::expect();
     let list = LocalResource::new(move || session.call(api::account::sessions));
     let events = LocalResource::new(move || session.call(api::account::events));
-    let done = RwSignal::new(None::<Result<Revocation, AuthError>>);
+    let outcome = Outcome::new();
     let on_ended = move |answer: Result<Revocation, AuthError>| {
-        done.set(Some(answer));
+        outcome.tell(answer);
         list.refetch();
         events.refetch();
     };
@@ -37,55 +40,24 @@ pub fn SessionsPage() -> impl IntoView {
             <h1>"Your sessions"</h1>
             <AccountNav account=ask_account() />
             <p class="lead">"Each sign-in on a device or in a browser is a session. End one, and every token of it is dead at once, on every server."</p>
-            <Outcome done />
-            <Suspense fallback=|| view! { <p class="hint">"Asking the server for your sessions…"</p> }>
-                {move || list.get().map(|answer| match answer {
-                    Ok(list) => view! { <List sessions=list.sessions now=list.now on_ended /> }.into_any(),
-                    Err(error) => view! { <Trouble error on_retry=move || list.refetch() /> }.into_any(),
-                })}
-            </Suspense>
+            <NeedsScripts />
+            {outcome.view()}
+            <Answered
+                answer=list
+                view=move |list| view! { <List sessions=list.sessions now=list.now on_ended /> }.into_any()
+            />
             <EndMany on_ended />
         </section>
         <section class="card wide" aria-labelledby="events">
             <h2 id="events">"What happened lately"</h2>
-            <Suspense fallback=|| view! { <p class="hint">"Asking the server…"</p> }>
-                {move || events.get().map(|answer| match answer {
-                    Ok(found) => {
-                        let rows = found.events.into_iter().map(|event| event_row(&event, found.now));
-                        view! { <ul class="rows">{rows.collect_view()}</ul> }.into_any()
-                    }
-                    Err(error) => view! { <Trouble error on_retry=move || events.refetch() /> }.into_any(),
-                })}
-            </Suspense>
+            <Answered
+                answer=events
+                view=move |found| {
+                    let rows = found.events.into_iter().map(|event| event_row(&event, found.now));
+                    view! { <ul class="rows">{rows.collect_view()}</ul> }.into_any()
+                }
+            />
         </section>
-    }
-}
-
-/// How the last ending went, with the servers that confirmed it.
-#[component]
-pub fn Outcome(done: RwSignal<Option<Result<Revocation, AuthError>>>) -> impl IntoView {
-    let note = move || {
-        done.get().map(|answer| match answer {
-            Ok(Revocation { instances, acknowledged, elapsed_ms }) => {
-                let words =
-                    format!("Done. Confirmed by {acknowledged} of {instances} servers in {elapsed_ms} ms.");
-                view! { <p class="note good">{words}</p> }.into_any()
-            }
-            Err(AuthError::InvalidFields(fields)) => {
-                let advice = fields.into_values().collect::<Vec<_>>().join(" ");
-                view! { <p class="alert">{advice}</p> }.into_any()
-            }
-            Err(error) => view! { <p class="alert">{error.to_string()}</p> }.into_any(),
-        })
-    };
-    view! { <div role="status">{note}</div> }
-}
-
-#[component]
-pub fn Trouble(error: AuthError, on_retry: impl Fn() + 'static) -> impl IntoView {
-    view! {
-        <div role="alert"><p class="alert">{error.to_string()}</p></div>
-        <p><button type="button" class="button" on:click=move |_| on_retry()>"Try again"</button></p>
     }
 }
 
@@ -93,7 +65,7 @@ pub fn Trouble(error: AuthError, on_retry: impl Fn() + 'static) -> impl IntoView
 fn List(
     sessions: Vec<SessionInfo>,
     now: i64,
-    on_ended: impl Fn(Result<Revocation, AuthError>) + Copy + Send + 'static,
+    on_ended: impl Fn(Result<Revocation, AuthError>) + Copy + Send + Sync + 'static,
 ) -> impl IntoView {
     let count = sessions.len();
     let shows_all = RwSignal::new(count <= SHOWN);
@@ -117,19 +89,14 @@ fn List(
 fn Row(
     info: SessionInfo,
     now: i64,
-    on_ended: impl Fn(Result<Revocation, AuthError>) + Copy + Send + 'static,
+    on_ended: impl Fn(Result<Revocation, AuthError>) + Copy + Send + Sync + 'static,
 ) -> impl IntoView {
     let session = Session::expect();
-    let busy = RwSignal::new(false);
     let SessionInfo { session_id, device, address, created_at, last_seen_at, is_current } = info;
     let label = format!("End {device}");
-    let end = move |_| {
-        if busy.get_untracked() {
-            return;
-        }
-        busy.set(true);
+    let end = move || {
         let session_id = session_id.clone();
-        spawn_local(async move {
+        async move {
             let call = || api::account::revoke_session(session_id.clone());
             if is_current {
                 if let Err(error) = session.end_by(call).await {
@@ -138,8 +105,7 @@ fn Row(
             } else {
                 on_ended(session.call(call).await);
             }
-            busy.try_set(false);
-        });
+        }
     };
     let place = if address.is_empty() { String::new() } else { format!(" · {address}") };
     let times = format!("Signed in {} · last seen {}{place}", ago(now - created_at), ago(now - last_seen_at));
@@ -150,36 +116,38 @@ fn Row(
                 {is_current.then(|| view! { " " <span class="badge good">"this one"</span> })}
                 <p class="hint">{times}</p>
             </div>
-            <button type="button" class="button small quiet" aria-label=label on:click=end aria-disabled=move || busy.get().to_string()>
-                {move || if busy.get() { "Ending…" } else { "End" }}
-            </button>
+            <ActionButton words=("End", "Ending…") action=end label />
         </li>
     }
 }
 
 /// Ends all other sessions, or all: after the password has been shown again.
 #[component]
-fn EndMany(on_ended: impl Fn(Result<Revocation, AuthError>) + Copy + Send + 'static) -> impl IntoView {
-    let keep_current = RwSignal::new(None::<bool>);
+fn EndMany(on_ended: impl Fn(Result<Revocation, AuthError>) + Copy + Send + Sync + 'static) -> impl IntoView {
+    let (ends_others, ends_all) = (RwSignal::new(false), RwSignal::new(false));
+    let on_done = move |answer| {
+        ends_others.set(false);
+        ends_all.set(false);
+        on_ended(answer);
+    };
     view! {
         <p class="actions">
-            <button type="button" class="button small quiet" on:click=move |_| keep_current.set(Some(true))>"End all others"</button>
-            <button type="button" class="button small quiet" on:click=move |_| keep_current.set(Some(false))>"Sign out everywhere"</button>
+            <button type="button" class="button small quiet" on:click=move |_| ends_others.set(true)>"End all others"</button>
+            <button type="button" class="button small quiet" on:click=move |_| ends_all.set(true)>"Sign out everywhere"</button>
         </p>
-        {move || keep_current.get().map(|keep_current_session| {
-            let on_done = move |answer| {
-                keep_current.set(None);
-                on_ended(answer);
-            };
-            view! { <Confirm keep_current=keep_current_session on_done on_cancel=move || keep_current.set(None) /> }
-        })}
+        <Dialog open=ends_others title="End all other sessions">
+            <Confirm keep_current=true on_done on_cancel=move || ends_others.set(false) />
+        </Dialog>
+        <Dialog open=ends_all title="Sign out everywhere">
+            <Confirm keep_current=false on_done on_cancel=move || ends_all.set(false) />
+        </Dialog>
     }
 }
 
 #[component]
 fn Confirm(
     keep_current: bool,
-    on_done: impl Fn(Result<Revocation, AuthError>) + Copy + Send + 'static,
+    on_done: impl Fn(Result<Revocation, AuthError>) + Copy + Send + Sync + 'static,
     on_cancel: impl Fn() + 'static,
 ) -> impl IntoView {
     let session = Session::expect();
@@ -204,13 +172,13 @@ fn Confirm(
             Err(_) => focus(password),
         });
     };
-    let (title, words) = if keep_current {
-        ("End all other sessions", ("End all others", "Ending…"))
+    let words = if keep_current {
+        ("End all others", "Ending…")
     } else {
-        ("Sign out everywhere", ("Sign out everywhere", "Signing out…"))
+        ("Sign out everywhere", "Signing out…")
     };
     view! {
-        <form class="confirm" aria-label=title novalidate on:submit=submit>
+        <form novalidate on:submit=submit>
             <FormAlert sending fields=&["password"] />
             <Field name="password" label="Your password, to make sure it is you" autocomplete="current-password" input=password error=sending.field_error("password") />
             <SubmitButton sending words />

@@ -4,7 +4,7 @@
 //! someone is signed in ([`session`]). Logging in stores the access token ([`storage`]). Each
 //! protected call renews it first if little of its life is left ([`renew`]), and attaches it
 //! ([`bearer`]), one tab at a time ([`tabs`]). While the page is looked at, the server tells it when the
-//! session ends ([`live`]).
+//! session ends ([`live`]). Its owner can look at the token, and copy it ([`token`]).
 //! A refusal with 401 ends the session here; anything less certain keeps it. Logging out always
 //! finishes here, whatever the server answers.
 //!
@@ -17,3 +17,4 @@ pub mod renew;
 pub mod session;
 pub mod storage;
 mod tabs;
+pub mod token;

@@ -82,12 +82,18 @@ impl Session {
         self.farewell.get()
     }
 
-    /// How long the stored access token will live, in seconds, and whether the next one is due.
-    pub fn token_life(self) -> (u32, bool) {
-        let life = |token: StoredToken| {
-            (token.seconds_left(device_now()).max(0.0) as u32, token.is_due(device_now()))
-        };
-        storage::load().map_or((0, true), life)
+    /// Asks for the next access token now, though this one is still good.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn renew(self) -> Result<(), AuthError> {
+        let before = storage::load();
+        storage::expire();
+        let answer = self.call(api::account::me).await;
+        if let (Err(AuthError::Unavailable | AuthError::Transport), Some(token)) = (&answer, before) {
+            storage::save(&token);
+        }
+        answer.map(|_| ())
     }
 
     /// Registers, and begins the new user's first session.

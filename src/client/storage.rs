@@ -51,7 +51,12 @@ impl StoredToken {
 
     /// Whether so little of its life is left that the next one should be fetched.
     pub fn is_due(&self, device_now: f64) -> bool {
-        self.seconds_left(device_now) < self.lifetime * RENEW_BELOW
+        self.seconds_to_refresh(device_now) < 0.0
+    }
+
+    /// Seconds until then.
+    pub fn seconds_to_refresh(&self, device_now: f64) -> f64 {
+        self.seconds_left(device_now) - self.lifetime * RENEW_BELOW
     }
 
     /// Seconds of life left when this device's clock shows `device_now`.

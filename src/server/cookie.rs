@@ -28,7 +28,8 @@ pub fn read_device(headers: &HeaderMap, https: bool) -> Option<String> {
     value(headers, device_name(https))
 }
 
-fn value(headers: &HeaderMap, name: &str) -> Option<String> {
+/// What the browser sent under that name.
+pub fn value(headers: &HeaderMap, name: &str) -> Option<String> {
     headers
         .get_all(header::COOKIE)
         .iter()

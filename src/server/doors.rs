@@ -18,8 +18,8 @@ use super::{
 use crate::api::{
     error::AuthError,
     types::{
-        Account, Delivery, EndReason, RefreshToken, Revocation, Role, SecurityEvents, SessionList,
-        TokenResponse, UserList,
+        AccessToken, Account, Delivery, EndReason, RefreshToken, Revocation, Role, SecurityEvents,
+        SessionList, StatelessCheck, TokenResponse, UserList,
     },
 };
 
@@ -149,6 +149,10 @@ pub async fn end_users_sessions(user_id: String) -> Result<Revocation, AuthError
 pub async fn end_all_sessions() -> Result<Revocation, AuthError> {
     let (door, administrator) = Door::open_for_administrator().await?;
     door.state.auth.end_all_sessions(&administrator, clock::now()).await
+}
+
+pub fn check_statelessly(token: &AccessToken) -> Result<StatelessCheck, AuthError> {
+    Ok(Door::open()?.state.auth.check_statelessly(token, clock::now()))
 }
 
 /// The request under way and the response it will get.

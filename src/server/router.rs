@@ -33,11 +33,14 @@ use tracing::{Level, info_span};
 use super::{AppState, clock, cookie, guard, live, metrics, respond};
 use crate::{
     api::{
-        CLUSTER_EVENTS, SESSION_EVENTS,
+        CLUSTER_EVENTS, INSTANCE_HEADER, SESSION_EVENTS,
         error::AuthError,
         types::{EndReason, Presence},
     },
-    app,
+    app::{
+        self,
+        theme::{self, Theme},
+    },
 };
 
 /// Everything that the server answers.
@@ -162,6 +165,10 @@ fn page_context(connect: &str) {
     {
         provide_context(presence);
     }
+    if let Some(parts) = use_context::<Parts>() {
+        let chosen = cookie::value(&parts.headers, theme::COOKIE);
+        provide_context(chosen.map_or(Theme::System, |name| Theme::from_cookie(&name)));
+    }
     let (Some(nonce), Some(response)) = (use_nonce(), use_context::<ResponseOptions>()) else {
         return;
     };
@@ -196,6 +203,9 @@ async fn security_headers(State(state): State<AppState>, request: Request, next:
         .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     if is_api {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(name) = HeaderValue::try_from(state.config.instance_name()) {
+            headers.insert(INSTANCE_HEADER, name);
+        }
     }
     response
 }

@@ -6,8 +6,13 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn every_call_but_the_open_ones_needs_a_token() {
-    const OPEN: [&str; 4] =
-        ["/api/auth/register", "/api/auth/login", "/api/auth/refresh", "/api/auth/logout"];
+    const OPEN: [&str; 5] = [
+        "/api/auth/register",
+        "/api/auth/login",
+        "/api/auth/refresh",
+        "/api/auth/logout",
+        "/api/token/check_statelessly",
+    ];
     let home = Home::new();
     let server = home.start().await;
     let calls: Vec<_> = server_fn::axum::server_fn_paths().collect();
@@ -367,4 +372,29 @@ async fn while_keys_change_tokens_of_both_are_accepted() {
     let server = home.start().await;
     assert_eq!(status(server.me(&pair.access)).await, 401);
     assert_eq!(status(server.me(next["access_token"].as_str().unwrap())).await, 200);
+}
+
+#[tokio::test]
+async fn a_stateless_check_still_passes_what_has_been_revoked() {
+    let home = Home::new();
+    let server = home.start().await;
+    let token = server.register("ann@example.com").await.access;
+    let check = async |token: &str| {
+        let (status, answer) =
+            answer(server.post("/api/token/check_statelessly").json(&json!({ "token": token }))).await;
+        assert_eq!(status, 200, "{answer}");
+        (answer["is_valid"].as_bool().unwrap(), answer["expires_in"].as_i64().unwrap())
+    };
+    assert_eq!(status(server.logout(&token)).await, 200);
+    let (is_valid, expires_in) = check(&token).await;
+    assert!(is_valid && (1..=300).contains(&expires_in), "{expires_in}");
+    let refused = server.me(&token).send().await.unwrap();
+    assert_eq!(refused.status(), 401);
+    assert!(!refused.headers()["hallpass-instance"].is_empty());
+
+    let forged = format!("{}AAAA", &token[..token.len() - 4]);
+    for bad in ["", "a.b.c", &forged, &"a".repeat(50_000)] {
+        assert_eq!(check(bad).await, (false, 0));
+    }
+    assert_eq!(status(server.post("/api/token/check_statelessly").json(&json!({}))).await, 400);
 }

@@ -1,0 +1,21 @@
+//! What a token is worth to others: the call behind the token page, which shows what revocation is
+//! good for. A product can do without.
+
+use leptos::prelude::*;
+
+use super::{
+    error::AuthError,
+    protocol::FormOrJson,
+    types::{AccessToken, StatelessCheck},
+};
+
+/// What a check of signature, issuer, audience and times says about an access token: what is called
+/// validation (RFC 7519, 7.2) wherever nobody asks whether the token has been revoked. Never a
+/// reason to let a request pass.
+///
+/// # Errors
+/// 400 when the field is missing.
+#[server(prefix = "/api", endpoint = "token/check_statelessly", protocol = FormOrJson)]
+pub async fn check_statelessly(token: AccessToken) -> Result<StatelessCheck, AuthError> {
+    crate::server::doors::check_statelessly(&token)
+}

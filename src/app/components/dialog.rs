@@ -1,0 +1,31 @@
+//! A question in front of everything else.
+
+use leptos::{html, prelude::*};
+
+/// The browser's own modal dialog: it keeps the focus, closes on Escape, and gives the focus back.
+#[component]
+pub fn Dialog(
+    /// Whether it is there. Set to `false` when the user closes it.
+    open: RwSignal<bool>,
+    title: &'static str,
+    /// Made anew each time it opens.
+    children: ChildrenFn,
+) -> impl IntoView {
+    let dialog = NodeRef::<html::Dialog>::new();
+    Effect::new(move || {
+        let Some(dialog) = dialog.get() else { return };
+        match (open.get(), dialog.open()) {
+            (true, false) => drop(dialog.show_modal()),
+            (false, true) => dialog.close(),
+            _ => {}
+        }
+    });
+    view! {
+        <dialog class="dialog" node_ref=dialog aria-label=title on:close=move |_| open.set(false)>
+            <Show when=move || open.get()>
+                <h2>{title}</h2>
+                {children()}
+            </Show>
+        </dialog>
+    }
+}

@@ -1,0 +1,22 @@
+//! Tables.
+
+use leptos::prelude::*;
+
+/// A table that scrolls in its frame where it is wider than the screen.
+#[component]
+pub fn TableFrame(
+    /// Names the caption.
+    id: &'static str,
+    caption: &'static str,
+    /// The `thead` and the `tbody`.
+    children: Children,
+) -> impl IntoView {
+    view! {
+        <div class="table-frame" tabindex="0" role="group" aria-labelledby=id>
+            <table>
+                <caption id=id>{caption}</caption>
+                {children()}
+            </table>
+        </div>
+    }
+}

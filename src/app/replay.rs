@@ -1,0 +1,195 @@
+//! The page to send a kept copy of a token from, after its session has ended: what each server
+//! answers, beside what a check that asks nobody would have said.
+
+use std::time::Duration;
+
+use leptos::prelude::*;
+use leptos_meta::Title;
+use leptos_router::components::A;
+
+use super::{
+    components::{ActionButton, TableFrame},
+    form::FarewellNote,
+    nav::NeedsScripts,
+    token::{milliseconds, minutes, reason},
+    walk::{Step, WalkStep},
+};
+use crate::{
+    api::{error::AuthError, types::StatelessCheck},
+    client::{
+        session::{Farewell, Session},
+        token::{Answer, HeldToken, forget_copy, kept_copy},
+    },
+};
+
+/// A proxy hands out calls in turn, more or less: how many to make for each server that is to be heard.
+const CALLS_PER_INSTANCE: u32 = 4;
+
+#[component]
+pub fn ReplayPage() -> impl IntoView {
+    // Known to the browser alone, so not before the page is live.
+    let copy = RwSignal::new(None::<HeldToken>);
+    Effect::new(move || copy.set(kept_copy()));
+    view! {
+        <Title text="The copy" />
+        <section class="card full">
+            <h1>"Is the copy still good?"</h1>
+            <FarewellNote />
+            <NeedsScripts />
+            {move || match copy.get() {
+                Some(token) => view! { <Replay token copy /> }.into_any(),
+                None => view! {
+                    <p>"There is no copy of a token in this tab. Sign in, keep one on the page of your token, and sign out."</p>
+                    <p class="actions"><A href="/account" attr:class="button">"See your token"</A></p>
+                }.into_any(),
+            }}
+        </section>
+    }
+}
+
+#[component]
+fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView {
+    let session = Session::expect();
+    let answers = RwSignal::new(Vec::<Answer>::new());
+    let check = RwSignal::new(None::<StatelessCheck>);
+    let trouble = RwSignal::new(None::<AuthError>);
+    let is_done = RwSignal::new(false);
+    let left = RwSignal::new(token.seconds_left());
+    let token = StoredValue::new(token);
+    let ticking = set_interval_with_handle(
+        move || left.set(token.with_value(HeldToken::seconds_left)),
+        Duration::from_secs(1),
+    );
+    on_cleanup(move || {
+        if let Ok(ticking) = ticking {
+            ticking.clear();
+        }
+    });
+    // How many there are to be heard, the log-out has said.
+    let expected = move || match session.farewell() {
+        Some(Farewell::Confirmed { instances, .. }) => instances.max(1),
+        _ => 1,
+    };
+    let replay = move || async move {
+        answers.set(Vec::new());
+        is_done.set(false);
+        trouble.set(None);
+        let (token, expected) = (token.get_value(), untrack(expected));
+        match token.check_statelessly().await {
+            Ok(found) => check.set(Some(found)),
+            Err(error) => trouble.set(Some(error)),
+        }
+        for _ in 0..expected * CALLS_PER_INSTANCE {
+            match token.call().await {
+                Ok(answer) => answers.update(|answers| {
+                    if !answers.iter().any(|known| known.instance == answer.instance) {
+                        answers.push(answer);
+                    }
+                }),
+                Err(error) => {
+                    trouble.set(Some(error));
+                    break;
+                }
+            }
+            if answers.with_untracked(Vec::len) as u32 == expected {
+                break;
+            }
+        }
+        is_done.set(true);
+    };
+    let step = move || if is_done.get() { Step::Done } else { Step::Replay };
+    let verdict = move || {
+        let (heard, refused) = answers
+            .with(|answers| (answers.len(), answers.iter().filter(|answer| answer.status == 401).count()));
+        let all = if heard == 1 {
+            "The server refuses it".to_owned()
+        } else {
+            format!("All {heard} servers refuse it")
+        };
+        if heard == 0 {
+            String::new()
+        } else if refused == heard && left.get() > 0 {
+            format!(
+                "{all}, though by its signature it would be good for another {}. Signing out has ended every copy of it, on every server, at once.",
+                minutes(left.get())
+            )
+        } else if refused == heard {
+            format!("{all}. By now it has expired as well.")
+        } else if session.is_signed_in() {
+            "It is let in: its session is alive. Sign out, and send it again.".to_owned()
+        } else {
+            "It is still let in.".to_owned()
+        }
+    };
+    let unheard = move || {
+        let missing = expected().saturating_sub(answers.with(Vec::len) as u32);
+        (is_done.get() && missing > 0)
+            .then(|| format!("{missing} of {} servers were not reached through this address.", expected()))
+    };
+    let forget = move |_| {
+        forget_copy();
+        copy.set(None);
+    };
+    view! {
+        <ol class="walk" start="4">
+            <WalkStep step=Step::Replay current=Signal::derive(step) title="Send the copy">
+                <p>"The token that was good a moment ago, from before you signed out, to each server."</p>
+                <ActionButton words=("Send the copy", "Sending…") action=replay class="button" />
+            </WalkStep>
+        </ol>
+        <div class="verdicts">
+            <section class="verdict" aria-labelledby="elsewhere">
+                <h2 id="elsewhere">"Signature and expiry say"</h2>
+                {move || match check.get() {
+                    None => view! { <p class="verdict-word">"—"</p> }.into_any(),
+                    Some(StatelessCheck { is_valid: true, .. }) if left.get() > 0 => view! {
+                        <p class="verdict-word bad">"Valid"</p>
+                        <p class="hint">{move || format!("for another {}, whoever holds it. Where that is all that is checked, you are not signed out.", minutes(left.get()))}</p>
+                    }.into_any(),
+                    Some(_) => view! {
+                        <p class="verdict-word">"Expired"</p>
+                        <p class="hint">"By now nobody would accept it."</p>
+                    }.into_any(),
+                }}
+            </section>
+            <section class="verdict" aria-labelledby="here">
+                <h2 id="here">"Hallpass says"</h2>
+                <TableFrame id="answers" caption="Answers to the copy">
+                    <thead>
+                        <tr>
+                            <th scope="col">"Server"</th>
+                            <th scope="col">"Answer"</th>
+                            <th scope="col" class="figure">"Took"</th>
+                        </tr>
+                    </thead>
+                    <tbody>
+                        {move || answers.get().into_iter().map(|answer| view! { <AnswerRow answer /> }).collect_view()}
+                        {move || answers.with(Vec::is_empty).then(|| view! { <tr><td colspan="3" class="hint">"Not asked yet."</td></tr> })}
+                    </tbody>
+                </TableFrame>
+            </section>
+        </div>
+        <div role="status">
+            {move || trouble.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}
+            {move || unheard().map(|text| view! { <p class="note">{text}</p> })}
+            <p class="punchline">{move || if is_done.get() { verdict() } else { String::new() }}</p>
+        </div>
+        <p class="actions">
+            <A href="/login" attr:class="button small quiet">"Sign in again"</A>
+            <button type="button" class="button small quiet" on:click=forget>"Forget the copy"</button>
+        </p>
+    }
+}
+
+#[component]
+fn AnswerRow(answer: Answer) -> impl IntoView {
+    let Answer { status, instance, elapsed_ms, .. } = answer;
+    let badge = if status == 200 { "badge bad" } else { "badge good" };
+    view! {
+        <tr>
+            <th scope="row">{instance}</th>
+            <td><span class=badge>{format!("{status} {}", reason(status))}</span></td>
+            <td class="figure">{milliseconds(elapsed_ms)}</td>
+        </tr>
+    }
+}

@@ -1,0 +1,103 @@
+//! An access token taken apart, and what came of sending it.
+
+use leptos::prelude::*;
+
+use super::components::CodeBlock;
+use crate::client::token::{Answer, HeldToken, PROTECTED_CALL, Statement, time_of_day};
+
+/// The token as it is, and what its three parts say.
+#[component]
+pub fn TokenParts(#[prop(into)] token: Signal<Option<HeldToken>>) -> impl IntoView {
+    let parts = Memo::new(move |_| token.get().map(|token| token.parts()).unwrap_or_default());
+    let encoded = move |part: usize| parts.with(|parts| parts.encoded[part].clone());
+    view! {
+        <p class="jwt" role="group" aria-label="The token as it is sent">
+            <span class="jwt-header">{move || encoded(0)}</span>
+            "."
+            <span class="jwt-claims">{move || encoded(1)}</span>
+            "."
+            <span class="jwt-signature">{move || encoded(2)}</span>
+        </p>
+        <h3 class="jwt-header">"Header"</h3>
+        <Statements statements=Signal::derive(move || parts.get().header) />
+        <h3 class="jwt-claims">"Claims"</h3>
+        <Statements statements=Signal::derive(move || parts.get().claims) />
+        <h3 class="jwt-signature">"Signature"</h3>
+        <p class="hint">
+            "Made with a key that only the servers have, over the two parts before it. Checking it takes no question to anyone, and so it cannot say whether you have signed out since."
+        </p>
+    }
+}
+
+#[component]
+fn Statements(statements: Signal<Vec<Statement>>) -> impl IntoView {
+    let rows = move || {
+        let row = |Statement { name, value }: Statement| {
+            let meaning = meaning(&name);
+            let when = matches!(&*name, "iat" | "exp").then(|| value.parse().map(time_of_day).ok()).flatten();
+            let hint = [Some(meaning.to_owned()), when].into_iter().flatten().collect::<Vec<_>>().join(" ");
+            view! {
+                <dt><code>{name}</code></dt>
+                <dd><code>{value}</code> <span class="hint">{hint}</span></dd>
+            }
+        };
+        statements.get().into_iter().map(row).collect_view()
+    };
+    view! { <dl class="claims">{rows}</dl> }
+}
+
+/// What a parameter of the header (RFC 7515, 4.1) or a claim (RFC 7519, 4.1; RFC 9068, 2.2) means.
+fn meaning(name: &str) -> &'static str {
+    match name {
+        "alg" => "How it is signed: HMAC with SHA-256.",
+        "typ" => "What it is: an access token (RFC 9068).",
+        "kid" => "Which key signed it.",
+        "iss" => "Who issued it.",
+        "aud" => "Whom it is for.",
+        "sub" => "Your user id.",
+        "sid" => "The session it belongs to. Signing out ends this.",
+        "jti" => "Its own id, on the list of live tokens in each server's memory.",
+        "email" => "Your address.",
+        "role" => "What you may do.",
+        "iat" => "Issued at",
+        "exp" => "Expires at",
+        _ => "",
+    }
+}
+
+/// The call that was made with the token, and the answer.
+#[component]
+pub fn Exchange(token: HeldToken, answer: Answer) -> impl IntoView {
+    let start: String = token.parts().encoded[0].chars().take(12).collect();
+    let request = format!("POST {PROTECTED_CALL}\nAuthorization: Bearer {start}…");
+    let Answer { status, instance, challenge, body, elapsed_ms } = answer;
+    let challenge = if challenge.is_empty() { challenge } else { format!("WWW-Authenticate: {challenge}\n") };
+    let text = format!("{status} {}\n{challenge}\n{body}", reason(status));
+    view! {
+        <CodeBlock label="The request" text=request />
+        <CodeBlock label="The answer" text=text />
+        <p class="hint">{format!("Answered by {instance} in {}.", milliseconds(elapsed_ms))}</p>
+    }
+}
+
+/// The status in words (RFC 9110, 15).
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        401 => "Unauthorized",
+        503 => "Service Unavailable",
+        _ => "",
+    }
+}
+
+pub fn milliseconds(elapsed_ms: u32) -> String {
+    if elapsed_ms == 0 { "< 1 ms".into() } else { format!("{elapsed_ms} ms") }
+}
+
+/// A span of time that is counted down.
+pub fn minutes(seconds: u32) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds} s"),
+        (minutes, seconds) => format!("{minutes} min {seconds} s"),
+    }
+}

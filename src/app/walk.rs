@@ -1,0 +1,41 @@
+//! The walk: four steps, over two pages, in which a visitor sees a token die.
+
+use leptos::prelude::*;
+
+/// What the visitor does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    Call,
+    KeepCopy,
+    SignOut,
+    Replay,
+    Done,
+}
+
+/// One step, with what belongs to it. Those that are done and those ahead stay readable.
+#[component]
+pub fn WalkStep(
+    step: Step,
+    /// The one that the visitor is at.
+    #[prop(into)]
+    current: Signal<Step>,
+    title: &'static str,
+    children: Children,
+) -> impl IntoView {
+    let is_current = move || current.get() == step;
+    let is_done = move || current.get() > step;
+    view! {
+        <li
+            class="walk-step"
+            class:is-current=is_current
+            class:is-done=is_done
+            aria-current=move || is_current().then_some("step")
+        >
+            <h3>
+                {title}
+                <span class="unseen">{move || if is_done() { " (done)" } else { "" }}</span>
+            </h3>
+            {children()}
+        </li>
+    }
+}

@@ -1,0 +1,154 @@
+//! The access token in the hands of its owner: taken apart, sent by hand, copied. For the token page;
+//! all other calls go through [`bearer`](super::bearer) and [`renew`](super::renew).
+
+use std::cell::RefCell;
+
+use gloo_net::http::{Request, Response};
+use js_sys::{Array, JSON, Object};
+use leptos::prelude::window;
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::RequestCredentials;
+
+use super::storage::{self, StoredToken, device_now};
+use crate::api::{self, INSTANCE_HEADER, error::AuthError, types::StatelessCheck};
+
+/// The call that a token is tried on: it answers from memory, and only to a live token.
+pub const PROTECTED_CALL: &str = "/api/account/me";
+
+/// An access token that someone looks at. Its text goes nowhere but into the page of its owner.
+#[derive(Clone, PartialEq)]
+pub struct HeldToken(StoredToken);
+
+/// The three parts of a JWT (RFC 7515, 3.1), with what they say.
+#[derive(Clone, Default, PartialEq)]
+pub struct TokenParts {
+    /// As they stand in the token: header, claims, signature.
+    pub encoded: [String; 3],
+    pub header: Vec<Statement>,
+    pub claims: Vec<Statement>,
+}
+
+/// A name and what the token says of it.
+#[derive(Clone, PartialEq)]
+pub struct Statement {
+    pub name: String,
+    pub value: String,
+}
+
+/// How a server answered.
+#[derive(Clone, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    /// The instance that answered.
+    pub instance: String,
+    /// Why it refused: the `WWW-Authenticate` header (RFC 6750, 3).
+    pub challenge: String,
+    /// JSON, laid out to be read.
+    pub body: String,
+    /// From the call to the answer, in milliseconds.
+    pub elapsed_ms: u32,
+}
+
+impl HeldToken {
+    /// The one that this browser keeps.
+    pub fn current() -> Option<Self> {
+        storage::load().map(Self)
+    }
+
+    /// Seconds until it expires, by the server's clock.
+    pub fn seconds_left(&self) -> u32 {
+        self.0.seconds_left(device_now()).max(0.0) as u32
+    }
+
+    /// Seconds until the next one is fetched.
+    pub fn seconds_to_refresh(&self) -> u32 {
+        self.0.seconds_to_refresh(device_now()).max(0.0).ceil() as u32
+    }
+
+    /// How long it lived when it was issued, in seconds.
+    pub fn lifetime(&self) -> u32 {
+        self.0.lifetime as u32
+    }
+
+    /// Takes it apart. Nothing is verified: that is for the server.
+    pub fn parts(&self) -> TokenParts {
+        let mut parts = self.0.access_token.expose().splitn(3, '.').map(str::to_owned);
+        let encoded = [(); 3].map(|()| parts.next().unwrap_or_default());
+        let [header, claims] = [&encoded[0], &encoded[1]].map(|part| statements(part).unwrap_or_default());
+        TokenParts { encoded, header, claims }
+    }
+
+    /// Calls the protected API with it, and with nothing else: no cookie, no renewal.
+    ///
+    /// # Errors
+    /// [`AuthError::Transport`] when no answer came.
+    pub async fn call(&self) -> Result<Answer, AuthError> {
+        let start = now_ms();
+        let request = Request::post(PROTECTED_CALL)
+            .credentials(RequestCredentials::Omit)
+            .header("Authorization", &format!("Bearer {}", self.0.access_token.expose()))
+            .send();
+        let response = request.await.map_err(|_| AuthError::Transport)?;
+        let elapsed_ms = (now_ms() - start).round() as u32;
+        let header = |name| Response::headers(&response).get(name).unwrap_or_default();
+        let (instance, challenge) = (header(INSTANCE_HEADER), header("WWW-Authenticate"));
+        let body = response.text().await.map_err(|_| AuthError::Transport)?;
+        let body = laid_out(&body).unwrap_or(body);
+        Ok(Answer { status: response.status(), instance, challenge, body, elapsed_ms })
+    }
+
+    /// What is said of it where nobody asks whether it has been revoked.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn check_statelessly(&self) -> Result<StatelessCheck, AuthError> {
+        api::token::check_statelessly(self.0.access_token.clone()).await
+    }
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<HeldToken>> = const { RefCell::new(None) };
+}
+
+/// Keeps a copy beyond the end of the session, as a thief would; in this tab's memory, and until the
+/// page is closed.
+pub fn keep_copy(token: HeldToken) {
+    KEPT.set(Some(token));
+}
+
+pub fn kept_copy() -> Option<HeldToken> {
+    KEPT.with_borrow(Clone::clone)
+}
+
+pub fn forget_copy() {
+    KEPT.take();
+}
+
+/// This device's time of day at `unix_seconds`, in its user's way of writing.
+pub fn time_of_day(unix_seconds: f64) -> String {
+    let date = js_sys::Date::new(&JsValue::from_f64(unix_seconds * 1000.0));
+    date.to_locale_time_string("default").into()
+}
+
+fn statements(part: &str) -> Option<Vec<Statement>> {
+    let bytes = window().atob(&part.replace('-', "+").replace('_', "/")).ok()?;
+    let text = String::from_utf8(bytes.chars().map(|byte| byte as u8).collect()).ok()?;
+    let object: Object = JSON::parse(&text).ok()?.dyn_into().ok()?;
+    let statement = |entry: JsValue| {
+        let entry: Array = entry.unchecked_into();
+        let value = entry.get(1);
+        let text = value.as_string().or_else(|| JSON::stringify(&value).ok().map(String::from));
+        Some(Statement { name: entry.get(0).as_string()?, value: text? })
+    };
+    Object::entries(&object).iter().map(statement).collect()
+}
+
+fn laid_out(json: &str) -> Option<String> {
+    let value = JSON::parse(json).ok()?;
+    let text = JSON::stringify_with_replacer_and_space(&value, &JsValue::NULL, &JsValue::from(2));
+    text.ok().map(String::from)
+}
+
+fn now_ms() -> f64 {
+    window().performance().map_or_else(js_sys::Date::now, |clock| clock.now())
+}

@@ -1,18 +1,19 @@
-# make run        serve the app on http://127.0.0.1:3000, in release mode
-# make dev        the same, rebuilt at each change
-# make cluster    three servers, Redis, PostgreSQL and a proxy, all on free ports
-# make build      leave the server at target/release/hallpass and the site at target/site
-# make test       formatting, lints, Rust tests, browser tests
-# make faults     the guarantee under faults, for DURATION seconds (1200), by SEED
-# make bench      how long it takes to authorize a request, and to log out
-# make fmt        format the code
+# make run          serve the app on http://127.0.0.1:3000, in release mode
+# make dev          the same, rebuilt at each change
+# make cluster      three servers, Redis, PostgreSQL and a proxy, all on free ports
+# make build        leave the server at target/release/hallpass and the site at target/site
+# make test         formatting, lints, Rust tests, browser tests
+# make faults       the guarantee under faults, for DURATION seconds (1200), by SEED
+# make bench        how long it takes to authorize a request, and to log out
+# make screenshots  pictures of each page: all in target/screenshots, the README's in docs
+# make fmt          format the code
 #
 # Each installs first what it needs and does not find. Tools go to TOOLS, nothing else of yours
 # is touched; only packages of the operating system are asked for with sudo, where you are not root.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e faults bench fmt tools browser services
+.PHONY: help run dev cluster build test lint rust-test e2e faults bench screenshots fmt tools browser services
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -69,6 +70,9 @@ faults: tools services
 bench: tools services
 	cargo bench --features ssr
 	cargo test --release --features ssr --test instances -- --ignored --nocapture --test-threads=1 figures
+
+screenshots: build browser services
+	cd end2end && npm ci --no-audit --no-fund --silent && SCREENSHOTS=1 npx playwright test
 
 fmt:
 	cargo fmt

@@ -17,10 +17,13 @@ export default defineConfig({
   workers: 2,
   forbidOnly: !!process.env.CI,
   reporter: [["list"]],
-  projects: [
-    { name: "alone", testIgnore: "cluster.spec.ts", use: { baseURL: url } },
-    { name: "cluster", testMatch: "cluster.spec.ts", use: { baseURL: clusterUrl } },
-  ],
+  // `make screenshots` checks nothing, and the tests draw nothing.
+  projects: process.env.SCREENSHOTS
+    ? [{ name: "screenshots", testDir: "screenshots", use: { baseURL: clusterUrl } }]
+    : [
+        { name: "alone", testIgnore: "cluster.spec.ts", use: { baseURL: url } },
+        { name: "cluster", testMatch: "cluster.spec.ts", use: { baseURL: clusterUrl } },
+      ],
   use: {
     trace: "retain-on-failure",
     ...devices["Desktop Chrome"],

@@ -1,0 +1,131 @@
+import type { Page } from "@playwright/test";
+import { expect, freshEmail, PASSWORD, test, Visitor } from "../tests/support";
+
+/** Pictures of each page in each of its states: to be looked at, in `target/screenshots`; those that the README shows, in `docs`. */
+const FOR_README: Record<string, string> = {
+  "token-with-a-copy": "token",
+  "replay-answered": "replay",
+  servers: "servers",
+  sessions: "sessions",
+};
+
+const screens = { desktop: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } };
+
+test.use({ expectedFault: /Failed to load resource/ });
+
+for (const colorScheme of ["light", "dark"] as const) {
+  for (const [screen, viewport] of Object.entries(screens)) {
+    test(`${screen}, ${colorScheme}`, async ({ visitor, page, context }) => {
+      test.setTimeout(180_000);
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+      await page.setViewportSize(viewport);
+      const shoot = async (name: string, { fullPage = true } = {}) => {
+        await page.evaluate(() => (document.activeElement as HTMLElement)?.blur());
+        await page.screenshot({ path: `../target/screenshots/${name}-${screen}-${colorScheme}.png`, fullPage });
+        if (FOR_README[name] && screen === "desktop" && colorScheme === "light") {
+          await page.screenshot({ path: `../docs/${FOR_README[name]}.png`, fullPage });
+        }
+      };
+
+      for (const [name, path] of Object.entries({ home: "/", login: "/login", register: "/register", "not-found": "/nothing", "replay-empty": "/replay" })) {
+        await visitor.open(path);
+        await shoot(name);
+      }
+      await page.goto("/docs");
+      await shoot("docs");
+      await withoutScripts(page, shoot);
+
+      await visitor.open("/register");
+      await page.getByRole("button", { name: "Create account" }).click();
+      await expect(page.getByLabel("E-mail")).toHaveAttribute("aria-invalid", "true");
+      await shoot("register-with-errors");
+      await visitor.open("/login");
+      await visitor.fillIn(freshEmail(), "wrong password");
+      await page.getByRole("button", { name: "Sign in" }).click();
+      await expect(page.getByRole("alert")).toHaveText(/is wrong/);
+      await shoot("login-refused");
+      await context.setOffline(true);
+      await expect(page.getByText("You are offline.")).toBeVisible();
+      await shoot("offline");
+      await context.setOffline(false);
+
+      await visitor.register(`ann-${screen}-${colorScheme}-${Date.now() % 10_000}@example.com`);
+      await shoot("token");
+      await page.getByRole("button", { name: "Call the API" }).click();
+      await expect(page.getByRole("group", { name: "The answer" })).toBeVisible();
+      await page.getByRole("button", { name: "Keep a copy" }).click();
+      await shoot("token-with-a-copy");
+
+      await page.getByRole("link", { name: "Sessions" }).click();
+      await expect(page.getByText("this one")).toBeVisible();
+      await shoot("sessions");
+      await page.getByRole("button", { name: "End all others" }).click();
+      await shoot("sessions-dialog", { fullPage: false });
+      await page.getByRole("button", { name: "Cancel" }).click();
+
+      await failing(page, "**/api/account/sessions", () => visitor.open("/sessions"));
+      await expect(page.getByRole("button", { name: "Try again" })).toBeVisible();
+      await shoot("sessions-unavailable");
+      await page.unrouteAll();
+
+      await visitor.open("/password");
+      await shoot("password");
+      await page.getByRole("button", { name: "Change password" }).click();
+      await expect(page.getByLabel("Current password")).toHaveAttribute("aria-invalid", "true");
+      await shoot("password-with-errors");
+
+      await signOutSome(page, 12);
+      await visitor.open("/cluster");
+      await expect(page.getByRole("table", { name: "Running now" })).toBeVisible();
+      await expect(page.getByRole("table", { name: "The last log-outs" }).getByRole("row").nth(10)).toBeVisible();
+      await shoot("servers");
+
+      await visitor.open("/account");
+      await page.getByRole("button", { name: "Keep a copy" }).click();
+      await visitor.signOut();
+      await expect(page).toHaveURL("/replay");
+      await shoot("replay");
+      await page.getByRole("button", { name: "Send the copy" }).click();
+      await expect(page.getByText(/servers refuse it/)).toBeVisible();
+      await shoot("replay-answered");
+
+      // Administrators are made where there is one server.
+      const alone = new Visitor(page);
+      const url = `http://127.0.0.1:${process.env.E2E_PORT}`;
+      await alone.open(`${url}/login`);
+      await alone.fillIn("admin@example.com", PASSWORD);
+      await page.getByRole("button", { name: "Sign in" }).click();
+      await expect(page.getByText("Signed in as admin@example.com")).toBeVisible();
+      await alone.open(`${url}/admin`);
+      await expect(page.getByRole("table", { name: "By address" })).toBeVisible();
+      await shoot("admin");
+      await page.getByRole("button", { name: "End all sessions of everyone" }).click();
+      await shoot("admin-dialog", { fullPage: false });
+      await page.getByRole("button", { name: "Cancel" }).click();
+      await alone.open(`${url}/cluster`);
+      await expect(page.getByRole("table", { name: "Running now" })).toBeVisible();
+      await shoot("server-alone");
+    });
+  }
+}
+
+async function withoutScripts(page: Page, shoot: (name: string) => Promise<void>) {
+  await page.route("**/pkg/*.js", (route) => route.abort());
+  await page.goto("/login");
+  await shoot("login-before-it-is-live");
+  await page.unrouteAll();
+}
+
+async function failing(page: Page, path: string, act: () => Promise<void>) {
+  await page.route(path, (route) => route.fulfill({ status: 503, json: { error: "temporarily_unavailable" } }));
+  await act();
+}
+
+/** So that the page of the servers has something to show. */
+async function signOutSome(page: Page, count: number) {
+  for (let done = 0; done < count; done++) {
+    const form = { email: freshEmail(), password: PASSWORD, delivery: "body" };
+    const { access_token } = await (await page.request.post("/api/auth/register", { form })).json();
+    await page.request.post("/api/auth/logout", { headers: { Authorization: `Bearer ${access_token}` } });
+  }
+}

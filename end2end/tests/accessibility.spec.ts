@@ -8,6 +8,7 @@ const pages = ["/", "/login", "/register", "/replay", "/nothing/here"];
 for (const colorScheme of ["light", "dark"] as const) {
   for (const viewport of [{ width: 1280, height: 900 }, { width: 320, height: 640 }]) {
     test(`axe finds nothing, nothing overflows: ${colorScheme}, ${viewport.width} px`, async ({ visitor, page }) => {
+      test.slow();
       await page.emulateMedia({ colorScheme });
       await page.setViewportSize(viewport);
       const check = async (where: string) => {
@@ -31,6 +32,7 @@ for (const colorScheme of ["light", "dark"] as const) {
       await page.getByRole("button", { name: "Fetch it now" }).click();
       await expect(page.getByText("Renewed 1 ×")).toBeVisible();
       await page.getByRole("button", { name: "Keep a copy" }).click();
+      await expect(page.getByText(/^Kept/)).toBeVisible();
       await check("/account with an answer and a copy");
       await visitor.open("/sessions");
       await page.getByRole("button", { name: "End all others" }).click();
@@ -45,6 +47,8 @@ for (const colorScheme of ["light", "dark"] as const) {
       await visitor.open("/cluster");
       await expect(page.getByRole("table", { name: "Running now" })).toBeVisible();
       await check("/cluster");
+      await visitor.open("/account");
+      await page.getByRole("button", { name: "Keep a copy" }).click();
       await visitor.signOut();
       await visitor.expectSignedOut();
       await check("/replay with a copy");

@@ -1,14 +1,12 @@
 //! The token page: the access token of this browser, its life as it passes, and the walk to its end.
 
-use std::time::Duration;
-
 use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::components::A;
 
 use super::{
     answered::Trouble,
-    components::{ActionButton, Waiting},
+    components::{ActionButton, Waiting, each_second},
     form::Shortcomings,
     nav::{LogoutButton, NeedsScripts},
     token::{Exchange, TokenParts, minutes},
@@ -104,7 +102,7 @@ pub fn AccountNav(account: LocalResource<Result<Account, AuthError>>) -> impl In
 
 /// The token's life as it passes, and its renewal as it happens. Only texts change.
 #[component]
-fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + 'static) -> impl IntoView {
+fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + Clone + 'static) -> impl IntoView {
     let session = Session::expect();
     let (left, to_refresh) = (RwSignal::new(0), RwSignal::new(0));
     let renewals = RwSignal::new(0_u32);
@@ -131,12 +129,7 @@ fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + 'static) -> impl
             on_due();
         }
     };
-    let ticking = set_interval_with_handle(tick, Duration::from_secs(1));
-    on_cleanup(move || {
-        if let Ok(ticking) = ticking {
-            ticking.clear();
-        }
-    });
+    each_second(tick);
     let renew = move || async move {
         let _ = session.renew().await;
         look();

@@ -1,8 +1,6 @@
 //! What the forms share: the state of a form that is being sent, and the words for how the last session
 //! ended.
 
-use std::time::Duration;
-
 use leptos::{ev::SubmitEvent, html, prelude::*, task::spawn_local};
 use leptos_router::{
     NavigateOptions,
@@ -10,7 +8,10 @@ use leptos_router::{
 };
 use server_fn::error::ServerFnUrlError;
 
-use super::{components::Field, next::next_page};
+use super::{
+    components::{Field, each_second},
+    next::next_page,
+};
 use crate::{
     api::error::AuthError,
     client::{
@@ -191,12 +192,7 @@ pub fn FormAlert(sending: Sending, fields: &'static [&'static str]) -> impl Into
 fn Wait(seconds: u64) -> impl IntoView {
     let left = RwSignal::new(seconds);
     let tick = move || left.update(|left| *left = left.saturating_sub(1));
-    let ticking = set_interval_with_handle(tick, Duration::from_secs(1));
-    on_cleanup(move || {
-        if let Ok(ticking) = ticking {
-            ticking.clear();
-        }
-    });
+    each_second(tick);
     let words = move || match left.get() {
         0 => "You can try again now.".to_owned(),
         left => format!("You can try again in {left} s."),

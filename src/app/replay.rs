@@ -1,14 +1,12 @@
 //! The page to send a kept copy of a token from, after its session has ended: what each server
 //! answers, beside what a check that asks nobody would have said.
 
-use std::time::Duration;
-
 use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::components::A;
 
 use super::{
-    components::{ActionButton, TableFrame},
+    components::{ActionButton, TableFrame, each_second},
     form::FarewellNote,
     nav::NeedsScripts,
     token::{milliseconds, minutes, reason},
@@ -56,15 +54,7 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
     let is_done = RwSignal::new(false);
     let left = RwSignal::new(token.seconds_left());
     let token = StoredValue::new(token);
-    let ticking = set_interval_with_handle(
-        move || left.set(token.with_value(HeldToken::seconds_left)),
-        Duration::from_secs(1),
-    );
-    on_cleanup(move || {
-        if let Ok(ticking) = ticking {
-            ticking.clear();
-        }
-    });
+    each_second(move || left.set(token.with_value(HeldToken::seconds_left)));
     // How many there are to be heard, the log-out has said.
     let expected = move || match session.farewell() {
         Some(Farewell::Confirmed { instances, .. }) => instances.max(1),

@@ -111,7 +111,7 @@ impl LiveCluster {
     /// Listens until the page is left.
     pub fn listen() -> Self {
         let live = Self { view: RwSignal::new(None), is_connected: RwSignal::new(true) };
-        let stream = StoredValue::new_local(None::<Stream>);
+        // Where nothing runs on the server: there, it would be dropped by another thread.
         Effect::new(move || {
             let on_view = move |text: String| {
                 if let Ok(view) = serde_json::from_str(&text) {
@@ -122,9 +122,9 @@ impl LiveCluster {
             let on_error = move |_| {
                 live.is_connected.try_set(false);
             };
-            stream.set_value(Stream::open(CLUSTER_EVENTS, "message", on_view, on_error));
+            let stream = StoredValue::new_local(Stream::open(CLUSTER_EVENTS, "message", on_view, on_error));
+            on_cleanup(move || drop(stream.try_update_value(Option::take)));
         });
-        on_cleanup(move || drop(stream.try_update_value(Option::take)));
         live
     }
 

@@ -393,7 +393,7 @@ async fn a_stateless_check_still_passes_what_has_been_revoked() {
     assert!(!refused.headers()["hallpass-instance"].is_empty());
 
     let forged = format!("{}AAAA", &token[..token.len() - 4]);
-    for bad in ["", "a.b.c", &forged, &"a".repeat(50_000)] {
+    for bad in ["", "a.b.c", &forged, &"a".repeat(10_000)] {
         assert_eq!(check(bad).await, (false, 0));
     }
     assert_eq!(status(server.post("/api/token/check_statelessly").json(&json!({}))).await, 400);

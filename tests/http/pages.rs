@@ -2,7 +2,9 @@
 
 use std::fs;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE};
 use reqwest::{StatusCode, header::HeaderMap};
+use serde_json::json;
 
 use crate::support::*;
 
@@ -79,7 +81,7 @@ async fn every_page_has_a_title_and_every_wrong_address_a_page() {
         ("/", None, 200, "Hallpass"),
         ("/login", None, 200, "Sign in · Hallpass"),
         ("/register", None, 200, "Create an account · Hallpass"),
-        ("/account", Some(pair.refresh.as_str()), 200, "Your account · Hallpass"),
+        ("/account", Some(pair.refresh.as_str()), 200, "Your token · Hallpass"),
         ("/nothing/here", None, 404, "Not found · Hallpass"),
     ] {
         let Page { status: found, text, .. } = page(&server, path, cookie).await;
@@ -208,4 +210,41 @@ async fn health_is_told() {
     let server = home.start().await;
     assert_eq!(status(server.get("/health/live")).await, 200);
     assert_eq!(status(server.get("/health/ready")).await, 200);
+}
+
+#[tokio::test]
+async fn whatever_a_form_was_answered_its_page_is_drawn() {
+    let home = Home::new();
+    let server = home.start().await;
+    for error in [
+        json!({ "error": "too_many_requests", "message": "", "retry_after": 30 }),
+        json!({ "error": "invalid_grant", "message": "" }),
+        json!({ "error": "invalid_fields", "message": "", "fields": { "email": "" } }),
+        json!({ "error": "temporarily_unavailable", "message": "" }),
+    ] {
+        let posted = BASE64_URL_SAFE.encode(error.to_string());
+        for form in ["/login", "/register"] {
+            let page = page(&server, &format!("{form}?__path=x&__err={posted}"), None).await;
+            assert_eq!(page.status, 200, "{form} after {error}");
+            assert!(
+                page.text.contains("class=\"alert\"") || page.text.contains("class=\"error\""),
+                "{error}"
+            );
+        }
+    }
+}
+
+/// The parts of a page that only a browser can fill must not be touched by the thread of the server that
+/// happens to let go of the page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pages_are_drawn_by_any_thread() {
+    let home = Home::new();
+    let server = home.start().await;
+    let cookie = server.register("ann@example.com").await.refresh;
+    for path in ["/account", "/sessions", "/password", "/cluster", "/admin", "/replay"] {
+        for _ in 0..50 {
+            let page = page(&server, path, Some(&cookie)).await;
+            assert_eq!(page.status, 200, "{path}");
+        }
+    }
 }

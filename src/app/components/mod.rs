@@ -3,7 +3,7 @@
 
 pub use self::{
     button::ActionButton, code_block::CodeBlock, dialog::Dialog, field::Field, table::TableFrame,
-    toast::Toasts, waiting::Waiting,
+    ticking::each_second, toast::Toasts, waiting::Waiting,
 };
 
 mod button;
@@ -11,5 +11,6 @@ mod code_block;
 mod dialog;
 mod field;
 mod table;
+mod ticking;
 mod toast;
 mod waiting;

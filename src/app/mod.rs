@@ -14,10 +14,11 @@ use leptos_router::{
 use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
+pub use self::still::still;
 use self::{
     account::AccountPage, admin::AdminPage, cluster::ClusterPage, home::HomePage, login::LoginPage, nav::Nav,
     next::next_page, not_found::NotFoundPage, password::PasswordPage, register::RegisterPage,
-    sessions::SessionsPage,
+    sessions::SessionsPage, still::Foot,
 };
 use crate::client::session::Session;
 
@@ -34,6 +35,7 @@ mod not_found;
 mod password;
 mod register;
 mod sessions;
+mod still;
 
 /// Drawn to the end before the first byte goes out: a redirect needs the headers, and a page
 /// without scripts needs all of its parts in their places. Nothing on these pages waits for data.
@@ -131,9 +133,7 @@ pub fn App() -> impl IntoView {
                     />
                 </Routes>
             </main>
-            <footer class="foot">
-                <p>"Hallpass: a log-in whose log-out works at once, on every server."</p>
-            </footer>
+            <Foot />
         </Router>
     }
 }

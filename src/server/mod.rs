@@ -31,6 +31,7 @@ mod guard;
 pub mod ids;
 mod live;
 pub mod metrics;
+mod openapi;
 pub mod password;
 mod respond;
 mod router;

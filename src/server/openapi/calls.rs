@@ -13,7 +13,7 @@ use crate::api::{
     types::{ClusterView, Delivery, EndReason, Role},
 };
 
-/// The calls by what they are about: a name, a sentence, and each with an example that works.
+/// The calls by what they are about: a name, a heading, and each with an example that works.
 pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     let email = || "ann@example.com".to_owned();
     let password = || "correct horse battery".to_owned();
@@ -154,10 +154,10 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         ),
     ];
     vec![
-        ("auth", "From a password to tokens, and their end.", of_tokens),
-        ("account", "What the bearer of a live access token may ask.", of_the_account),
-        ("admin", "What an administrator may ask.", of_administrators),
-        ("events", "What the server tells without being asked: server-sent events.", of_streams),
-        ("operations", "For whoever watches the process.", of_operators),
+        ("auth", "From a password to tokens, and their end", of_tokens),
+        ("account", "What the bearer of a live access token may ask", of_the_account),
+        ("admin", "What an administrator may ask", of_administrators),
+        ("events", "What the server tells without being asked: server-sent events", of_streams),
+        ("operations", "For whoever watches the process", of_operators),
     ]
 }

@@ -16,7 +16,7 @@ pub fn html(description: &Value, origin: &str) -> String {
         let calls = calls.iter().filter(|call| call.is_about(tag)).map(|call| call.view(description));
         view! { <section><h2>{words(&tag["description"])}</h2> {calls.collect_view()}</section> }
     });
-    // What calls refer to, each refers to.
+    // Every call refers to these, so any will do.
     let of_any_call =
         calls.first().map(|call| call.answers(|answer| answer["$ref"].is_string(), description));
     let schemas = fields(&description["components"]["schemas"]);
@@ -148,7 +148,7 @@ fn answers(status: &str, response: &Value) -> Vec<Answer> {
         status: status.to_owned(),
         kind: if schema.is_empty() { media_type } else { schema }.to_owned(),
         is_described: !schema.is_empty(),
-        example: pretty(&content["example"]),
+        example: content.get("example").map(pretty).unwrap_or_default(),
     });
     errors.chain(done).collect()
 }
@@ -214,10 +214,6 @@ fn table(caption: &'static str, columns: [&'static str; 2], rows: impl IntoView)
 
 /// The type of a field in words: `string`, `"cookie" or "body"`, `list of SessionInfo`.
 fn type_words(description: &Value, schema: &Value) -> String {
-    let one_of = |schemas: &Value| {
-        let words: Vec<_> = items(schemas).map(|schema| type_words(description, schema)).collect();
-        words.join(" or ")
-    };
     if let Some(path) = schema["$ref"].as_str() {
         let target = resolved(description, schema);
         return match target["properties"].is_object() {
@@ -230,9 +226,18 @@ fn type_words(description: &Value, schema: &Value) -> String {
             let values: Vec<_> = values.iter().map(Value::to_string).collect();
             values.join(" or ")
         }
-        (_, all @ Value::Array(_), _) => one_of(all),
+        (_, Value::Array(schemas), _) => {
+            let words: Vec<_> = schemas.iter().map(|schema| type_words(description, schema)).collect();
+            words.join(" or ")
+        }
         (.., Value::Array(types)) => types.iter().map(text).collect::<Vec<_>>().join(" or "),
         (.., kind) if kind == "array" => format!("list of {}", type_words(description, &schema["items"])),
+        _ if schema["properties"].is_object() => {
+            let fields = fields(&schema["properties"]);
+            let fields: Vec<_> =
+                fields.map(|(name, field)| format!("{name}: {}", type_words(description, field))).collect();
+            format!("{{ {} }}", fields.join(", "))
+        }
         (.., kind) => text(kind).to_owned(),
     }
 }
@@ -259,7 +264,6 @@ fn marked(text: &str) -> impl IntoView + use<> {
 /// Text as it is; other JSON on several lines.
 fn pretty(value: &Value) -> String {
     match value {
-        Value::Null => String::new(),
         Value::String(text) => text.clone(),
         other => serde_json::to_string_pretty(other).unwrap_or_default(),
     }

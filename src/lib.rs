@@ -12,6 +12,13 @@ pub mod client; // keeps and attaches tokens       runs in the browser
 #[cfg(feature = "ssr")]
 pub mod server; // issues, verifies, revokes       the server only
 
+// How a type of `api` describes itself to readers outside (`server/openapi`). In the browser nobody asks:
+// there it is a derive of the standard library, whose methods are generic and, unused, become no code.
+#[cfg(not(feature = "ssr"))]
+use std::hash::Hash as ToSchema;
+#[cfg(feature = "ssr")]
+use utoipa::ToSchema;
+
 /// Makes the server-drawn page live. The browser calls it once, when the wasm has loaded.
 #[cfg(feature = "hydrate")]
 #[wasm_bindgen::prelude::wasm_bindgen]

@@ -21,6 +21,9 @@ for (const colorScheme of ["light", "dark"] as const) {
         await visitor.open(path);
         await check(path);
       }
+      await page.getByRole("contentinfo").getByRole("link", { name: "API" }).click();
+      await expect(page.getByRole("heading", { name: "The API" })).toBeVisible();
+      await check("/docs");
       await visitor.open("/register");
       await page.getByRole("button", { name: "Create account" }).click();
       await expect(page.getByLabel("E-mail")).toHaveAttribute("aria-invalid", "true");

@@ -1,19 +1,23 @@
 //! The calls that need a live access token.
 
 use leptos::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{
     error::AuthError,
     protocol::FormOrJson,
     types::{Account, Revocation, SecurityEvents, SessionList},
 };
-use crate::client::renew::RenewingClient;
+use crate::{ToSchema, client::renew::RenewingClient};
 
 /// What the bearer's own token says. Answered from memory: no database, no network.
 ///
 /// # Errors
 /// 401 without a token, or when it is malformed, expired or revoked.
-#[server(prefix = "/api", endpoint = "account/me", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "account/me", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn me() -> Result<Account, AuthError> {
     crate::server::doors::me().await
 }
@@ -22,7 +26,10 @@ pub async fn me() -> Result<Account, AuthError> {
 ///
 /// # Errors
 /// 401 without a live token; 503.
-#[server(prefix = "/api", endpoint = "account/sessions", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "account/sessions", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn sessions() -> Result<SessionList, AuthError> {
     crate::server::doors::sessions().await
 }
@@ -31,7 +38,10 @@ pub async fn sessions() -> Result<SessionList, AuthError> {
 ///
 /// # Errors
 /// 401 without a live token; 503.
-#[server(prefix = "/api", endpoint = "account/events", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "account/events", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn events() -> Result<SecurityEvents, AuthError> {
     crate::server::doors::events().await
 }
@@ -41,8 +51,15 @@ pub async fn events() -> Result<SecurityEvents, AuthError> {
 /// # Errors
 /// 401 without a live token; 404 when they have no such session; 503 when the revocation cannot be
 /// made certain.
-#[server(prefix = "/api", endpoint = "account/revoke_session", protocol = FormOrJson, client = RenewingClient)]
-pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Revocation, AuthError> {
+#[server(
+    prefix = "/api", endpoint = "account/revoke_session", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn revoke_session(
+    /// One of those that `/api/account/sessions` tells.
+    #[server(default)]
+    session_id: String,
+) -> Result<Revocation, AuthError> {
     crate::server::doors::revoke_session(session_id).await
 }
 
@@ -55,10 +72,17 @@ pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Rev
 /// 401 without a live token; 403 `insufficient_user_authentication` when the password is missing; 422
 /// when it is wrong; 429 when it was tried too often; 503 when the revocation cannot be made certain:
 /// assume that the sessions are alive.
-#[server(prefix = "/api", endpoint = "account/logout_everywhere", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "account/logout_everywhere", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn logout_everywhere(
-    #[server(default)] keep_current: bool,
-    #[server(default)] password: String,
+    /// The session that asks lives on.
+    #[server(default)]
+    keep_current: bool,
+    /// Not needed within five minutes of signing in.
+    #[server(default)]
+    password: String,
 ) -> Result<Revocation, AuthError> {
     crate::server::doors::logout_everywhere(keep_current, password).await
 }
@@ -69,10 +93,17 @@ pub async fn logout_everywhere(
 /// 401 without a live token; 422 with the fields when the current password is wrong or the new one
 /// cannot be accepted; 429 when it was tried too often; 503 when it cannot be made certain that the
 /// other sessions have ended.
-#[server(prefix = "/api", endpoint = "account/change_password", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "account/change_password", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn change_password(
-    #[server(default)] current: String,
-    #[server(default)] new: String,
+    /// The password as it is.
+    #[server(default)]
+    current: String,
+    /// As it shall be.
+    #[server(default)]
+    new: String,
 ) -> Result<Revocation, AuthError> {
     crate::server::doors::change_password(current, new).await
 }

@@ -2,22 +2,30 @@
 //! to everyone else. All fields may be left out, so that who may not call is told that first.
 
 use leptos::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{
     error::AuthError,
     protocol::FormOrJson,
     types::{Revocation, Role, SessionList, UserList},
 };
-use crate::client::renew::RenewingClient;
+use crate::{ToSchema, client::renew::RenewingClient};
 
 /// A page of users, by address: those with `search` in it, from after the address `after` on.
 ///
 /// # Errors
 /// 401, 403, 503.
-#[server(prefix = "/api", endpoint = "admin/users", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "admin/users", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn users(
-    #[server(default)] search: String,
-    #[server(default)] after: String,
+    /// A part of the address; all users without it.
+    #[server(default)]
+    search: String,
+    /// The last address of the page before; the first page without it.
+    #[server(default)]
+    after: String,
 ) -> Result<UserList, AuthError> {
     crate::server::doors::users(search, after).await
 }
@@ -26,7 +34,10 @@ pub async fn users(
 ///
 /// # Errors
 /// 401, 403, 404, 503.
-#[server(prefix = "/api", endpoint = "admin/sessions", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "admin/sessions", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList, AuthError> {
     crate::server::doors::sessions_of_user(user_id).await
 }
@@ -36,7 +47,10 @@ pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList,
 ///
 /// # Errors
 /// 401, 403, 404; 422 for one's own account; 503 when it cannot be made certain.
-#[server(prefix = "/api", endpoint = "admin/disable_user", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "admin/disable_user", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocation, AuthError> {
     crate::server::doors::disable_user(user_id).await
 }
@@ -45,7 +59,10 @@ pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocati
 ///
 /// # Errors
 /// 401, 403, 404; 422 for one's own account; 503.
-#[server(prefix = "/api", endpoint = "admin/enable_user", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "admin/enable_user", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn enable_user(#[server(default)] user_id: String) -> Result<(), AuthError> {
     crate::server::doors::enable_user(user_id).await
 }
@@ -54,7 +71,10 @@ pub async fn enable_user(#[server(default)] user_id: String) -> Result<(), AuthE
 ///
 /// # Errors
 /// 401, 403, 404; 422 for one's own account or without a role; 503 when it cannot be made certain.
-#[server(prefix = "/api", endpoint = "admin/set_role", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "admin/set_role", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn set_role(
     #[server(default)] user_id: String,
     #[server(default)] role: Option<Role>,
@@ -66,7 +86,10 @@ pub async fn set_role(
 ///
 /// # Errors
 /// 401, 403, 404; 503 when it cannot be made certain.
-#[server(prefix = "/api", endpoint = "admin/revoke_session", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "admin/revoke_session", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Revocation, AuthError> {
     crate::server::doors::end_users_session(session_id).await
 }
@@ -75,7 +98,10 @@ pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Rev
 ///
 /// # Errors
 /// 401, 403, 404; 503 when it cannot be made certain.
-#[server(prefix = "/api", endpoint = "admin/revoke_sessions", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "admin/revoke_sessions", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn revoke_sessions(#[server(default)] user_id: String) -> Result<Revocation, AuthError> {
     crate::server::doors::end_users_sessions(user_id).await
 }
@@ -84,7 +110,10 @@ pub async fn revoke_sessions(#[server(default)] user_id: String) -> Result<Revoc
 ///
 /// # Errors
 /// 401, 403; 503 when it cannot be made certain.
-#[server(prefix = "/api", endpoint = "admin/revoke_all_sessions", protocol = FormOrJson, client = RenewingClient)]
+#[server(
+    prefix = "/api", endpoint = "admin/revoke_all_sessions", protocol = FormOrJson, client = RenewingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn revoke_all_sessions() -> Result<Revocation, AuthError> {
     crate::server::doors::end_all_sessions().await
 }

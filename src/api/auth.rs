@@ -5,22 +5,27 @@
 //! not a delegation.
 
 use leptos::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{
     error::AuthError,
     protocol::FormOrJson,
     types::{Delivery, RefreshToken, Revocation, TokenResponse},
 };
-use crate::client::bearer::BearerClient;
+use crate::{ToSchema, client::bearer::BearerClient};
 
 /// Creates an account and signs it in.
 ///
 /// # Errors
 /// 409 when the address is taken; 422 with the fields when the address or the password cannot be
 /// accepted; 429 when tried too often.
-#[server(prefix = "/api", endpoint = "auth/register", protocol = FormOrJson)]
+#[server(
+    prefix = "/api", endpoint = "auth/register", protocol = FormOrJson,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn register(
     email: String,
+    /// 8 to 128 characters of any kind, and none of the commonest passwords.
     password: String,
     #[server(default)] delivery: Delivery,
 ) -> Result<TokenResponse, AuthError> {
@@ -32,7 +37,10 @@ pub async fn register(
 /// # Errors
 /// 401 `invalid_grant`, the same for an unknown user and a wrong password; 429 when tried too
 /// often.
-#[server(prefix = "/api", endpoint = "auth/login", protocol = FormOrJson)]
+#[server(
+    prefix = "/api", endpoint = "auth/login", protocol = FormOrJson,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn login(
     email: String,
     password: String,
@@ -46,9 +54,14 @@ pub async fn login(
 ///
 /// # Errors
 /// 401 `invalid_grant` when it is forged, used up, or its session has ended.
-#[server(prefix = "/api", endpoint = "auth/refresh", protocol = FormOrJson)]
+#[server(
+    prefix = "/api", endpoint = "auth/refresh", protocol = FormOrJson,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn refresh(
-    #[server(default)] refresh_token: Option<RefreshToken>,
+    /// Without it, the cookie counts.
+    #[server(default)]
+    refresh_token: Option<RefreshToken>,
 ) -> Result<TokenResponse, AuthError> {
     crate::server::doors::refresh(refresh_token).await
 }
@@ -62,7 +75,10 @@ pub async fn refresh(
 /// # Errors
 /// 401 when no token came or none was ever ours; 503 when the revocation cannot be made certain:
 /// assume that the session is alive (RFC 7009, 2.2.1).
-#[server(prefix = "/api", endpoint = "auth/logout", protocol = FormOrJson, client = BearerClient)]
+#[server(
+    prefix = "/api", endpoint = "auth/logout", protocol = FormOrJson, client = BearerClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
 pub async fn logout(#[server(default)] refresh_token: Option<RefreshToken>) -> Result<Revocation, AuthError> {
     crate::server::doors::logout(refresh_token).await
 }

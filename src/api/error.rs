@@ -12,6 +12,8 @@ use server_fn::{
 };
 use thiserror::Error;
 
+use crate::ToSchema;
+
 /// Why a call was refused. The text is for the user; it never holds a token or a password, and
 /// never says which part of a token was wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
@@ -124,12 +126,17 @@ impl AuthError {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct ErrorBody {
+/// Why a call was refused.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// What a program goes by.
     error: String,
+    /// What a user reads.
     message: String,
+    /// Only with `invalid_fields`: what to change in each field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     fields: BTreeMap<String, String>,
+    /// Only with `too_many_requests`: the seconds until the next try makes sense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
 }

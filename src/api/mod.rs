@@ -15,6 +15,9 @@
 //! Besides, there are server-sent events for the pages of signed-in users: `GET` [`SESSION_EVENTS`]
 //! tells when their session has ended, `GET` [`CLUSTER_EVENTS`] how the servers are.
 //!
+//! The doc comments here, of calls, of what they take and of the types, are what `/docs` says: they are
+//! written for those who call. A new call gets an entry in `server/openapi/calls.rs`.
+//!
 //! Nothing here may name `app` or `client`, but for the HTTP client that attaches the bearer.
 
 pub mod account;

@@ -2,12 +2,14 @@
 //! good for. A product can do without.
 
 use leptos::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{
     error::AuthError,
     protocol::FormOrJson,
     types::{AccessToken, StatelessCheck},
 };
+use crate::ToSchema;
 
 /// What a check of signature, issuer, audience and times says about an access token: what is called
 /// validation (RFC 7519, 7.2) wherever nobody asks whether the token has been revoked. Never a
@@ -15,7 +17,10 @@ use super::{
 ///
 /// # Errors
 /// 400 when the field is missing.
-#[server(prefix = "/api", endpoint = "token/check_statelessly", protocol = FormOrJson)]
-pub async fn check_statelessly(token: AccessToken) -> Result<StatelessCheck, AuthError> {
-    crate::server::doors::check_statelessly(&token)
+#[server(
+    prefix = "/api", endpoint = "token/check_statelessly", protocol = FormOrJson,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn check_statelessly(access_token: AccessToken) -> Result<StatelessCheck, AuthError> {
+    crate::server::doors::check_statelessly(&access_token)
 }

@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ToSchema;
+
 /// A JWT that authorizes requests until it expires or its session is revoked. Never printed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct AccessToken(String);
 
 /// An opaque token that buys one new pair of tokens. Never printed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct RefreshToken(String);
 
@@ -36,7 +38,7 @@ secret_text!(AccessToken);
 secret_text!(RefreshToken);
 
 /// How the refresh token reaches the client.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
     /// In an HttpOnly cookie, out of reach of scripts. What a browser wants.
@@ -47,7 +49,7 @@ pub enum Delivery {
 }
 
 /// A new pair of tokens (RFC 6749, 5.1).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TokenResponse {
     pub access_token: AccessToken,
     /// Always `Bearer` (RFC 6750).
@@ -64,7 +66,7 @@ pub struct TokenResponse {
 }
 
 /// What the access token that made the request says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Account {
     /// The user's id.
     pub sub: String,
@@ -79,7 +81,7 @@ pub struct Account {
 }
 
 /// What can be said of an access token without asking whether it has been revoked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatelessCheck {
     /// Its signature is ours, and it has not expired.
     pub is_valid: bool,
@@ -89,7 +91,7 @@ pub struct StatelessCheck {
 
 /// What a user may do. A change of it ends all of the user's sessions, so that what a live token
 /// says is true.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     #[default]
@@ -113,7 +115,7 @@ impl Role {
 }
 
 /// Why a session has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     SignedOut,
@@ -178,7 +180,7 @@ impl EndReason {
 }
 
 /// A live session of the user who asks, or of one that an administrator asks about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionInfo {
     pub session_id: String,
     /// The browser and the device, in words.
@@ -194,7 +196,7 @@ pub struct SessionInfo {
 }
 
 /// The live sessions of a user, the one that asks first, then those that were used last.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionList {
     /// The server's clock, in Unix seconds.
     pub now: i64,
@@ -202,7 +204,7 @@ pub struct SessionList {
 }
 
 /// What happened to an account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     SignedIn,
@@ -215,7 +217,7 @@ pub enum EventKind {
 }
 
 /// One thing that happened to an account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SecurityEvent {
     /// In Unix seconds.
     pub at: i64,
@@ -226,7 +228,7 @@ pub struct SecurityEvent {
 }
 
 /// What happened to an account lately, the newest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SecurityEvents {
     /// The server's clock, in Unix seconds.
     pub now: i64,
@@ -234,7 +236,7 @@ pub struct SecurityEvents {
 }
 
 /// A user, as an administrator sees them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserInfo {
     pub user_id: String,
     pub email: String,
@@ -247,7 +249,7 @@ pub struct UserInfo {
 }
 
 /// A page of users, by e-mail address.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserList {
     pub users: Vec<UserInfo>,
     /// There are more: ask again for those after the last one.
@@ -255,7 +257,7 @@ pub struct UserList {
 }
 
 /// A revocation that holds: no instance accepts any token of the session from here on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revocation {
     /// How many instances were running.
     pub instances: u32,
@@ -278,7 +280,7 @@ pub enum Presence {
 }
 
 /// How a revocation went, for whoever looks after the servers: neither whose it was, nor which.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecentRevocation {
     /// When it was answered, in Unix seconds.
     pub at: i64,
@@ -291,7 +293,7 @@ pub struct RecentRevocation {
 }
 
 /// One server process, as another sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceView {
     pub name: String,
     /// It is the one that was asked.
@@ -309,7 +311,7 @@ pub struct InstanceView {
 }
 
 /// All running instances, as one of them sees them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterView {
     /// Whether there is a Redis between them; alone, there is nobody to be told.
     pub is_shared: bool,

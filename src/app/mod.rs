@@ -14,6 +14,7 @@ use leptos_router::{
 use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
+pub use self::still::still;
 use self::{
     account::AccountPage,
     admin::AdminPage,
@@ -28,6 +29,7 @@ use self::{
     register::RegisterPage,
     replay::ReplayPage,
     sessions::SessionsPage,
+    still::Foot,
     theme::{Theme, ThemeSwitch},
 };
 use crate::client::{session::Session, token::kept_copy};
@@ -48,6 +50,7 @@ mod password;
 mod register;
 mod replay;
 mod sessions;
+mod still;
 pub mod theme;
 mod token;
 mod walk;
@@ -152,10 +155,7 @@ pub fn App() -> impl IntoView {
                 </Routes>
             </main>
             {toasts.view()}
-            <footer class="foot">
-                <p>"Hallpass: a log-in whose log-out works at once, on every server."</p>
-                <ThemeSwitch />
-            </footer>
+            <Foot><ThemeSwitch /></Foot>
         </Router>
     }
 }

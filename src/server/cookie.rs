@@ -10,7 +10,8 @@ use crate::api::types::RefreshToken;
 /// How long a browser stays known to an account: 180 days after its last log-in.
 const DEVICE_SECONDS: i64 = 180 * 86_400;
 
-fn refresh_name(https: bool) -> &'static str {
+/// The name of the cookie with the refresh token.
+pub fn refresh_name(https: bool) -> &'static str {
     if https { "__Host-hallpass-refresh" } else { "hallpass-refresh" }
 }
 

@@ -1,7 +1,7 @@
 //! The server's half: issues, verifies and revokes tokens, and draws the pages.
 //!
-//! Names `app/` in `router.rs` only. Every failure becomes a response in `respond.rs`, and every
-//! server function's body is in `doors.rs`.
+//! Names `app/` in `router.rs` only. Every failure becomes a response in `respond.rs`, every
+//! server function's body is in `doors.rs`, and each is told to those outside in `openapi/calls.rs`.
 
 use std::{env, future::IntoFuture, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -31,6 +31,7 @@ mod guard;
 pub mod ids;
 mod live;
 pub mod metrics;
+mod openapi;
 pub mod password;
 mod respond;
 mod router;

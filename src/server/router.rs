@@ -1,25 +1,27 @@
 //! Which request goes where, and what goes with every response: pages, server functions, files,
 //! health, headers, limits.
 
-use std::env;
+use std::{env, sync::Arc};
 
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
-    response::{IntoResponse, Redirect, Response},
+    response::{Html, IntoResponse, Redirect, Response},
     routing::{any, get},
 };
 use leptos::{
     config::LeptosOptions,
     context::{provide_context, use_context},
     nonce::use_nonce,
+    prelude::{Owner, RenderHtml},
 };
 use leptos_axum::{
     LeptosRoutes, ResponseOptions, file_and_error_handler_with_context, generate_route_list,
     site_pkg_dir_service, site_pkg_dir_service_route_path,
 };
+use leptos_router::location::RequestUrl;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
@@ -30,7 +32,7 @@ use tower_http::{
 };
 use tracing::{Level, info_span};
 
-use super::{AppState, clock, cookie, guard, live, metrics, respond};
+use super::{AppState, clock, cookie, guard, live, metrics, openapi, respond};
 use crate::{
     api::{
         CLUSTER_EVENTS, INSTANCE_HEADER, SESSION_EVENTS,
@@ -60,8 +62,14 @@ pub fn router(state: AppState) -> Router {
         },
     );
 
+    let description = openapi::description(server.https);
+    let docs = openapi::page::html(&description, &format!("http://{}", state.leptos.site_addr));
+    let docs: Arc<str> = docs.into();
+    let description = description.to_string();
+
     let pages = generate_route_list(app::App);
     let with_a_slash = pages.iter().map(|page| page.path().to_owned()).filter(|path| path != "/");
+    let with_a_slash = with_a_slash.chain([DOCS.to_owned()]);
 
     with_a_slash
         .fold(Router::new(), |router, path| {
@@ -70,6 +78,8 @@ pub fn router(state: AppState) -> Router {
         .route("/health/live", get(StatusCode::OK))
         .route("/health/ready", get(ready))
         .route("/metrics", get(measurements))
+        .route(DOCS, get(move |state: State<AppState>, request: Request| async move { docs_page(&state, &request, &docs) }))
+        .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
         .route(CLUSTER_EVENTS, get(live::cluster))
         .route(SESSION_EVENTS, get(live::session))
         .route("/api/{*path}", any(AuthError::NotFound))
@@ -96,12 +106,29 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
+/// The page of the API, which no script is needed for.
+const DOCS: &str = "/docs";
+
 /// Where scripts may connect to: home and, under `make dev`, the watcher that reloads the page.
 fn connect_sources(options: &LeptosOptions) -> String {
     match env::var_os("LEPTOS_WATCH") {
         Some(_) => format!("'self' ws://{}:{}", options.site_addr.ip(), options.reload_port),
         None => "'self'".into(),
     }
+}
+
+/// The page of the API in the frame of all pages, for this browser.
+fn docs_page(state: &AppState, request: &Request, content: &str) -> impl IntoResponse + use<> {
+    const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; \
+                          form-action 'self'; frame-ancestors 'none'";
+    let html = Owner::new().with(|| {
+        provide_context(RequestUrl::new(&request.uri().to_string()));
+        provide_context(request.extensions().get::<Presence>().copied().unwrap_or_default());
+        provide_context(chosen_theme(request.headers()));
+        app::still(state.leptos.clone(), "API", content).to_html()
+    });
+    let headers = [(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, "private, no-store")];
+    (headers, Html(html))
 }
 
 async fn ready(State(state): State<AppState>) -> Response {
@@ -129,8 +156,9 @@ async fn api_errors(request: Request, next: Next) -> Response {
 /// already right; and why not, if it was.
 async fn presence(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let draws_a_page =
-        !["/api/", "/health/", "/metrics", "/pkg/"].iter().any(|prefix| path.starts_with(prefix));
+    let draws_a_page = !["/api/", "/health/", "/metrics", "/openapi.json", "/pkg/"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix));
     if !draws_a_page {
         return next.run(request).await;
     }
@@ -157,6 +185,10 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     response
 }
 
+fn chosen_theme(headers: &HeaderMap) -> Theme {
+    cookie::value(headers, theme::COOKIE).map_or(Theme::System, |name| Theme::from_cookie(&name))
+}
+
 /// What the app finds while it draws a page: whether the browser is signed in; and a policy under
 /// which no script runs but the page's own.
 fn page_context(connect: &str) {
@@ -166,8 +198,7 @@ fn page_context(connect: &str) {
         provide_context(presence);
     }
     if let Some(parts) = use_context::<Parts>() {
-        let chosen = cookie::value(&parts.headers, theme::COOKIE);
-        provide_context(chosen.map_or(Theme::System, |name| Theme::from_cookie(&name)));
+        provide_context(chosen_theme(&parts.headers));
     }
     let (Some(nonce), Some(response)) = (use_nonce(), use_context::<ResponseOptions>()) else {
         return;

@@ -381,7 +381,7 @@ async fn a_stateless_check_still_passes_what_has_been_revoked() {
     let token = server.register("ann@example.com").await.access;
     let check = async |token: &str| {
         let (status, answer) =
-            answer(server.post("/api/token/check_statelessly").json(&json!({ "token": token }))).await;
+            answer(server.post("/api/token/check_statelessly").json(&json!({ "access_token": token }))).await;
         assert_eq!(status, 200, "{answer}");
         (answer["is_valid"].as_bool().unwrap(), answer["expires_in"].as_i64().unwrap())
     };

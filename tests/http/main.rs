@@ -8,6 +8,7 @@ mod authorize;
 mod live;
 mod login;
 mod logout;
+mod openapi;
 mod pages;
 mod password;
 mod refresh;

@@ -65,7 +65,7 @@ async fn a_page_for_others_leads_to_the_page_for_you() {
 async fn a_slash_too_many_leads_to_the_page() {
     let home = Home::new();
     let server = home.start().await;
-    for path in ["/login", "/register", "/account"] {
+    for path in ["/login", "/register", "/account", "/docs"] {
         let page = page(&server, &format!("{path}/"), None).await;
         assert_eq!((page.status.as_u16(), &page.headers["location"]), (308, &path.parse().unwrap()));
     }
@@ -129,6 +129,8 @@ async fn every_answer_has_the_headers_that_protect() {
         "/",
         "/login",
         "/nothing",
+        "/docs",
+        "/openapi.json",
         "/robots.txt",
         "/pkg/hallpass.js",
         "/pkg/nothing",

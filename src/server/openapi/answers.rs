@@ -1,0 +1,118 @@
+//! What goes with every answer, and what errors answer.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use serde_json::{Value, json};
+use utoipa::{
+    ToSchema,
+    openapi::{
+        ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder,
+        example::{Example, ExampleBuilder},
+    },
+};
+
+use crate::api::{
+    INSTANCE_HEADER,
+    error::{AuthError, ErrorBody},
+};
+
+/// Headers of every answer under `/api`: name, words, example.
+const EVERY_ANSWER: [(&str, &str, &str); 2] = [
+    ("cache-control", "Nobody keeps an answer.", "no-store"),
+    (INSTANCE_HEADER, "The server that gave it.", "a"),
+];
+
+/// What any server function may answer, whatever it is about.
+fn any_call() -> BTreeMap<StatusCode, Vec<AuthError>> {
+    by_status(vec![
+        AuthError::InvalidRequest("The request's fields cannot be read.".into()),
+        AuthError::CrossSite,
+        AuthError::PayloadTooLarge,
+        AuthError::UnsupportedMediaType,
+        AuthError::Internal,
+        AuthError::Unavailable,
+    ])
+}
+
+/// The same to be referred to, each by its name.
+pub fn of_any_call() -> impl Iterator<Item = (String, Response)> {
+    any_call().into_iter().map(|(status, errors)| (name(status), of_the_api(refusal(status, &errors))))
+}
+
+/// What a server function with these errors of its own answers, by status. What any of them answers is
+/// referred to, unless there are errors of its own with the same status.
+pub fn refusals_of_a_call(own: Vec<AuthError>) -> BTreeMap<StatusCode, RefOr<Response>> {
+    let any_call = any_call();
+    let mut own = by_status(own);
+    for (status, errors) in &mut own {
+        errors.extend(any_call.get(status).into_iter().flatten().cloned());
+    }
+    let references =
+        any_call.into_keys().map(|status| (status, Ref::from_response_name(name(status)).into()));
+    let own = own.iter().map(|(status, errors)| (*status, of_the_api(refusal(*status, errors)).into()));
+    references.chain(own).collect()
+}
+
+/// What these errors answer, by status.
+pub fn refusals(errors: Vec<AuthError>) -> BTreeMap<StatusCode, RefOr<Response>> {
+    let errors = by_status(errors).into_iter();
+    errors.map(|(status, errors)| (status, refusal(status, &errors).build().into())).collect()
+}
+
+/// With what every answer under `/api` has.
+pub fn of_the_api(answer: ResponseBuilder) -> Response {
+    let answer = EVERY_ANSWER.into_iter().fold(answer, |answer, (name, words, example)| {
+        let header = HeaderBuilder::new().description(Some(words)).example(Some(json!(example)));
+        answer.header(name, header.build())
+    });
+    answer.build()
+}
+
+fn by_status(errors: Vec<AuthError>) -> BTreeMap<StatusCode, Vec<AuthError>> {
+    let mut by_status: BTreeMap<StatusCode, Vec<AuthError>> = BTreeMap::new();
+    for error in errors {
+        by_status.entry(error.clone().into_response().status()).or_default().push(error);
+    }
+    by_status
+}
+
+fn name(status: StatusCode) -> String {
+    status.canonical_reason().unwrap_or_default().replace(' ', "")
+}
+
+/// Body and headers as the very responses have them.
+fn refusal(status: StatusCode, errors: &[AuthError]) -> ResponseBuilder {
+    let mut headers: BTreeMap<String, Vec<(&str, Value)>> = BTreeMap::new();
+    for error in errors {
+        for (name, value) in error.clone().into_response().headers() {
+            if name != header::CONTENT_TYPE
+                && let Ok(value) = value.to_str()
+            {
+                headers.entry(name.to_string()).or_default().push((error.code(), json!(value)));
+            }
+        }
+    }
+    let bodies = errors.iter().map(|error| (error.code(), json!(error)));
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(ErrorBody::name())))
+        .examples_from_iter(examples(bodies));
+    let codes: Vec<_> = errors.iter().map(|error| format!("`{}`", error.code())).collect();
+    let reason = status.canonical_reason().unwrap_or_default();
+    let response = ResponseBuilder::new()
+        .description(format!("{reason}: {}", codes.join(", ")))
+        .content("application/json", content.build());
+    headers.into_iter().fold(response, |response, (name, values)| {
+        response.header(name, HeaderBuilder::new().examples_from_iter(examples(values)).build())
+    })
+}
+
+/// Examples by the code of the error that they are of.
+fn examples<'a>(
+    values: impl IntoIterator<Item = (&'a str, Value)>,
+) -> impl Iterator<Item = (&'a str, Example)> {
+    values.into_iter().map(|(code, value)| (code, ExampleBuilder::new().value(Some(value)).build()))
+}

@@ -1,0 +1,189 @@
+//! One call, described: by the types of the call itself.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::json;
+use server_fn::ServerFn;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ContentBuilder, HttpMethod, Object, Ref, RefOr, Required, Response, ResponseBuilder, Schema, Type,
+        path::OperationBuilder, request_body::RequestBodyBuilder, security::SecurityRequirement,
+    },
+};
+
+use super::{
+    BEARER, COOKIE,
+    answers::{of_the_api, refusals, refusals_of_a_call},
+};
+use crate::api::error::AuthError;
+
+/// Who may call.
+#[derive(Clone, Copy)]
+pub enum Who {
+    Anyone,
+    RefreshToken,
+    AnyToken,
+    Bearer,
+    Administrator,
+    Cookie,
+    Operator,
+}
+
+impl Who {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Anyone => "Anyone.",
+            Self::RefreshToken => {
+                "The holder of the session's current refresh token, in the cookie or the body."
+            }
+            Self::AnyToken => {
+                "The holder of any token of the session: the bearer of an access token, an expired one included, or of a refresh token, in the cookie or the body."
+            }
+            Self::Bearer => "The bearer of a live access token.",
+            Self::Administrator => "The bearer of a live access token of an administrator.",
+            Self::Cookie => "The holder of a live session's cookie.",
+            Self::Operator => "Anyone who reaches it: let the proxy in front keep everyone else away.",
+        }
+    }
+
+    /// One of these is enough.
+    fn security(self) -> Vec<SecurityRequirement> {
+        let by = |scheme: &str| SecurityRequirement::new(scheme, Vec::<String>::new());
+        match self {
+            Self::Anyone | Self::Operator => vec![SecurityRequirement::default()],
+            Self::RefreshToken => vec![by(COOKIE), SecurityRequirement::default()],
+            Self::AnyToken => vec![by(BEARER), by(COOKIE), SecurityRequirement::default()],
+            Self::Bearer | Self::Administrator => vec![by(BEARER)],
+            Self::Cookie => vec![by(COOKIE)],
+        }
+    }
+
+    /// What everyone else is told.
+    fn refusals(self) -> Vec<AuthError> {
+        match self {
+            Self::Anyone | Self::RefreshToken | Self::AnyToken | Self::Operator => vec![],
+            Self::Bearer | Self::Cookie => vec![AuthError::MissingToken, AuthError::InvalidToken],
+            Self::Administrator => {
+                vec![AuthError::MissingToken, AuthError::InvalidToken, AuthError::InsufficientScope]
+            }
+        }
+    }
+}
+
+/// A call, described.
+pub struct Call {
+    pub path: &'static str,
+    pub method: HttpMethod,
+    pub operation: OperationBuilder,
+    /// What its answer is made of.
+    pub schemas: Vec<(String, RefOr<Schema>)>,
+}
+
+impl Call {
+    /// A server function, by an example of what it takes and of what it then answers, and by the errors
+    /// that are its own.
+    pub fn of<F>(who: Who, input: F, output: F::Output, errors: Vec<AuthError>) -> Self
+    where
+        F: ServerFn<Error = AuthError> + Serialize + ToSchema,
+        F::Output: Serialize + ToSchema,
+    {
+        let mut schemas = schemas_of::<F::Output>();
+        F::schemas(&mut schemas);
+        let content =
+            ContentBuilder::new().schema(Some(schema_of::<F::Output>())).example(Some(json!(output)));
+        let done = ResponseBuilder::new().description("Done.").content("application/json", content.build());
+        let (words, input_schema) = words_and_fields::<F>();
+        let refusals = refusals_of_a_call([who.refusals(), errors].concat());
+        let mut operation = operation(who, F::PATH, &words, of_the_api(done), refusals);
+        let example = json!(input);
+        if example.as_object().is_some_and(|fields| !fields.is_empty()) {
+            let content = ContentBuilder::new().schema(Some(input_schema)).example(Some(example)).build();
+            let body = RequestBodyBuilder::new()
+                .content("application/json", content.clone())
+                .content("application/x-www-form-urlencoded", content)
+                .required(Some(Required::True));
+            operation = operation.request_body(Some(body.build()));
+        }
+        Self { path: F::PATH, method: HttpMethod::Post, operation, schemas }
+    }
+
+    /// Server-sent events whose data are JSON of this type.
+    pub fn stream<T: ToSchema>(path: &'static str, words: &str, example: &str) -> Self {
+        let words = format!("{words}\n\nThe data of an event are JSON: `{}`.", T::name());
+        let unavailable = vec![AuthError::Unavailable];
+        let call = Self::get(path, Who::Cookie, &words, "text/event-stream", example, unavailable);
+        Self { schemas: schemas_of::<T>(), ..call }
+    }
+
+    /// What is asked for by `GET`, and answers text of this type, or nothing.
+    pub fn get(
+        path: &'static str,
+        who: Who,
+        words: &str,
+        content_type: &str,
+        example: &str,
+        errors: Vec<AuthError>,
+    ) -> Self {
+        let mut done = ResponseBuilder::new().description("Done.");
+        if !content_type.is_empty() {
+            let content = ContentBuilder::new().schema(Some(String::schema())).example(Some(json!(example)));
+            done = done.content(content_type, content.build());
+        }
+        let done = if path.starts_with("/api/") { of_the_api(done) } else { done.build() };
+        let refusals = refusals([who.refusals(), errors].concat());
+        let operation = operation(who, path, words, done, refusals);
+        Self { path, method: HttpMethod::Get, operation, schemas: vec![] }
+    }
+}
+
+fn operation(
+    who: Who,
+    path: &str,
+    words: &str,
+    done: Response,
+    refusals: BTreeMap<StatusCode, RefOr<Response>>,
+) -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some(path.trim_start_matches("/api").trim_matches('/').replace('/', "_")))
+        .summary(words.split(['.', ':', ';']).next())
+        .description(Some(format!("{words}\n\nWho may call: {}", who.words())))
+        .securities(Some(who.security()))
+        .response("200", done);
+    refusals
+        .into_iter()
+        .fold(operation, |operation, (status, answer)| operation.response(status.as_str(), answer))
+}
+
+/// A type, by its name; nothing is `null`.
+fn schema_of<T: ToSchema>() -> RefOr<Schema> {
+    if T::name() == <()>::name() {
+        Object::with_type(Type::Null).into()
+    } else {
+        Ref::from_schema_name(T::name()).into()
+    }
+}
+
+/// A type and all that it is made of, but for what is written where it is used.
+fn schemas_of<T: ToSchema>() -> Vec<(String, RefOr<Schema>)> {
+    let mut schemas = Vec::new();
+    T::schemas(&mut schemas);
+    if T::name() != <()>::name() {
+        schemas.push((T::name().into(), T::schema()));
+    }
+    schemas
+}
+
+/// The doc comment of a server function, and its fields. It stands on the struct of its arguments, after a
+/// line that says what that is.
+fn words_and_fields<F: ToSchema>() -> (String, RefOr<Schema>) {
+    let mut schema = F::schema();
+    let text = match &mut schema {
+        RefOr::T(Schema::Object(object)) => object.description.take().unwrap_or_default(),
+        _ => String::new(),
+    };
+    let lines: Vec<_> = text.lines().skip(1).map(str::trim).collect();
+    (lines.join("\n").trim().replace("# Errors\n", "Errors: "), schema)
+}

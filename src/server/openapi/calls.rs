@@ -1,0 +1,171 @@
+//! Which calls there are, with an example of each. A new server function gets one entry in [`all`]; what
+//! its entry does not say is read off its types and doc comments.
+
+use serde_json::json;
+
+use super::{
+    call::{Call, Who},
+    examples::*,
+};
+use crate::api::{
+    CLUSTER_EVENTS, SESSION_EVENTS, account, admin, auth,
+    error::AuthError,
+    token,
+    types::{ClusterView, Delivery, EndReason, Role, StatelessCheck},
+};
+
+/// The calls by what they are about: a name, a heading, and each with an example that works.
+pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
+    let email = || "ann@example.com".to_owned();
+    let password = || "correct horse battery".to_owned();
+    let session_id = || SESSION.to_owned();
+    let user_id = || USER.to_owned();
+    let refresh_token = Some(refresh_token());
+    let delivery = Delivery::Body;
+    let often = || AuthError::TooManyRequests(30);
+    let not_yours = |field| AuthError::invalid_field(field, "This is not your password.");
+    let yourself =
+        || AuthError::invalid_field("user_id", "Ask another administrator to do this to your account.");
+    let address = ("email".to_owned(), "Enter an e-mail address, like ann@example.com.".to_owned());
+    let short = ("password".to_owned(), "Use at least 8 characters. A few words work well.".to_owned());
+
+    let of_tokens = vec![
+        Call::of(
+            Who::Anyone,
+            auth::Register { email: email(), password: password(), delivery },
+            tokens(),
+            vec![AuthError::EmailTaken, AuthError::InvalidFields([address.clone(), short].into()), often()],
+        ),
+        Call::of(
+            Who::Anyone,
+            auth::Login { email: email(), password: password(), delivery },
+            tokens(),
+            vec![AuthError::wrong_credentials(), AuthError::InvalidFields([address].into()), often()],
+        ),
+        Call::of(
+            Who::RefreshToken,
+            auth::Refresh { refresh_token: refresh_token.clone() },
+            tokens(),
+            vec![AuthError::dead_refresh_token()],
+        ),
+        Call::of(
+            Who::AnyToken,
+            auth::Logout { refresh_token },
+            revocation(),
+            vec![AuthError::MissingToken, AuthError::InvalidToken],
+        ),
+    ];
+    let of_a_token = vec![Call::of(
+        Who::Anyone,
+        token::CheckStatelessly { access_token: tokens().access_token },
+        StatelessCheck { is_valid: true, expires_in: 299 },
+        vec![],
+    )];
+    let of_the_account = vec![
+        Call::of(Who::Bearer, account::Me {}, me(), vec![]),
+        Call::of(Who::Bearer, account::Sessions {}, sessions(true), vec![]),
+        Call::of(Who::Bearer, account::Events {}, events(), vec![]),
+        Call::of(
+            Who::Bearer,
+            account::RevokeSession { session_id: session_id() },
+            revocation(),
+            vec![AuthError::NotFound],
+        ),
+        Call::of(
+            Who::Bearer,
+            account::LogoutEverywhere { keep_current: true, password: password() },
+            revocation(),
+            vec![AuthError::ReauthenticationRequired, not_yours("password"), often()],
+        ),
+        Call::of(
+            Who::Bearer,
+            account::ChangePassword { current: password(), new: "staple battery horse".into() },
+            revocation(),
+            vec![not_yours("current"), often()],
+        ),
+    ];
+    let of_administrators = vec![
+        Call::of(
+            Who::Administrator,
+            admin::Users { search: "example.com".into(), after: "amy@example.com".into() },
+            users(),
+            vec![],
+        ),
+        Call::of(
+            Who::Administrator,
+            admin::Sessions { user_id: user_id() },
+            sessions(false),
+            vec![AuthError::NotFound],
+        ),
+        Call::of(
+            Who::Administrator,
+            admin::DisableUser { user_id: user_id() },
+            revocation(),
+            vec![AuthError::NotFound, yourself()],
+        ),
+        Call::of(
+            Who::Administrator,
+            admin::EnableUser { user_id: user_id() },
+            (),
+            vec![AuthError::NotFound, yourself()],
+        ),
+        Call::of(
+            Who::Administrator,
+            admin::SetRole { user_id: user_id(), role: Some(Role::Admin) },
+            revocation(),
+            vec![AuthError::NotFound, yourself()],
+        ),
+        Call::of(
+            Who::Administrator,
+            admin::RevokeSession { session_id: session_id() },
+            revocation(),
+            vec![AuthError::NotFound],
+        ),
+        Call::of(
+            Who::Administrator,
+            admin::RevokeSessions { user_id: user_id() },
+            revocation(),
+            vec![AuthError::NotFound],
+        ),
+        Call::of(Who::Administrator, admin::RevokeAllSessions {}, revocation(), vec![]),
+    ];
+    let of_streams = vec![
+        Call::stream::<EndReason>(
+            SESSION_EVENTS,
+            "Tells a page when its session has ended, and why: an event `live` first, `ended` last.",
+            &format!("event: live\ndata:\n\nevent: ended\ndata: {}\n\n", json!(EndReason::SignedOut)),
+        ),
+        Call::stream::<ClusterView>(
+            CLUSTER_EVENTS,
+            "How the running servers are, twice a second, until the session ends.",
+            &format!("data: {}\n\n", json!(cluster())),
+        ),
+    ];
+    let of_operators = vec![
+        Call::get("/health/live", Who::Operator, "Whether the process runs.", "", "", vec![]),
+        Call::get(
+            "/health/ready",
+            Who::Operator,
+            "Whether to send requests here: there is a lease and a database.",
+            "",
+            "",
+            vec![AuthError::Unavailable],
+        ),
+        Call::get(
+            "/metrics",
+            Who::Operator,
+            "What is counted, for Prometheus: the age of the lease, what was answered from memory, how long log-outs took.",
+            "text/plain",
+            "hallpass_lease_held 1\n",
+            vec![],
+        ),
+    ];
+    vec![
+        ("auth", "From a password to tokens, and their end", of_tokens),
+        ("account", "What the bearer of a live access token may ask", of_the_account),
+        ("admin", "What an administrator may ask", of_administrators),
+        ("token", "What a token would be worth where nobody asks whether it has been revoked", of_a_token),
+        ("events", "What the server tells without being asked: server-sent events", of_streams),
+        ("operations", "For whoever watches the process", of_operators),
+    ]
+}

@@ -1,0 +1,77 @@
+//! The HTTP contract, told to those outside: OpenAPI 3.1 at `/openapi.json`, and the same as a page at
+//! `/docs`.
+//!
+//! The words are the doc comments of `api/`, the fields are those of its types, and what an error answers
+//! is asked of `respond.rs`; so nothing here can say what is no longer true. Which calls there are, with
+//! examples, is told in `calls.rs`; what goes with every answer, in `answers.rs`.
+
+use serde_json::Value;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Components, InfoBuilder, OpenApi, OpenApiBuilder, Paths, Server, Tag,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+        tag::TagBuilder,
+    },
+};
+
+use super::cookie;
+use crate::api::error::ErrorBody;
+
+mod answers;
+mod call;
+mod calls;
+mod examples;
+pub mod page;
+
+/// The names of the two ways to show who calls.
+const BEARER: &str = "bearer";
+const COOKIE: &str = "cookie";
+
+const ABOUT: &str = "Calls are `POST`, take JSON or a form (`application/x-www-form-urlencoded`), and answer \
+    JSON. An error is `{\"error\", \"message\"}` (RFC 6749, 5.2; RFC 6750, 3.1) with a status that says what to \
+    do: after 401 the token is dead, after 503 nothing was decided and it makes sense to ask again.";
+
+/// The whole contract. With `https` the cookies have other names.
+pub fn description(https: bool) -> Value {
+    let mut components = Components::new();
+    components.schemas.insert(ErrorBody::name().into(), ErrorBody::schema());
+    components.responses.extend(answers::of_any_call().map(|(name, answer)| (name, answer.into())));
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("An access token (RFC 6750, RFC 9068): from register, log-in and refresh."));
+    components.add_security_scheme(BEARER, SecurityScheme::Http(bearer.build()));
+    let cookie = ApiKeyValue::with_description(
+        cookie::refresh_name(https),
+        "The refresh token of a browser's session: HttpOnly, from register, log-in and refresh with `delivery=cookie`.",
+    );
+    components.add_security_scheme(COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+
+    let mut paths = Paths::new();
+    let mut tags: Vec<Tag> = Vec::new();
+    for (tag, about, calls) in calls::all() {
+        tags.push(TagBuilder::new().name(tag).description(Some(about)).build());
+        for call in calls {
+            components.schemas.extend(call.schemas);
+            let operation = call.operation.tag(tag).build();
+            paths.add_path_operation(call.path, vec![call.method], operation);
+        }
+    }
+    let info =
+        InfoBuilder::new().title("Hallpass").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT));
+    let openapi = OpenApiBuilder::new()
+        .info(info.build())
+        .servers(Some([Server::new("/")]))
+        .paths(paths)
+        .components(Some(components))
+        .tags(Some(tags));
+    as_told_outside(&openapi.build())
+}
+
+/// As JSON. What links to code in doc comments is no link out here, and their lines begin with a space.
+fn as_told_outside(openapi: &OpenApi) -> Value {
+    let text = openapi.to_json().unwrap_or_default();
+    let text = text.replace("[`", "`").replace("`]", "`").replace("\\n ", "\\n");
+    serde_json::from_str(&text).unwrap_or_default()
+}

@@ -1,0 +1,324 @@
+//! What `/openapi.json` and `/docs` say of the API, held against the API.
+
+use std::collections::BTreeSet;
+
+use reqwest::{RequestBuilder, Response};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+const ANN: &str = "ann@example.com";
+const ROOT: &str = "root@example.com";
+
+/// What no request provokes at once: it takes many tries, an old session, or a fault.
+const TOLD_ONLY: [&str; 4] =
+    ["too_many_requests", "insufficient_user_authentication", "server_error", "temporarily_unavailable"];
+
+async fn description(server: &Server) -> Value {
+    let (status, description) = answer(server.get("/openapi.json")).await;
+    assert_eq!(status, 200);
+    description
+}
+
+fn fields(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
+}
+
+/// A call, as it is described.
+struct Call<'a> {
+    path: &'a str,
+    method: &'a str,
+    operation: &'a Value,
+}
+
+fn calls(description: &Value) -> Vec<Call<'_>> {
+    let operations = fields(&description["paths"]).flat_map(|(path, item)| {
+        fields(item).map(move |(method, operation)| Call { path, method, operation })
+    });
+    operations.collect()
+}
+
+impl Call<'_> {
+    fn is_for_administrators(&self) -> bool {
+        self.path.starts_with("/api/admin/")
+    }
+
+    /// With what the first way to show who calls asks for.
+    fn request(&self, server: &Server, access: &str, refresh: &str) -> RequestBuilder {
+        let request = if self.method == "post" { server.post(self.path) } else { server.get(self.path) };
+        let ways = &self.operation["security"][0];
+        if ways.get("bearer").is_some() {
+            request.bearer_auth(access)
+        } else if self.method == "get" && ways.get("cookie").is_some() {
+            request.header("cookie", format!("hallpass-refresh={refresh}"))
+        } else {
+            request
+        }
+    }
+
+    /// The ways to send it: none, JSON, a form; with the example of each.
+    fn examples(&self) -> Vec<(Option<&str>, Value)> {
+        let of_forms = fields(&self.operation["requestBody"]["content"]);
+        let of_forms: Vec<_> =
+            of_forms.map(|(media_type, content)| (Some(media_type), content["example"].clone())).collect();
+        if of_forms.is_empty() { vec![(None, Value::Null)] } else { of_forms }
+    }
+}
+
+/// What a reference leads to.
+fn resolved<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
+    match value["$ref"].as_str() {
+        Some(path) => description.pointer(path.strip_prefix('#').unwrap()).unwrap(),
+        None => value,
+    }
+}
+
+/// Why this value is not as its schema says.
+fn misfit(description: &Value, schema: &Value, value: &Value) -> Option<String> {
+    let schema = resolved(description, schema);
+    if let Some(schemas) = schema["oneOf"].as_array() {
+        let fits = schemas.iter().any(|schema| misfit(description, schema, value).is_none());
+        return (!fits).then(|| format!("{value} is none of {schemas:?}"));
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_i64() || number.is_u64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let is_of_type = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().any(|one| one == kind),
+        Value::String(one) => one == kind,
+        _ => value.is_null(),
+    };
+    if !is_of_type || schema["enum"].as_array().is_some_and(|values| !values.contains(value)) {
+        return Some(format!("{value} is not as {schema} says"));
+    }
+    let missing = schema["required"].as_array().into_iter().flatten();
+    let missing = missing.filter(|name| value.get(name.as_str().unwrap()).is_none());
+    let missing = missing.map(|name| format!("{name} is missing in {value}"));
+    let of_fields = fields(value).filter_map(|(name, value)| {
+        match schema["properties"].get(name).or_else(|| schema.get("additionalProperties")) {
+            Some(schema) => misfit(description, schema, value),
+            None => Some(format!("{name} is not described")),
+        }
+    });
+    let of_items = value.as_array().into_iter().flatten();
+    let of_items = of_items.filter_map(|item| misfit(description, &schema["items"], item));
+    missing.chain(of_fields).chain(of_items).next()
+}
+
+/// Holds a response against what is described: status, headers, type, and the body if it has an end.
+async fn assert_described(description: &Value, call: &Call<'_>, response: Response) {
+    let path = call.path;
+    let status = response.status();
+    let described = resolved(description, &call.operation["responses"][status.as_str()]);
+    assert!(described.is_object(), "{path}: {status} is not described");
+    for (name, _) in fields(&described["headers"]) {
+        assert!(response.headers().contains_key(name), "{path}: {status} has no {name}");
+    }
+    let Some((media_type, content)) = fields(&described["content"]).next() else {
+        assert_eq!(response.text().await.unwrap(), "", "{path}");
+        return;
+    };
+    let found = response.headers()["content-type"].to_str().unwrap();
+    assert_eq!(found.split(';').next().unwrap(), media_type, "{path}");
+    if media_type == "application/json" {
+        let body = response.json().await.unwrap();
+        assert_eq!(misfit(description, &content["schema"], &body), None, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_exists_is_described_and_what_is_described_exists() {
+    let home = Home::new();
+    let server = home.start().await;
+    let description = description(&server).await;
+    let calls = calls(&description);
+    let others = ["/api/cluster/events", "/api/session/events", "/health/live", "/health/ready", "/metrics"];
+    let existing: BTreeSet<_> =
+        server_fn::axum::server_fn_paths().map(|(path, _)| path).chain(others).collect();
+    let described: BTreeSet<_> = calls.iter().map(|call| call.path).collect();
+    assert_eq!(described, existing);
+    for Call { path, method, operation } in calls {
+        let request = if method == "post" { server.post(path) } else { server.get(path) };
+        let status = status(request).await.as_u16();
+        assert!(status != 404 && status != 405, "{method} {path}: {status}");
+        let words = operation["description"].as_str().unwrap();
+        assert!(words.contains(". ") || words.contains(".\n"), "{path} is not told of: {words}");
+    }
+}
+
+#[tokio::test]
+async fn every_example_fits_what_is_said_of_it() {
+    let home = Home::new();
+    let server = home.start().await;
+    let description = description(&server).await;
+    let mut count = 0;
+    for call in calls(&description) {
+        let responses =
+            fields(&call.operation["responses"]).map(|(_, answer)| resolved(&description, answer));
+        for message in responses.chain([&call.operation["requestBody"]]) {
+            for (_, content) in fields(&message["content"]) {
+                let one = content.get("example").into_iter();
+                for example in one.chain(fields(&content["examples"]).map(|(_, example)| &example["value"])) {
+                    assert_eq!(misfit(&description, &content["schema"], example), None, "{}", call.path);
+                    count += 1;
+                }
+            }
+        }
+    }
+    assert!(count > 100, "{count}");
+}
+
+#[tokio::test]
+async fn every_example_of_a_request_works_and_is_answered_as_described() {
+    let home = Home::new();
+    let description = description(&home.start().await).await;
+    for call in calls(&description) {
+        for (media_type, mut body) in call.examples() {
+            let home = Home::new();
+            if call.is_for_administrators() {
+                home.add_administrator(ROOT);
+            }
+            let server = home.start().await;
+            // Ids are told by the server, and nobody is there before the first call.
+            if call.path != "/api/auth/register" {
+                let ann = server.register(ANN).await;
+                let (_, me) = answer(server.me(&ann.access)).await;
+                for (name, value) in [
+                    ("session_id", &json!(ann.session)),
+                    ("user_id", &me["sub"]),
+                    ("access_token", &json!(ann.access)),
+                    ("refresh_token", &json!(ann.refresh)),
+                ] {
+                    if let Some(field) = body.get_mut(name) {
+                        *field = value.clone();
+                    }
+                }
+                let caller = if call.is_for_administrators() { server.login(ROOT).await } else { ann };
+                let request = call.request(&server, &caller.access, &caller.refresh);
+                assert_works(&description, &call, media_type, request, &body).await;
+            } else {
+                assert_works(&description, &call, media_type, server.post(call.path), &body).await;
+            }
+        }
+    }
+}
+
+async fn assert_works(
+    description: &Value,
+    call: &Call<'_>,
+    media_type: Option<&str>,
+    request: RequestBuilder,
+    body: &Value,
+) {
+    let request = match media_type {
+        None => request,
+        Some("application/json") => request.json(body),
+        Some("application/x-www-form-urlencoded") => request.form(body),
+        Some(other) => panic!("{}: {other}", call.path),
+    };
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200, "{} {media_type:?} {body}", call.path);
+    assert_described(description, call, response).await;
+}
+
+#[tokio::test]
+async fn every_error_is_as_its_example() {
+    let home = Home::new();
+    home.add_administrator(ROOT);
+    let server = home.start().await;
+    let (ann, root) = (server.register(ANN).await, server.login(ROOT).await);
+    let (_, me) = answer(server.me(&root.access)).await;
+    let description = description(&server).await;
+    // One body for all: what a call does not ask for it does not take.
+    let bad_fields = json!({
+        "email": "ann", "password": "short", "current": "short", "new": "staple battery horse",
+        "user_id": me["sub"], "role": "user",
+    });
+    let mut provoked = BTreeSet::new();
+    for call in calls(&description) {
+        let caller = if call.is_for_administrators() { &root } else { &ann };
+        let request = || call.request(&server, &caller.access, &caller.refresh);
+        let stranger = || if call.method == "post" { server.post(call.path) } else { server.get(call.path) };
+        let (_, example) = &call.examples()[0];
+        for (status, response) in fields(&call.operation["responses"]) {
+            let response = resolved(&description, response);
+            for (code, told) in fields(&response["content"]["application/json"]["examples"]) {
+                let request = match code {
+                    "missing_token" => stranger(),
+                    "invalid_token" if call.method == "get" => {
+                        stranger().header("cookie", "hallpass-refresh=a.1.b")
+                    }
+                    "invalid_token" => stranger().bearer_auth("a.b.c"),
+                    "insufficient_scope" => stranger().bearer_auth(&ann.access),
+                    "invalid_request" => request().header("content-type", "application/json").body("{"),
+                    "unsupported_media_type" => request().header("content-type", "text/plain").body("x"),
+                    "payload_too_large" => request().json(&"x".repeat(20_000)),
+                    "cross_site" => request().header("sec-fetch-site", "cross-site"),
+                    "email_taken" | "not_found" => request().json(example),
+                    "invalid_fields" => request().json(&bad_fields),
+                    "invalid_grant" => {
+                        let mut wrong = example.clone();
+                        wrong["password"] = json!("wrong password");
+                        request().json(&wrong)
+                    }
+                    _ => {
+                        assert!(TOLD_ONLY.contains(&code), "{}: {code}", call.path);
+                        continue;
+                    }
+                };
+                let found = request.send().await.unwrap();
+                assert_eq!(found.status().as_str(), status, "{} {code}", call.path);
+                for (name, header) in fields(&response["headers"]) {
+                    let is_of_all = header["examples"].is_null();
+                    assert!(!is_of_all || found.headers().contains_key(name), "{} {code}: {name}", call.path);
+                    if let Some(value) = header["examples"][code]["value"].as_str() {
+                        assert_eq!(found.headers()[name], value, "{} {code}", call.path);
+                    }
+                }
+                assert_eq!(found.json::<Value>().await.unwrap(), told["value"], "{} {code}", call.path);
+                provoked.insert(code.to_owned());
+            }
+        }
+    }
+    assert_eq!(provoked.len(), 11, "{provoked:?}");
+}
+
+#[tokio::test]
+async fn the_description_is_openapi_and_a_page() {
+    let home = Home::new();
+    let server = home.start().await;
+    let description = description(&server).await;
+    assert!(description["openapi"].as_str().unwrap().starts_with("3.1."), "{}", description["openapi"]);
+    let ann = server.register(ANN).await;
+    for (cookie, way) in [(String::new(), "Create account</a>"), (ann.refresh, "Sign out</button>")] {
+        let request = server.get("/docs").header("cookie", format!("hallpass-refresh={cookie}"));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(header("cache-control"), "private, no-store");
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        let policy = header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("script-src"), "{policy}");
+        let page = response.text().await.unwrap();
+        assert!(page.contains("<title>API · Hallpass</title>") && page.contains(way), "{page}");
+        for absent in ["<script", " style=", " onclick=", "://cdn"] {
+            assert!(!page.contains(absent), "{absent}");
+        }
+        assert_eq!(page.matches("<h1").count(), 1);
+        for Call { path, method, operation } in calls(&description) {
+            let line = format!("{} {path}</code></h3>", method.to_uppercase());
+            let link = format!("href=\"#{}\"", operation["operationId"].as_str().unwrap());
+            for part in [&line, &link, &format!("$B{path}")] {
+                assert!(page.contains(part), "{part}");
+            }
+        }
+    }
+    assert!(server.get("/").send().await.unwrap().text().await.unwrap().contains("href=\"/docs\""));
+}

@@ -1,11 +1,95 @@
-import type { APIRequestContext, APIResponse } from "@playwright/test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import AxeBuilder from "@axe-core/playwright";
+import type { APIRequestContext, APIResponse, Page } from "@playwright/test";
 import { expect, freshEmail, PASSWORD, refused, test } from "./support";
+
+// One after the other: some of them stop a server.
+test.describe.configure({ mode: "default" });
 
 /** The instances by their own addresses, past the proxy. */
 const instances = ["A", "B", "C"].map((name) => `http://127.0.0.1:${process.env[`CLUSTER_${name}`]}`);
 const [first, second] = instances;
 
 const withToken = (token: string | null) => ({ headers: { Authorization: `Bearer ${token}` } });
+
+/** Someone else signs in at the first server and out at this one. */
+async function logOutElsewhere(request: APIRequestContext, at: string) {
+  const form = { email: freshEmail(), password: PASSWORD, delivery: "body" };
+  const { access_token } = await (await request.post(`${first}/api/auth/register`, { form })).json();
+  expect((await request.post(`${at}/api/auth/logout`, withToken(access_token))).status()).toBe(200);
+}
+
+/** Stops the process, as an overloaded or paused machine would. */
+async function whileStopped(name: string, then: () => Promise<void>) {
+  const pid = Number(readFileSync(join(process.env.CLUSTER_PIDS!, name), "utf8"));
+  process.kill(pid, "SIGSTOP");
+  try {
+    await then();
+  } finally {
+    process.kill(pid, "SIGCONT");
+  }
+}
+
+/** The page of the servers. */
+class Servers {
+  readonly running;
+  readonly ended;
+  readonly nodes;
+  readonly words;
+
+  constructor(readonly page: Page) {
+    this.running = page.getByRole("table", { name: "Running now" });
+    this.ended = page.getByRole("table", { name: "The last log-outs" });
+    this.nodes = page.locator(".picture .node");
+    this.words = page.locator("[role=status].standing");
+  }
+
+  node(name: string) {
+    return this.nodes.filter({ has: this.page.locator(".name", { hasText: new RegExp(`^${name}$`) }) });
+  }
+
+  async expectAllInLease() {
+    for (const name of ["a", "b", "c"]) await expect(this.node(name).locator(".lease")).toHaveText("in lease");
+    await expect(this.nodes).toHaveCount(3);
+  }
+
+  /** Who answers this page, and the others. */
+  async askWhoAnswers(): Promise<[string, string, string]> {
+    const names = ["a", "b", "c"];
+    const row = await this.running.getByRole("row").filter({ hasText: "answers you" }).innerText();
+    const answering = names.find((name) => row.startsWith(name))!;
+    const [one, other] = names.filter((name) => name !== answering);
+    return [answering, one, other];
+  }
+
+  /** What the picture says of each, and what the table does, at the same moment. */
+  async read() {
+    return this.page.evaluate(() => {
+      const text = (of: Element, what: string) => of.querySelector(what)?.textContent?.trim();
+      const picture = [...document.querySelectorAll(".picture .node")].map((node) => [
+        text(node, ".name"),
+        text(node, ".you") ? "answers you" : "",
+        text(node, ".lease"),
+        text(node, ".memory"),
+      ]);
+      const table = [...document.querySelectorAll(".servers tbody tr")].map((row) => [
+        row.querySelector("th")!.firstChild!.textContent,
+        text(row, ".hint") ?? "",
+        text(row, "td:nth-of-type(1)"),
+        text(row, "td:nth-of-type(1)") === "in lease" ? `${text(row, "td:nth-of-type(4)")} sessions` : text(row, ".badge"),
+      ]);
+      const told = document.querySelector(".picture desc")!.textContent;
+      return { picture: picture.sort(), table: table.sort(), told };
+    });
+  }
+
+  async expectTableEqualsPicture() {
+    const { picture, table, told } = await this.read();
+    expect(picture).toEqual(table);
+    for (const [name, , lease] of table) expect(told).toContain(`${name}: ${lease}`);
+  }
+}
 
 async function askEach(request: APIRequestContext, token: string | null): Promise<APIResponse[]> {
   return Promise.all(instances.map((url) => request.post(`${url}/api/account/me`, withToken(token))));
@@ -81,11 +165,100 @@ test("the page of the servers shows each one's lease and the last log-outs, with
   }
   await expect(running.getByText("answers you")).toHaveCount(1);
 
-  const form = { email: freshEmail(), password: PASSWORD, delivery: "body" };
-  const { access_token } = await (await request.post(`${first}/api/auth/register`, { form })).json();
-  expect((await request.post(`${second}/api/auth/logout`, withToken(access_token))).status()).toBe(200);
+  await logOutElsewhere(request, second);
   const ended = page.getByRole("table", { name: "The last log-outs" });
   await expect(ended.getByRole("row", { name: /b 3 of 3 \d+\.\d ms/ }).first()).toBeVisible();
+});
+
+test("the picture shows three servers in lease, and says what the table says", async ({ visitor, page, request }) => {
+  await logOutElsewhere(request, second);
+  await visitor.register();
+  await visitor.open("/cluster");
+  const servers = new Servers(page);
+  await servers.expectAllInLease();
+  await expect(servers.nodes.locator(".you").filter({ hasText: "you" })).toHaveCount(1);
+  await servers.expectTableEqualsPicture();
+  await expect(page.getByRole("img", { name: "The servers, and what they share" })).toBeVisible();
+  // As many bars as rows, the same figures.
+  const rows = await servers.ended.locator("tbody th").count();
+  await expect(page.locator(".chart .bar-of")).toHaveCount(rows);
+  await expect(page.locator(".chart desc")).toContainText(`of the last ${rows} `);
+});
+
+for (const reducedMotion of ["no-preference", "reduce"] as const) {
+  test(`each log-out is seen on its way, and only those that happen now; motion: ${reducedMotion}`, async ({ visitor, page, request }) => {
+    await page.emulateMedia({ reducedMotion });
+    await logOutElsewhere(request, second);
+    await visitor.register();
+    await page.addInitScript(() => {
+      const seen = Object.assign(window, { flights: 0, rebuilt: 0 });
+      new MutationObserver((changes) => {
+        for (const { addedNodes, removedNodes } of changes) {
+          for (const node of addedNodes) if (node instanceof Element && node.matches(".flight")) seen.flights += 1;
+          for (const node of removedNodes) if (node instanceof Element && !node.isConnected && node.matches(".picture, .picture .node, .bar-of, tr")) seen.rebuilt += 1;
+        }
+      }).observe(document, { childList: true, subtree: true });
+    });
+    await visitor.open("/cluster");
+    const servers = new Servers(page);
+    await servers.expectAllInLease();
+    const before = await servers.ended.locator("tbody th").count();
+    const seen = () => page.evaluate(() => (({ flights, rebuilt }) => ({ flights, rebuilt }))(window as never));
+    expect(await seen(), "nothing old is shown again").toEqual({ flights: 0, rebuilt: 0 });
+
+    await Promise.all(instances.map((url) => logOutElsewhere(request, url)));
+    await expect.poll(async () => (await seen()).flights).toBe(3);
+    await expect(servers.ended.locator("tbody th")).toHaveCount(Math.min(before + 3, 40));
+    await expect(page.locator(".flight")).toHaveCount(0);
+    await expect(page.locator(".bus")).toHaveText(/^Redis3 of 3in \d+\.\d ms$/);
+    if (before + 3 <= 40) expect((await seen()).rebuilt, "what was there has stayed").toBe(0);
+  });
+}
+
+for (const colorScheme of ["light", "dark"] as const) {
+  test(`a server that is stopped turns amber, and recovers: ${colorScheme}`, async ({ visitor, page, request }) => {
+    await page.emulateMedia({ colorScheme });
+    await visitor.register();
+    await visitor.open("/cluster");
+    const servers = new Servers(page);
+    await servers.expectAllInLease();
+    const [, stopped, other] = await servers.askWhoAnswers();
+    const calm = await page.locator(".servers").boundingBox();
+    await whileStopped(stopped, async () => {
+      await expect(servers.node(stopped).locator(".lease")).toHaveText("lease lost");
+      await expect(servers.node(stopped).locator(".memory")).toHaveText("asks the database");
+      await expect(servers.node(other).locator(".lease")).toHaveText("in lease");
+      await expect(servers.words).toContainText(`Without a lease: ${stopped}.`);
+      await servers.expectTableEqualsPicture();
+      expect(await page.locator(".servers").boundingBox(), "nothing has jumped").toEqual(calm);
+      const { violations } = await new AxeBuilder({ page }).analyze();
+      expect(violations).toEqual([]);
+    });
+    await servers.expectAllInLease();
+    await expect(servers.words).toContainText("Every server is in lease");
+    await servers.expectTableEqualsPicture();
+  });
+}
+
+test.describe("with its own server stopped", () => {
+  test.use({ expectedFault: /Failed to load resource: net::ERR_FAILED/ });
+
+  test("the page says so, dims, and goes on with another", async ({ visitor, page }) => {
+    await visitor.register();
+    await visitor.open("/cluster");
+    const servers = new Servers(page);
+    await servers.expectAllInLease();
+    const [answering] = await servers.askWhoAnswers();
+    await page.route("**/api/cluster/events", (route) => route.abort());
+    await whileStopped(answering, async () => {
+      await expect(servers.words).toHaveText("No news from the server. Trying again…");
+      await expect(page.locator(".picture")).toHaveCSS("opacity", "0.45");
+      await page.unroute("**/api/cluster/events");
+      await expect(servers.node(answering).locator(".lease")).toHaveText("lease lost", { timeout: 20_000 });
+      await expect(page.locator(".picture")).toHaveCSS("opacity", "1");
+    });
+    await servers.expectAllInLease();
+  });
 });
 
 test.describe("with a session that is ended on another server", () => {

@@ -282,6 +282,9 @@ pub enum Presence {
 /// How a revocation went, for whoever looks after the servers: neither whose it was, nor which.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecentRevocation {
+    /// Counted by the instance that was asked, from 1 on. 0: by one too old to count.
+    #[serde(default)]
+    pub number: u64,
     /// When it was answered, in Unix seconds.
     pub at: i64,
     /// How many instances were running.
@@ -293,12 +296,13 @@ pub struct RecentRevocation {
 }
 
 /// One server process, as another sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceView {
     pub name: String,
     /// It is the one that was asked.
     pub is_this: bool,
-    /// It may trust its memory.
+    /// It may trust its memory; else it asks SQL. Of the others this is known only while the one that
+    /// was asked is leased itself.
     pub is_leased: bool,
     /// How long ago it was seen to renew its lease, in milliseconds.
     pub renewed_ms: u64,
@@ -310,7 +314,7 @@ pub struct InstanceView {
     pub revocations: Vec<RecentRevocation>,
 }
 
-/// All running instances, as one of them sees them.
+/// All running instances, as one of them sees them; and for a while those who have fallen silent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterView {
     /// Whether there is a Redis between them; alone, there is nobody to be told.

@@ -16,6 +16,9 @@ use crate::api::{
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 const RETRY_AT_MOST: Duration = Duration::from_secs(60);
 
+/// A server that tells twice a second and has not for so long is asked no more: another may answer.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// Events from the server, until it is dropped. The browser connects again by itself, unless it was
 /// refused.
 struct Stream {
@@ -100,37 +103,55 @@ pub(super) fn follow_session(session: Session) {
     on_cleanup(close);
 }
 
-/// How the servers are, by what one of them said last.
+/// What one of the servers keeps telling about all of them.
 #[derive(Clone, Copy)]
 pub struct LiveCluster {
-    view: RwSignal<Option<ClusterView>>,
     is_connected: RwSignal<bool>,
 }
 
 impl LiveCluster {
-    /// Listens until the page is left.
-    pub fn listen() -> Self {
-        let live = Self { view: RwSignal::new(None), is_connected: RwSignal::new(true) };
-        // Where nothing runs on the server: there, it would be dropped by another thread.
+    /// Calls `on_view` with each view, and with whether it is the first after a silence, until the
+    /// page is left.
+    pub fn listen(on_view: impl Fn(ClusterView, bool) + Copy + 'static) -> Self {
+        let live = Self { is_connected: RwSignal::new(true) };
+        // All of it in here, where a server that draws the page never comes: it may drop the page on
+        // another thread than it has drawn it on, and a stream is its thread's own.
         Effect::new(move || {
-            let on_view = move |text: String| {
-                if let Ok(view) = serde_json::from_str(&text) {
-                    live.view.try_set(Some(view));
-                    live.is_connected.try_set(true);
-                }
-            };
-            let on_error = move |_| {
+            let is_news = StoredValue::new(true);
+            let has_heard = StoredValue::new(false);
+            let lost = move || {
+                is_news.try_set_value(true);
                 live.is_connected.try_set(false);
             };
-            let stream = StoredValue::new_local(Stream::open(CLUSTER_EVENTS, "message", on_view, on_error));
-            on_cleanup(move || drop(stream.try_update_value(Option::take)));
+            let stream = StoredValue::new_local(None::<Stream>);
+            let open = move || {
+                let hear = move |text: String| {
+                    if let Ok(view) = serde_json::from_str(&text) {
+                        has_heard.try_set_value(true);
+                        on_view(view, is_news.try_get_value() != Some(false));
+                        is_news.try_set_value(false);
+                        live.is_connected.try_set(true);
+                    }
+                };
+                stream.set_value(Stream::open(CLUSTER_EVENTS, "message", hear, move |_| lost()));
+            };
+            open();
+            // A server that is stopped does not hang up; and one that has refused is not asked again by
+            // the browser.
+            let look = move || {
+                if !has_heard.get_value() {
+                    lost();
+                    open();
+                }
+                has_heard.set_value(false);
+            };
+            let looking = set_interval_with_handle(look, SILENCE);
+            on_cleanup(move || {
+                drop(looking.map(|looking| looking.clear()));
+                drop(stream.try_update_value(Option::take));
+            });
         });
         live
-    }
-
-    /// `None` until the first word has come.
-    pub fn view(self) -> Option<ClusterView> {
-        self.view.get()
     }
 
     /// Whether what is shown is current.

@@ -14,7 +14,7 @@ use std::{
     convert::Infallible,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -34,6 +34,7 @@ use super::{
     mirror::Mirror,
     redis::{self, BATCH, Connection, Entry, Partition, RedisError, Register, Servers},
     register::{Peer, Peers, Report},
+    seen::Seen,
     watch::{Acknowledged, Watches},
 };
 use crate::server::{
@@ -89,8 +90,7 @@ pub struct Follower {
     lease: Lease,
     watches: Watches,
     reports: AtomicU64,
-    /// The register as it came in last.
-    peers: Mutex<Peers>,
+    seen: Mutex<Seen>,
     standing: watch::Sender<Standing>,
     /// For everything but following, which blocks its own.
     commands: AsyncMutex<Option<Connection>>,
@@ -145,7 +145,7 @@ impl Follower {
             lease: Lease::default(),
             watches: Watches::default(),
             reports: AtomicU64::default(),
-            peers: Mutex::default(),
+            seen: Mutex::default(),
             standing: watch::Sender::default(),
             commands: AsyncMutex::default(),
         }
@@ -166,11 +166,18 @@ impl Follower {
         self.standing.subscribe()
     }
 
-    /// The running instances, as they reported last.
-    pub fn peers(&self) -> Vec<(Vec<u8>, Peer)> {
-        let now = Uptime::now();
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.running(now).map(|(instance, peer)| (instance.to_vec(), peer.clone())).collect()
+    /// How many instances are running, as they reported last.
+    pub fn running(&self) -> usize {
+        self.seen().peers().running(Uptime::now()).count()
+    }
+
+    /// The instances by their ids, those who have fallen silent, too.
+    pub fn instances(&self) -> Vec<(Vec<u8>, Peer)> {
+        self.seen().all().map(|(instance, peer)| (instance.to_vec(), peer.clone())).collect()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Follows the events, tenure after tenure, for ever.
@@ -246,7 +253,7 @@ impl Follower {
                 let name = &instance.name;
                 warn!("another instance is called {name}, too: give each its own HALLPASS_INSTANCE");
             }
-            self.peers.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&peers);
+            self.seen().observe(&peers, now);
 
             if self.watches.is_any_applied() {
                 pace.between_looks().await;

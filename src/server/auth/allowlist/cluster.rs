@@ -150,7 +150,7 @@ impl Cluster {
             }
         }
         Ok(total.unwrap_or_else(|| {
-            let instances = self.followers[0].peers().len().try_into().unwrap_or(u32::MAX);
+            let instances = self.followers[0].running().try_into().unwrap_or(u32::MAX);
             Acknowledged { instances, acknowledged: instances }
         }))
     }
@@ -188,7 +188,7 @@ impl Cluster {
         let own_id = self.instance.id.to_string();
         let mut instances: BTreeMap<(String, Vec<u8>), InstanceView> = BTreeMap::new();
         for follower in self.followers.iter() {
-            for (id, peer) in follower.peers() {
+            for (id, peer) in follower.instances() {
                 let silence = peer.silence(now);
                 let Some(report) = peer.report else { continue };
                 let is_this = id == own_id.as_bytes();
@@ -201,7 +201,8 @@ impl Cluster {
                     sessions: report.sessions,
                     revocations: report.revocations,
                 });
-                view.is_leased &= silence < LEASE;
+                // It knows its own; the others' by when they were heard of.
+                view.is_leased &= if is_this { follower.is_leased() } else { silence < LEASE };
                 view.renewed_ms = view.renewed_ms.max(silence.as_millis().try_into().unwrap_or(u64::MAX));
                 view.positions.push(report.position);
             }
@@ -217,7 +218,7 @@ impl Cluster {
             gauge!("hallpass_lease_age_seconds", "partition" => partition.clone()).set(age);
             let held = if follower.is_leased() { 1.0 } else { 0.0 };
             gauge!("hallpass_lease_held", "partition" => partition.clone()).set(held);
-            gauge!("hallpass_instances", "partition" => partition).set(follower.peers().len() as f64);
+            gauge!("hallpass_instances", "partition" => partition).set(follower.running() as f64);
         }
     }
 }

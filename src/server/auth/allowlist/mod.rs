@@ -11,8 +11,8 @@
 //! Every change goes to SQL first, to this mirror second, to the others third, and is answered
 //! last. To read how, in this order: [`lease`] (when a mirror may be trusted), [`mirror`] (dead
 //! wins), [`event`] (the chain that shows what is missing), [`bus`] (how mirrors are kept in step),
-//! [`watch`] (when a revocation may be answered), [`register`] (who is waited for), [`redis`] (keys
-//! and scripts).
+//! [`watch`] (when a revocation may be answered), [`register`] (who is waited for), [`seen`] (who is
+//! shown), [`redis`] (keys and scripts).
 //!
 //! `auth/` calls this; this calls the database. It knows ids and no JWT.
 
@@ -57,6 +57,7 @@ mod listeners;
 mod mirror;
 mod redis;
 mod register;
+mod seen;
 mod watch;
 
 pub use cluster::Cluster;
@@ -81,7 +82,7 @@ type LookUp = Shared<BoxFuture<'static, Result<bool, CannotTell>>>;
 /// The last revocations, the newest first.
 pub type Recent = Arc<Mutex<Vec<RecentRevocation>>>;
 
-/// How many of them are kept.
+/// How many of them are kept. Each report to the register carries them all.
 const RECENT: usize = 5;
 
 /// Nobody who knows can be asked: the token may be alive, or not.
@@ -323,7 +324,8 @@ impl Spreading {
         counter!("hallpass_acknowledgements_total").increment(acknowledged.into());
         let elapsed_us = elapsed.as_micros().try_into().unwrap_or(u64::MAX);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.insert(0, RecentRevocation { at: clock::now(), instances, acknowledged, elapsed_us });
+        let number = recent.first().map_or(0, |last| last.number) + 1;
+        recent.insert(0, RecentRevocation { number, at: clock::now(), instances, acknowledged, elapsed_us });
         recent.truncate(RECENT);
         Ok(Revocation { instances, acknowledged, elapsed_ms: elapsed_us / 1000 })
     }

@@ -51,6 +51,11 @@ impl Peer {
         now.since(self.since)
     }
 
+    /// What its operator calls it.
+    pub fn name(&self) -> Option<&str> {
+        self.report.as_ref().map(|report| report.name.as_str())
+    }
+
     fn has_lapsed(&self, now: Uptime) -> bool {
         self.silence(now) >= LAPSE
     }
@@ -77,6 +82,15 @@ impl Peers {
                 self.0.insert(instance, Peer { text, since: now, changes, report });
             }
         }
+    }
+
+    /// Everyone in the register, by their ids.
+    pub fn all(&self) -> impl Iterator<Item = (&[u8], &Peer)> {
+        self.0.iter().map(|(instance, peer)| (instance.as_slice(), peer))
+    }
+
+    pub fn has(&self, instance: &[u8]) -> bool {
+        self.0.contains_key(instance)
     }
 
     /// Those who may still trust their mirrors.

@@ -1,0 +1,53 @@
+//! The page of the servers: who is running, whether each may trust its memory, and each log-out as it
+//! reaches them all. A picture, and the same in tables.
+
+use leptos::prelude::*;
+use leptos_meta::Title;
+
+use self::{
+    chart::Chart,
+    picture::Picture,
+    scene::{Scene, Stage},
+    tables::{LogOuts, Servers},
+};
+use crate::client::live::LiveCluster;
+
+mod chart;
+mod picture;
+mod scene;
+mod tables;
+mod words;
+
+#[component]
+pub fn ClusterPage() -> impl IntoView {
+    let stage: Stage = RwSignal::new(Scene::default());
+    let live = LiveCluster::listen(move |view, is_first| {
+        // Nothing moves in a page that is not looked at: it would all set off when it is.
+        let is_replay = is_first || document().hidden();
+        stage.try_update(|scene| scene.see(view, is_replay));
+    });
+    let is_told = Memo::new(move |_| stage.with(|scene| !scene.nodes.is_empty()));
+    let words = Memo::new(move |_| match live.is_connected() {
+        true if is_told.get() => stage.with(|scene| scene.words()),
+        true => "Asking the servers…".to_owned(),
+        false => "No news from the server. Trying again…".to_owned(),
+    });
+    view! {
+        <Title text="Servers" />
+        <section class="card full cluster" class:stale=move || !live.is_connected()>
+            <h1>"Servers"</h1>
+            <p class="lead">
+                "Each server checks tokens in its own memory. It may trust that memory for one second at a time, and a log-out is answered when every server knows of it, or has stopped trusting."
+            </p>
+            <p role="status" class="note standing">{words}</p>
+            <Show when=move || is_told.get()>
+                <div class="frame"><Picture stage /></div>
+                <div class="beside">
+                    <Chart stage />
+                    <LogOuts stage />
+                </div>
+                <Servers stage />
+            </Show>
+        </section>
+    }
+}

@@ -28,8 +28,7 @@ pub fn ClusterPage() -> impl IntoView {
     });
     let is_told = Memo::new(move |_| stage.with(|scene| !scene.nodes.is_empty()));
     let words = Memo::new(move |_| match live.is_connected() {
-        true if is_told.get() => stage.with(|scene| scene.words()),
-        true => "Asking the servers…".to_owned(),
+        true => stage.with(Scene::words),
         false => "No news from the server. Trying again…".to_owned(),
     });
     view! {

@@ -280,7 +280,7 @@ pub enum Presence {
 }
 
 /// How a revocation went, for whoever looks after the servers: neither whose it was, nor which.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecentRevocation {
     /// Counted by the instance that was asked, from 1 on. 0: by one too old to count.
     #[serde(default)]

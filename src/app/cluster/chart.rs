@@ -4,7 +4,7 @@
 use leptos::prelude::*;
 
 use super::{
-    scene::{KEPT, Past, Stage},
+    scene::{KEPT, Past, Scene, Stage, each, say},
     words::millis,
 };
 
@@ -14,44 +14,50 @@ const TOP: i32 = 160;
 
 #[component]
 pub fn Chart(stage: Stage) -> impl IntoView {
-    let count = Memo::new(move |_| stage.with(|scene| scene.past.last().map_or(0, |last| last.serial + 1)));
-    let figures = Memo::new(move |_| stage.with(|scene| Figures::of(&scene.past)));
-    let label = |(height, text): (i32, &'static str)| {
-        let y = (TOP - height).to_string();
-        let line = y.clone();
-        view! {
-            <line class="grid" x1="58" x2="100%" y1=line.clone() y2=line />
-            <text class="scale" x="50" y=y>{text}</text>
-        }
+    let figure = |name: &'static str, tell: fn(&Scene) -> String| {
+        view! { <div><dt>{name}</dt><dd>{say(stage, tell)}</dd></div> }.into_any()
     };
     view! {
         <figure class="chart">
             <figcaption>"How long the last log-outs took"</figcaption>
             <svg role="img" aria-labelledby="chart-title chart-told">
                 <title id="chart-title">"How long the last log-outs took, the newest on the right"</title>
-                <desc id="chart-told">{move || figures.with(Figures::words)}</desc>
+                <desc id="chart-told">{say(stage, |scene| Figures::of(&scene.past).words())}</desc>
                 {LABELS.map(label).into_iter().collect_view()}
-                <line class="ground" x1="58" x2="100%" y1=TOP.to_string() y2=TOP.to_string() />
+                <line class="ground" x1="58" x2="100%" y1="160" y2="160" />
                 <svg class="bars" x="60">
-                    <g class="run" style:--count=move || count.get().to_string()>
-                        <For
-                            each=move || stage.with(|scene| scene.past.clone())
-                            key=|past| past.serial
-                            children=bar
-                        />
+                    <g class="run" style:--count=say(stage, count)>
+                        {each(stage, |scene| scene.past.iter().map(|past| past.serial).collect(), bar)}
                     </g>
                 </svg>
             </svg>
             <dl class="figures-of">
-                <div><dt>"Median"</dt><dd>{move || figures.with(|all| or_none(all.median))}</dd></div>
-                <div><dt>"Slowest"</dt><dd>{move || figures.with(|all| or_none(all.slowest))}</dd></div>
-                <div><dt>"Of the last"</dt><dd>{move || figures.with(|all| all.count)}</dd></div>
+                {figure("Median", |scene| or_none(Figures::of(&scene.past).median))}
+                {figure("Slowest", |scene| or_none(Figures::of(&scene.past).slowest))}
+                {figure("Of the last", |scene| scene.past.len().to_string())}
             </dl>
         </figure>
     }
+    .into_any()
 }
 
-fn bar(past: Past) -> impl IntoView {
+fn count(scene: &Scene) -> String {
+    scene.past.last().map_or(0, |last| last.serial + 1).to_string()
+}
+
+fn label((height, text): (i32, &'static str)) -> AnyView {
+    let y = (TOP - height).to_string();
+    view! {
+        <line class="grid" x1="58" x2="100%" y1=y.clone() y2=y.clone() />
+        <text class="scale" x="50" y=y>
+            {text}
+        </text>
+    }
+    .into_any()
+}
+
+fn bar(stage: Stage, serial: usize) -> AnyView {
+    let past = stage.with_untracked(|scene| scene.past(serial).cloned()).unwrap_or_default();
     let height = height(past.revocation.elapsed_us);
     // Hollow: a lease had to run out.
     let class =
@@ -59,11 +65,12 @@ fn bar(past: Past) -> impl IntoView {
     view! {
         <rect
             class=class
-            style:--at=past.serial.to_string()
+            style:--at=serial.to_string()
             y=(TOP - height).to_string()
             height=height.to_string()
         />
     }
+    .into_any()
 }
 
 #[derive(Clone, Default, PartialEq)]

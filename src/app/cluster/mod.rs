@@ -10,6 +10,7 @@ use self::{
     scene::{Scene, Stage},
     tables::{LogOuts, Servers},
 };
+use super::nav::NeedsScripts;
 use crate::client::live::LiveCluster;
 
 mod chart;
@@ -28,14 +29,14 @@ pub fn ClusterPage() -> impl IntoView {
     });
     let is_told = Memo::new(move |_| stage.with(|scene| !scene.nodes.is_empty()));
     let words = Memo::new(move |_| match live.is_connected() {
-        true if is_told.get() => stage.with(|scene| scene.words()),
-        true => "Asking the servers…".to_owned(),
+        true => stage.with(Scene::words),
         false => "No news from the server. Trying again…".to_owned(),
     });
     view! {
         <Title text="Servers" />
         <section class="card full cluster" class:stale=move || !live.is_connected()>
             <h1>"Servers"</h1>
+            <NeedsScripts />
             <p class="lead">
                 "Each server checks tokens in its own memory. It may trust that memory for one second at a time, and a log-out is answered when every server knows of it, or has stopped trusting."
             </p>

@@ -7,145 +7,129 @@
 use leptos::prelude::*;
 
 use super::{
-    scene::{Flight, Node, Past, Stage},
+    scene::{Node, Scene, Stage, each, follow, say, say_of},
     words::{Standing, confirmed, millis},
 };
+use crate::api::types::RecentRevocation;
 
 /// Longer names are cut in the middle; the table has them whole.
 const NAME: usize = 16;
 
 #[component]
 pub fn Picture(stage: Stage) -> impl IntoView {
-    let count = Memo::new(move |_| stage.with(|scene| scene.count()));
-    // How far up and down they reach, so that the drawing is no higher than they need.
-    let reach = move |sign: isize| {
-        move || {
-            let count = count.get();
-            let highest = (0..count).map(|index| sign * direction((index, count)).1).max();
-            highest.unwrap_or_default().to_string()
-        }
-    };
-    let is_shared = Memo::new(move |_| stage.with(|scene| scene.is_shared));
-    let keys =
-        move || stage.with(|scene| scene.nodes.iter().map(|node| node.key.clone()).collect::<Vec<_>>());
-    let told = move || {
-        let scene = stage.read();
-        let tell = |node: Node| {
-            let Node { instance, standing, .. } = node;
-            format!("{}: {}, {}. ", instance.name, standing.lease(), standing.memory())
-        };
-        scene.present().into_iter().map(tell).collect::<String>()
-    };
     view! {
         <svg
-            class="picture"
-            class:alone=move || !is_shared.get()
+            class=say(stage, |scene| if scene.is_shared { "picture" } else { "picture alone" }.to_owned())
             role="img"
             aria-labelledby="picture-title picture-told"
-            style:--n=move || count.get().to_string()
-            style:--high=reach(-1)
-            style:--low=reach(1)
+            style:--n=say(stage, |scene| scene.count().to_string())
+            style:--high=say(stage, |scene| reach(scene.count(), -1))
+            style:--low=say(stage, |scene| reach(scene.count(), 1))
         >
             <title id="picture-title">"The servers, and what they share"</title>
-            <desc id="picture-told">{told}</desc>
-            <g class="wires">
-                <For each=keys key=String::clone children=move |key| wire(stage, key) />
+            <desc id="picture-told">{say(stage, tell)}</desc>
+            <g class="wires">{each(stage, keys, wire)}</g>
+            {each(stage, |scene| scene.flights.iter().map(|flight| flight.past.serial).collect(), fly)}
+            // What is between the servers, and what it has carried last.
+            <g class="bus">
+                <rect class="box" rx="14" />
+                <text class="name" y="-14">"Redis"</text>
+                <text class="figures" y="9">{say(stage, |scene| arrived(scene, confirmed))}</text>
+                <text class="figures" y="28">
+                    {say(stage, |scene| arrived(scene, |one| format!("in {}", millis(one.elapsed_us))))}
+                </text>
             </g>
-            <For
-                each=move || stage.with(|scene| scene.flights.clone())
-                key=|flight| flight.past.serial
-                children=move |flight| fly(stage, flight)
-            />
-            <Show when=move || is_shared.get()>
-                <Bus stage />
-            </Show>
-            <For each=keys key=String::clone children=move |key| server(stage, key) />
+            {each(stage, keys, server)}
         </svg>
     }
+    .into_any()
 }
 
-/// What is between the servers, and what it has carried last.
-#[component]
-fn Bus(stage: Stage) -> impl IntoView {
-    let arrived = Memo::new(move |_| stage.with(|scene| scene.arrived.clone()));
-    let text = move |tell: fn(&Past) -> String| move || arrived.with(|past| past.as_ref().map(tell));
-    view! {
-        <g class="bus">
-            <rect class="box" rx="14" />
-            <text class="name" y="-14">"Redis"</text>
-            <text class="figures" y="9">{text(|past| confirmed(&past.revocation))}</text>
-            <text class="figures" y="28">{text(|past| format!("in {}", millis(past.revocation.elapsed_us)))}</text>
-        </g>
+fn keys(scene: &Scene) -> Vec<usize> {
+    scene.nodes.iter().map(|node| node.key).collect()
+}
+
+fn tell(scene: &Scene) -> String {
+    let mut told = String::new();
+    for Node { instance, standing, .. } in scene.present() {
+        told += &format!("{}: {}, {}. ", instance.name, standing.lease(), standing.memory());
     }
+    told
 }
 
-fn wire(stage: Stage, key: String) -> impl IntoView {
+fn arrived(scene: &Scene, tell: fn(&RecentRevocation) -> String) -> String {
+    scene.arrived.as_ref().map(|past| tell(&past.revocation)).unwrap_or_default()
+}
+
+fn wire(stage: Stage, key: usize) -> AnyView {
     let node = follow(stage, key);
     view! {
-        <g class=move || node.with(|node| format!("place {} {}", node.standing.class(), leaving(node)))
-            style:--x=at(node, |node| direction(node.place).0)
-            style:--y=at(node, |node| direction(node.place).1)
-            style:--i=at(node, |node| node.place.0.cast_signed())
+        <g
+            class=say_of(node, |node| class("place", node))
+            style:--x=say_of(node, |node| direction(node.place).0.to_string())
+            style:--y=say_of(node, |node| direction(node.place).1.to_string())
+            style:--i=say_of(node, |node| node.place.0.to_string())
         >
             <line class="wire" x2="1" y2="1" />
         </g>
     }
+    .into_any()
 }
 
-fn server(stage: Stage, key: String) -> impl IntoView {
-    let node = follow(stage, key.clone());
-    let name = node.with_untracked(|node| node.instance.name.clone());
-    let standing = Memo::new(move |_| node.with(|node| node.standing));
-    let second = move || match standing.get() {
-        Standing::Leased => node.with(|node| format!("{} sessions", node.instance.sessions)),
-        Standing::Lapsed | Standing::Unknown => standing.get().memory().to_owned(),
-    };
-    let gone = move |_| stage.update(|scene| scene.forget(&key));
+fn server(stage: Stage, key: usize) -> AnyView {
+    let node = follow(stage, key);
     view! {
         <g
-            class=move || node.with(|node| format!("place node {} {}", node.standing.class(), leaving(node)))
-            on:animationend=gone
-            style:--x=at(node, |node| direction(node.place).0)
-            style:--y=at(node, |node| direction(node.place).1)
-            style:--i=at(node, |node| node.place.0.cast_signed())
+            class=say_of(node, |node| class("place node", node))
+            style:--x=say_of(node, |node| direction(node.place).0.to_string())
+            style:--y=say_of(node, |node| direction(node.place).1.to_string())
+            style:--i=say_of(node, |node| node.place.0.to_string())
+            on:animationend=move |_| stage.update(|scene| scene.forget(key))
         >
             <rect class="box" rx="14" />
             <g class="words">
-                <text class="name" y="26">{shorten(&name)}</text>
-                <text class="you" y="26">{move || node.with(|node| node.instance.is_this).then_some("you")}</text>
+                <text class="name" y="26">{say_of(node, |node| shorten(&node.instance.name))}</text>
+                <text class="you" y="26">
+                    {say_of(node, |node| if node.instance.is_this { "you" } else { "" }.to_owned())}
+                </text>
                 // A tick, an exclamation mark, a question mark: told apart without their colours, too.
                 <circle class="sign" cx="7" cy="43" r="7" />
-                <path class="mark" d=move || mark(standing.get()) />
-                <text class="lease" x="20" y="47.5">{move || standing.get().lease()}</text>
-                <text class="memory" y="67">{second}</text>
+                <path class="mark" d=say_of(node, |node| mark(node.standing).to_owned()) />
+                <text class="lease" x="20" y="47.5">{say_of(node, |node| node.standing.lease().to_owned())}</text>
+                <text class="memory" y="67">{say_of(node, memory)}</text>
             </g>
         </g>
+    }
+    .into_any()
+}
+
+fn class(kind: &str, node: &Node) -> String {
+    format!("{kind} {}{}", node.standing.class(), if node.is_leaving { " leaving" } else { "" })
+}
+
+fn memory(node: &Node) -> String {
+    match node.standing {
+        Standing::Leased => format!("{} sessions", node.instance.sessions),
+        standing => standing.memory().to_owned(),
     }
 }
 
 /// From the one that was asked to what is between them, and from there to everyone.
-fn fly(stage: Stage, flight: Flight) -> impl IntoView {
-    let serial = flight.past.serial;
-    let legs = stage.with_untracked(|scene| {
+fn fly(stage: Stage, serial: usize) -> AnyView {
+    let mut legs = Vec::new();
+    let mut after = 0;
+    stage.with_untracked(|scene| {
+        let Some(flight) = scene.flight(serial) else { return };
+        after = flight.after;
         let asker = scene.nodes.iter().find(|node| node.instance.name == flight.past.asked_of);
-        let asking = asker.map(|node| (node.place, "place ask"));
-        let told =
-            flight.told.iter().filter_map(|key| scene.node(key)).map(|node| (node.place, "place tell"));
-        asking.into_iter().chain(told).collect::<Vec<_>>()
-    });
-    let leg = |(place, class): ((usize, usize), &'static str)| {
-        let (x, y) = direction(place);
-        view! {
-            <g class=class style:--x=x.to_string() style:--y=y.to_string() style:--i=place.0.to_string()>
-                <line class="trace" x2="1" y2="1" />
-                <circle class="pulse" r="6" />
-                <rect class="echo" rx="18" />
-            </g>
+        legs.extend(asker.map(|node| leg("place ask", node.place)));
+        for key in &flight.told {
+            legs.extend(scene.node(*key).map(|node| leg("place tell", node.place)));
         }
-    };
+    });
     view! {
-        <g class="flight" style:--after=flight.after.to_string()>
-            {legs.into_iter().map(leg).collect_view()}
+        <g class="flight" style:--after=after.to_string()>
+            {legs}
             // The last to move: with it the flight ends.
             <rect
                 class="landing"
@@ -155,24 +139,19 @@ fn fly(stage: Stage, flight: Flight) -> impl IntoView {
             />
         </g>
     }
+    .into_any()
 }
 
-/// The node as it is now; as it was last, while it is being taken away.
-fn follow(stage: Stage, key: String) -> Memo<Node> {
-    let first = stage.with_untracked(|scene| scene.node(&key).cloned());
-    Memo::new(move |before: Option<&Node>| {
-        let now = stage.with(|scene| scene.node(&key).cloned());
-        now.or_else(|| before.cloned()).or_else(|| first.clone()).unwrap_or_default()
-    })
-}
-
-/// A number of the node's, for the style sheet.
-fn at(node: Memo<Node>, number: fn(&Node) -> isize) -> impl Fn() -> String + Clone {
-    move || node.with(number).to_string()
-}
-
-fn leaving(node: &Node) -> &'static str {
-    if node.is_leaving { "leaving" } else { "" }
+fn leg(class: &'static str, place: (usize, usize)) -> AnyView {
+    let (x, y) = direction(place);
+    view! {
+        <g class=class style:--x=x.to_string() style:--y=y.to_string() style:--i=place.0.to_string()>
+            <line class="trace" x2="1" y2="1" />
+            <circle class="pulse" r="6" />
+            <rect class="echo" rx="18" />
+        </g>
+    }
+    .into_any()
 }
 
 fn shorten(name: &str) -> String {
@@ -198,6 +177,12 @@ fn direction((index, count): (usize, usize)) -> (isize, isize) {
     let start = if count == 2 { 180 } else { 270 };
     let angle = start + (index * 360 / count.max(1)).cast_signed();
     (sine(angle + 90), sine(angle))
+}
+
+/// How far up or down they reach, so that the drawing is no higher than they need.
+fn reach(count: usize, sign: isize) -> String {
+    let furthest = (0..count).map(|index| sign * direction((index, count)).1).max();
+    furthest.unwrap_or_default().to_string()
 }
 
 /// Of whole degrees, in thousandths: Bhaskara's, within two of them.

@@ -33,8 +33,8 @@ pub struct Scene {
 /// A server in the picture.
 #[derive(Clone, Default, PartialEq)]
 pub struct Node {
-    /// Its name, which is its own while nobody else has it.
-    pub key: String,
+    /// Its own for as long as the page is looked at.
+    pub key: usize,
     pub instance: InstanceView,
     pub standing: Standing,
     pub is_leaving: bool,
@@ -43,7 +43,7 @@ pub struct Node {
 }
 
 /// A log-out that has been answered.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Past {
     /// Counted by this page.
     pub serial: usize,
@@ -58,7 +58,7 @@ pub struct Flight {
     /// How many set off just before it.
     pub after: usize,
     /// Those who are told, by their keys.
-    pub told: Vec<String>,
+    pub told: Vec<usize>,
 }
 
 impl Scene {
@@ -68,7 +68,7 @@ impl Scene {
         (self.is_shared, self.now) = (view.is_shared, view.now);
         let news = self.news(&mut view);
         self.place(view.instances);
-        let told: Vec<String> = self.told().map(|node| node.key.clone()).collect();
+        let told: Vec<usize> = self.told().map(|node| node.key).collect();
         let mut after = 0;
         for (asked_of, revocation) in news {
             let serial = self.past.last().map_or(0, |last| last.serial + 1);
@@ -114,22 +114,18 @@ impl Scene {
                 false if instance.is_this || is_telling_known => Standing::Lapsed,
                 false => Standing::Unknown,
             };
-            let key = self.free_key(&instance.name);
-            let node = Node { key, instance, standing, is_leaving: false, place: (index, count) };
-            match self.nodes.iter_mut().find(|known| known.key == node.key) {
-                Some(known) => *known = node,
-                None => self.nodes.push(node),
+            let place = (index, count);
+            // Two may have the same name, if their operator has not looked.
+            let known =
+                self.nodes.iter_mut().find(|node| node.is_leaving && node.instance.name == instance.name);
+            match known {
+                Some(node) => *node = Node { key: node.key, instance, standing, is_leaving: false, place },
+                None => {
+                    let key = self.nodes.iter().map(|node| node.key + 1).max().unwrap_or_default();
+                    self.nodes.push(Node { key, instance, standing, is_leaving: false, place });
+                }
             }
         }
-    }
-
-    /// Two may have the same name, if their operator has not looked.
-    fn free_key(&self, name: &str) -> String {
-        let mut key = name.to_owned();
-        while self.nodes.iter().any(|node| node.key == key && !node.is_leaving) {
-            key.push('\'');
-        }
-        key
     }
 
     /// Those that hear of log-outs.
@@ -137,7 +133,7 @@ impl Scene {
         self.nodes.iter().filter(|node| !node.is_leaving && node.standing == Standing::Leased)
     }
 
-    pub fn node(&self, key: &str) -> Option<&Node> {
+    pub fn node(&self, key: usize) -> Option<&Node> {
         self.nodes.iter().find(|node| node.key == key)
     }
 
@@ -153,10 +149,17 @@ impl Scene {
         self.nodes.iter().filter(|node| !node.is_leaving).count()
     }
 
+    pub fn past(&self, serial: usize) -> Option<&Past> {
+        self.past.iter().find(|past| past.serial == serial)
+    }
+
+    pub fn flight(&self, serial: usize) -> Option<&Flight> {
+        self.flights.iter().find(|flight| flight.past.serial == serial)
+    }
+
     /// The log-out has reached everyone.
     pub fn arrive(&mut self, serial: usize) {
-        let flight = self.flights.iter().find(|flight| flight.past.serial == serial);
-        if let Some(flight) = flight {
+        if let Some(flight) = self.flight(serial) {
             self.arrived = Some(flight.past.clone());
         }
     }
@@ -167,12 +170,15 @@ impl Scene {
     }
 
     /// A server that is gone has faded.
-    pub fn forget(&mut self, key: &str) {
+    pub fn forget(&mut self, key: usize) {
         self.nodes.retain(|node| !node.is_leaving || node.key != key);
     }
 
     /// How things are, in a sentence.
     pub fn words(&self) -> String {
+        if self.nodes.is_empty() {
+            return "Asking the servers…".to_owned();
+        }
         if !self.is_shared {
             return "One server, alone: there is nobody to be told.".to_owned();
         }
@@ -200,6 +206,33 @@ impl Scene {
 
 /// The scene, as the parts of the page share it.
 pub type Stage = RwSignal<Scene>;
+
+// The page has many small parts that change. All of them are made by these four, so that the browser
+// loads the code that keeps them up to date once, and not once for each.
+
+/// Something about the scene, written or counted.
+pub fn say(stage: Stage, tell: fn(&Scene) -> String) -> Memo<String> {
+    Memo::new(move |_| stage.with(tell))
+}
+
+/// Something about a server.
+pub fn say_of(node: Memo<Node>, tell: fn(&Node) -> String) -> Memo<String> {
+    Memo::new(move |_| node.with(tell))
+}
+
+/// A server as it is now; as it was last, while it is being taken away.
+pub fn follow(stage: Stage, key: usize) -> Memo<Node> {
+    Memo::new(move |before: Option<&Node>| {
+        let now = stage.with(|scene| scene.node(key).cloned());
+        now.or_else(|| before.cloned()).unwrap_or_default()
+    })
+}
+
+/// One drawing for each key, which stays for as long as there is the key.
+pub fn each(stage: Stage, keys: fn(&Scene) -> Vec<usize>, draw: fn(Stage, usize) -> AnyView) -> AnyView {
+    let keys = Memo::new(move |_| stage.with(keys));
+    view! { <For each=move || keys.get() key=|key| *key children=move |key| draw(stage, key) /> }.into_any()
+}
 
 #[cfg(test)]
 mod tests {
@@ -233,6 +266,10 @@ mod tests {
         flights.map(|flight| (flight.past.asked_of.as_str(), flight.past.revocation.number)).collect()
     }
 
+    fn named<'a>(scene: &'a Scene, name: &str) -> Option<&'a Node> {
+        scene.nodes.iter().find(|node| node.instance.name == name)
+    }
+
     #[test]
     fn only_what_happens_while_one_looks_is_shown_on_its_way() {
         let mut scene = Scene::default();
@@ -262,11 +299,11 @@ mod tests {
         let mut scene = Scene::default();
         see(&mut scene, vec![instance("a", true, &[]), instance("b", true, &[])], true);
         see(&mut scene, vec![instance("b", true, &[])], false);
-        assert!(scene.node("a").is_some_and(|node| node.is_leaving));
-        assert_eq!(scene.node("b").map(|node| node.place), Some((0, 1)));
-        scene.forget("b");
-        scene.forget("a");
-        assert!(scene.node("a").is_none() && scene.node("b").is_some());
+        assert!(named(&scene, "a").is_some_and(|node| node.is_leaving));
+        assert_eq!(named(&scene, "b").map(|node| node.place), Some((0, 1)));
+        scene.forget(1);
+        scene.forget(0);
+        assert!(named(&scene, "a").is_none() && named(&scene, "b").is_some());
     }
 
     #[test]
@@ -282,9 +319,9 @@ mod tests {
     fn who_hears_of_nobody_cannot_tell_of_the_others() {
         let mut scene = Scene::default();
         see(&mut scene, vec![instance("a", true, &[]), instance("b", false, &[])], false);
-        assert!(scene.node("b").is_some_and(|node| node.standing == Standing::Lapsed));
+        assert!(named(&scene, "b").is_some_and(|node| node.standing == Standing::Lapsed));
         see(&mut scene, vec![instance("a", false, &[]), instance("b", false, &[])], false);
-        assert!(scene.node("a").is_some_and(|node| node.standing == Standing::Lapsed));
-        assert!(scene.node("b").is_some_and(|node| node.standing == Standing::Unknown));
+        assert!(named(&scene, "a").is_some_and(|node| node.standing == Standing::Lapsed));
+        assert!(named(&scene, "b").is_some_and(|node| node.standing == Standing::Unknown));
     }
 }

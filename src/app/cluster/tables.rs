@@ -3,40 +3,13 @@
 use leptos::prelude::*;
 
 use super::{
-    scene::{Node, Past, Stage},
+    scene::{Node, Scene, Stage, each, follow, say, say_of},
     words::{confirmed, millis},
 };
 use crate::app::ago::ago;
 
 #[component]
 pub fn Servers(stage: Stage) -> impl IntoView {
-    let nodes = Memo::new(move |_| stage.with(|scene| scene.present()));
-    let row = move |key: String| {
-        let node = Memo::new(move |before: Option<&Node>| {
-            let now = stage.with(|scene| scene.node(&key).cloned());
-            now.or_else(|| before.cloned()).unwrap_or_default()
-        });
-        view! {
-            <tr>
-                <th scope="row">
-                    {move || node.with(|node| node.instance.name.clone())}
-                    {move || {
-                        let this = node.with(|node| node.instance.is_this);
-                        this.then(|| view! { <span class="hint">" answers you"</span> })
-                    }}
-                </th>
-                <td>{move || node.with(|node| node.standing.lease())}</td>
-                <td>
-                    <span class=move || {
-                        format!("badge {}", node.with(|node| node.standing.class()))
-                    }>{move || node.with(|node| node.standing.memory())}</span>
-                </td>
-                <td class="figure">{move || node.with(|node| node.instance.renewed_ms)} " ms ago"</td>
-                <td class="figure">{move || node.with(|node| node.instance.sessions)}</td>
-                <td><code>{move || node.with(positions)}</code></td>
-            </tr>
-        }
-    };
     view! {
         <div class="table-frame servers" tabindex="0" role="group" aria-labelledby="running">
             <table>
@@ -52,15 +25,37 @@ pub fn Servers(stage: Stage) -> impl IntoView {
                     </tr>
                 </thead>
                 <tbody>
-                    <For
-                        each=move || nodes.with(|nodes| nodes.iter().map(|node| node.key.clone()).collect::<Vec<_>>())
-                        key=String::clone
-                        children=row
-                    />
+                    {each(stage, |scene| scene.present().iter().map(|node| node.key).collect(), server)}
                 </tbody>
             </table>
         </div>
     }
+    .into_any()
+}
+
+fn server(stage: Stage, key: usize) -> AnyView {
+    let node = follow(stage, key);
+    view! {
+        <tr>
+            <th scope="row">
+                {say_of(node, |node| node.instance.name.clone())}
+                <span class="hint">
+                    {say_of(node, |node| if node.instance.is_this { " answers you" } else { "" }.to_owned())}
+                </span>
+            </th>
+            <td>{say_of(node, |node| node.standing.lease().to_owned())}</td>
+            <td>
+                <span class=say_of(
+                    node,
+                    |node| format!("badge {}", node.standing.class()),
+                )>{say_of(node, |node| node.standing.memory().to_owned())}</span>
+            </td>
+            <td class="figure">{say_of(node, |node| format!("{} ms ago", node.instance.renewed_ms))}</td>
+            <td class="figure">{say_of(node, |node| node.instance.sessions.to_string())}</td>
+            <td><code>{say_of(node, positions)}</code></td>
+        </tr>
+    }
+    .into_any()
 }
 
 fn positions(node: &Node) -> String {
@@ -72,20 +67,6 @@ fn positions(node: &Node) -> String {
 
 #[component]
 pub fn LogOuts(stage: Stage) -> impl IntoView {
-    let now = Memo::new(move |_| stage.with(|scene| scene.now));
-    let newest_first = move || stage.with(|scene| scene.past.iter().rev().cloned().collect::<Vec<_>>());
-    let is_empty = Memo::new(move |_| stage.with(|scene| scene.past.is_empty()));
-    let row = move |past: Past| {
-        let at = past.revocation.at;
-        view! {
-            <tr>
-                <td>{move || ago(now.get() - at)}</td>
-                <th scope="row">{past.asked_of}</th>
-                <td class="figure">{confirmed(&past.revocation)}</td>
-                <td class="figure">{millis(past.revocation.elapsed_us)}</td>
-            </tr>
-        }
-    };
     view! {
         <div class="table-frame log-outs" tabindex="0" role="group" aria-labelledby="ended">
             <table>
@@ -99,12 +80,29 @@ pub fn LogOuts(stage: Stage) -> impl IntoView {
                     </tr>
                 </thead>
                 <tbody>
-                    <Show when=move || is_empty.get()>
-                        <tr><td colspan="4" class="hint">"None since the servers were started."</td></tr>
-                    </Show>
-                    <For each=newest_first key=|past| past.serial children=row />
+                    {each(stage, |scene| scene.past.iter().rev().map(|past| past.serial).collect(), log_out)}
                 </tbody>
             </table>
+            <p class="hint">{say(stage, none)}</p>
         </div>
     }
+    .into_any()
+}
+
+fn none(scene: &Scene) -> String {
+    if scene.past.is_empty() { "None since the servers were started." } else { "" }.to_owned()
+}
+
+fn log_out(stage: Stage, serial: usize) -> AnyView {
+    let past = stage.with_untracked(|scene| scene.past(serial).cloned()).unwrap_or_default();
+    let at = past.revocation.at;
+    view! {
+        <tr>
+            <td>{Memo::new(move |_| ago(stage.with(|scene| scene.now) - at))}</td>
+            <th scope="row">{past.asked_of}</th>
+            <td class="figure">{confirmed(&past.revocation)}</td>
+            <td class="figure">{millis(past.revocation.elapsed_us)}</td>
+        </tr>
+    }
+    .into_any()
 }

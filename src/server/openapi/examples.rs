@@ -80,7 +80,8 @@ pub fn users() -> UserList {
 }
 
 pub fn cluster() -> ClusterView {
-    let revocation = RecentRevocation { at: NOW - 5, instances: 1, acknowledged: 1, elapsed_us: 912 };
+    let revocation =
+        RecentRevocation { number: 1, at: NOW - 5, instances: 1, acknowledged: 1, elapsed_us: 912 };
     let instance = InstanceView {
         name: "a".into(),
         is_this: true,

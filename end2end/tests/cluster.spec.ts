@@ -188,7 +188,6 @@ test("the picture shows three servers in lease, and says what the table says", a
 for (const reducedMotion of ["no-preference", "reduce"] as const) {
   test(`each log-out is seen on its way, and only those that happen now; motion: ${reducedMotion}`, async ({ visitor, page, request }) => {
     await page.emulateMedia({ reducedMotion });
-    await logOutElsewhere(request, second);
     await visitor.register();
     await page.addInitScript(() => {
       const seen = Object.assign(window, { flights: 0, rebuilt: 0 });
@@ -199,8 +198,11 @@ for (const reducedMotion of ["no-preference", "reduce"] as const) {
         }
       }).observe(document, { childList: true, subtree: true });
     });
-    await visitor.open("/cluster");
     const servers = new Servers(page);
+    await visitor.open("/cluster");
+    await logOutElsewhere(request, second);
+    await expect(page.locator(".flight")).toHaveCount(1);
+    await visitor.open("/cluster");
     await servers.expectAllInLease();
     const before = await servers.ended.locator("tbody th").count();
     const seen = () => page.evaluate(() => (({ flights, rebuilt }) => ({ flights, rebuilt }))(window as never));

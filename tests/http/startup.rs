@@ -51,7 +51,7 @@ fn a_missing_site_folder_is_named() {
     let home = Home::new();
     // Names with hashes need the file that `make build` leaves beside the program.
     refuses_to_start(
-        home.command().env("LEPTOS_HASH_FILES", "true").env("LEPTOS_HASH_FILE_NAME", "none.txt"),
+        home.command().env("LEPTOS_HASH_FILES", "true").env("LEPTOS_HASH_FILE", "none.txt"),
         &["there is no ", "make build"],
     );
     fs::remove_dir_all(home.path().join("site")).unwrap();

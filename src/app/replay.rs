@@ -121,6 +121,7 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
         copy.set(None);
     };
     view! {
+        <h2 class="unseen">"The last step"</h2>
         <ol class="walk" start="4">
             <WalkStep step=Step::Replay current=Signal::derive(step) title="Send the copy">
                 <p>"The token that was good a moment ago, from before you signed out, to each server."</p>

@@ -52,7 +52,8 @@ for (const colorScheme of ["light", "dark"] as const) {
       await visitor.register(`ann-${screen}-${colorScheme}-${Date.now() % 10_000}@example.com`);
       await shoot("token");
       await page.getByRole("button", { name: "Call the API" }).click();
-      await expect(page.getByRole("group", { name: "The answer" })).toBeVisible();
+      await expect(page.getByText("200 OK", { exact: true })).toBeVisible();
+      await page.getByText("The request and the answer").click();
       await page.getByRole("button", { name: "Keep a copy" }).click();
       await shoot("token-with-a-copy");
 
@@ -117,7 +118,7 @@ async function withoutScripts(page: Page, shoot: (name: string) => Promise<void>
 }
 
 async function failing(page: Page, path: string, act: () => Promise<void>) {
-  await page.route(path, (route) => route.fulfill({ status: 503, json: { error: "temporarily_unavailable" } }));
+  await page.route(path, (route) => route.fulfill({ status: 503, json: { error: "temporarily_unavailable", message: "" } }));
   await act();
 }
 

@@ -31,6 +31,7 @@ for (const colorScheme of ["light", "dark"] as const) {
       await visitor.register();
       await check("/account");
       await page.getByRole("button", { name: "Call the API" }).click();
+      await page.getByText("The request and the answer").click();
       await expect(page.getByRole("group", { name: "The answer" })).toBeVisible();
       await page.getByRole("button", { name: "Fetch it now" }).click();
       await expect(page.getByText("Renewed 1 ×")).toBeVisible();

@@ -135,7 +135,7 @@ test.describe("a kept copy of the token", () => {
     for (const name of ["a", "b", "c"]) {
       await expect(answers.getByRole("row", { name: new RegExp(`^${name} 401 Unauthorized`) })).toBeVisible();
     }
-    await expect(page.getByText(/All 3 servers refuse it, though by its signature/)).toBeVisible();
+    await expect(page.getByText(/All 3 servers refuse it, though its signature/)).toBeVisible();
   });
 });
 

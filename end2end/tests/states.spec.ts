@@ -47,7 +47,7 @@ test.describe("when the server cannot tell", () => {
 
   test("a page says so, and tries again when told", async ({ visitor, page }) => {
     await visitor.register();
-    const unavailable = { status: 503, json: { error: "temporarily_unavailable" }, headers: { "retry-after": "1" } };
+    const unavailable = { status: 503, json: { error: "temporarily_unavailable", message: "" }, headers: { "retry-after": "1" } };
     await page.route("**/api/account/sessions", (route) => route.fulfill(unavailable));
     await visitor.open("/sessions");
     const retry = page.getByRole("button", { name: "Try again" });

@@ -63,12 +63,13 @@ pub fn AccountPage() -> impl IntoView {
             >
                 <p class="lead">
                     "Signed in as " <strong>{move || account.get().unwrap_or_default().email}</strong>
-                    ". This is what your browser shows at each request to be let in."
+                    "."
                 </p>
                 <div class="columns">
                     <Walk token />
                     <div>
                         <Life token on_due=again />
+                        <p class="hint">"What your browser shows at each request, to be let in:"</p>
                         <TokenParts token />
                     </div>
                 </div>
@@ -143,7 +144,7 @@ fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + Clone + 'static)
         <progress class="life" max=lifetime value=move || left.get() aria-label="Life left in this token"></progress>
         <p class="life-next">
             <span class="hint">{move || format!("The next one is fetched by itself in {}.", minutes(to_refresh.get()))}</span>
-            <ActionButton words=("Fetch it now", "Fetching…") action=renew />
+            <ActionButton class="link" words=("Fetch it now", "Fetching…") action=renew />
         </p>
         <p class="hint" role="status">
             {move || match renewals.get() {
@@ -179,8 +180,8 @@ fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
     };
     view! {
         <div>
-            <h2 class="walk-title">"Try to keep it alive"</h2>
-            <p class="hint">"One minute: use the token, copy it like a thief, sign out, use the copy."</p>
+            <h2 class="walk-title">"Steal your own token"</h2>
+            <p class="hint">"Copy it like a thief would, sign out, and see whether the copy still works. It takes a minute."</p>
             <ol class="walk">
                 <WalkStep step=Step::Call current=step title="Call the protected API">
                     <p>"With the token, and nothing else."</p>
@@ -201,7 +202,7 @@ fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
                     </p>
                 </WalkStep>
                 <WalkStep step=Step::SignOut current=step title="Sign out">
-                    <p>"The answer comes when every server knows."</p>
+                    <p>"When it is done, every server knows: here, or by the button at the top."</p>
                     <LogoutButton />
                 </WalkStep>
                 <WalkStep step=Step::Replay current=step title="Send the copy">

@@ -58,7 +58,7 @@ pub fn HomePage() -> impl IntoView {
 }
 
 const EXAMPLE: &str = "\
-$ curl -i -X POST /api/account/me -H \"Authorization: Bearer $COPY\"
+$ curl -i -X POST http://127.0.0.1:3000/api/account/me -H \"Authorization: Bearer $COPY\"
 
 HTTP/1.1 401 Unauthorized
 WWW-Authenticate: Bearer error=\"invalid_token\"";

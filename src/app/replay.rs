@@ -9,7 +9,7 @@ use super::{
     components::{ActionButton, TableFrame, each_second},
     form::FarewellNote,
     nav::NeedsScripts,
-    token::{milliseconds, minutes, reason},
+    token::{Status, milliseconds, minutes},
     walk::{Step, WalkStep},
 };
 use crate::{
@@ -91,16 +91,15 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
     let verdict = move || {
         let (heard, refused) = answers
             .with(|answers| (answers.len(), answers.iter().filter(|answer| answer.status == 401).count()));
-        let all = if heard == 1 {
-            "The server refuses it".to_owned()
-        } else {
-            format!("All {heard} servers refuse it")
+        let (all, everywhere) = match heard {
+            1 => ("The server refuses it".to_owned(), ""),
+            heard => (format!("All {heard} servers refuse it"), ", on every server"),
         };
         if heard == 0 {
             String::new()
         } else if refused == heard && left.get() > 0 {
             format!(
-                "{all}, though by its signature it would be good for another {}. Signing out has ended every copy of it, on every server, at once.",
+                "{all}, though its signature is good for another {}. Signing out has ended every copy{everywhere}, at once.",
                 minutes(left.get())
             )
         } else if refused == heard {
@@ -110,6 +109,11 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
         } else {
             "It is still let in.".to_owned()
         }
+    };
+    let refusal = move || {
+        let is_refused =
+            answers.with(|answers| !answers.is_empty() && answers.iter().all(|answer| answer.status == 401));
+        is_refused.then(|| view! { <p class="verdict-word good">"Refused"</p> })
     };
     let unheard = move || {
         let missing = expected().saturating_sub(answers.with(Vec::len) as u32);
@@ -128,14 +132,19 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
                 <ActionButton words=("Send the copy", "Sending…") action=replay class="button" />
             </WalkStep>
         </ol>
+        <div role="status">
+            {move || trouble.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}
+            {move || unheard().map(|text| view! { <p class="note">{text}</p> })}
+            <p class="punchline">{move || if is_done.get() { verdict() } else { String::new() }}</p>
+        </div>
         <div class="verdicts">
             <section class="verdict" aria-labelledby="elsewhere">
-                <h2 id="elsewhere">"Signature and expiry say"</h2>
+                <h2 id="elsewhere">"An ordinary JWT check says"</h2>
                 {move || match check.get() {
                     None => view! { <p class="verdict-word">"—"</p> }.into_any(),
                     Some(StatelessCheck { is_valid: true, .. }) if left.get() > 0 => view! {
-                        <p class="verdict-word bad">"Valid"</p>
-                        <p class="hint">{move || format!("for another {}, whoever holds it. Where that is all that is checked, you are not signed out.", minutes(left.get()))}</p>
+                        <p class="verdict-word bad">"Still valid"</p>
+                        <p class="hint">{move || format!("Our signature, and not expired for another {}: whoever holds it is let in. Where nothing else is checked, you are not signed out.", minutes(left.get()))}</p>
                     }.into_any(),
                     Some(_) => view! {
                         <p class="verdict-word">"Expired"</p>
@@ -145,6 +154,7 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
             </section>
             <section class="verdict" aria-labelledby="here">
                 <h2 id="here">"Hallpass says"</h2>
+                {refusal}
                 <TableFrame id="answers" caption="Answers to the copy">
                     <thead>
                         <tr>
@@ -160,13 +170,12 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
                 </TableFrame>
             </section>
         </div>
-        <div role="status">
-            {move || trouble.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}
-            {move || unheard().map(|text| view! { <p class="note">{text}</p> })}
-            <p class="punchline">{move || if is_done.get() { verdict() } else { String::new() }}</p>
-        </div>
+        <Show when=move || is_done.get() && expected() == 1>
+            <p class="hint">"One server runs here. Where there are several, each of them is asked."</p>
+        </Show>
         <p class="actions">
-            <A href="/login" attr:class="button small quiet">"Sign in again"</A>
+            <A href="/login" attr:class="button small">"Sign in again"</A>
+            <a href="/docs" rel="external" class="button small quiet">"Use the API"</a>
             <button type="button" class="button small quiet" on:click=forget>"Forget the copy"</button>
         </p>
     }
@@ -175,11 +184,10 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
 #[component]
 fn AnswerRow(answer: Answer) -> impl IntoView {
     let Answer { status, instance, elapsed_ms, .. } = answer;
-    let badge = if status == 200 { "badge bad" } else { "badge good" };
     view! {
         <tr>
             <th scope="row">{instance}</th>
-            <td><span class=badge>{format!("{status} {}", reason(status))}</span></td>
+            <td><Status status good=401 /></td>
             <td class="figure">{milliseconds(elapsed_ms)}</td>
         </tr>
     }

@@ -74,14 +74,28 @@ pub fn Exchange(token: HeldToken, answer: Answer) -> impl IntoView {
     let challenge = if challenge.is_empty() { challenge } else { format!("WWW-Authenticate: {challenge}\n") };
     let text = format!("{status} {}\n{challenge}\n{body}", reason(status));
     view! {
-        <CodeBlock label="The request" text=request />
-        <CodeBlock label="The answer" text=text />
-        <p class="hint">{format!("Answered by {instance} in {}.", milliseconds(elapsed_ms))}</p>
+        <p class="answer">
+            <Status status />
+            " "
+            <span class="hint">{format!("by {instance} in {}", milliseconds(elapsed_ms))}</span>
+        </p>
+        <details>
+            <summary>"The request and the answer"</summary>
+            <CodeBlock label="The request" text=request />
+            <CodeBlock label="The answer" text=text />
+        </details>
     }
 }
 
+/// Good is what lets the owner in and keeps others out, which depends on who asks.
+#[component]
+pub fn Status(status: u16, #[prop(default = 200)] good: u16) -> impl IntoView {
+    let class = if status == good { "badge good" } else { "badge bad" };
+    view! { <span class=class>{status} " " <span class="reason">{reason(status)}</span></span> }
+}
+
 /// The status in words (RFC 9110, 15).
-pub fn reason(status: u16) -> &'static str {
+fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         401 => "Unauthorized",

@@ -14,16 +14,14 @@ pub fn Field(
     input: NodeRef<html::Input>,
     error: Signal<Option<String>>,
 ) -> impl IntoView {
-    let (hint_id, error_id) = (format!("{name}-hint"), format!("{name}-error"));
+    // What is wrong takes the place of the hint, which would say it again.
+    let advice = move || error.get().or_else(|| (!hint.is_empty()).then(|| hint.to_owned()));
+    let advice_id = format!("{name}-advice");
     let described_by = {
-        let (hint_id, error_id) = (hint_id.clone(), error_id.clone());
-        move || match (hint.is_empty(), error.get().is_some()) {
-            (true, false) => None,
-            (false, false) => Some(hint_id.clone()),
-            (true, true) => Some(error_id.clone()),
-            (false, true) => Some(format!("{error_id} {hint_id}")),
-        }
+        let advice_id = advice_id.clone();
+        move || advice().is_some().then(|| advice_id.clone())
     };
+    let class = move || if error.get().is_some() { "error" } else { "hint" };
     view! {
         <div class="field">
             <label for=name>{label}</label>
@@ -39,8 +37,7 @@ pub fn Field(
                 aria-describedby=described_by
                 aria-invalid=move || error.get().is_some().then_some("true")
             />
-            {(!hint.is_empty()).then(|| view! { <p id=hint_id.clone() class="hint">{hint}</p> })}
-            {move || error.get().map(|text| view! { <p id=error_id.clone() class="error">{text}</p> })}
+            {move || advice().map(|text| view! { <p id=advice_id.clone() class=class()>{text}</p> })}
         </div>
     }
 }

@@ -1,7 +1,7 @@
 //! What the user sees: drawn by the server first, then live in the browser.
 //!
 //! Pages ask `client::session` who is signed in, and call the server through `api`. They name
-//! neither storage nor tokens.
+//! neither where a token is kept nor how it gets into a request.
 
 use leptos::prelude::*;
 use leptos_meta::{HashedStylesheet, MetaTags, Title, provide_meta_context};

@@ -16,6 +16,9 @@ export default defineConfig({
   testDir: "tests",
   fullyParallel: true,
   workers: 2,
+  // A busy machine must not decide a test: only what never comes about fails it.
+  timeout: 90_000,
+  expect: { timeout: 20_000 },
   forbidOnly: !!process.env.CI,
   reporter: [["list"]],
   // `make screenshots` checks nothing, and the tests draw nothing.

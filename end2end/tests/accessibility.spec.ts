@@ -8,7 +8,6 @@ const pages = ["/", "/login", "/register", "/replay", "/nothing/here"];
 for (const colorScheme of ["light", "dark"] as const) {
   for (const viewport of [{ width: 1280, height: 900 }, { width: 320, height: 640 }]) {
     test(`axe finds nothing, nothing overflows: ${colorScheme}, ${viewport.width} px`, async ({ visitor, page }) => {
-      test.slow();
       await page.emulateMedia({ colorScheme });
       await page.setViewportSize(viewport);
       const check = async (where: string) => {

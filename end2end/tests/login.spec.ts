@@ -36,6 +36,7 @@ test("an access token is renewed ahead of its end", async ({ visitor, page }) =>
   // Fifty seconds left of three hundred: less than a fifth.
   await visitor.alterStored({ expires_at: stored.expires_at - 250 });
   await expect.poll(() => visitor.bearer()).not.toBe(first);
+  await expect(page.getByText("Renewed 1 ×")).toBeVisible();
   await visitor.expectAccountOf(email);
 });
 

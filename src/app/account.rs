@@ -36,7 +36,6 @@ pub fn AccountPage() -> impl IntoView {
     Effect::new(move || match answer.get() {
         Some(Ok(found)) => {
             account.set(Some(found));
-            token.set(HeldToken::current());
             trouble.set(None);
         }
         Some(Err(error)) => trouble.set(Some(error)),
@@ -108,16 +107,18 @@ fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + Clone + 'static)
     let (left, to_refresh) = (RwSignal::new(0), RwSignal::new(0));
     let renewals = RwSignal::new(0_u32);
     let look = move || {
+        // The page may have been left meanwhile.
+        let Some(shown) = token.try_get_untracked() else { return };
         let now = HeldToken::current();
         left.set(now.as_ref().map_or(0, HeldToken::seconds_left));
         to_refresh.set(now.as_ref().map_or(0, HeldToken::seconds_to_refresh));
-        if now.is_some()
-            && now.as_ref().map(HeldToken::parts) != token.get_untracked().map(|token| token.parts())
-        {
-            if token.get_untracked().is_some() {
-                renewals.update(|count| *count += 1);
+        match (shown, now) {
+            (_, None) => {}
+            (Some(shown), Some(now)) if now.is_same(&shown) => {}
+            (shown, now) => {
+                renewals.update(|count| *count += u32::from(shown.is_some()));
+                token.set(now);
             }
-            token.set(now);
         }
     };
     look();

@@ -55,6 +55,11 @@ impl HeldToken {
         storage::load().map(Self)
     }
 
+    /// Whether it is the same token, however it is kept.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.access_token == other.0.access_token
+    }
+
     /// Seconds until it expires, by the server's clock.
     pub fn seconds_left(&self) -> u32 {
         self.0.seconds_left(device_now()).max(0.0) as u32

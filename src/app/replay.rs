@@ -60,60 +60,55 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
         Some(Farewell::Confirmed { instances, .. }) => instances.max(1),
         _ => 1,
     };
+    // The page may be left before it is done.
     let replay = move || async move {
         answers.set(Vec::new());
         is_done.set(false);
         trouble.set(None);
         let (token, expected) = (token.get_value(), untrack(expected));
         match token.check_statelessly().await {
-            Ok(found) => check.set(Some(found)),
-            Err(error) => trouble.set(Some(error)),
+            Ok(found) => drop(check.try_set(Some(found))),
+            Err(error) => drop(trouble.try_set(Some(error))),
         }
+        let mut heard: Vec<Answer> = Vec::new();
         for _ in 0..expected * CALLS_PER_INSTANCE {
             match token.call().await {
-                Ok(answer) => answers.update(|answers| {
-                    if !answers.iter().any(|known| known.instance == answer.instance) {
-                        answers.push(answer);
-                    }
-                }),
+                Ok(answer) if heard.iter().any(|known| known.instance == answer.instance) => {}
+                Ok(answer) => heard.push(answer),
                 Err(error) => {
-                    trouble.set(Some(error));
+                    trouble.try_set(Some(error));
                     break;
                 }
             }
-            if answers.with_untracked(Vec::len) as u32 == expected {
+            answers.try_set(heard.clone());
+            if heard.len() as u32 == expected {
                 break;
             }
         }
-        is_done.set(true);
+        is_done.try_set(true);
     };
+    let is_refused = Memo::new(move |_| {
+        answers.with(|answers| !answers.is_empty() && answers.iter().all(|answer| answer.status == 401))
+    });
     let step = move || if is_done.get() { Step::Done } else { Step::Replay };
     let verdict = move || {
-        let (heard, refused) = answers
-            .with(|answers| (answers.len(), answers.iter().filter(|answer| answer.status == 401).count()));
+        let heard = answers.with(Vec::len);
         let (all, everywhere) = match heard {
             1 => ("The server refuses it".to_owned(), ""),
             heard => (format!("All {heard} servers refuse it"), ", on every server"),
         };
-        if heard == 0 {
-            String::new()
-        } else if refused == heard && left.get() > 0 {
-            format!(
+        match left.get() {
+            _ if heard == 0 => String::new(),
+            0 if is_refused.get() => format!("{all}. By now it has expired as well."),
+            left if is_refused.get() => format!(
                 "{all}, though its signature is good for another {}. Signing out has ended every copy{everywhere}, at once.",
-                minutes(left.get())
-            )
-        } else if refused == heard {
-            format!("{all}. By now it has expired as well.")
-        } else if session.is_signed_in() {
-            "It is let in: its session is alive. Sign out, and send it again.".to_owned()
-        } else {
-            "It is still let in.".to_owned()
+                minutes(left)
+            ),
+            _ if session.is_signed_in() => {
+                "It is let in: its session is alive. Sign out, and send it again.".to_owned()
+            }
+            _ => "It is still let in.".to_owned(),
         }
-    };
-    let refusal = move || {
-        let is_refused =
-            answers.with(|answers| !answers.is_empty() && answers.iter().all(|answer| answer.status == 401));
-        is_refused.then(|| view! { <p class="verdict-word good">"Refused"</p> })
     };
     let unheard = move || {
         let missing = expected().saturating_sub(answers.with(Vec::len) as u32);
@@ -154,7 +149,7 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
             </section>
             <section class="verdict" aria-labelledby="here">
                 <h2 id="here">"Hallpass says"</h2>
-                {refusal}
+                {move || is_refused.get().then(|| view! { <p class="verdict-word good">"Refused"</p> })}
                 <TableFrame id="answers" caption="Answers to the copy">
                     <thead>
                         <tr>

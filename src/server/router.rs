@@ -67,6 +67,8 @@ pub fn router(state: AppState) -> Router {
     let docs: Arc<str> = docs.into();
     let description = description.to_string();
 
+    let instance = HeaderValue::try_from(state.config.instance_name()).ok();
+
     let pages = generate_route_list(app::App);
     let with_a_slash = pages.iter().map(|page| page.path().to_owned()).filter(|path| path != "/");
     let with_a_slash = with_a_slash.chain([DOCS.to_owned()]);
@@ -94,7 +96,7 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::from_fn(api_errors))
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(respond::panicked))
-        .layer(middleware::from_fn_with_state(state.clone(), security_headers))
+        .layer(middleware::from_fn_with_state((state.clone(), instance), security_headers))
         .layer(
             TraceLayer::new_for_http()
                 // The path and never the query: what a client puts there by mistake stays out.
@@ -215,7 +217,11 @@ fn page_context(connect: &str) {
 }
 
 /// The headers that go with everything, files and errors included.
-async fn security_headers(State(state): State<AppState>, request: Request, next: Next) -> Response {
+async fn security_headers(
+    State((state, instance)): State<(AppState, Option<HeaderValue>)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -234,7 +240,7 @@ async fn security_headers(State(state): State<AppState>, request: Request, next:
         .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     if is_api {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Ok(name) = HeaderValue::try_from(state.config.instance_name()) {
+        if let Some(name) = instance {
             headers.insert(INSTANCE_HEADER, name);
         }
     }

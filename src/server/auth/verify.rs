@@ -139,9 +139,7 @@ impl Auth {
         }
         Ok(Authenticated { claims })
     }
-}
 
-impl Auth {
     /// What would be said of a token without the allowlist. For those who want to see the
     /// difference: no request may pass on this.
     pub fn check_statelessly(&self, token: &AccessToken, now: UnixSeconds) -> StatelessCheck {

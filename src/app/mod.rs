@@ -4,7 +4,7 @@
 //! neither where a token is kept nor how it gets into a request.
 
 use leptos::prelude::*;
-use leptos_meta::{HashedStylesheet, MetaTags, Title, provide_meta_context};
+use leptos_meta::{MetaTags, Title, provide_meta_context};
 use leptos_router::{
     SsrMode,
     components::{ProtectedRoute, Route, Router, Routes},
@@ -29,7 +29,7 @@ use self::{
     register::RegisterPage,
     replay::ReplayPage,
     sessions::SessionsPage,
-    still::Foot,
+    still::{Basics, Foot},
     theme::{Theme, ThemeSwitch},
 };
 use crate::client::{session::Session, token::kept_copy};
@@ -67,12 +67,8 @@ pub fn shell(options: &LeptosOptions) -> impl IntoView + use<> {
         <!DOCTYPE html>
         <html lang="en" data-theme=theme.attribute()>
             <head>
-                <meta charset="utf-8" />
-                <meta name="viewport" content="width=device-width, initial-scale=1" />
-                <meta name="color-scheme" content="light dark" />
+                <Basics options=options.clone() />
                 <meta name="description" content="JWT login whose logout works at once, on every server." />
-                <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
-                <HashedStylesheet options=options.clone() id="style" />
                 <AutoReload options=options.clone() />
                 <HydrationScripts options />
                 <MetaTags />

@@ -16,11 +16,7 @@ pub fn still(options: LeptosOptions, title: &str, content: &str) -> impl IntoVie
         <!DOCTYPE html>
         <html lang="en" data-theme=theme.attribute()>
             <head>
-                <meta charset="utf-8" />
-                <meta name="viewport" content="width=device-width, initial-scale=1" />
-                <meta name="color-scheme" content="light dark" />
-                <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
-                <HashedStylesheet options id="style" />
+                <Basics options />
                 <title>{title}</title>
             </head>
             <body>
@@ -32,6 +28,18 @@ pub fn still(options: LeptosOptions, title: &str, content: &str) -> impl IntoVie
                 </Router>
             </body>
         </html>
+    }
+}
+
+/// What the head of every document has.
+#[component]
+pub fn Basics(options: LeptosOptions) -> impl IntoView {
+    view! {
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta name="color-scheme" content="light dark" />
+        <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
+        <HashedStylesheet options id="style" />
     }
 }
 

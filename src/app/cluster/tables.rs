@@ -3,17 +3,15 @@
 use leptos::prelude::*;
 
 use super::{
-    scene::{Node, Scene, Stage, each, follow, say, say_of},
+    scene::{Node, Stage, each, follow, say_of},
     words::{confirmed, millis},
 };
-use crate::app::ago::ago;
+use crate::app::{ago::ago, components::TableFrame};
 
 #[component]
 pub fn Servers(stage: Stage) -> impl IntoView {
     view! {
-        <div class="table-frame servers" tabindex="0" role="group" aria-labelledby="running">
-            <table>
-                <caption id="running">"Running now"</caption>
+        <TableFrame id="running" caption="Running now" class="servers">
                 <thead>
                     <tr>
                         <th scope="col">"Server"</th>
@@ -27,8 +25,7 @@ pub fn Servers(stage: Stage) -> impl IntoView {
                 <tbody>
                     {each(stage, |scene| scene.present().iter().map(|node| node.key).collect(), server)}
                 </tbody>
-            </table>
-        </div>
+        </TableFrame>
     }
     .into_any()
 }
@@ -67,10 +64,9 @@ fn positions(node: &Node) -> String {
 
 #[component]
 pub fn LogOuts(stage: Stage) -> impl IntoView {
+    let is_empty = Memo::new(move |_| stage.with(|scene| scene.past.is_empty()));
     view! {
-        <div class="table-frame log-outs" tabindex="0" role="group" aria-labelledby="ended">
-            <table>
-                <caption id="ended">"The last log-outs"</caption>
+        <TableFrame id="ended" caption="The last log-outs" class="log-outs">
                 <thead>
                     <tr>
                         <th scope="col">"When"</th>
@@ -81,16 +77,15 @@ pub fn LogOuts(stage: Stage) -> impl IntoView {
                 </thead>
                 <tbody>
                     {each(stage, |scene| scene.past.iter().rev().map(|past| past.serial).collect(), log_out)}
+                    {move || is_empty.get().then(none)}
                 </tbody>
-            </table>
-            <p class="hint">{say(stage, none)}</p>
-        </div>
+        </TableFrame>
     }
     .into_any()
 }
 
-fn none(scene: &Scene) -> String {
-    if scene.past.is_empty() { "None since the servers were started." } else { "" }.to_owned()
+fn none() -> impl IntoView {
+    view! { <tr><td colspan="4" class="hint">"None since the servers were started."</td></tr> }
 }
 
 fn log_out(stage: Stage, serial: usize) -> AnyView {

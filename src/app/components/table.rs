@@ -8,11 +8,14 @@ pub fn TableFrame(
     /// Names the caption.
     id: &'static str,
     caption: &'static str,
+    /// More names for the style sheet.
+    #[prop(default = "")]
+    class: &'static str,
     /// The `thead` and the `tbody`.
     children: Children,
 ) -> impl IntoView {
     view! {
-        <div class="table-frame" tabindex="0" role="group" aria-labelledby=id>
+        <div class=format!("table-frame {class}") tabindex="0" role="group" aria-labelledby=id>
             <table>
                 <caption id=id>{caption}</caption>
                 {children()}

@@ -81,7 +81,7 @@ enum SessionsCommand {
 #[group(required = true, multiple = false)]
 struct Which {
     /// One session, by its id.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     session: Option<String>,
     /// All sessions of a user.
     #[arg(long, value_name = "EMAIL")]

@@ -357,6 +357,9 @@ async fn the_command_line_looks_after_users_and_sessions() {
         let (is_done, text) = tell(wrong);
         assert!(!is_done && !text.contains("panicked"), "{wrong:?}: {text}");
     }
+    // An id may begin like an option.
+    let (_, text) = tell(&["sessions", "revoke", "--session", "-AAAAAAAAAAAAAAAAAAAAA"]);
+    assert!(text.contains("there is no session -AAAAAAAAAAAAAAAAAAAAA"), "{text}");
     done(&["sessions", "revoke", "--session", &anns[0].session]);
     done(&["user", "role", "bob@example.com", "admin"]);
     let server = home.start().await;

@@ -39,13 +39,13 @@ cluster: build services
 # What it leaves in target/site is not what `make run` serves.
 dev: tools
 	@rm -f target/built
-	cargo leptos watch
+	cargo leptos watch --split
 
 build: target/built
 
 target/built: $(shell find src style public migrations Cargo.toml Cargo.lock Leptos.toml -type f) | tools
 	$(call say,Building the server and the site (a few minutes the first time))
-	cargo leptos build --release --precompress
+	cargo leptos build --release --split --precompress
 	@touch $@
 
 test: lint rust-test e2e

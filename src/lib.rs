@@ -19,10 +19,25 @@ use std::hash::Hash as ToSchema;
 #[cfg(feature = "ssr")]
 use utoipa::ToSchema;
 
-/// Makes the server-drawn page live. The browser calls it once, when the wasm has loaded.
+/// Makes the server-drawn page live. The browser calls it once, when the wasm has loaded. Until then, a page
+/// is what it is without scripts.
 #[cfg(feature = "hydrate")]
 #[wasm_bindgen::prelude::wasm_bindgen]
 pub fn hydrate() {
+    use app::front::{Front, FrontPage};
+    use gloo_timers::future::TimeoutFuture;
+    use leptos::prelude::*;
+
+    /// How long to wait before the part with the app is asked for again that could not be fetched.
+    const FETCH_AGAIN_AFTER_MS: u32 = 2_000;
+
     console_error_panic_hook::set_once();
-    leptos::mount::hydrate_body(app::App);
+    match FrontPage::at(&window().location().pathname().unwrap_or_default()) {
+        Some(page) => leptos::mount::hydrate_body(move || view! { <Front page /> }),
+        None => wasm_bindgen_futures::spawn_local(async {
+            while app::start().await.is_err() {
+                TimeoutFuture::new(FETCH_AGAIN_AFTER_MS).await;
+            }
+        }),
+    }
 }

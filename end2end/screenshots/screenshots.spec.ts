@@ -27,12 +27,14 @@ for (const colorScheme of ["light", "dark"] as const) {
         }
       };
 
-      for (const [name, path] of Object.entries({ home: "/", login: "/login", register: "/register", "not-found": "/nothing", "replay-empty": "/replay" })) {
+      for (const [name, path] of Object.entries({ home: "/", login: "/login", register: "/register", "replay-empty": "/replay" })) {
         await visitor.open(path);
         await shoot(name);
       }
-      await page.goto("/docs");
-      await shoot("docs");
+      for (const [name, path] of Object.entries({ docs: "/docs", "not-found": "/nothing" })) {
+        await page.goto(path);
+        await shoot(name);
+      }
       await withoutScripts(page, shoot);
 
       await visitor.open("/register");
@@ -89,6 +91,11 @@ for (const colorScheme of ["light", "dark"] as const) {
       await page.getByRole("button", { name: "Send the copy" }).click();
       await expect(page.getByText(/servers refuse it/)).toBeVisible();
       await shoot("replay-answered");
+
+      await visitor.register();
+      await visitor.signOut();
+      await visitor.expectSignedOutInPlace();
+      await shoot("signed-out");
 
       // Administrators are made where there is one server.
       const alone = new Visitor(page);

@@ -3,7 +3,7 @@ import { expect, refused, test } from "./support";
 
 test.use({ expectedFault: refused(401, 404, 422) });
 
-const pages = ["/", "/login", "/register", "/replay", "/nothing/here"];
+const pages = ["/", "/login", "/register", "/replay"];
 
 for (const colorScheme of ["light", "dark"] as const) {
   for (const viewport of [{ width: 1280, height: 900 }, { width: 320, height: 640 }]) {
@@ -20,6 +20,8 @@ for (const colorScheme of ["light", "dark"] as const) {
         await visitor.open(path);
         await check(path);
       }
+      await page.goto("/nothing/here");
+      await check("/nothing/here");
       await page.getByRole("contentinfo").getByRole("link", { name: "API" }).click();
       await expect(page.getByRole("heading", { name: "The API" })).toBeVisible();
       await check("/docs");
@@ -58,6 +60,10 @@ for (const colorScheme of ["light", "dark"] as const) {
       await page.getByRole("button", { name: "Send the copy" }).click();
       await expect(page.getByRole("row", { name: /401/ })).toBeVisible();
       await check("/replay with an answer");
+      await visitor.register();
+      await visitor.signOut();
+      await visitor.expectSignedOutInPlace();
+      await check("/account, signed out");
       await visitor.open("/login");
       await visitor.signIn("admin@example.com");
       await visitor.expectAccountOf("admin@example.com");

@@ -99,8 +99,9 @@ test("a page for those who are signed in is come back to after signing in", asyn
   const email = await visitor.register();
   await visitor.open("/sessions");
   await visitor.signOut();
+  await visitor.expectSignedOutInPlace();
+  await page.getByRole("link", { name: "Sign in again" }).click();
   await expect(page).toHaveURL("/login?next=/sessions");
-  await visitor.expectSignedOut();
   await visitor.fillIn(email, PASSWORD);
   await page.getByRole("button", { name: "Sign in" }).click();
   await expect(page).toHaveURL("/sessions");

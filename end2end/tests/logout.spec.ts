@@ -1,4 +1,4 @@
-import { expect, test, Visitor } from "./support";
+import { expect, PASSWORD, test, Visitor } from "./support";
 
 test("a copy of the token is dead once the page has logged out", async ({ visitor, page, request }) => {
   await visitor.register();
@@ -31,8 +31,7 @@ test("logging out in one tab signs the other out", async ({ visitor, context }) 
   await other.open("/account");
   await other.expectAccountOf(email);
   await visitor.signOut();
-  await other.expectSignedOut();
-  await expect(other.page).toHaveURL("/login");
+  await other.expectSignedOutInPlace();
 });
 
 test.describe("with the server out of reach", () => {
@@ -61,6 +60,21 @@ test.describe("with the server out of reach", () => {
     await expect(page.getByText(/Your token died on the server/)).toBeVisible({ timeout: 20_000 });
     expect((await page.request.post("/api/auth/refresh")).status()).toBe(401);
   });
+
+  test("a log-out that was not confirmed is not in the way of signing in again", async ({ visitor, page }) => {
+    const email = await visitor.register();
+    const bearer = await visitor.bearer();
+    await page.route("**/api/auth/logout", (route) => route.abort());
+    await visitor.signOut();
+    await visitor.expectSignedOutInPlace();
+    await page.getByRole("link", { name: "Sign in again" }).click();
+    await visitor.expectLive();
+    await visitor.fillIn(email, PASSWORD);
+    await page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
+    await visitor.expectAccountOf(email);
+    const headers = { Authorization: `Bearer ${bearer}` };
+    expect((await page.request.post("/api/account/me", { headers })).status(), "replaced").toBe(401);
+  });
 });
 
 test("a session that is ended by a copy of its token ends on the page, without a click", async ({ visitor, page, request }) => {
@@ -68,6 +82,6 @@ test("a session that is ended by a copy of its token ends on the page, without a
   const bearer = await visitor.bearer();
   const ended = await request.post("/api/auth/logout", { headers: { Authorization: `Bearer ${bearer}` } });
   expect(ended.status()).toBe(200);
-  await expect(page).toHaveURL("/login");
+  await visitor.expectSignedOutInPlace();
   await visitor.expectEnded("You have been signed out.");
 });

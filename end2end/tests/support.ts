@@ -51,6 +51,12 @@ export class Visitor {
     expect(await this.bearer()).toBeNull();
   }
 
+  /** A page of the app that was open when the session ended. */
+  async expectSignedOutInPlace() {
+    await expect(this.page.getByRole("heading", { name: "You are signed out" })).toBeVisible();
+    await this.expectSignedOut();
+  }
+
   /** What the page says when the session has ended without its doing. */
   async expectEnded(reason: string | RegExp) {
     await expect(this.page.getByRole("status").filter({ hasText: reason })).toBeVisible();

@@ -102,6 +102,11 @@ impl AuthError {
         }
     }
 
+    /// The error of this code, as far as a code alone can tell.
+    pub fn from_code(code: &str) -> Self {
+        ErrorBody { error: code.to_owned(), ..Default::default() }.into()
+    }
+
     /// The code on the wire.
     pub fn code(&self) -> &'static str {
         match self {
@@ -127,7 +132,7 @@ impl AuthError {
 }
 
 /// Why a call was refused.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What a program goes by.
     error: String,

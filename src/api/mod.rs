@@ -34,6 +34,10 @@ pub const CLUSTER_EVENTS: &str = "/api/cluster/events";
 /// The response header of each answer to a call: the name of the instance that gave it.
 pub const INSTANCE_HEADER: &str = "hallpass-instance";
 
+/// A cookie that a page sets when its user has signed out and no server has confirmed it yet: until one has,
+/// pages are drawn for someone who is not signed in.
+pub const LOGOUT_PENDING_COOKIE: &str = "hallpass-logout-pending";
+
 /// Server-sent events: a first one named `live`, and one named `ended` with an
 /// [`types::EndReason`], which is the last; for the holder of a session's cookie.
 pub const SESSION_EVENTS: &str = "/api/session/events";

@@ -1,5 +1,11 @@
 //! What the calls take and answer. The JSON on the wire is these structs, field by field.
 
+use std::{
+    convert::Infallible,
+    fmt::{self, Display, Formatter},
+    str::FromStr,
+};
+
 use serde::{Deserialize, Serialize};
 
 use crate::ToSchema;
@@ -270,13 +276,41 @@ pub struct Revocation {
 
 /// Whether the browser that asked for a page is signed in. Found out before the page is drawn, and
 /// sent with it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Presence {
     #[default]
     Anonymous,
     SignedIn,
     /// It was, and its user has not been told yet that its session has ended.
     Ended(EndReason),
+}
+
+const ANONYMOUS: &str = "anonymous";
+const SIGNED_IN: &str = "signed_in";
+
+/// As it is sent: in a word, for which the first load of the app needs no JSON.
+impl Display for Presence {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => ANONYMOUS,
+            Self::SignedIn => SIGNED_IN,
+            Self::Ended(reason) => reason.as_str(),
+        })
+    }
+}
+
+impl FromStr for Presence {
+    type Err = Infallible;
+
+    fn from_str(word: &str) -> Result<Self, Infallible> {
+        Ok(match word {
+            SIGNED_IN => Self::SignedIn,
+            word => {
+                let reason = EndReason::ALL.iter().find(|(_, text)| *text == word);
+                reason.map_or(Self::Anonymous, |(reason, _)| Self::Ended(*reason))
+            }
+        })
+    }
 }
 
 /// How a revocation went, for whoever looks after the servers: neither whose it was, nor which.

@@ -1,20 +1,23 @@
 //! What the forms share: the state of a form that is being sent, and the words for how the last session
 //! ended.
 
-use leptos::{ev::SubmitEvent, html, prelude::*, task::spawn_local};
-use leptos_router::{
-    NavigateOptions,
-    hooks::{use_navigate, use_query_map},
+use leptos::{
+    ev::{Event, SubmitEvent},
+    html,
+    prelude::*,
+    task::spawn_local,
 };
 use server_fn::error::ServerFnUrlError;
 
 use super::{
     components::{Field, each_second},
     next::next_page,
+    query::query,
 };
 use crate::{
     api::error::AuthError,
     client::{
+        calls,
         session::{Farewell, Session},
         storage::shortcomings,
     },
@@ -90,40 +93,72 @@ pub struct CredentialsForm {
 impl CredentialsForm {
     /// Empty, or with the error of a form that was posted before the page was live.
     pub fn new() -> Self {
-        let posted = use_query_map().with_untracked(|query| query.get("__err"));
-        let error = posted.and_then(|error| in_our_words(ServerFnUrlError::decode_err(&error)));
+        let posted = SharedValue::new_str(posted_error).into_inner();
         let sending = Sending::new();
-        sending.error.set(error);
+        sending.error.set(in_our_words(&posted));
+        let (session, next) = (Session::expect(), next_page());
+        // By this form, or in another tab.
+        Effect::new(move || {
+            if session.is_signed_in() {
+                let _ = window().location().replace(&next);
+            }
+        });
         Self { email: NodeRef::new(), password: NodeRef::new(), sending }
     }
 
-    /// Sends the fields with `call`; goes on to the next page when it succeeds, and to the first field
-    /// that needs attention when it does not.
+    /// Sends the fields with `call`, and goes to the first field that needs attention when it fails.
     pub fn submit<F>(self, event: &SubmitEvent, call: impl FnOnce(String, String) -> F)
     where
         F: Future<Output = Result<(), AuthError>> + 'static,
     {
-        let (navigate, next) = (use_navigate(), next_page());
-        let on_answer = move |answer: Result<(), &AuthError>| match answer {
-            Ok(()) => navigate(&next, NavigateOptions { replace: true, ..Default::default() }),
-            Err(error) => focus(if error_of(error, "email").is_some() { self.email } else { self.password }),
+        let on_answer = move |answer: Result<(), &AuthError>| {
+            if let Err(error) = answer {
+                focus(if error_of(error, "email").is_some() { self.email } else { self.password });
+            }
         };
         self.sending.send(event, call(value(self.email), value(self.password)), on_answer);
     }
 }
 
-/// An error that came in the address of the page: anyone can have written it, so only its kind is
-/// taken over, and none of its text.
-fn in_our_words(error: AuthError) -> Option<AuthError> {
-    Some(match error {
+/// Has what the form is sent by come while it is being filled in.
+pub fn fetch_ahead(_: Event) {
+    spawn_local(async { drop(calls::fetch().await) });
+}
+
+/// What to say of a field that was refused, where what the server said about it cannot be believed.
+const ADVICE: [(&str, &str); 2] = [
+    ("email", "Enter an e-mail address, like ann@example.com."),
+    ("password", "Use a password of at least 8 characters that is not among the common ones."),
+];
+
+/// The error that came in the address of the page, as [`in_our_words`] reads it: its code, then the names of
+/// the fields that it is about or the seconds to wait. Empty without one, and in a browser: the server reads
+/// it, the first load of the app has no JSON.
+fn posted_error() -> String {
+    if !cfg!(feature = "ssr") {
+        return String::new();
+    }
+    let error = query("__err").map(|error| ServerFnUrlError::<AuthError>::decode_err(&error));
+    match error {
+        None | Some(AuthError::Transport) => String::new(),
+        Some(AuthError::TooManyRequests(seconds)) => format!("too_many_requests {seconds}"),
+        Some(ref error @ AuthError::InvalidFields(ref fields)) => {
+            let known = ADVICE.into_iter().map(|(name, _)| name).filter(|name| fields.contains_key(*name));
+            [error.code()].into_iter().chain(known).collect::<Vec<_>>().join(" ")
+        }
+        Some(error) => error.code().to_owned(),
+    }
+}
+
+/// Anyone can have written what came in the address, so only its kind is taken over, and none of its text.
+fn in_our_words(posted: &str) -> Option<AuthError> {
+    let (code, about) = posted.split_once(' ').unwrap_or((posted, ""));
+    Some(match AuthError::from_code(code) {
         AuthError::InvalidRequest(_) => AuthError::InvalidRequest("The form could not be read.".into()),
         AuthError::InvalidGrant(_) => AuthError::wrong_credentials(),
-        AuthError::InvalidFields(fields) => {
-            let advice = [
-                ("email", "Enter an e-mail address, like ann@example.com."),
-                ("password", "Use a password of at least 8 characters that is not among the common ones."),
-            ];
-            let known = advice.into_iter().filter(|(name, _)| fields.contains_key(*name));
+        AuthError::TooManyRequests(_) => AuthError::TooManyRequests(about.parse().unwrap_or(1)),
+        AuthError::InvalidFields(_) => {
+            let known = ADVICE.into_iter().filter(|(name, _)| about.split(' ').any(|field| field == *name));
             AuthError::InvalidFields(
                 known.map(|(name, advice)| (name.to_owned(), advice.to_owned())).collect(),
             )

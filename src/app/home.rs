@@ -1,8 +1,6 @@
 //! The start page: what this is.
 
 use leptos::prelude::*;
-use leptos_meta::Title;
-use leptos_router::components::A;
 
 use super::form::FarewellNote;
 use crate::client::session::Session;
@@ -11,7 +9,6 @@ use crate::client::session::Session;
 pub fn HomePage() -> impl IntoView {
     let session = Session::expect();
     view! {
-        <Title text="" />
         <section class="hero">
             <FarewellNote />
             <h1>"Log out, and the token is dead. " <em>"Everywhere. Now."</em></h1>
@@ -23,12 +20,12 @@ pub fn HomePage() -> impl IntoView {
                     when=move || session.is_signed_in()
                     fallback=|| {
                         view! {
-                            <A href="/register" attr:class="button">"Create account"</A>
-                            <A href="/login" attr:class="button quiet">"Sign in"</A>
+                            <a href="/register" class="button">"Create account"</a>
+                            <a href="/login" class="button quiet">"Sign in"</a>
                         }
                     }
                 >
-                    <A href="/account" attr:class="button">"See your token"</A>
+                    <a href="/account" class="button">"See your token"</a>
                 </Show>
             </p>
         </section>

@@ -1,11 +1,9 @@
 //! The log-in page.
 
 use leptos::prelude::*;
-use leptos_meta::Title;
-use leptos_router::components::A;
 
 use super::{
-    form::{CredentialsFields, CredentialsForm, FarewellNote, Shortcomings},
+    form::{CredentialsFields, CredentialsForm, FarewellNote, Shortcomings, fetch_ahead},
     next::with_next,
 };
 use crate::client::session::Session;
@@ -15,7 +13,6 @@ pub fn LoginPage() -> impl IntoView {
     let session = Session::expect();
     let form = CredentialsForm::new();
     view! {
-        <Title text="Sign in" />
         <section class="card">
             <h1>"Sign in"</h1>
             <FarewellNote />
@@ -24,11 +21,12 @@ pub fn LoginPage() -> impl IntoView {
                 method="post"
                 action="/api/auth/login"
                 novalidate
+                on:input=fetch_ahead
                 on:submit=move |event| form.submit(&event, move |email, password| session.login(email, password))
             >
                 <CredentialsFields form password_autocomplete="current-password" password_hint="" button=("Sign in", "Signing in…") />
             </form>
-            <p class="aside">"New here? " <A href=with_next("/register")>"Create an account"</A></p>
+            <p class="aside">"New here? " <a href=with_next("/register")>"Create an account"</a></p>
         </section>
     }
 }

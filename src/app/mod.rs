@@ -2,35 +2,36 @@
 //!
 //! Pages ask `client::session` who is signed in, and call the server through `api`. They name
 //! neither where a token is kept nor how it gets into a request.
+//!
+//! There are two kinds of live documents. The [`front`] has the pages that anyone sees first, and little
+//! wasm. [`App`] has those behind the log-in, with a router, in a part of the wasm that is fetched when it is
+//! needed. A link from the app to the front says `rel="external"`, which the router leaves to the browser.
 
 use leptos::prelude::*;
-use leptos_meta::{MetaTags, Title, provide_meta_context};
+use leptos_meta::{Title, provide_meta_context};
 use leptos_router::{
     SsrMode,
-    components::{ProtectedRoute, Route, Router, Routes},
+    components::{FlatRoutes, Redirect, Route, Router},
     hooks::use_location,
     path,
 };
 use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
-pub use self::still::still;
 use self::{
     account::AccountPage,
     admin::AdminPage,
     cluster::ClusterPage,
     components::Toasts,
-    home::HomePage,
-    login::LoginPage,
+    document::{Foot, SkipLink, titled},
     nav::Nav,
-    next::next_page,
+    next::sign_in_first,
     not_found::NotFoundPage,
     password::PasswordPage,
-    register::RegisterPage,
     replay::ReplayPage,
     sessions::SessionsPage,
-    still::{Basics, Foot},
-    theme::{Theme, ThemeSwitch},
+    signed_out::SignedOut,
+    theme::ThemeSwitch,
 };
 use crate::client::{session::Session, token::kept_copy};
 
@@ -40,17 +41,20 @@ mod ago;
 mod answered;
 mod cluster;
 mod components;
+pub mod document;
 mod form;
+pub mod front;
 mod home;
 mod login;
 mod nav;
-mod next;
+pub mod next;
 mod not_found;
 mod password;
+mod query;
 mod register;
 mod replay;
 mod sessions;
-mod still;
+mod signed_out;
 pub mod theme;
 mod token;
 mod walk;
@@ -59,100 +63,60 @@ mod walk;
 /// without scripts needs all of its parts in their places. Nothing on these pages waits for data.
 const WHOLE: SsrMode = SsrMode::Async;
 
-/// The document around the app.
-pub fn shell(options: &LeptosOptions) -> impl IntoView + use<> {
-    let options = options.clone();
-    let theme = use_context::<Theme>().unwrap_or_default();
-    view! {
-        <!DOCTYPE html>
-        <html lang="en" data-theme=theme.attribute()>
-            <head>
-                <Basics options=options.clone() />
-                <meta name="description" content="JWT login whose logout works at once, on every server." />
-                <AutoReload options=options.clone() />
-                <HydrationScripts options />
-                <MetaTags />
-            </head>
-            <body>
-                <App />
-            </body>
-        </html>
-    }
-}
-
-/// The pages and what is around each of them.
+/// The pages behind the log-in, and what is around each of them.
 #[component]
 pub fn App() -> impl IntoView {
     provide_meta_context();
-    let session = Session::provide();
+    Session::provide().follow();
     let toasts = Toasts::provide();
-    Effect::new(mark_hydrated);
+    live_once();
     view! {
-        <Title formatter=|title: String| {
-            if title.is_empty() { "Hallpass".to_owned() } else { format!("{title} · Hallpass") }
-        } />
+        <Title formatter=|title: String| titled(&title) />
         <Router>
-            <a class="skip" href="#main" rel="external">"Skip to the content"</a>
-            <Nav />
+            <SkipLink />
+            <Nav path=use_location().pathname.into() />
             <FocusOnNavigation />
             <main id="main" tabindex="-1">
-                <Routes fallback=NotFoundPage>
-                    <Route path=path!("/") view=HomePage />
+                <FlatRoutes fallback=NotFoundPage>
+                    <Route path=path!("/account") view=|| for_users(AccountPage) ssr=WHOLE />
+                    <Route path=path!("/sessions") view=|| for_users(SessionsPage) ssr=WHOLE />
+                    <Route path=path!("/password") view=|| for_users(PasswordPage) ssr=WHOLE />
+                    <Route path=path!("/admin") view=|| for_users(AdminPage) ssr=WHOLE />
+                    <Route path=path!("/cluster") view=|| for_users(ClusterPage) ssr=WHOLE />
                     <Route path=path!("/replay") view=ReplayPage ssr=WHOLE />
-                    <ProtectedRoute
-                        path=path!("/login")
-                        condition=move || Some(!session.is_signed_in())
-                        redirect_path=next_page
-                        view=LoginPage
-                        ssr=WHOLE
-                    />
-                    <ProtectedRoute
-                        path=path!("/register")
-                        condition=move || Some(!session.is_signed_in())
-                        redirect_path=next_page
-                        view=RegisterPage
-                        ssr=WHOLE
-                    />
-                    <ProtectedRoute
-                        path=path!("/account")
-                        condition=move || Some(session.is_signed_in())
-                        redirect_path=|| if kept_copy().is_some() { "/replay" } else { "/login" }
-                        view=AccountPage
-                        ssr=WHOLE
-                    />
-                    <ProtectedRoute
-                        path=path!("/sessions")
-                        condition=move || Some(session.is_signed_in())
-                        redirect_path=|| "/login?next=/sessions"
-                        view=SessionsPage
-                        ssr=WHOLE
-                    />
-                    <ProtectedRoute
-                        path=path!("/password")
-                        condition=move || Some(session.is_signed_in())
-                        redirect_path=|| "/login?next=/password"
-                        view=PasswordPage
-                        ssr=WHOLE
-                    />
-                    <ProtectedRoute
-                        path=path!("/admin")
-                        condition=move || Some(session.is_signed_in())
-                        redirect_path=|| "/login?next=/admin"
-                        view=AdminPage
-                        ssr=WHOLE
-                    />
-                    <ProtectedRoute
-                        path=path!("/cluster")
-                        condition=move || Some(session.is_signed_in())
-                        redirect_path=|| "/login?next=/cluster"
-                        view=ClusterPage
-                        ssr=WHOLE
-                    />
-                </Routes>
+                </FlatRoutes>
             </main>
             {toasts.view()}
             <Foot><ThemeSwitch /></Foot>
         </Router>
+    }
+}
+
+/// Makes the drawn app live: a door into the part of the wasm that has it
+/// (see [`calls`](crate::client::calls)).
+///
+/// # Errors
+/// The part could not be fetched; it can be tried again.
+#[cfg(feature = "hydrate")]
+#[leptos::wasm_split::wasm_split(app, wasm_split_path = leptos::wasm_split, fallible)]
+pub fn start() -> Result<(), leptos::wasm_split::SplitLoaderError> {
+    leptos::mount::hydrate_body(App);
+    Ok(())
+}
+
+/// A page for those who are signed in. The server sends the others to sign in first. In an open page it
+/// says so when the session ends, in the place of the page; who has kept a copy of the token goes to see
+/// what that is worth.
+fn for_users<V: IntoView + 'static>(page: impl Fn() -> V + Copy + Send + 'static) -> impl IntoView {
+    let session = Session::expect();
+    let path = use_location().pathname;
+    move || match session.is_signed_in() {
+        true => page().into_any(),
+        false if cfg!(feature = "ssr") => {
+            view! { <Redirect path=sign_in_first(&path.get_untracked()) /> }.into_any()
+        }
+        false if kept_copy().is_some() => view! { <Redirect path="/replay" /> }.into_any(),
+        false => view! { <SignedOut path=path.get_untracked() /> }.into_any(),
     }
 }
 
@@ -162,19 +126,26 @@ fn FocusOnNavigation() -> impl IntoView {
     let path = use_location().pathname;
     Effect::new(move |before: Option<String>| {
         let now = path.get();
-        if before.is_some_and(|before| before != now)
-            && let Some(main) = document().get_element_by_id("main")
-            && let Ok(main) = main.dyn_into::<HtmlElement>()
-        {
-            let _ = main.focus();
+        if before.is_some_and(|before| before != now) {
+            focus_on_main();
         }
         now
     });
 }
 
-/// From here on clicks are heard: `data-hydrated` on `<html>` says so.
-fn mark_hydrated() {
-    if let Some(root) = document().document_element() {
-        let _ = root.set_attribute("data-hydrated", "");
+fn focus_on_main() {
+    if let Some(main) = document().get_element_by_id("main")
+        && let Ok(main) = main.dyn_into::<HtmlElement>()
+    {
+        let _ = main.focus();
     }
+}
+
+/// Says so when clicks are heard: by `data-hydrated` on `<html>`.
+fn live_once() {
+    Effect::new(|| {
+        if let Some(root) = document().document_element() {
+            let _ = root.set_attribute("data-hydrated", "");
+        }
+    });
 }

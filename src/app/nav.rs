@@ -5,15 +5,14 @@ use leptos::{
     prelude::*,
     task::spawn_local,
 };
-use leptos_router::{components::A, hooks::use_query_map};
 
+use super::query::query;
 use crate::client::session::Session;
 
 /// Says so when a log-out that was posted as a plain form could not be made certain.
 #[component]
 fn LogoutTrouble() -> impl IntoView {
-    let failed =
-        use_query_map().with_untracked(|query| query.get("__path").as_deref() == Some("/api/auth/logout"));
+    let failed = query("__path").as_deref() == Some("/api/auth/logout");
     failed.then(|| {
         view! {
             <p role="alert" class="alert">
@@ -52,29 +51,33 @@ pub fn NeedsScripts() -> impl IntoView {
 }
 
 #[component]
-pub fn Nav() -> impl IntoView {
+pub fn Nav(
+    /// Of the page that it is on.
+    path: Signal<String>,
+) -> impl IntoView {
     let session = Session::expect();
+    let current = move |link: &'static str| move || path.with(|path| path == link).then_some("page");
     view! {
         <header class="bar">
-            <A href="/" attr:class="brand">
+            <a href="/" rel="external" class="brand">
                 <svg viewBox="0 0 24 24" aria-hidden="true" class="mark">
                     <path d="M3 6a2 2 0 0 1 2-2h14a2 2 0 0 1 2 2v3a3 3 0 0 0 0 6v3a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2v-3a3 3 0 0 0 0-6z" />
                     <path d="m8.5 12.2 2.4 2.4 4.8-5.2" class="tick" />
                 </svg>
                 <span class="brand-name">"Hallpass"</span>
-            </A>
+            </a>
             <nav aria-label="Main">
                 <Show
                     when=move || session.is_signed_in()
-                    fallback=|| {
+                    fallback=move || {
                         view! {
-                            <A href="/login">"Sign in"</A>
-                            <A href="/register" attr:class="button small">"Create account"</A>
+                            <a href="/login" rel="external" aria-current=current("/login")>"Sign in"</a>
+                            <a href="/register" rel="external" class="button small">"Create account"</a>
                         }
                     }
                 >
-                    <A href="/account">"Account"</A>
-                    <A href="/cluster">"Servers"</A>
+                    <a href="/account" aria-current=current("/account")>"Account"</a>
+                    <a href="/cluster" aria-current=current("/cluster")>"Servers"</a>
                     <LogoutButton />
                 </Show>
             </nav>

@@ -3,8 +3,7 @@
 //! The address of that page comes in the query, so anyone can have written it. It is followed only if
 //! it is a path of this very site.
 
-use leptos::prelude::*;
-use leptos_router::hooks::use_query_map;
+use super::query::query;
 
 const HOME: &str = "/account";
 
@@ -13,8 +12,7 @@ const MAX_BYTES: usize = 512;
 
 /// The page to go to after signing in: the one that the address of this page names, or the account.
 pub fn next_page() -> String {
-    let asked_for = use_query_map().with_untracked(|query| query.get("next"));
-    asked_for.filter(|path| is_ours(path)).unwrap_or_else(|| HOME.into())
+    query("next").filter(|path| is_ours(path)).unwrap_or_else(|| HOME.into())
 }
 
 /// The same page, to be named by a link from one form to the other.
@@ -23,6 +21,11 @@ pub fn with_next(form: &str) -> String {
         next if next == HOME => form.into(),
         next => format!("{form}?next={next}"),
     }
+}
+
+/// Where to sign in, to come back to the page at `path`.
+pub fn sign_in_first(path: &str) -> String {
+    if path == HOME { "/login".to_owned() } else { format!("/login?next={path}") }
 }
 
 /// Whether a browser would take it for a page of this site, and no form to sign in.

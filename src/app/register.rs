@@ -1,11 +1,9 @@
 //! The page where an account begins.
 
 use leptos::prelude::*;
-use leptos_meta::Title;
-use leptos_router::components::A;
 
 use super::{
-    form::{CredentialsFields, CredentialsForm},
+    form::{CredentialsFields, CredentialsForm, fetch_ahead},
     next::with_next,
 };
 use crate::client::session::Session;
@@ -15,13 +13,13 @@ pub fn RegisterPage() -> impl IntoView {
     let session = Session::expect();
     let form = CredentialsForm::new();
     view! {
-        <Title text="Create an account" />
         <section class="card">
             <h1>"Create an account"</h1>
             <form
                 method="post"
                 action="/api/auth/register"
                 novalidate
+                on:input=fetch_ahead
                 on:submit=move |event| form.submit(&event, move |email, password| session.register(email, password))
             >
                 <CredentialsFields
@@ -31,7 +29,7 @@ pub fn RegisterPage() -> impl IntoView {
                     button=("Create account", "Creating account…")
                 />
             </form>
-            <p class="aside">"Have an account? " <A href=with_next("/login")>"Sign in"</A></p>
+            <p class="aside">"Have an account? " <a href=with_next("/login")>"Sign in"</a></p>
         </section>
     }
 }

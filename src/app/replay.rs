@@ -27,7 +27,11 @@ const CALLS_PER_INSTANCE: u32 = 4;
 pub fn ReplayPage() -> impl IntoView {
     // Known to the browser alone, so not before the page is live.
     let copy = RwSignal::new(None::<HeldToken>);
-    Effect::new(move || copy.set(kept_copy()));
+    Effect::new(move || {
+        if let Some(kept) = kept_copy() {
+            copy.set(Some(kept));
+        }
+    });
     view! {
         <Title text="The copy" />
         <section class="card full">
@@ -169,7 +173,7 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
             <p class="hint">"One server runs here. Where there are several, each of them is asked."</p>
         </Show>
         <p class="actions">
-            <A href="/login" attr:class="button small">"Sign in again"</A>
+            <a href="/login" rel="external" class="button small">"Sign in again"</a>
             <a href="/docs" rel="external" class="button small quiet">"Use the API"</a>
             <button type="button" class="button small quiet" on:click=forget>"Forget the copy"</button>
         </p>

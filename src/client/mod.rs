@@ -1,8 +1,8 @@
 //! The browser's half: keeps the access token, attaches it, renews it, forgets it.
 //!
 //! The life of a session in one tab: the server draws the page knowing from the cookie whether
-//! someone is signed in ([`session`]). Logging in stores the access token ([`storage`]). Each
-//! protected call renews it first if little of its life is left ([`renew`]), and attaches it
+//! someone is signed in ([`session`]). Logging in fetches the app ([`calls`]) and stores the access token
+//! ([`storage`]). Each protected call renews it first if little of its life is left ([`renew`]), and attaches it
 //! ([`bearer`]), one tab at a time ([`tabs`]). While the page is looked at, the server tells it when the
 //! session ends ([`live`]). Its owner can look at the token, and copy it ([`token`]).
 //! A refusal with 401 ends the session here; anything less certain keeps it. Logging out always
@@ -11,6 +11,8 @@
 //! All of it compiles on the server too, where it is never called: the types of the calls name it.
 
 pub mod bearer;
+pub mod calls;
+pub mod cookie;
 pub mod live;
 mod patience;
 pub mod renew;

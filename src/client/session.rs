@@ -4,16 +4,11 @@
 use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
 
-use super::{
-    live,
-    patience::within,
-    renew::Tenure,
-    storage::{self, StoredToken, device_now},
-};
+use super::{calls, patience::within, renew::Tenure, storage};
 use crate::api::{
     self,
     error::AuthError,
-    types::{Delivery, EndReason, Presence, Revocation, TokenResponse},
+    types::{EndReason, Presence, Revocation},
 };
 
 /// How long a log-out waits for the server's word before it finishes without it.
@@ -46,7 +41,7 @@ pub struct Session {
 impl Session {
     /// Starts from what the server knew when it drew the page, and follows the other tabs.
     pub fn provide() -> Self {
-        let drawn = SharedValue::new(|| use_context::<Presence>().unwrap_or_default()).into_inner();
+        let drawn = SharedValue::new_str(|| use_context::<Presence>().unwrap_or_default()).into_inner();
         let (presence, farewell) = match drawn {
             Presence::Ended(EndReason::SignedOut) => (Presence::Anonymous, None),
             Presence::Ended(reason) => (Presence::Anonymous, Some(Farewell::Ended(reason.words().into()))),
@@ -65,8 +60,22 @@ impl Session {
             session.resume_logout();
             session.follow_other_tabs();
         });
-        Effect::new(move || live::follow_session(session));
         session
+    }
+
+    /// Hears of its end from the server, once it has begun.
+    pub fn follow(self) {
+        let owner = Owner::current().unwrap_or_default();
+        Effect::new(move |is_followed: Option<bool>| {
+            let is_followed = is_followed == Some(true);
+            let is_signed_in = self.is_signed_in();
+            if is_signed_in && !is_followed {
+                let owner = owner.clone();
+                // Where that fails, the page hears of it at its next call.
+                spawn_local(async move { drop(calls::follow(self, owner).await) });
+            }
+            is_followed || is_signed_in
+        });
     }
 
     /// The session of the page that is being drawn.
@@ -101,7 +110,8 @@ impl Session {
     /// # Errors
     /// What the call answers.
     pub async fn register(self, email: String, password: String) -> Result<(), AuthError> {
-        self.begin(api::auth::register(email, password, Delivery::Cookie).await?);
+        calls::register(email, password).await?;
+        self.begin();
         Ok(())
     }
 
@@ -110,14 +120,12 @@ impl Session {
     /// # Errors
     /// What the call answers.
     pub async fn login(self, email: String, password: String) -> Result<(), AuthError> {
-        self.begin(api::auth::login(email, password, Delivery::Cookie).await?);
+        calls::login(email, password).await?;
+        self.begin();
         Ok(())
     }
 
-    fn begin(self, response: TokenResponse) {
-        Tenure::end();
-        storage::set_logout_pending(false);
-        storage::save(&StoredToken::new(response, device_now()));
+    fn begin(self) {
         self.farewell.set(None);
         self.presence.set(Presence::SignedIn);
     }
@@ -261,7 +269,7 @@ impl Session {
 
 /// Asks the server to end the session of this browser.
 async fn ask_to_end() -> Farewell {
-    match within(LOGOUT_PATIENCE_MS, api::auth::logout(None)).await {
+    match within(LOGOUT_PATIENCE_MS, calls::logout()).await {
         Ok(revocation) => confirmed(&revocation),
         // None of our tokens was known to the server: there is nothing left to end.
         Err(AuthError::MissingToken | AuthError::InvalidToken) => {

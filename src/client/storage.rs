@@ -13,13 +13,16 @@ use gloo_storage::LocalStorage;
 use gloo_storage::{Storage, errors::StorageError};
 use js_sys::Reflect;
 use leptos::{logging::warn, prelude::window};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
 
-use crate::api::types::{AccessToken, TokenResponse};
+use super::cookie;
+use crate::api::{
+    LOGOUT_PENDING_COOKIE,
+    types::{AccessToken, TokenResponse},
+};
 
 const KEY: &str = "hallpass-session";
-const LOGOUT_PENDING: &str = "hallpass-logout-pending";
 const LAST_WORDS: &str = "hallpass-last-words";
 
 /// A token is renewed when less than this share of its life is left.
@@ -73,22 +76,15 @@ fn is_available() -> bool {
     window().local_storage().is_ok_and(|storage| storage.is_some())
 }
 
-fn get<T: DeserializeOwned>(key: &str) -> Option<T> {
-    if !is_available() {
-        return None;
-    }
-    match Kept::get(key) {
-        Ok(value) => Some(value),
-        Err(StorageError::KeyNotFound(_)) => None,
-        Err(_) => {
-            warn!("What this browser keeps under {key} cannot be read: it is fetched again.");
-            None
-        }
-    }
+fn text(key: &str) -> Option<String> {
+    if is_available() { Kept::raw().get_item(key).ok()? } else { None }
 }
 
-fn set<T: Serialize>(key: &str, value: &T) -> bool {
-    is_available() && Kept::set(key, value).is_ok()
+/// A browser that stores nothing forgets it with the page.
+fn set_text(key: &str, value: &str) {
+    if is_available() {
+        let _ = Kept::raw().set_item(key, value);
+    }
 }
 
 fn delete(key: &str) {
@@ -104,13 +100,20 @@ thread_local! {
 
 /// The token of this browser; none when there is none, or when what is stored cannot be read.
 pub fn load() -> Option<StoredToken> {
-    get(KEY).or_else(|| UNSTORED.with_borrow(Clone::clone))
+    let stored = match is_available().then(|| Kept::get(KEY)) {
+        Some(Ok(token)) => Some(token),
+        Some(Err(StorageError::KeyNotFound(_))) | None => None,
+        Some(Err(_)) => {
+            warn!("What this browser keeps under {KEY} cannot be read: it is fetched again.");
+            None
+        }
+    };
+    stored.or_else(|| UNSTORED.with_borrow(Clone::clone))
 }
 
 /// Whether this browser keeps a token, be it one that cannot be read.
 pub fn holds_a_token() -> bool {
-    let is_stored = is_available() && Kept::raw().get_item(KEY).is_ok_and(|item| item.is_some());
-    is_stored || UNSTORED.with_borrow(Option::is_some)
+    text(KEY).is_some() || UNSTORED.with_borrow(Option::is_some)
 }
 
 /// What this browser does not let us do, in words for its user.
@@ -133,7 +136,7 @@ pub fn shortcomings() -> Vec<&'static str> {
 
 /// Keeps the token.
 pub fn save(token: &StoredToken) {
-    let refused = !set(KEY, token);
+    let refused = !is_available() || Kept::set(KEY, token).is_err();
     UNSTORED.set(refused.then(|| token.clone()));
 }
 
@@ -152,30 +155,24 @@ pub fn clear() {
 
 /// Whether a log-out in this browser still waits for the server's word.
 pub fn is_logout_pending() -> bool {
-    get(LOGOUT_PENDING).unwrap_or(false)
+    cookie::is_set(LOGOUT_PENDING_COOKIE)
 }
 
-/// Remembers, across pages, that a log-out waits for the server's word, or that it no longer does.
+/// Remembers, across pages, that a log-out waits for the server's word, or that it no longer does. Where
+/// there are no cookies it is forgotten with the page.
 pub fn set_logout_pending(pending: bool) {
-    if pending {
-        // A browser that stores nothing forgets it with the page.
-        set(LOGOUT_PENDING, &true);
-    } else {
-        delete(LOGOUT_PENDING);
-    }
+    cookie::set(LOGOUT_PENDING_COOKIE, pending.then_some("true"));
 }
 
 /// Why the last session in this browser ended, as the tab that heard of it has said.
 pub fn last_words() -> Option<String> {
-    get(LAST_WORDS)
+    text(LAST_WORDS)
 }
 
 /// Tells the other tabs why the session ends; to be said before the token goes.
 pub fn set_last_words(words: Option<&str>) {
     match words {
-        Some(words) => {
-            set(LAST_WORDS, &words);
-        }
+        Some(words) => set_text(LAST_WORDS, words),
         None => delete(LAST_WORDS),
     }
 }

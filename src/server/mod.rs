@@ -36,6 +36,7 @@ pub mod password;
 mod respond;
 mod router;
 pub mod sessions;
+mod site;
 mod throttle;
 pub mod users;
 
@@ -47,6 +48,8 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct AppState {
     pub leptos: LeptosOptions,
+    /// What stands before the path of each file of the site; nothing while it may change.
+    pub assets: Arc<str>,
     pub auth: Arc<Auth>,
     pub config: Arc<Config>,
     /// True from when the server is told to stop: what would go on for ever ends then.
@@ -76,14 +79,13 @@ pub async fn serve(
         "there is no site folder {}: run `make build`, and start from the folder that holds Leptos.toml",
         site.display()
     );
-    if config.leptos.hash_files {
-        let hashes = env::current_exe()?.with_file_name(&*config.leptos.hash_file);
-        ensure!(
-            hashes.is_file(),
-            "there is no {}, which names the files of the site: run `make build`, or set LEPTOS_HASH_FILES=false",
-            hashes.display()
-        );
-    }
+    let assets = match env::var_os("LEPTOS_WATCH") {
+        // `make dev` changes them while the server runs.
+        Some(_) => String::new(),
+        None => {
+            format!("/{}", site::version(&site).with_context(|| format!("cannot read {}", site.display()))?)
+        }
+    };
     metrics::install()?;
     let db = Db::open(&config, Access::Exclusive).await?;
     let auth = Arc::new(Auth::load(&config, db.clone(), clock::now()).await?);
@@ -105,8 +107,13 @@ pub async fn serve(
     let leaving = Arc::clone(&auth);
     let (stopping, is_stopping) = watch::channel(false);
     let stopped = is_stopping.clone();
-    let state =
-        AppState { leptos: config.leptos.clone(), auth, config: Arc::new(config), stopping: is_stopping };
+    let state = AppState {
+        leptos: config.leptos.clone(),
+        assets: assets.into(),
+        auth,
+        config: Arc::new(config),
+        stopping: is_stopping,
+    };
     let service = router::router(state).into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         shutdown.await;

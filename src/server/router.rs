@@ -19,7 +19,7 @@ use leptos::{
 };
 use leptos_axum::{
     LeptosRoutes, ResponseOptions, file_and_error_handler_with_context, generate_route_list,
-    site_pkg_dir_service, site_pkg_dir_service_route_path,
+    render_app_async_with_context, site_pkg_dir_service, site_pkg_dir_service_route_path,
 };
 use leptos_router::location::RequestUrl;
 use tower_http::{
@@ -35,12 +35,15 @@ use tracing::{Level, info_span};
 use super::{AppState, clock, cookie, guard, live, metrics, openapi, respond};
 use crate::{
     api::{
-        CLUSTER_EVENTS, INSTANCE_HEADER, SESSION_EVENTS,
+        CLUSTER_EVENTS, INSTANCE_HEADER, LOGOUT_PENDING_COOKIE, SESSION_EVENTS,
         error::AuthError,
         types::{EndReason, Presence},
     },
     app::{
         self,
+        document::{self, Site},
+        front::FrontPage,
+        next::next_page,
         theme::{self, Theme},
     },
 };
@@ -48,12 +51,11 @@ use crate::{
 /// Everything that the server answers.
 pub fn router(state: AppState) -> Router {
     let server = &state.config.server;
-    let options = state.leptos.clone();
-    let shell = move || app::shell(&options);
+    let site = Site { options: state.leptos.clone(), root: Arc::clone(&state.assets) };
     let connect = connect_sources(&state.leptos);
     let page_context = move || page_context(&connect);
-    // A name with a hash in it never means anything else.
-    let caching = if state.leptos.hash_files { "public, max-age=31536000, immutable" } else { "no-cache" };
+    // A path with their version in it never leads to anything else.
+    let caching = if state.assets.is_empty() { "no-cache" } else { "public, max-age=31536000, immutable" };
     let assets = SetResponseHeader::overriding(
         site_pkg_dir_service(&state.leptos),
         header::CACHE_CONTROL,
@@ -61,6 +63,7 @@ pub fn router(state: AppState) -> Router {
             response.status().is_success().then(|| HeaderValue::from_static(caching))
         },
     );
+    let assets = Router::new().route_service(&site_pkg_dir_service_route_path(&state.leptos), assets);
 
     let description = openapi::description(server.https);
     let docs = openapi::page::html(&description, &format!("http://{}", state.leptos.site_addr));
@@ -70,24 +73,33 @@ pub fn router(state: AppState) -> Router {
     let instance = HeaderValue::try_from(state.config.instance_name()).ok();
 
     let pages = generate_route_list(app::App);
-    let with_a_slash = pages.iter().map(|page| page.path().to_owned()).filter(|path| path != "/");
-    let with_a_slash = with_a_slash.chain([DOCS.to_owned()]);
+    let paths = pages.iter().map(|page| page.path().to_owned());
+    let paths = paths.chain(FrontPage::ALL.map(|page| page.path().to_owned())).chain([DOCS.to_owned()]);
+    let router = paths.filter(|path| path != "/").fold(Router::new(), |router, path| {
+        router.route(&format!("{path}/"), get(async move || Redirect::permanent(&path)))
+    });
+    let router = FrontPage::ALL.into_iter().fold(router, |router, page| {
+        let (site, context) = (site.clone(), page_context.clone());
+        let draw = render_app_async_with_context(context, move || document::front(&site, page));
+        router.route(page.path(), get(async move |request: Request| front(page, request, draw).await))
+    });
+    let (app, not_found) = (site.clone(), site.clone());
 
-    with_a_slash
-        .fold(Router::new(), |router, path| {
-            router.route(&format!("{path}/"), get(async move || Redirect::permanent(&path)))
-        })
+    router
         .route("/health/live", get(StatusCode::OK))
         .route("/health/ready", get(ready))
         .route("/metrics", get(measurements))
-        .route(DOCS, get(move |state: State<AppState>, request: Request| async move { docs_page(&state, &request, &docs) }))
+        .route(DOCS, get({
+            let site = site.clone();
+            async move |request: Request| docs_page(&site, &request, &docs)
+        }))
         .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
         .route(CLUSTER_EVENTS, get(live::cluster))
         .route(SESSION_EVENTS, get(live::session))
         .route("/api/{*path}", any(AuthError::NotFound))
-        .route_service(&site_pkg_dir_service_route_path(&state.leptos), assets)
-        .leptos_routes_with_context(&state, pages, page_context.clone(), shell.clone())
-        .fallback(file_and_error_handler_with_context::<AppState, _>(page_context, move |_| shell()))
+        .merge(if state.assets.is_empty() { assets } else { Router::new().nest(&state.assets, assets) })
+        .leptos_routes_with_context(&state, pages, page_context.clone(), move || document::app(&app))
+        .fallback(file_and_error_handler_with_context::<AppState, _>(page_context, move |_| document::not_found(&not_found)))
         .layer(middleware::from_fn_with_state(state.clone(), presence))
         .layer(middleware::from_fn(guard::same_site_only))
         .layer(middleware::from_fn(guard::no_tunnels))
@@ -120,17 +132,34 @@ fn connect_sources(options: &LeptosOptions) -> String {
 }
 
 /// The page of the API in the frame of all pages, for this browser.
-fn docs_page(state: &AppState, request: &Request, content: &str) -> impl IntoResponse + use<> {
-    const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; \
+fn docs_page(site: &Site, request: &Request, content: &str) -> impl IntoResponse + use<> {
+    const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
                           form-action 'self'; frame-ancestors 'none'";
     let html = Owner::new().with(|| {
         provide_context(RequestUrl::new(&request.uri().to_string()));
         provide_context(request.extensions().get::<Presence>().copied().unwrap_or_default());
         provide_context(chosen_theme(request.headers()));
-        app::still(state.leptos.clone(), "API", content).to_html()
+        document::still(site, "API", content).to_html()
     });
     let headers = [(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, "private, no-store")];
     (headers, Html(html))
+}
+
+/// A page of the front, unless it is for those who are not signed in and this browser is.
+async fn front<F: Future<Output = Response>>(
+    page: FrontPage,
+    request: Request,
+    draw: impl FnOnce(Request) -> F,
+) -> Response {
+    let presence = request.extensions().get::<Presence>();
+    if page.is_for_guests() && presence == Some(&Presence::SignedIn) {
+        let next = Owner::new().with(|| {
+            provide_context(RequestUrl::new(&request.uri().to_string()));
+            next_page()
+        });
+        return (StatusCode::FOUND, [(header::LOCATION, next)]).into_response();
+    }
+    draw(request).await
 }
 
 async fn ready(State(state): State<AppState>) -> Response {
@@ -158,14 +187,15 @@ async fn api_errors(request: Request, next: Next) -> Response {
 /// already right; and why not, if it was.
 async fn presence(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let draws_a_page = !["/api/", "/health/", "/metrics", "/openapi.json", "/pkg/"]
-        .iter()
-        .any(|prefix| path.starts_with(prefix));
+    let is_an_asset = path.strip_prefix(&*state.assets).is_some_and(|path| path.starts_with("/pkg/"));
+    let draws_a_page = !is_an_asset
+        && !["/api/", "/health/", "/metrics", "/openapi.json"].iter().any(|prefix| path.starts_with(prefix));
     if !draws_a_page {
         return next.run(request).await;
     }
     let https = state.config.server.https;
     let presence = match cookie::read(request.headers(), https) {
+        _ if cookie::value(request.headers(), LOGOUT_PENDING_COOKIE).is_some() => Presence::Anonymous,
         // When nobody can tell, it holds: what the page then asks for is checked again.
         Some(token) => state.auth.presence(&token, clock::now()).await.unwrap_or(Presence::SignedIn),
         None => Presence::Anonymous,
@@ -188,7 +218,7 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
 }
 
 fn chosen_theme(headers: &HeaderMap) -> Theme {
-    cookie::value(headers, theme::COOKIE).map_or(Theme::System, |name| Theme::from_cookie(&name))
+    cookie::value(headers, theme::COOKIE).and_then(|value| value.parse().ok()).unwrap_or_default()
 }
 
 /// What the app finds while it draws a page: whether the browser is signed in; and a policy under

@@ -296,7 +296,7 @@ async fn the_description_is_openapi_and_a_page() {
     let description = description(&server).await;
     assert!(description["openapi"].as_str().unwrap().starts_with("3.1."), "{}", description["openapi"]);
     let ann = server.register(ANN).await;
-    for (cookie, way) in [(String::new(), "Create account</a>"), (ann.refresh, "Sign out</button>")] {
+    for (cookie, way) in [(String::new(), ">Create account<"), (ann.refresh, ">Sign out<")] {
         let request = server.get("/docs").header("cookie", format!("hallpass-refresh={cookie}"));
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -306,7 +306,8 @@ async fn the_description_is_openapi_and_a_page() {
         assert_eq!(header("x-content-type-options"), "nosniff");
         let policy = header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("script-src"), "{policy}");
-        let page = response.text().await.unwrap();
+        // Without the markers between texts.
+        let page = response.text().await.unwrap().replace("<!>", "");
         assert!(page.contains("<title>API · Hallpass</title>") && page.contains(way), "{page}");
         for absent in ["<script", " style=", " onclick=", "://cdn"] {
             assert!(!page.contains(absent), "{absent}");

@@ -31,7 +31,7 @@ async fn the_first_byte_shows_who_is_signed_in() {
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
     let signed_in = |text: &str| {
-        let (inside, outside) = (text.contains("Sign out</button>"), text.contains("Create account</a>"));
+        let (inside, outside) = (text.contains(">Sign out<"), text.contains(">Create account<"));
         assert_ne!(inside, outside, "{text}");
         inside
     };
@@ -59,6 +59,19 @@ async fn a_page_for_others_leads_to_the_page_for_you() {
             "{path}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_log_out_that_was_not_confirmed_holds_for_the_pages() {
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    let cookies = format!("{}; hallpass-logout-pending=true", pair.refresh);
+    let start = page(&server, "/", Some(&cookies)).await;
+    assert!(start.text.contains(">Create account<") && !start.text.contains(">Sign out<"));
+    assert!(!start.headers.contains_key("set-cookie"), "the session's cookie is what it is ended by");
+    assert_eq!(page(&server, "/login", Some(&cookies)).await.status, 200);
+    assert_eq!(page(&server, "/account", Some(&cookies)).await.headers["location"], "/login");
 }
 
 #[tokio::test]
@@ -132,7 +145,6 @@ async fn every_answer_has_the_headers_that_protect() {
         "/docs",
         "/openapi.json",
         "/robots.txt",
-        "/pkg/hallpass.js",
         "/pkg/nothing",
         "/api/auth/login",
         "/api/nothing",
@@ -180,30 +192,30 @@ async fn no_script_runs_without_the_nonce_of_its_page() {
 }
 
 #[tokio::test]
-async fn files_whose_name_has_a_hash_are_kept_for_ever() {
+async fn files_are_kept_for_ever_under_a_path_that_changes_with_them() {
     let home = Home::new();
-    let server = home.start().await;
-    assert_eq!(server.get("/pkg/hallpass.js").send().await.unwrap().headers()["cache-control"], "no-cache");
-    server.stop().await;
-    let settings = home.path().join("Leptos.toml");
-    let text = fs::read_to_string(&settings).unwrap().replace("hash-files = false", "hash-files = true");
-    let hashes = home.path().join("hash.txt");
-    let text = text.replace("hash-files", &format!("hash-file = \"{}\"\nhash-files", hashes.display()));
-    fs::write(&settings, text).unwrap();
-    fs::write(hashes, "").unwrap();
-    let server = home.start().await;
-    let response = server.get("/pkg/hallpass.js").send().await.unwrap();
-    assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable");
-    assert!(
-        server
-            .get("/pkg/nothing.js")
-            .send()
-            .await
-            .unwrap()
-            .headers()
-            .get("cache-control")
-            .is_none_or(|value| value != "public, max-age=31536000, immutable")
-    );
+    let script = async || {
+        let server = home.start().await;
+        let text = page(&server, "/", None).await.text;
+        let path = text.split('"').find(|part| part.ends_with("/pkg/hallpass.js")).unwrap().to_owned();
+        let response = server.get(&path).send().await.unwrap();
+        assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable");
+        for missing in [path.replace(".js", ".wasm"), format!("/other{path}")] {
+            let response = server.get(&missing).send().await.unwrap();
+            assert_eq!(response.status(), 404, "{missing}");
+            let caching = response.headers().get("cache-control");
+            assert!(caching.is_none_or(|value| !value.to_str().unwrap().contains("immutable")), "{missing}");
+        }
+        let text = response.text().await.unwrap();
+        server.stop().await;
+        (path, text)
+    };
+    let first = script().await;
+    assert_eq!(script().await, first, "the same files, the same path");
+    fs::write(home.path().join("site/pkg/other.wasm"), "").unwrap();
+    let second = script().await;
+    assert_ne!(second.0, first.0, "another file of the site has changed");
+    assert_eq!(second.1, first.1);
 }
 
 #[tokio::test]

@@ -49,11 +49,6 @@ fn a_setting_that_makes_no_sense_is_named() {
 #[test]
 fn a_missing_site_folder_is_named() {
     let home = Home::new();
-    // Names with hashes need the file that `make build` leaves beside the program.
-    refuses_to_start(
-        home.command().env("LEPTOS_HASH_FILES", "true").env("LEPTOS_HASH_FILE", "none.txt"),
-        &["there is no ", "make build"],
-    );
     fs::remove_dir_all(home.path().join("site")).unwrap();
     refuses_to_start(&mut home.command(), &["there is no site folder", "make build"]);
     assert!(!home.database().exists(), "nothing was touched");

@@ -80,7 +80,7 @@ impl Home {
             format!("[token]\nsigning_key = \"{}\"\n", BASE64.encode(KEY))
         };
         let text = format!(
-            "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"{path}/site\"\nsite-addr = \"127.0.0.1:0\"\nhash-files = false\n\
+            "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"{path}/site\"\nsite-addr = \"127.0.0.1:0\"\n\
              [database]\nurl = \"sqlite://{path}/data/hallpass.db\"\n{password}{throttle}{token}{settings}"
         );
         fs::write(folder.path().join("Leptos.toml"), text).unwrap();

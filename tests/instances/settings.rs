@@ -21,8 +21,7 @@ const SECRET: &str = "a-secret-of-redis";
 /// where links have to go on meanwhile, the test needs more than one thread.
 fn start(folder: &Path, postgres: &Postgres, redis_url: &str, settings: &[(&str, &str)]) -> (bool, String) {
     fs::create_dir_all(folder.join("site/pkg")).unwrap();
-    let text =
-        "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\nhash-files = false\n";
+    let text = "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\n";
     fs::write(folder.join("Leptos.toml"), text).unwrap();
     // It is ended when it runs: by `timeout`, which gives 124.
     let output = Command::new("timeout")

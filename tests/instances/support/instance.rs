@@ -52,7 +52,7 @@ impl Instance {
     ) -> Self {
         let folder = folder.join(format!("instance-{number}"));
         fs::create_dir_all(folder.join("site/pkg")).unwrap();
-        let text = "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\nhash-files = false\n";
+        let text = "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\n";
         fs::write(folder.join("Leptos.toml"), text).unwrap();
 
         let sql = Link::to(postgres.port).await;

@@ -1,0 +1,22 @@
+//! In the place of a page of the app once the session has ended.
+
+use leptos::prelude::*;
+use leptos_meta::Title;
+
+use super::{focus_on_main, form::FarewellNote, next::sign_in_first};
+
+#[component]
+pub fn SignedOut(
+    /// Of the page that was there.
+    path: String,
+) -> impl IntoView {
+    Effect::new(focus_on_main);
+    view! {
+        <Title text="Signed out" />
+        <section class="card">
+            <h1>"You are signed out"</h1>
+            <FarewellNote />
+            <p class="actions"><a href=sign_in_first(&path) rel="external" class="button">"Sign in again"</a></p>
+        </section>
+    }
+}

@@ -1,0 +1,83 @@
+//! The files of the site: style sheet, JavaScript, wasm. Browsers keep them for ever, because the path to
+//! them is another whenever one of them is.
+//!
+//! One version for all, not a hash in the name of each: they name each other, so that of none the contents
+//! are final before its name is.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+/// How much of the hash makes a version, in bytes: no two builds are to meet in it.
+const VERSION_BYTES: usize = 12;
+
+/// What stands for the contents of `folder`, and can stand in a path.
+///
+/// # Errors
+/// The folder, or something in it, cannot be read.
+pub fn version(folder: &Path) -> io::Result<String> {
+    let mut files = list(folder)?;
+    files.sort();
+    let mut hash = Context::new(&SHA256);
+    for file in files {
+        let (name, contents) = (file.as_os_str().as_encoded_bytes(), fs::read(folder.join(&file))?);
+        for part in [name, &contents] {
+            // Lengths, so that the end of one cannot pass for the beginning of the next.
+            hash.update(&part.len().to_le_bytes());
+            hash.update(part);
+        }
+    }
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..VERSION_BYTES]))
+}
+
+/// The files in it and in the folders in it, by their paths from there.
+fn list(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let (mut files, mut folders) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root.join(&folder))? {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_changes_the_version_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let write = |name: &str, contents: &str| {
+            fs::write(path(name), contents).unwrap();
+            version(folder.path()).unwrap()
+        };
+        fs::create_dir(path("snippets")).unwrap();
+        let versions = [
+            write("a.js", "1"),
+            write("a.js", "2"),
+            write("b.js", ""),
+            write("snippets/c.js", ""),
+            write("snippets/c.js", "1"),
+        ];
+        for (index, one) in versions.iter().enumerate() {
+            assert!(!versions[..index].contains(one), "{versions:?}");
+        }
+        assert_eq!(version(folder.path()).unwrap(), versions[4]);
+        fs::remove_file(path("snippets/c.js")).unwrap();
+        assert_eq!(version(folder.path()).unwrap(), versions[2]);
+        fs::rename(path("b.js"), path("c.js")).unwrap();
+        assert_ne!(version(folder.path()).unwrap(), versions[2]);
+    }
+}

@@ -43,7 +43,7 @@ dev: tools
 
 build: target/built
 
-target/built: $(shell find src style public migrations Cargo.toml Cargo.lock Leptos.toml -type f) | tools
+target/built: $(shell find .cargo src style public migrations Cargo.toml Cargo.lock Leptos.toml -type f) | tools
 	$(call say,Building the server and the site (a few minutes the first time))
 	cargo leptos build --release --split --precompress
 	@touch $@

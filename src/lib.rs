@@ -5,6 +5,8 @@
 //! `server/auth/allowlist` (which tokens are alive), `server/auth/verify.rs`,
 //! `server/auth/revoke.rs`, [`client::session`], [`client::bearer`].
 
+#![recursion_limit = "256"] // for views whose types are not erased, under RUSTFLAGS of one's own
+
 pub mod api; // what crosses the network           both sides
 pub mod app; // what the user sees                 drawn by the server, live in the browser
 pub mod client; // keeps and attaches tokens       runs in the browser
@@ -25,19 +27,25 @@ use utoipa::ToSchema;
 #[wasm_bindgen::prelude::wasm_bindgen]
 pub fn hydrate() {
     use app::front::{Front, FrontPage};
-    use gloo_timers::future::TimeoutFuture;
     use leptos::prelude::*;
-
-    /// How long to wait before the part with the app is asked for again that could not be fetched.
-    const FETCH_AGAIN_AFTER_MS: u32 = 2_000;
 
     console_error_panic_hook::set_once();
     match FrontPage::at(&window().location().pathname().unwrap_or_default()) {
         Some(page) => leptos::mount::hydrate_body(move || view! { <Front page /> }),
         None => wasm_bindgen_futures::spawn_local(async {
-            while app::start().await.is_err() {
-                TimeoutFuture::new(FETCH_AGAIN_AFTER_MS).await;
-            }
+            client::calls::fetched().await;
+            let _ = start_app().await;
         }),
     }
+}
+
+/// Makes the drawn app live: a door into the part of the wasm that has it (see `client/calls.rs`).
+///
+/// # Errors
+/// The part cannot be had.
+#[cfg(feature = "hydrate")]
+#[leptos::wasm_split::wasm_split(app, wasm_split_path = leptos::wasm_split, fallible)]
+fn start_app() -> Result<(), leptos::wasm_split::SplitLoaderError> {
+    leptos::mount::hydrate_body(app::App);
+    Ok(())
 }

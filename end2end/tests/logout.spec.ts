@@ -61,6 +61,23 @@ test.describe("with the server out of reach", () => {
     expect((await page.request.post("/api/auth/refresh")).status()).toBe(401);
   });
 
+  test("a log-out holds though its page is left before it is answered", async ({ visitor, page }) => {
+    await visitor.register();
+    let asked = 0;
+    await page.route("**/api/auth/logout", (route) => {
+      asked += 1;
+      // The first is never answered.
+      if (asked > 1) return route.continue();
+    });
+    await visitor.signOut();
+    await expect.poll(() => asked).toBe(1);
+    await page.getByRole("link", { name: "Hallpass" }).click();
+    await expect(page).toHaveURL("/");
+    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+    await visitor.expectSignedOut();
+    expect((await page.request.post("/api/auth/refresh")).status()).toBe(401);
+  });
+
   test("a log-out that was not confirmed is not in the way of signing in again", async ({ visitor, page }) => {
     const email = await visitor.register();
     const bearer = await visitor.bearer();

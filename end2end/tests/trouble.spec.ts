@@ -148,15 +148,21 @@ test.describe("in a browser that allows little", () => {
     for (const tab of [visitor, other]) await tab.expectAccountOf(email);
   });
 
-  test("without cookies the form says so, and the session ends with a reason", async ({ visitor, page }) => {
+  test("without cookies nobody can sign in, and no session is begun", async ({ visitor, page }) => {
     await page.addInitScript(() => Object.defineProperty(navigator, "cookieEnabled", { value: false }));
-    await visitor.open("/register");
+    const asked: string[] = [];
+    page.on("request", (sent) => sent.method() === "POST" && asked.push(sent.url()));
+    await visitor.signIn("admin@example.com");
+    await expect(page.getByText("This browser blocks the cookies of this site")).toBeVisible();
+    await expect(page.getByRole("alert")).toHaveText(/Allow cookies for this site, then sign in again/);
+    expect(asked).toEqual([]);
+  });
+
+  test("a session whose cookie is gone ends with a reason", async ({ visitor, page }) => {
     await visitor.register();
-    await visitor.open("/login").catch(() => {});
     await page.context().clearCookies();
     await visitor.alterStored({ expires_at: 0 });
-    await page.goto("/login");
-    await expect(page.getByText("This browser blocks the cookies of this site")).toBeVisible();
+    await visitor.expectEnded("Your browser has not kept the cookie of your session.");
   });
 });
 

@@ -36,7 +36,10 @@ pub const INSTANCE_HEADER: &str = "hallpass-instance";
 
 /// A cookie that a page sets when its user has signed out and no server has confirmed it yet: until one has,
 /// pages are drawn for someone who is not signed in.
-pub const LOGOUT_PENDING_COOKIE: &str = "hallpass-logout-pending";
+/// By https no other host can set it.
+pub fn logout_pending_cookie(https: bool) -> &'static str {
+    if https { "__Host-hallpass-logout-pending" } else { "hallpass-logout-pending" }
+}
 
 /// Server-sent events: a first one named `live`, and one named `ended` with an
 /// [`types::EndReason`], which is the last; for the holder of a session's cookie.

@@ -1,4 +1,4 @@
-//! The documents around the pages. Only the server draws them.
+//! The documents around the pages, which only the server draws; and what is on each of them.
 
 use std::sync::Arc;
 

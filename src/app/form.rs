@@ -1,6 +1,8 @@
 //! What the forms share: the state of a form that is being sent, and the words for how the last session
 //! ended.
 
+use std::future::pending;
+
 use leptos::{
     ev::{Event, SubmitEvent},
     html,
@@ -8,6 +10,8 @@ use leptos::{
     task::spawn_local,
 };
 use server_fn::error::ServerFnUrlError;
+use wasm_bindgen::JsCast;
+use web_sys::HtmlFormElement;
 
 use super::{
     components::{Field, each_second},
@@ -106,7 +110,8 @@ impl CredentialsForm {
         Self { email: NodeRef::new(), password: NodeRef::new(), sending }
     }
 
-    /// Sends the fields with `call`, and goes to the first field that needs attention when it fails.
+    /// Sends the fields with `call`, and goes to the first field that needs attention when it fails. After
+    /// success it stays busy: the next page is on its way.
     pub fn submit<F>(self, event: &SubmitEvent, call: impl FnOnce(String, String) -> F)
     where
         F: Future<Output = Result<(), AuthError>> + 'static,
@@ -116,7 +121,19 @@ impl CredentialsForm {
                 focus(if error_of(error, "email").is_some() { self.email } else { self.password });
             }
         };
-        self.sending.send(event, call(value(self.email), value(self.password)), on_answer);
+        let form = event.target().and_then(|target| target.dyn_into::<HtmlFormElement>().ok());
+        let call = call(value(self.email), value(self.password));
+        let send = async move {
+            // What cannot be fetched may be gone with the version of the site that this page is of. The form
+            // works without.
+            if calls::fetch().await.is_err() && window().navigator().on_line() {
+                let sent = form.is_some_and(|form| form.submit().is_ok());
+                return if sent { pending().await } else { Err(AuthError::Transport) };
+            }
+            call.await?;
+            pending().await
+        };
+        self.sending.send(event, send, on_answer);
     }
 }
 

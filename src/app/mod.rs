@@ -10,7 +10,7 @@
 use leptos::prelude::*;
 use leptos_meta::{Title, provide_meta_context};
 use leptos_router::{
-    SsrMode,
+    NavigateOptions, SsrMode,
     components::{FlatRoutes, Redirect, Route, Router},
     hooks::use_location,
     path,
@@ -92,18 +92,6 @@ pub fn App() -> impl IntoView {
     }
 }
 
-/// Makes the drawn app live: a door into the part of the wasm that has it
-/// (see [`calls`](crate::client::calls)).
-///
-/// # Errors
-/// The part could not be fetched; it can be tried again.
-#[cfg(feature = "hydrate")]
-#[leptos::wasm_split::wasm_split(app, wasm_split_path = leptos::wasm_split, fallible)]
-pub fn start() -> Result<(), leptos::wasm_split::SplitLoaderError> {
-    leptos::mount::hydrate_body(App);
-    Ok(())
-}
-
 /// A page for those who are signed in. The server sends the others to sign in first. In an open page it
 /// says so when the session ends, in the place of the page; who has kept a copy of the token goes to see
 /// what that is worth.
@@ -115,7 +103,10 @@ fn for_users<V: IntoView + 'static>(page: impl Fn() -> V + Copy + Send + 'static
         false if cfg!(feature = "ssr") => {
             view! { <Redirect path=sign_in_first(&path.get_untracked()) /> }.into_any()
         }
-        false if kept_copy().is_some() => view! { <Redirect path="/replay" /> }.into_any(),
+        false if kept_copy().is_some() => {
+            let options = NavigateOptions { replace: true, ..Default::default() };
+            view! { <Redirect path="/replay" options /> }.into_any()
+        }
         false => view! { <SignedOut path=path.get_untracked() /> }.into_any(),
     }
 }

@@ -12,8 +12,9 @@ use crate::client::session::Session;
 /// Says so when a log-out that was posted as a plain form could not be made certain.
 #[component]
 fn LogoutTrouble() -> impl IntoView {
-    let failed = query("__path").as_deref() == Some("/api/auth/logout");
-    failed.then(|| {
+    // As the server has read it: two parsers may differ on what anyone can have written.
+    let failed = SharedValue::new_str(|| query("__path").as_deref() == Some("/api/auth/logout"));
+    failed.into_inner().then(|| {
         view! {
             <p role="alert" class="alert">
                 "The server could not end your session, so it may still be alive. Try again."

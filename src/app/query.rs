@@ -1,15 +1,16 @@
 //! What the address of a page says after its question mark.
 
-/// The value of a parameter. Anyone can have written it.
-#[cfg(feature = "ssr")]
-pub fn query(name: &str) -> Option<String> {
-    let address = leptos::prelude::use_context::<leptos_router::location::RequestUrl>()?;
-    address.parse().ok()?.search_params().get(name)
-}
+use leptos::prelude::*;
+use leptos_router::location::RequestUrl;
+use web_sys::UrlSearchParams;
 
 /// The value of a parameter. Anyone can have written it.
-#[cfg(not(feature = "ssr"))]
 pub fn query(name: &str) -> Option<String> {
-    let address = leptos::prelude::window().location().search().ok()?;
-    web_sys::UrlSearchParams::new_with_str(&address).ok()?.get(name)
+    if cfg!(feature = "ssr") {
+        let address = use_context::<RequestUrl>()?;
+        address.parse().ok()?.search_params().get(name)
+    } else {
+        let parameters = window().location().search().ok()?;
+        UrlSearchParams::new_with_str(&parameters).ok()?.get(name)
+    }
 }

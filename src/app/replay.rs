@@ -3,7 +3,6 @@
 
 use leptos::prelude::*;
 use leptos_meta::Title;
-use leptos_router::components::A;
 
 use super::{
     components::{ActionButton, TableFrame, each_second},
@@ -42,7 +41,7 @@ pub fn ReplayPage() -> impl IntoView {
                 Some(token) => view! { <Replay token copy /> }.into_any(),
                 None => view! {
                     <p>"There is no copy of a token in this tab. Sign in, keep one on the page of your token, and sign out."</p>
-                    <p class="actions"><A href="/account" attr:class="button">"See your token"</A></p>
+                    <p class="actions"><a href="/account" rel="external" class="button">"See your token"</a></p>
                 }.into_any(),
             }}
         </section>

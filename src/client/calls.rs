@@ -3,12 +3,11 @@
 //! doors into it: each fetches the part if need be, and goes on there.
 //!
 //! What is reached through doors alone goes into the part: the app's pages, server functions, JSON. So
-//! nothing that a front page reaches otherwise may make a call. The other door is [`app::start`].
-//!
-//! [`app::start`]: crate::app::start
+//! nothing that a front page reaches otherwise may make a call. The other door is `start_app` in `lib.rs`.
 
 use std::{future::Future, pin::Pin};
 
+use gloo_timers::future::TimeoutFuture;
 use leptos::{
     prelude::Owner,
     wasm_split::{SplitLoaderError, wasm_split},
@@ -25,6 +24,10 @@ use crate::api::{
     error::AuthError,
     types::{Delivery, Revocation, TokenResponse},
 };
+
+/// Between two tries to fetch the part: at first, and at the most, in milliseconds.
+const FETCH_AGAIN_AFTER_MS: u32 = 2_000;
+const FETCH_AGAIN_AT_MOST_MS: u32 = 60_000;
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<T, AuthError>>>>;
 
@@ -75,6 +78,15 @@ fn keep(response: TokenResponse) {
 )]
 pub fn logout() -> Result<Answer<Revocation>, AuthError> {
     Ok(Box::pin(api::auth::logout(None)))
+}
+
+/// Waits until the part is there, asking for it again and again, ever more slowly.
+pub async fn fetched() {
+    let mut pause = FETCH_AGAIN_AFTER_MS;
+    while fetch().await.is_err() {
+        TimeoutFuture::new(pause).await;
+        pause = (pause * 2).min(FETCH_AGAIN_AT_MOST_MS);
+    }
 }
 
 /// Hears of the end of the session for as long as `owner` lives.

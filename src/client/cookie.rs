@@ -1,6 +1,6 @@
 //! Cookies that scripts write for the server to know before it draws a page. None holds a secret.
 
-use leptos::prelude::document;
+use leptos::prelude::{document, window};
 use wasm_bindgen::JsCast;
 use web_sys::HtmlDocument;
 
@@ -9,12 +9,18 @@ const ONE_YEAR: u32 = 31_536_000;
 /// Keeps the value for a year; without one, the cookie is forgotten.
 pub fn set(name: &str, value: Option<&str>) {
     let (value, max_age) = value.map_or(("", 0), |value| (value, ONE_YEAR));
-    let _ = ours().set_cookie(&format!("{name}={value}; Path=/; Max-Age={max_age}; SameSite=Lax"));
+    let secure = if is_https() { "; Secure" } else { "" };
+    let _ = ours().set_cookie(&format!("{name}={value}; Path=/; Max-Age={max_age}; SameSite=Lax{secure}"));
 }
 
 pub fn is_set(name: &str) -> bool {
     let all = ours().cookie().unwrap_or_default();
     all.split("; ").any(|cookie| cookie.split_once('=').is_some_and(|(found, _)| found == name))
+}
+
+/// Whether this page came by https, where cookies can be bound to its host (`__Host-`).
+pub fn is_https() -> bool {
+    window().location().protocol().is_ok_and(|protocol| protocol == "https:")
 }
 
 fn ours() -> HtmlDocument {

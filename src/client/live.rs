@@ -65,12 +65,7 @@ pub(super) fn follow_session(session: Session) {
         window_event_listener(ev::visibilitychange, move |_| is_seen.set(!document().hidden())),
         // A page that may come back from the back-forward cache must not keep a connection.
         window_event_listener(ev::pagehide, move |_| is_seen.set(false)),
-        window_event_listener(ev::pageshow, move |event| {
-            is_seen.set(true);
-            if event.persisted() {
-                session.follow_storage();
-            }
-        }),
+        window_event_listener(ev::pageshow, move |_| is_seen.set(true)),
     ];
     on_cleanup(move || listeners.into_iter().for_each(|listener| listener.remove()));
 

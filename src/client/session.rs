@@ -71,8 +71,10 @@ impl Session {
             let is_signed_in = self.is_signed_in();
             if is_signed_in && !is_followed {
                 let owner = owner.clone();
-                // Where that fails, the page hears of it at its next call.
-                spawn_local(async move { drop(calls::follow(self, owner).await) });
+                spawn_local(async move {
+                    calls::fetched().await;
+                    drop(calls::follow(self, owner).await);
+                });
             }
             is_followed || is_signed_in
         });
@@ -110,6 +112,7 @@ impl Session {
     /// # Errors
     /// What the call answers.
     pub async fn register(self, email: String, password: String) -> Result<(), AuthError> {
+        may_begin()?;
         calls::register(email, password).await?;
         self.begin();
         Ok(())
@@ -120,6 +123,7 @@ impl Session {
     /// # Errors
     /// What the call answers.
     pub async fn login(self, email: String, password: String) -> Result<(), AuthError> {
+        may_begin()?;
         calls::login(email, password).await?;
         self.begin();
         Ok(())
@@ -158,11 +162,13 @@ impl Session {
         answer
     }
 
-    /// Logs out: here in any case, and on the server as soon as it can be reached. Until it has
+    /// Logs out: here in any case, be the page left meanwhile, and on the server as soon as it can be reached. Until it has
     /// confirmed, every page of this browser stays signed out and asks again.
     pub async fn end(self) {
         let tenure = Tenure::current();
         self.is_ending.set_value(true);
+        // From here on, whatever becomes of this page.
+        storage::set_logout_pending(true);
         let farewell = ask_to_end().await;
         self.is_ending.set_value(false);
         if tenure.is_over() {
@@ -242,16 +248,24 @@ impl Session {
     }
 
     fn follow_other_tabs(self) {
-        let listener = window_event_listener(ev::storage, move |event| {
-            if storage::is_about_the_token(event.key().as_deref()) {
-                self.follow_storage();
-            }
-        });
-        on_cleanup(move || listener.remove());
+        let listeners = [
+            window_event_listener(ev::storage, move |event| {
+                if storage::is_about_the_token(event.key().as_deref()) {
+                    self.follow_storage();
+                }
+            }),
+            // A page that was kept for the way back has heard nothing.
+            window_event_listener(ev::pageshow, move |event| {
+                if event.persisted() {
+                    self.follow_storage();
+                }
+            }),
+        ];
+        on_cleanup(move || listeners.into_iter().for_each(|listener| listener.remove()));
     }
 
     /// Takes over what another tab has made of the session.
-    pub(super) fn follow_storage(self) {
+    fn follow_storage(self) {
         let was_signed_in = self.presence.get_untracked() == Presence::SignedIn;
         match (was_signed_in, storage::holds_a_token()) {
             (true, false) => {
@@ -265,6 +279,11 @@ impl Session {
             _ => {}
         }
     }
+}
+
+/// A session that the browser would not keep is not begun.
+fn may_begin() -> Result<(), AuthError> {
+    if storage::blocks_cookies() { Err(AuthError::no_refresh_token()) } else { Ok(()) }
 }
 
 /// Asks the server to end the session of this browser.

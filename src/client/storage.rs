@@ -18,7 +18,7 @@ use wasm_bindgen::JsValue;
 
 use super::cookie;
 use crate::api::{
-    LOGOUT_PENDING_COOKIE,
+    logout_pending_cookie,
     types::{AccessToken, TokenResponse},
 };
 
@@ -116,16 +116,17 @@ pub fn holds_a_token() -> bool {
     text(KEY).is_some() || UNSTORED.with_borrow(Option::is_some)
 }
 
+/// Whether this browser keeps no cookie for us, and so no session.
+pub fn blocks_cookies() -> bool {
+    let enabled = Reflect::get(&window().navigator(), &"cookieEnabled".into());
+    enabled.is_ok_and(|enabled| enabled == JsValue::FALSE)
+}
+
 /// What this browser does not let us do, in words for its user.
 pub fn shortcomings() -> Vec<&'static str> {
-    let cookies = Reflect::get(&window().navigator(), &"cookieEnabled".into());
-    let blocks_cookies = cookies.is_ok_and(|enabled| enabled == JsValue::FALSE);
     let keeps_nothing = UNSTORED.with_borrow(Option::is_some) || !is_available();
     let notes = [
-        (
-            blocks_cookies,
-            "This browser blocks the cookies of this site, so a session lasts five minutes at the most.",
-        ),
+        (blocks_cookies(), "This browser blocks the cookies of this site, so you cannot sign in here."),
         (
             keeps_nothing,
             "This browser keeps nothing for this site, so its other tabs do not notice when you sign out here.",
@@ -155,13 +156,13 @@ pub fn clear() {
 
 /// Whether a log-out in this browser still waits for the server's word.
 pub fn is_logout_pending() -> bool {
-    cookie::is_set(LOGOUT_PENDING_COOKIE)
+    cookie::is_set(logout_pending_cookie(cookie::is_https()))
 }
 
-/// Remembers, across pages, that a log-out waits for the server's word, or that it no longer does. Where
-/// there are no cookies it is forgotten with the page.
+/// Remembers, across pages, that a log-out waits for the server's word, or that it no longer does. Not
+/// where there are no cookies, and so no session.
 pub fn set_logout_pending(pending: bool) {
-    cookie::set(LOGOUT_PENDING_COOKIE, pending.then_some("true"));
+    cookie::set(logout_pending_cookie(cookie::is_https()), pending.then_some("true"));
 }
 
 /// Why the last session in this browser ended, as the tab that heard of it has said.

@@ -170,9 +170,11 @@ impl Config {
             file.is_file(),
             "there is no settings file {name}: start from the folder that holds Leptos.toml, or name one with --config"
         );
-        let leptos = get_configuration(file.to_str())
+        let mut leptos = get_configuration(file.to_str())
             .with_context(|| format!("the [package.metadata.leptos] table of {name} cannot be read"))?
             .leptos_options;
+        // Their version is in the path of all of the files instead (`site.rs`).
+        leptos.hash_files = false;
         let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
         Self::from_parts(leptos, &text, &our_environment()?)
             .with_context(|| format!("the settings ({name} and the environment) cannot be used"))

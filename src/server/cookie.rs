@@ -1,11 +1,12 @@
 //! The cookies: the one that carries a browser's refresh token, and the one that shows it to be known to
 //! an account. Both are out of reach of scripts (HttpOnly), never sent by another site
-//! (SameSite=Strict), and by https bound to this host alone (`__Host-`).
+//! (SameSite=Strict), and by https bound to this host alone (`__Host-`). And one that scripts set: a log-out
+//! waits to be confirmed.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, SameSite, time::Duration};
 
-use crate::api::types::RefreshToken;
+use crate::api::{logout_pending_cookie, types::RefreshToken};
 
 /// How long a browser stays known to an account: 180 days after its last log-in.
 const DEVICE_SECONDS: i64 = 180 * 86_400;
@@ -54,6 +55,21 @@ pub fn clear(https: bool) -> Option<HeaderValue> {
 /// `Set-Cookie` for what shows the browser to be known to an account.
 pub fn set_device(token: &str, https: bool) -> Option<HeaderValue> {
     header_value(device_name(https), token, DEVICE_SECONDS, https)
+}
+
+/// Whether a log-out in this browser waits to be confirmed.
+pub fn is_logout_pending(headers: &HeaderMap, https: bool) -> bool {
+    value(headers, logout_pending_cookie(https)).is_some()
+}
+
+/// `Set-Cookie` for when it no longer does. A script has set it, so it is no HttpOnly cookie.
+pub fn clear_logout_pending(https: bool) -> Option<HeaderValue> {
+    let cookie = Cookie::build((logout_pending_cookie(https), ""))
+        .path("/")
+        .same_site(SameSite::Lax)
+        .secure(https)
+        .max_age(Duration::ZERO);
+    HeaderValue::try_from(cookie.to_string()).ok()
 }
 
 fn header_value(name: &str, value: &str, seconds: i64, https: bool) -> Option<HeaderValue> {

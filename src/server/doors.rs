@@ -203,6 +203,7 @@ impl Door {
         if delivery == Delivery::Cookie {
             let token = self.state.auth.device_token(email);
             self.append_cookie(token.and_then(|token| cookie::set_device(&token, self.https())));
+            self.settle_logout();
         }
         response
     }
@@ -218,6 +219,14 @@ impl Door {
 
     fn clear_cookie(&self) {
         self.append_cookie(cookie::clear(self.https()));
+        self.settle_logout();
+    }
+
+    /// A log-out that waited to be confirmed waits no more: it is, or its session has been replaced.
+    fn settle_logout(&self) {
+        if cookie::is_logout_pending(self.headers(), self.https()) {
+            self.append_cookie(cookie::clear_logout_pending(self.https()));
+        }
     }
 
     fn append_cookie(&self, header: Option<HeaderValue>) {

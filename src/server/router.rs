@@ -35,7 +35,7 @@ use tracing::{Level, info_span};
 use super::{AppState, clock, cookie, guard, live, metrics, openapi, respond};
 use crate::{
     api::{
-        CLUSTER_EVENTS, INSTANCE_HEADER, LOGOUT_PENDING_COOKIE, SESSION_EVENTS,
+        CLUSTER_EVENTS, INSTANCE_HEADER, SESSION_EVENTS,
         error::AuthError,
         types::{EndReason, Presence},
     },
@@ -54,7 +54,7 @@ pub fn router(state: AppState) -> Router {
     let site = Site { options: state.leptos.clone(), root: Arc::clone(&state.assets) };
     let connect = connect_sources(&state.leptos);
     let page_context = move || page_context(&connect);
-    // A path with their version in it never leads to anything else.
+    // The path has the version of what was there at the start.
     let caching = if state.assets.is_empty() { "no-cache" } else { "public, max-age=31536000, immutable" };
     let assets = SetResponseHeader::overriding(
         site_pkg_dir_service(&state.leptos),
@@ -195,7 +195,7 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     }
     let https = state.config.server.https;
     let presence = match cookie::read(request.headers(), https) {
-        _ if cookie::value(request.headers(), LOGOUT_PENDING_COOKIE).is_some() => Presence::Anonymous,
+        _ if cookie::is_logout_pending(request.headers(), https) => Presence::Anonymous,
         // When nobody can tell, it holds: what the page then asks for is checked again.
         Some(token) => state.auth.presence(&token, clock::now()).await.unwrap_or(Presence::SignedIn),
         None => Presence::Anonymous,

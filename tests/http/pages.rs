@@ -72,6 +72,21 @@ async fn a_log_out_that_was_not_confirmed_holds_for_the_pages() {
     assert!(!start.headers.contains_key("set-cookie"), "the session's cookie is what it is ended by");
     assert_eq!(page(&server, "/login", Some(&cookies)).await.status, 200);
     assert_eq!(page(&server, "/account", Some(&cookies)).await.headers["location"], "/login");
+
+    // Until it is confirmed, or someone signs in.
+    let logout = server.post("/api/auth/logout");
+    let login = server.post("/api/auth/login").form(&[("email", "ann@example.com"), ("password", PASSWORD)]);
+    for request in [login, logout] {
+        let request = request.header("cookie", format!("hallpass-refresh={cookies}"));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let cookies = response.headers().get_all("set-cookie");
+        let settled = cookies.iter().any(|cookie| {
+            let cookie = cookie.to_str().unwrap();
+            cookie.starts_with("hallpass-logout-pending=;") && cookie.contains("Max-Age=0")
+        });
+        assert!(settled, "{cookies:?}");
+    }
 }
 
 #[tokio::test]

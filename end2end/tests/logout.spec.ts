@@ -71,6 +71,8 @@ test.describe("with the server out of reach", () => {
     });
     await visitor.signOut();
     await expect.poll(() => asked).toBe(1);
+    const cookies = await page.context().cookies();
+    expect(cookies.map(({ name }) => name)).toContain("hallpass-logout-pending");
     await page.getByRole("link", { name: "Hallpass" }).click();
     await expect(page).toHaveURL("/");
     await expect(page.getByText(/Your token died on the server/)).toBeVisible();

@@ -35,8 +35,7 @@ pub const CLUSTER_EVENTS: &str = "/api/cluster/events";
 pub const INSTANCE_HEADER: &str = "hallpass-instance";
 
 /// A cookie that a page sets when its user has signed out and no server has confirmed it yet: until one has,
-/// pages are drawn for someone who is not signed in.
-/// By https no other host can set it.
+/// pages are drawn for someone who is not signed in. By https no other host can set it.
 pub fn logout_pending_cookie(https: bool) -> &'static str {
     if https { "__Host-hallpass-logout-pending" } else { "hallpass-logout-pending" }
 }

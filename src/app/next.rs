@@ -17,15 +17,16 @@ pub fn next_page() -> String {
 
 /// The same page, to be named by a link from one form to the other.
 pub fn with_next(form: &str) -> String {
-    match next_page() {
-        next if next == HOME => form.into(),
-        next => format!("{form}?next={next}"),
-    }
+    leading_to(form, &next_page())
 }
 
 /// Where to sign in, to come back to the page at `path`.
 pub fn sign_in_first(path: &str) -> String {
-    if path == HOME { "/login".to_owned() } else { format!("/login?next={path}") }
+    leading_to("/login", path)
+}
+
+fn leading_to(form: &str, next: &str) -> String {
+    if next == HOME { form.to_owned() } else { format!("{form}?next={next}") }
 }
 
 /// Whether a browser would take it for a page of this site, and no form to sign in.

@@ -5,8 +5,7 @@
 //! What is reached through doors alone goes into the part: the app's pages, server functions, JSON. So
 //! nothing that a front page reaches otherwise may make a call. The other door is `start_app` in `lib.rs`.
 
-use std::{future::Future, pin::Pin};
-
+use futures::future::LocalBoxFuture;
 use gloo_timers::future::TimeoutFuture;
 use leptos::{
     prelude::Owner,
@@ -29,7 +28,7 @@ use crate::api::{
 const FETCH_AGAIN_AFTER_MS: u32 = 2_000;
 const FETCH_AGAIN_AT_MOST_MS: u32 = 60_000;
 
-type Answer<T> = Pin<Box<dyn Future<Output = Result<T, AuthError>>>>;
+type Answer<T> = LocalBoxFuture<'static, Result<T, AuthError>>;
 
 impl From<SplitLoaderError> for AuthError {
     /// The server that has the part could not be reached, like any other.

@@ -1,5 +1,5 @@
-//! The files of the site that a build makes: style sheet, JavaScript, wasm. Browsers keep them for ever, because the path to
-//! them is another whenever one of them is.
+//! The files of the site that a build makes: style sheet, JavaScript, wasm. Browsers keep them for ever,
+//! because the path to them is another whenever one of them is.
 //!
 //! One version for all, not a hash in the name of each: they name each other, so that of none the contents
 //! are final before its name is.

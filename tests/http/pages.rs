@@ -160,6 +160,7 @@ async fn every_answer_has_the_headers_that_protect() {
         "/docs",
         "/openapi.json",
         "/robots.txt",
+        "/pkg/hallpass.js",
         "/pkg/nothing",
         "/api/auth/login",
         "/api/nothing",

@@ -141,11 +141,13 @@ pub enum EndReason {
     EndedByAdmin,
     /// Not used for too long, or as old as a session may get.
     Expired,
+    /// The user signed in while they had as many sessions as a user may have.
+    Displaced,
 }
 
 impl EndReason {
     /// As it is written in the database: as on the wire.
-    pub const ALL: [(Self, &str); 11] = [
+    pub const ALL: [(Self, &str); 12] = [
         (Self::SignedOut, "signed_out"),
         (Self::SignedOutEverywhere, "signed_out_everywhere"),
         (Self::EndedElsewhere, "ended_elsewhere"),
@@ -157,6 +159,7 @@ impl EndReason {
         (Self::Disabled, "disabled"),
         (Self::EndedByAdmin, "ended_by_admin"),
         (Self::Expired, "expired"),
+        (Self::Displaced, "displaced"),
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -181,6 +184,9 @@ impl EndReason {
             Self::Disabled => "You have been signed out: your account is disabled.",
             Self::EndedByAdmin => "You have been signed out by an administrator.",
             Self::Expired => "Your session has expired. Sign in again.",
+            Self::Displaced => {
+                "You have been signed out: your account was signed in on too many devices, and this one was used least lately."
+            }
         }
     }
 }
@@ -220,6 +226,8 @@ pub enum EventKind {
     RoleChanged,
     Disabled,
     Enabled,
+    /// The answer to a refresh was asked for again, within the grace, from another device or network.
+    RefreshedElsewhere,
 }
 
 /// One thing that happened to an account.

@@ -210,6 +210,7 @@ fn words(kind: EventKind) -> &'static str {
         EventKind::RoleChanged => "Role changed by an administrator",
         EventKind::Disabled => "Account disabled",
         EventKind::Enabled => "Account enabled",
+        EventKind::RefreshedElsewhere => "Session used from another device or network",
         EventKind::SessionEnded(reason) => match reason {
             EndReason::SignedOut => "Signed out",
             EndReason::SignedOutEverywhere => "Session ended: signed out everywhere",
@@ -221,6 +222,7 @@ fn words(kind: EventKind) -> &'static str {
             EndReason::Disabled => "Session ended: the account was disabled",
             EndReason::EndedByAdmin => "Session ended by an administrator",
             EndReason::Expired => "Session expired",
+            EndReason::Displaced => "Session ended: too many devices",
         },
     }
 }

@@ -1,8 +1,11 @@
 //! The table of the access tokens that were issued: what the allowlist is filled from, and asked of
 //! when nobody else knows.
 
+use std::time::Duration;
+
 use futures::TryStreamExt;
 use sqlx::{AnyConnection, Connection, FromRow};
+use tokio::time;
 
 use super::{
     clock::UnixSeconds,
@@ -11,9 +14,8 @@ use super::{
     sessions::parse,
 };
 
-/// Seconds by which the clocks of two servers may differ: what expired that recently may still be
-/// alive elsewhere.
-pub const CLOCK_MARGIN: i64 = 3600;
+/// How long the next of many rows may take to come.
+const ROW_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An access token's place in the allowlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +70,7 @@ impl Db {
         now: UnixSeconds,
         mut each: impl FnMut(TokenEntry),
     ) -> Result<(), DbError> {
-        let mut connection = self.patient_connection().await?;
+        let mut connection = self.unlimited_connection().await?;
         let mut rows = sqlx::query_as::<_, TokenRow>(
             "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
              from access_tokens join sessions on sessions.id = session_id \
@@ -76,7 +78,9 @@ impl Db {
         )
         .bind(now)
         .fetch(&mut connection);
-        while let Some(row) = rows.try_next().await? {
+        while let Some(row) =
+            time::timeout(ROW_TIMEOUT, rows.try_next()).await.map_err(|_| DbError::PoolTimedOut)??
+        {
             each(TokenEntry {
                 token_id: parse(&row.id)?,
                 session_id: parse(&row.session_id)?,
@@ -86,17 +90,5 @@ impl Db {
         }
         drop(rows);
         connection.close().await
-    }
-
-    /// Every revoked session that has access tokens which may still be alive somewhere.
-    pub async fn revoked_sessions(&self, now: UnixSeconds) -> Result<Vec<SessionId>, DbError> {
-        let rows: Vec<(String,)> = sqlx::query_as(
-            "select distinct session_id from access_tokens join sessions on sessions.id = session_id \
-             where revoked_at is not null and access_tokens.expires_at > $1",
-        )
-        .bind(now - CLOCK_MARGIN)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(|(id,)| parse(id)).collect()
     }
 }

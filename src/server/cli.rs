@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tokio::{net::TcpListener, signal};
 
 use super::{
-    auth::allowlist::Allowlist,
+    auth::{allowlist::Allowlist, keys::Keys},
     clock,
     config::Config,
     db::{Access, Db},
@@ -141,7 +141,7 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
             let db = Db::open(config, Access::Shared).await?;
             let hash = new_password(config, &email).await?;
             match db.add_user(UserId::random(), &email, &hash, None, now).await? {
-                Added::Done => println!("added {}", email.as_str()),
+                Added::Done(_) => println!("added {}", email.as_str()),
                 Added::EmailTaken => bail!("there is a user {} already", email.as_str()),
             }
         }
@@ -161,21 +161,19 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
         UserCommand::Disable(who) => {
             let db = Db::open(config, Access::Exclusive).await?;
             let user = find(&db, &who.email).await?;
-            let revoked = db.change_user(user.id, Change::Disable, now).await?;
-            end(&revoked, config, db).await?;
+            change(user.id, Change::Disable, config, db).await?;
             println!("disabled {}; all of their sessions have ended", user.email);
         }
         UserCommand::Enable(who) => {
             let db = Db::open(config, Access::Shared).await?;
             let user = find(&db, &who.email).await?;
-            db.enable_user(user.id, now).await?;
+            db.enable_user(user.id, None, now).await?;
             println!("enabled {}", user.email);
         }
         UserCommand::Role { email, role } => {
             let db = Db::open(config, Access::Exclusive).await?;
             let user = find(&db, &email).await?;
-            let revoked = db.change_user(user.id, Change::Role(sessions::role(&role)), now).await?;
-            end(&revoked, config, db).await?;
+            change(user.id, Change::Role(sessions::role(&role)), config, db).await?;
             println!("{} is now {role}; all of their sessions have ended", user.email);
         }
         UserCommand::SetPassword(who) => {
@@ -183,8 +181,7 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
             let db = Db::open(config, Access::Exclusive).await?;
             let user = find(&db, &who.email).await?;
             let hash = new_password(config, &email).await?;
-            let revoked = db.change_user(user.id, Change::SetPassword { hash: &hash }, now).await?;
-            end(&revoked, config, db).await?;
+            change(user.id, Change::SetPassword { hash }, config, db).await?;
             println!("set the password of {}; all of their sessions have ended", user.email);
         }
     }
@@ -206,23 +203,33 @@ async fn look_after_sessions(command: SessionsCommand, config: &Config) -> Resul
         SessionsCommand::Revoke(which) => {
             let db = Db::open(config, Access::Exclusive).await?;
             let reason = EndReason::EndedByAdmin;
-            let revoked = match (which.session, which.user) {
-                (Some(id), _) => {
-                    let id = id.parse().with_context(|| format!("there is no session {id}"))?;
-                    let revoked = db.revoke_session(id, reason, now).await?;
-                    vec![revoked.with_context(|| format!("there is no session {id}"))?]
-                }
-                (None, Some(email)) => {
-                    let user = find(&db, &email).await?;
-                    db.revoke_sessions_of(user.id, None, reason, now).await?
-                }
-                (None, None) => db.revoke_every_session(reason, now).await?,
+            let allowlist = join(config, &db).await?;
+            let recording = async {
+                anyhow::Ok(match (which.session, which.user) {
+                    (Some(id), _) => {
+                        let id = id.parse().with_context(|| format!("there is no session {id}"))?;
+                        let recorded = db.revoke_session(id, None, reason, now).await?;
+                        vec![recorded.with_context(|| format!("there is no session {id}"))?.session]
+                    }
+                    (None, Some(email)) => {
+                        let user = find(&db, &email).await?;
+                        db.revoke_sessions_of(user.id, None, None, reason, now).await?
+                    }
+                    (None, None) => db.revoke_every_session(None, reason, now).await?,
+                })
             };
-            end(&revoked, config, db).await?;
+            end(recording, &allowlist).await?;
             println!("these sessions have ended: no server accepts a token of theirs");
         }
     }
     Ok(())
+}
+
+/// Changes something about a user, and ends their sessions everywhere.
+async fn change(user_id: UserId, change: Change, config: &Config, db: Db) -> Result<()> {
+    let allowlist = join(config, &db).await?;
+    let recording = async { Ok(db.change_user(user_id, change, None, clock::now()).await?) };
+    end(recording, &allowlist).await
 }
 
 impl Who {
@@ -236,17 +243,27 @@ async fn find(db: &Db, email: &str) -> Result<User> {
     db.find_user(&parsed).await?.with_context(|| format!("there is no user {email}"))
 }
 
-/// Makes sure that no running instance accepts a token of these sessions any more. On an SQLite file,
-/// of which this process has exclusive use, there is none.
-async fn end(revoked: &[RevokedSession], config: &Config, db: Db) -> Result<()> {
-    if config.redis.url.is_none() {
-        return Ok(());
-    }
-    let allowlist = Allowlist::load(config, db, clock::now()).await?;
-    let ended = allowlist.spread(revoked).await;
+/// Joins the running instances, if there are any: before anything is recorded, so that settings which
+/// contradict theirs change nothing. On an SQLite file, of which this process has exclusive use, there
+/// is none.
+async fn join(config: &Config, db: &Db) -> Result<Allowlist> {
+    let keys = Keys::load(&config.token)?;
+    Allowlist::join(config, &keys, db.clone()).await
+}
+
+/// Makes sure that no running instance accepts a token of the sessions that `recording` records as revoked.
+async fn end(
+    recording: impl Future<Output = Result<Vec<RevokedSession>>>,
+    allowlist: &Allowlist,
+) -> Result<()> {
+    let ended = async {
+        let revoked = recording.await?;
+        let propagated = allowlist.propagate(&revoked).await;
+        propagated.context("it is recorded, but some servers may not know of it yet: run this again")
+    };
+    let ended = ended.await;
     allowlist.leave().await;
-    ended.context("it is recorded, but some servers may not know of it yet: run this again")?;
-    Ok(())
+    ended.map(|_| ())
 }
 
 async fn new_password(config: &Config, email: &Email) -> Result<String> {

@@ -47,7 +47,7 @@ pub async fn refresh(in_body: Option<RefreshToken>) -> Result<TokenResponse, Aut
     let door = Door::open()?;
     let delivery = if in_body.is_some() { Delivery::Body } else { Delivery::Cookie };
     let token = in_body.or_else(|| door.cookie()).ok_or_else(AuthError::no_refresh_token)?;
-    match door.state.auth.refresh(&token, clock::now).await {
+    match door.state.auth.refresh(&token, &door.caller(), clock::now).await {
         Ok(pair) => Ok(door.deliver(pair, delivery)),
         Err(error) => {
             if delivery == Delivery::Cookie && matches!(error, AuthError::InvalidGrant(_)) {
@@ -236,7 +236,7 @@ impl Door {
     }
 
     fn deliver(&self, pair: TokenPair, delivery: Delivery) -> TokenResponse {
-        let now = clock::now();
+        let now = pair.issued_at;
         let refresh_token = match delivery {
             Delivery::Body => Some(pair.refresh_token),
             Delivery::Cookie => {
@@ -249,7 +249,7 @@ impl Door {
             access_token: pair.access_token,
             token_type: "Bearer".into(),
             expires_in: pair.expires_at - now,
-            server_time: now,
+            server_time: clock::now(),
             session_id: pair.session_id.to_string(),
             refresh_token,
         }

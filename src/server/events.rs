@@ -25,15 +25,18 @@ pub enum AccountEvent {
     RoleChanged,
     Disabled,
     Enabled,
+    /// A refresh that was answered again, within the grace, to another device or from another network.
+    RefreshedElsewhere,
 }
 
 impl AccountEvent {
-    const ALL: [(Self, &str, EventKind); 5] = [
+    const ALL: [(Self, &str, EventKind); 6] = [
         (Self::PasswordChanged, "password_changed", EventKind::PasswordChanged),
         (Self::PasswordSet, "password_set", EventKind::PasswordSet),
         (Self::RoleChanged, "role_changed", EventKind::RoleChanged),
         (Self::Disabled, "disabled", EventKind::Disabled),
         (Self::Enabled, "enabled", EventKind::Enabled),
+        (Self::RefreshedElsewhere, "refreshed_elsewhere", EventKind::RefreshedElsewhere),
     ];
 
     fn as_str(self) -> &'static str {

@@ -86,6 +86,10 @@ id!(
     /// One run of one server process.
     InstanceId
 );
+id!(
+    /// One partition's Redis, and the data that it holds: a new one when these are lost.
+    BusId
+);
 
 id!(
     /// A browser in which someone has signed in.

@@ -3,13 +3,16 @@
 //! Names `app/` in `router.rs` only. Every failure becomes a response in `respond.rs`, every
 //! server function's body is in `doors.rs`, and each is told to those outside in `openapi/calls.rs`.
 
-use std::{env, future::IntoFuture, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    env, future::IntoFuture, net::SocketAddr, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use axum::extract::FromRef;
+use futures::FutureExt;
 use leptos::config::LeptosOptions;
 use tokio::{net::TcpListener, sync::watch, time};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::{
     auth::Auth,
@@ -29,6 +32,7 @@ pub mod doors;
 pub mod events;
 mod guard;
 pub mod ids;
+mod instances;
 mod live;
 pub mod metrics;
 mod openapi;
@@ -43,6 +47,12 @@ pub mod users;
 /// How often expired tokens are dropped from memory and from the database, and revocations that were
 /// recorded but could not be spread are taken over.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// How long that may take: a database that has fallen silent must not end it for good.
+const MAINTAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an instance that stops may take to say so, and to close its connections.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What every request can reach.
 #[derive(Clone)]
@@ -130,8 +140,13 @@ pub async fn serve(
         () = out_of_grace => warn!("some requests were still under way after {grace:?}"),
     }
     maintaining.abort();
-    leaving.leave().await;
-    db.close().await;
+    let leaving = async {
+        leaving.leave().await;
+        db.close().await;
+    };
+    if time::timeout(LEAVE_TIMEOUT, leaving).await.is_err() {
+        warn!("stopping without a word to the others: Redis or the database does not answer");
+    }
     info!("stopped");
     Ok(())
 }
@@ -141,6 +156,11 @@ async fn maintain(auth: Arc<Auth>) {
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        auth.maintain(clock::now()).await;
+        let maintaining = AssertUnwindSafe(auth.maintain(clock::now())).catch_unwind();
+        match time::timeout(MAINTAIN_TIMEOUT, maintaining).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => error!("maintenance has panicked: it is tried again"),
+            Err(_) => warn!("maintenance was given up: the database does not answer"),
+        }
     }
 }

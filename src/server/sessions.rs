@@ -1,15 +1,17 @@
 //! The table of sessions: the truth about who is signed in. Rotation and revocation are updates of one
 //! row, so that the database orders them.
 
-use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
-use sqlx::{AnyConnection, Connection, FromRow};
+use futures::{FutureExt, TryStreamExt};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, FromRow, Row};
 
 use super::{
-    access_tokens::{self, CLOCK_MARGIN, TokenEntry, TokenRow},
+    access_tokens::{self, TokenEntry},
     clock::UnixSeconds,
     config::TokenConfig,
-    db::{Db, DbError},
+    db::{ChangeError, Db, DbError},
+    events::{self, AccountEvent},
     ids::{SessionId, TokenId, UserId},
     users::User,
 };
@@ -17,16 +19,70 @@ use crate::api::types::{EndReason, Role};
 
 const DAY: i64 = 86_400;
 
-/// No more live sessions than this are listed.
-const MAX_LISTED: i64 = 1000;
+/// How many live sessions a user may have: one more ends the one that was used least lately. No more
+/// than these are listed.
+pub const MAX_LIVE_SESSIONS: i64 = 1000;
+
+/// How many sessions beyond that a login ends: those of a user who had more before there was a limit end
+/// little by little.
+const ENDED_BY_A_LOGIN: i64 = 100;
+
+/// How long after its last rotation, in seconds, a session may still have a live access token: the longest
+/// life of one, the longest grace in which a refresh is answered again, and two hours for instances
+/// whose clocks are behind.
+const TOKENS_MAY_LIVE: i64 = 300 + 60 + 7200;
+
+/// How long ago, in seconds, an access token may have expired that is still taken off the list in Redis.
+const LISTED_BEYOND_EXPIRY: i64 = 60;
+
+/// How many tokens are taken off the list at once. Those that stay there cost a look-up, never an
+/// answer: they end when they expire.
+const MAX_DELISTED: i64 = 1000;
+
+/// How many rows are deleted by one statement, and for how long statements are repeated: a backlog of
+/// any size shrinks, and holds no locks for long.
+const DELETED_AT_ONCE: i64 = 10_000;
+const DELETE_FOR: Duration = Duration::from_secs(5);
+
+/// How long reading the revoked sessions may take.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A session that has been revoked, with what the others need to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevokedSession {
     pub session_id: SessionId,
-    pub user_id: UserId,
-    /// Its access tokens that may still be alive somewhere.
+    /// Whose it was; `None` if SQL does not know the session, nor this instance.
+    pub user_id: Option<UserId>,
+    /// Its access tokens that Redis may still list.
     pub tokens: Vec<TokenId>,
+}
+
+/// What revoking one session has recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    pub session: RevokedSession,
+    /// The session was live until now.
+    pub is_new: bool,
+}
+
+/// A session that has begun.
+#[derive(Debug)]
+pub struct Started {
+    /// Its first access token.
+    pub entry: TokenEntry,
+    /// When it began.
+    pub now: UnixSeconds,
+    /// The user's sessions that were one too many, which have been revoked for it.
+    pub displaced: Vec<RevokedSession>,
+}
+
+/// A session that is to begin.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    pub token_id: TokenId,
+    pub device: Device,
 }
 
 /// What is kept of the browser or program that signed in.
@@ -63,7 +119,7 @@ pub enum SessionState {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rotation {
     /// It was the current one, or the one before within the grace: the session goes on.
-    Done(Rotated),
+    Done(Box<Rotated>),
     /// It had been used before: stolen, or replayed (RFC 9700, 4.14.2). With the time.
     Reused(UnixSeconds),
     /// Its session has ended.
@@ -83,7 +139,7 @@ pub struct Rotated {
     pub counter: i64,
     /// No refresh is accepted after this, unless another one comes before.
     pub idle_at: UnixSeconds,
-    /// When it happened.
+    /// When it happened, by the clock that all instances share.
     pub now: UnixSeconds,
 }
 
@@ -95,6 +151,8 @@ struct SessionRow {
     expires_at: i64,
     revoked_at: Option<i64>,
     revoke_reason: Option<String>,
+    user_agent: String,
+    address: String,
 }
 
 impl SessionRow {
@@ -107,6 +165,10 @@ impl SessionRow {
         } else {
             None
         }
+    }
+
+    fn is_of(&self, device: &Device) -> bool {
+        self.user_agent == device.user_agent && self.address == device.address
     }
 }
 
@@ -125,254 +187,444 @@ pub(super) fn parse<T: std::str::FromStr<Err = super::ids::InvalidId>>(text: &st
     text.parse().map_err(|error| DbError::Decode(Box::new(error)))
 }
 
-/// Starts a session, in the same transaction as what entitles the user to it.
+/// Starts a session at `now`, in the same transaction as what entitles the user to it.
 pub async fn start(
     connection: &mut AnyConnection,
-    entry: &TokenEntry,
-    device: &Device,
-    session_expires_at: UnixSeconds,
+    new: &NewSession,
+    config: &TokenConfig,
     now: UnixSeconds,
-) -> Result<(), DbError> {
+) -> Result<TokenEntry, DbError> {
     sqlx::query(
         "insert into sessions (id, user_id, rotated_at, created_at, expires_at, user_agent, address) \
          values ($1, $2, $3, $3, $4, $5, $6)",
     )
-    .bind(entry.session_id.to_string())
-    .bind(entry.user_id.to_string())
+    .bind(new.session_id.to_string())
+    .bind(new.user_id.to_string())
     .bind(now)
-    .bind(session_expires_at)
-    .bind(&device.user_agent)
-    .bind(&device.address)
+    .bind(now + config.refresh_ttl_seconds)
+    .bind(&new.device.user_agent)
+    .bind(&new.device.address)
     .execute(&mut *connection)
     .await?;
-    access_tokens::record(connection, entry).await
+    let entry = TokenEntry {
+        token_id: new.token_id,
+        session_id: new.session_id,
+        user_id: new.user_id,
+        expires_at: now + config.access_ttl_seconds,
+    };
+    access_tokens::record(connection, &entry).await?;
+    Ok(entry)
 }
 
-/// Revokes the sessions of a user whose row the caller's transaction holds; of everyone, where no
-/// user is named. Returns those that it has revoked, and those revoked before whose tokens may still
-/// be alive.
+/// Whether the session on whose authority something is to be changed still holds; `None` if SQL does not
+/// know it. Its row is held until the transaction ends, so that whatever ends the session comes before
+/// the change, and prevents it, or after.
+async fn still_holds(connection: &mut AnyConnection, by: SessionId) -> Result<Option<bool>, DbError> {
+    let rows: Vec<(Option<i64>,)> =
+        sqlx::query_as("update sessions set counter = counter where id = $1 returning revoked_at")
+            .bind(by.to_string())
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.first().map(|(revoked_at,)| revoked_at.is_none()))
+}
+
+/// Makes sure that the session on whose authority something is changed still holds when the
+/// transaction commits. `None`: by the command line.
+///
+/// # Errors
+/// [`ChangeError::SessionEnded`].
+pub async fn require_live(connection: &mut AnyConnection, by: Option<SessionId>) -> Result<(), ChangeError> {
+    match by {
+        Some(by) if still_holds(connection, by).await? != Some(true) => Err(ChangeError::SessionEnded),
+        _ => Ok(()),
+    }
+}
+
+/// Makes sure that the session on whose authority others are revoked has not been revoked itself. Unlike
+/// [`require_live`] it lets a session pass that SQL has lost: what it asks for takes nothing but trust away.
+async fn require_not_revoked(
+    connection: &mut AnyConnection,
+    by: Option<SessionId>,
+) -> Result<(), ChangeError> {
+    match by {
+        Some(by) if still_holds(connection, by).await? == Some(false) => Err(ChangeError::SessionEnded),
+        _ => Ok(()),
+    }
+}
+
+/// Revokes the sessions of a user whose row the caller's transaction holds, but for `except`. Returns those
+/// that it has revoked, and those revoked before whose tokens may still be alive somewhere.
 pub async fn revoke_all(
     connection: &mut AnyConnection,
-    user_id: Option<UserId>,
+    user_id: UserId,
     except: Option<SessionId>,
     reason: EndReason,
     now: UnixSeconds,
 ) -> Result<Vec<RevokedSession>, DbError> {
-    let (update, select) = match user_id {
-        Some(_) => (
-            "update sessions set revoked_at = $1, revoke_reason = $2 \
-             where revoked_at is null and id <> $3 and user_id = $4 returning id, user_id",
-            "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
-             from access_tokens join sessions on sessions.id = session_id \
-             where revoked_at is not null and access_tokens.expires_at > $1 and user_id = $2",
-        ),
-        None => (
-            "update sessions set revoked_at = $1, revoke_reason = $2 \
-             where revoked_at is null and id <> $3 returning id, user_id",
-            "select access_tokens.id, session_id, user_id, access_tokens.expires_at \
-             from access_tokens join sessions on sessions.id = session_id \
-             where revoked_at is not null and access_tokens.expires_at > $1",
-        ),
-    };
-    let user_id = user_id.map(|id| id.to_string());
-    let mut revoking = sqlx::query_as(update)
-        .bind(now)
-        .bind(reason.as_str())
-        .bind(except.map(|id| id.to_string()).unwrap_or_default());
-    let mut listing = sqlx::query_as::<_, TokenRow>(select).bind(now - CLOCK_MARGIN);
-    if let Some(user_id) = &user_id {
-        revoking = revoking.bind(user_id);
-        listing = listing.bind(user_id);
+    sqlx::query(
+        "update sessions set revoked_at = $1, revoke_reason = $2 \
+         where revoked_at is null and id <> $3 and user_id = $4",
+    )
+    .bind(now)
+    .bind(reason.as_str())
+    .bind(except.map(|id| id.to_string()).unwrap_or_default())
+    .bind(user_id.to_string())
+    .execute(&mut *connection)
+    .await?;
+    let rows: Vec<(String,)> = sqlx::query_as(
+        "select id from sessions where user_id = $1 and revoked_at is not null and rotated_at > $2",
+    )
+    .bind(user_id.to_string())
+    .bind(now - TOKENS_MAY_LIVE)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut sessions = Vec::with_capacity(rows.len());
+    for (id,) in &rows {
+        sessions.push(RevokedSession { session_id: parse(id)?, user_id: Some(user_id), tokens: Vec::new() });
     }
-    let mut sessions: HashMap<SessionId, RevokedSession> = HashMap::new();
-    let revoked: Vec<(String, String)> = revoking.fetch_all(&mut *connection).await?;
-    for (session_id, user_id) in revoked {
-        let (session_id, user_id) = (parse(&session_id)?, parse(&user_id)?);
-        sessions.insert(session_id, RevokedSession { session_id, user_id, tokens: Vec::new() });
+    let tokens: Vec<(String,)> = sqlx::query_as(
+        "select access_tokens.id from access_tokens join sessions on sessions.id = session_id \
+         where user_id = $1 and revoked_at is not null and access_tokens.expires_at > $2 \
+         order by access_tokens.expires_at desc limit $3",
+    )
+    .bind(user_id.to_string())
+    .bind(now - LISTED_BEYOND_EXPIRY)
+    .bind(MAX_DELISTED)
+    .fetch_all(&mut *connection)
+    .await?;
+    // Which session a token was of does not matter: all are taken off the list of one partition.
+    if let Some(first) = sessions.first_mut() {
+        first.tokens = tokens.iter().map(|(id,)| parse(id)).collect::<Result<_, _>>()?;
     }
-    for row in listing.fetch_all(&mut *connection).await? {
-        let (session_id, user_id) = (parse(&row.session_id)?, parse(&row.user_id)?);
-        let session = RevokedSession { session_id, user_id, tokens: Vec::new() };
-        sessions.entry(session_id).or_insert(session).tokens.push(parse(&row.id)?);
-    }
-    Ok(sessions.into_values().collect())
+    Ok(sessions)
 }
+
+/// Revokes the sessions of a user that are one too many, the one that was used least lately first.
+async fn displace(
+    connection: &mut AnyConnection,
+    user_id: UserId,
+    config: &TokenConfig,
+    now: UnixSeconds,
+) -> Result<Vec<RevokedSession>, DbError> {
+    let rows: Vec<(String,)> = sqlx::query_as(
+        "update sessions set revoked_at = $1, revoke_reason = $2 where id in \
+         (select id from sessions where user_id = $3 and revoked_at is null and expires_at > $1 \
+          and rotated_at > $4 order by rotated_at desc, created_at desc limit $5 offset $6) returning id",
+    )
+    .bind(now)
+    .bind(EndReason::Displaced.as_str())
+    .bind(user_id.to_string())
+    .bind(now - config.idle_ttl_seconds)
+    .bind(ENDED_BY_A_LOGIN)
+    .bind(MAX_LIVE_SESSIONS)
+    .fetch_all(connection)
+    .await?;
+    let session =
+        |id: &str| Ok(RevokedSession { session_id: parse(id)?, user_id: Some(user_id), tokens: Vec::new() });
+    rows.iter().map(|(id,)| session(id)).collect()
+}
+
+const SESSION_COLUMNS: &str =
+    "user_id, counter, rotated_at, expires_at, revoked_at, revoke_reason, user_agent, address";
 
 async fn find_session(
     connection: &mut AnyConnection,
     session_id: SessionId,
 ) -> Result<Option<SessionRow>, DbError> {
-    sqlx::query_as(
-        "select user_id, counter, rotated_at, expires_at, revoked_at, revoke_reason from sessions where id = $1",
-    )
-    .bind(session_id.to_string())
-    .fetch_optional(connection)
-    .await
+    sqlx::query_as(AssertSqlSafe(format!("select {SESSION_COLUMNS} from sessions where id = $1")))
+        .bind(session_id.to_string())
+        .fetch_optional(connection)
+        .await
 }
 
 impl Db {
-    /// Starts a session for a user as they were when their password was verified. False when they
-    /// have been disabled since, or their password or role has changed.
+    /// Starts a session for a user as they were when their password was verified. `None` when they
+    /// have been disabled since, or their password or role has changed. `own` is this process's clock.
+    ///
+    /// # Errors
+    /// The database cannot be used.
     pub async fn start_session(
         &self,
-        entry: &TokenEntry,
+        new: NewSession,
         user: &User,
-        device: &Device,
-        session_expires_at: UnixSeconds,
-        now: UnixSeconds,
-    ) -> Result<bool, DbError> {
-        let mut transaction = self.pool.begin().await?;
-        // A write, and before the insert: it holds the user's row, so that disabling the user
-        // either comes first and is seen here, or comes after and ends this session too.
-        let entitled = sqlx::query(
-            "update users set last_login_at = $1 \
-             where id = $2 and password_version = $3 and role = $4 and disabled_at is null",
-        )
-        .bind(now)
-        .bind(entry.user_id.to_string())
-        .bind(user.password_version)
-        .bind(user.role.as_str())
-        .execute(&mut *transaction)
-        .await?;
-        if entitled.rows_affected() == 0 {
-            return Ok(false);
-        }
-        start(&mut transaction, entry, device, session_expires_at, now).await?;
-        transaction.commit().await?;
-        Ok(true)
+        config: &TokenConfig,
+        own: UnixSeconds,
+    ) -> Result<Option<Started>, DbError> {
+        let clock = self.clock_expression(own);
+        let (password_version, role, config) = (user.password_version, user.role, config.clone());
+        self.requests()
+            .transaction(move |connection| {
+                async move {
+                    // A write, and before the insert: it holds the user's row, so that disabling the user
+                    // either comes first and is seen here, or comes after and ends this session too.
+                    let entitled = sqlx::query(AssertSqlSafe(format!(
+                        "update users set last_login_at = {clock} \
+                     where id = $1 and password_version = $2 and role = $3 and disabled_at is null \
+                     returning last_login_at"
+                    )))
+                    .bind(new.user_id.to_string())
+                    .bind(password_version)
+                    .bind(role.as_str())
+                    .fetch_all(&mut *connection)
+                    .await?;
+                    let Some(row) = entitled.first() else {
+                        return Ok(None);
+                    };
+                    let now = row.try_get(0)?;
+                    let entry = start(connection, &new, &config, now).await?;
+                    let displaced = displace(connection, new.user_id, &config, now).await?;
+                    Ok(Some(Started { entry, now, displaced }))
+                }
+                .boxed()
+            })
+            .await
     }
 
     /// Exchanges the refresh token that counts `presented` for the next: the session's counter goes
     /// up, and the access token that goes with it is recorded. Presented again within `grace`
     /// seconds of its use, it is answered as before, because an answer can be lost.
     ///
-    /// The clock is read when the session's row is held, so that waiting for it costs no grace.
+    /// The time is read when the session's row is held, so that waiting for it costs no grace; by the clock
+    /// that all instances share, so that two clocks that differ neither shorten the grace nor lengthen it.
+    /// `device` is the caller: an answer that is given again to another one is written down as an event.
+    ///
+    /// # Errors
+    /// The database cannot be used.
     pub async fn rotate(
         &self,
         session_id: SessionId,
         presented: i64,
         token_id: TokenId,
+        device: Option<Device>,
         config: &TokenConfig,
         clock: impl Fn() -> UnixSeconds,
     ) -> Result<Rotation, DbError> {
-        let mut transaction = self.pool.begin().await?;
-        // A write that changes nothing: it holds the row, so that neither another rotation nor a
-        // revocation comes between what is read next and what is written on the strength of it.
-        sqlx::query("update sessions set counter = counter where id = $1")
-            .bind(session_id.to_string())
-            .execute(&mut *transaction)
-            .await?;
-        let now = clock();
-        let Some(mut session) = find_session(&mut transaction, session_id).await? else {
-            return Ok(Rotation::Unknown);
-        };
-        if let Some(reason) = session.ended(config, now) {
-            return Ok(Rotation::Ended(reason));
-        }
-        let answer_was_lost =
-            presented == session.counter - 1 && now - session.rotated_at <= config.refresh_grace_seconds;
-        if presented == session.counter {
-            session.counter += 1;
-            sqlx::query("update sessions set counter = $1, rotated_at = $2 where id = $3")
-                .bind(session.counter)
-                .bind(now)
-                .bind(session_id.to_string())
-                .execute(&mut *transaction)
-                .await?;
-        } else if presented > session.counter {
-            return Ok(Rotation::Unknown);
-        } else if !answer_was_lost {
-            return Ok(Rotation::Reused(now));
-        }
-        let (email, role_text): (String, String) =
-            sqlx::query_as("select email, role from users where id = $1")
-                .bind(&session.user_id)
-                .fetch_one(&mut *transaction)
-                .await?;
-        let entry = TokenEntry {
-            token_id,
-            session_id,
-            user_id: parse(&session.user_id)?,
-            expires_at: session.expires_at.min(now + config.access_ttl_seconds),
-        };
-        access_tokens::record(&mut transaction, &entry).await?;
-        transaction.commit().await?;
-        Ok(Rotation::Done(Rotated {
-            entry,
-            email,
-            role: role(&role_text),
-            counter: session.counter,
-            idle_at: session.expires_at.min(now + config.idle_ttl_seconds),
-            now,
-        }))
+        // SQLite has one process, and waits for its writer where nothing has been read yet.
+        let clock = self.clock_expression(clock());
+        let config = config.clone();
+        self.requests()
+            .transaction(move |connection| {
+                async move {
+                    // A write that changes nothing: it holds the row, so that neither another rotation nor a
+                    // revocation comes between what is read here and what is written on the strength of it.
+                    let rows = sqlx::query(AssertSqlSafe(format!(
+                        "update sessions set counter = counter where id = $1 \
+                     returning {clock} as now, {SESSION_COLUMNS}"
+                    )))
+                    .bind(session_id.to_string())
+                    .fetch_all(&mut *connection)
+                    .await?;
+                    let Some(row) = rows.first() else {
+                        return Ok(Rotation::Unknown);
+                    };
+                    let (now, mut session): (i64, _) = (row.try_get("now")?, SessionRow::from_row(row)?);
+                    if let Some(reason) = session.ended(&config, now) {
+                        return Ok(Rotation::Ended(reason));
+                    }
+                    let user_id = parse(&session.user_id)?;
+                    let answer_was_lost = presented == session.counter - 1
+                        && now - session.rotated_at <= config.refresh_grace_seconds;
+                    if presented == session.counter {
+                        session.counter += 1;
+                        sqlx::query("update sessions set counter = $1, rotated_at = $2 where id = $3")
+                            .bind(session.counter)
+                            .bind(now)
+                            .bind(session_id.to_string())
+                            .execute(&mut *connection)
+                            .await?;
+                    } else if presented > session.counter {
+                        return Ok(Rotation::Unknown);
+                    } else if !answer_was_lost {
+                        return Ok(Rotation::Reused(now));
+                    } else if device.is_some_and(|device| !session.is_of(&device)) {
+                        events::record(connection, user_id, AccountEvent::RefreshedElsewhere, now).await?;
+                    }
+                    let (email, role_text): (String, String) =
+                        sqlx::query_as("select email, role from users where id = $1")
+                            .bind(&session.user_id)
+                            .fetch_one(&mut *connection)
+                            .await?;
+                    let entry = TokenEntry {
+                        token_id,
+                        session_id,
+                        user_id,
+                        expires_at: session.expires_at.min(now + config.access_ttl_seconds),
+                    };
+                    access_tokens::record(connection, &entry).await?;
+                    Ok(Rotation::Done(Box::new(Rotated {
+                        entry,
+                        email,
+                        role: role(&role_text),
+                        counter: session.counter,
+                        idle_at: session.expires_at.min(now + config.idle_ttl_seconds),
+                        now,
+                    })))
+                }
+                .boxed()
+            })
+            .await
     }
 
     /// Revokes a session. Revoking one that has ended changes nothing; `None` if it never was, or
-    /// ended so long ago that nothing is left of it.
+    /// nothing is left of it. With `by`, on the authority of that session.
+    ///
+    /// # Errors
+    /// [`ChangeError::SessionEnded`]: `by` has. The database cannot be used.
     pub async fn revoke_session(
         &self,
         session_id: SessionId,
+        by: Option<SessionId>,
         reason: EndReason,
-        now: UnixSeconds,
-    ) -> Result<Option<RevokedSession>, DbError> {
-        let mut connection = self.pool.acquire().await?;
-        // All rows of one: only at the end is it known that the change was committed.
-        let users: Vec<(String,)> = sqlx::query_as(
-            "update sessions set revoked_at = coalesce(revoked_at, $1), \
-             revoke_reason = coalesce(revoke_reason, $2) where id = $3 returning user_id",
-        )
-        .bind(now)
-        .bind(reason.as_str())
-        .bind(session_id.to_string())
-        .fetch_all(&mut *connection)
-        .await?;
-        let Some((user_id,)) = users.first() else {
-            return Ok(None);
-        };
-        // None is added any more: a refresh either came before, or finds the session revoked.
-        let tokens: Vec<(String,)> =
-            sqlx::query_as("select id from access_tokens where session_id = $1 and expires_at > $2")
-                .bind(session_id.to_string())
-                .bind(now - CLOCK_MARGIN)
-                .fetch_all(&mut *connection)
-                .await?;
-        let tokens = tokens.iter().map(|(id,)| parse(id)).collect::<Result<_, _>>()?;
-        Ok(Some(RevokedSession { session_id, user_id: parse(user_id)?, tokens }))
+        own: UnixSeconds,
+    ) -> Result<Option<Recorded>, ChangeError> {
+        let clock = self.clock_expression(own);
+        self.revocations()
+            .transaction(move |connection| {
+                async move {
+                    if by != Some(session_id) {
+                        require_not_revoked(connection, by).await?;
+                    }
+                    let updated = sqlx::query(AssertSqlSafe(format!(
+                        "update sessions set revoked_at = {clock}, revoke_reason = $1 \
+                     where id = $2 and revoked_at is null"
+                    )))
+                    .bind(reason.as_str())
+                    .bind(session_id.to_string())
+                    .execute(&mut *connection)
+                    .await?;
+                    let Some(session) = find_session(connection, session_id).await? else {
+                        return Ok(None);
+                    };
+                    // None is added any more: a refresh either came before, or finds the session revoked.
+                    let tokens: Vec<(String,)> = sqlx::query_as(AssertSqlSafe(format!(
+                        "select id from access_tokens where session_id = $1 and expires_at > {clock} - $2 \
+                     order by expires_at desc limit $3"
+                    )))
+                    .bind(session_id.to_string())
+                    .bind(LISTED_BEYOND_EXPIRY)
+                    .bind(MAX_DELISTED)
+                    .fetch_all(&mut *connection)
+                    .await?;
+                    let tokens = tokens.iter().map(|(id,)| parse(id)).collect::<Result<_, _>>()?;
+                    let user_id = Some(parse(&session.user_id)?);
+                    let session = RevokedSession { session_id, user_id, tokens };
+                    Ok(Some(Recorded { session, is_new: updated.rows_affected() > 0 }))
+                }
+                .boxed()
+            })
+            .await
     }
 
     /// Revokes all sessions of the user, but for `except`. Returns those that have been revoked,
-    /// now or before, and whose tokens may still be alive.
+    /// now or before, and whose tokens may still be alive. With `by`, on the authority of that session.
+    ///
+    /// # Errors
+    /// [`ChangeError::SessionEnded`]: `by` has. The database cannot be used.
     pub async fn revoke_sessions_of(
         &self,
         user_id: UserId,
         except: Option<SessionId>,
+        by: Option<SessionId>,
         reason: EndReason,
-        now: UnixSeconds,
-    ) -> Result<Vec<RevokedSession>, DbError> {
-        let mut transaction = self.pool.begin().await?;
-        // A write that changes nothing: it holds the user's row, so that a log-in beside this
-        // either comes before and is ended too, or comes after.
-        sqlx::query("update users set id = id where id = $1")
-            .bind(user_id.to_string())
-            .execute(&mut *transaction)
-            .await?;
-        let revoked = revoke_all(&mut transaction, Some(user_id), except, reason, now).await?;
-        transaction.commit().await?;
-        Ok(revoked)
+        own: UnixSeconds,
+    ) -> Result<Vec<RevokedSession>, ChangeError> {
+        let clock = self.clock_expression(own);
+        self.revocations()
+            .transaction(move |connection| {
+                async move {
+                    require_not_revoked(connection, by).await?;
+                    // A write that changes nothing: it holds the user's row, so that a login beside this
+                    // either comes before and is ended too, or comes after.
+                    let held = sqlx::query(AssertSqlSafe(format!(
+                        "update users set id = id where id = $1 returning {clock}"
+                    )))
+                    .bind(user_id.to_string())
+                    .fetch_all(&mut *connection)
+                    .await?;
+                    let Some(row) = held.first() else {
+                        return Ok(Vec::new());
+                    };
+                    Ok(revoke_all(connection, user_id, except, reason, row.try_get(0)?).await?)
+                }
+                .boxed()
+            })
+            .await
     }
 
-    /// Revokes all sessions of everyone.
+    /// Revokes all sessions of everyone. Returns those that have been revoked, now or before, and whose
+    /// tokens may still be alive.
+    ///
+    /// # Errors
+    /// [`ChangeError::SessionEnded`]: `by` has. The database cannot be used.
     pub async fn revoke_every_session(
         &self,
+        by: Option<SessionId>,
         reason: EndReason,
-        now: UnixSeconds,
-    ) -> Result<Vec<RevokedSession>, DbError> {
-        let mut connection = self.patient_connection().await?;
+        own: UnixSeconds,
+    ) -> Result<Vec<RevokedSession>, ChangeError> {
+        let now = self.clock(own).await?;
+        let mut connection = self.unlimited_connection().await?;
         let mut transaction = connection.begin().await?;
-        let revoked = revoke_all(&mut transaction, None, None, reason, now).await?;
+        require_not_revoked(&mut transaction, by).await?;
+        sqlx::query("update sessions set revoked_at = $1, revoke_reason = $2 where revoked_at is null")
+            .bind(now)
+            .bind(reason.as_str())
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
+        let mut sessions = Vec::new();
+        let mut rows = sqlx::query_as::<_, (String, String)>(
+            "select id, user_id from sessions where revoked_at is not null and rotated_at > $1",
+        )
+        .bind(now - TOKENS_MAY_LIVE)
+        .fetch(&mut connection);
+        while let Some((id, user_id)) = rows.try_next().await? {
+            let user_id = Some(parse(&user_id)?);
+            // Its tokens stay on the list, which would be long: they end when they expire.
+            sessions.push(RevokedSession { session_id: parse(&id)?, user_id, tokens: Vec::new() });
+        }
+        drop(rows);
         connection.close().await?;
-        Ok(revoked)
+        Ok(sessions)
+    }
+
+    /// Calls `each` with every revoked session that may still have a live access token somewhere.
+    ///
+    /// Neither a row of a token is needed for that, nor this process's clock. And the transaction begins
+    /// with a write, so that nothing between here and the database can have a standby answer.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn revoked_sessions(
+        &self,
+        own: UnixSeconds,
+        mut each: impl FnMut(SessionId) + Send + 'static,
+    ) -> Result<(), DbError> {
+        let clock = self.clock_expression(own);
+        let is_postgres = self.is_postgres();
+        self.reserved(RECONCILE_TIMEOUT)
+            .transaction(move |connection| {
+                async move {
+                    if is_postgres {
+                        let limit = RECONCILE_TIMEOUT.as_millis();
+                        sqlx::query(AssertSqlSafe(format!("set local statement_timeout = {limit}")))
+                            .execute(&mut *connection)
+                            .await?;
+                    }
+                    sqlx::query("update users set id = id where id = ''").execute(&mut *connection).await?;
+                    let mut rows = sqlx::query_as::<_, (String,)>(AssertSqlSafe(format!(
+                        "select id from sessions where revoked_at is not null and rotated_at > {clock} - $1"
+                    )))
+                    .bind(TOKENS_MAY_LIVE)
+                    .fetch(connection);
+                    while let Some((id,)) = rows.try_next().await? {
+                        each(parse(&id)?);
+                    }
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
     }
 
     /// How the session is, and whose.
@@ -420,23 +672,37 @@ impl Db {
         .bind(now)
         .bind(now - config.idle_ttl_seconds)
         .bind(first.map(|id| id.to_string()).unwrap_or_default())
-        .bind(MAX_LISTED)
+        .bind(MAX_LIVE_SESSIONS)
         .fetch_all(&self.pool)
         .await
     }
 
-    /// Deletes the access tokens and the sessions that expired more than a day before `now`. They
-    /// are dead with or without their row; the day is for a clock that is set wrong for a while.
-    pub async fn forget_expired(&self, now: UnixSeconds) -> Result<(), DbError> {
-        let now = now - DAY;
-        sqlx::query("delete from access_tokens where expires_at <= $1").bind(now).execute(&self.pool).await?;
-        sqlx::query(
-            "delete from sessions where expires_at <= $1 \
-             and not exists (select 1 from access_tokens where session_id = sessions.id)",
-        )
-        .bind(now)
-        .execute(&self.pool)
-        .await?;
+    /// Deletes access tokens and sessions that expired more than a day before `now`, in portions, as many as
+    /// there is time for. They are dead with or without their row.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn delete_expired(&self, now: UnixSeconds) -> Result<(), DbError> {
+        const TOKENS: &str = "select id from access_tokens where expires_at <= $1 limit $2";
+        const SESSIONS: &str = "select id from sessions where expires_at <= $1 \
+             and not exists (select 1 from access_tokens where session_id = sessions.id) limit $2";
+        let started = Instant::now();
+        // Instances that delete at the same time take different rows.
+        let lock = if self.is_postgres() { "for update skip locked" } else { "" };
+        for (table, expired) in [("access_tokens", TOKENS), ("sessions", SESSIONS)] {
+            let statement = format!("delete from {table} where id in ({expired} {lock})");
+            loop {
+                let deleted = sqlx::query(AssertSqlSafe(statement.clone()))
+                    .bind(now - DAY)
+                    .bind(DELETED_AT_ONCE)
+                    .execute(self.reserved_pool())
+                    .await?
+                    .rows_affected();
+                if deleted < DELETED_AT_ONCE.cast_unsigned() || started.elapsed() >= DELETE_FOR {
+                    break;
+                }
+            }
+        }
         Ok(())
     }
 }

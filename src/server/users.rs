@@ -1,17 +1,18 @@
 //! The table of users.
 
+use futures::FutureExt;
 use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
-use sqlx::FromRow;
+use sqlx::{AssertSqlSafe, FromRow, Row};
 
 use super::{
     access_tokens::TokenEntry,
     clock::UnixSeconds,
     config::TokenConfig,
-    db::{Db, DbError},
+    db::{ChangeError, Db, DbError},
     events::{self, AccountEvent},
     ids::{SessionId, UserId},
-    sessions::{self, Device, RevokedSession},
+    sessions::{self, NewSession, RevokedSession},
 };
 use crate::api::{
     error::AuthError,
@@ -104,42 +105,53 @@ pub struct UserSummary {
 
 /// What became of a new user.
 pub enum Added {
-    Done,
+    /// With the first access token of their first session, and the time, if one was to be started.
+    Done(Option<(TokenEntry, UnixSeconds)>),
     EmailTaken,
 }
 
 impl Db {
     /// Adds a user and, with `session`, starts their first session: both or neither. The unique
-    /// address decides between two who register at the same instant.
+    /// address decides between two who register at the same instant. `own` is this process's clock.
+    ///
+    /// # Errors
+    /// The database cannot be used.
     pub async fn add_user(
         &self,
         id: UserId,
         email: &Email,
         password_hash: &str,
-        session: Option<(&TokenEntry, &Device, UnixSeconds)>,
-        now: UnixSeconds,
+        session: Option<(NewSession, &TokenConfig)>,
+        own: UnixSeconds,
     ) -> Result<Added, DbError> {
-        let mut transaction = self.pool.begin().await?;
-        let added =
-            sqlx::query("insert into users (id, email, password_hash, created_at) values ($1, $2, $3, $4)")
+        let clock = self.clock_expression(own);
+        let (email, password_hash) = (email.clone(), password_hash.to_owned());
+        let session = session.map(|(new, config)| (new, config.clone()));
+        self.requests()
+            .transaction(move |connection| {
+                async move {
+                    let added = sqlx::query(AssertSqlSafe(format!(
+                    "insert into users (id, email, password_hash, created_at) values ($1, $2, $3, {clock}) \
+                     on conflict (email) do nothing returning created_at"
+                )))
                 .bind(id.to_string())
                 .bind(email.as_str())
                 .bind(password_hash)
-                .bind(now)
-                .execute(&mut *transaction)
-                .await;
-        match added {
-            Ok(_) => {}
-            Err(DbError::Database(error)) if error.is_unique_violation() => {
-                return Ok(Added::EmailTaken);
-            }
-            Err(error) => return Err(error),
-        }
-        if let Some((entry, device, expires_at)) = session {
-            sessions::start(&mut transaction, entry, device, expires_at, now).await?;
-        }
-        transaction.commit().await?;
-        Ok(Added::Done)
+                .fetch_all(&mut *connection)
+                .await?;
+                    let Some(row) = added.first() else {
+                        return Ok(Added::EmailTaken);
+                    };
+                    let Some((new, config)) = session else {
+                        return Ok(Added::Done(None));
+                    };
+                    let now = row.try_get(0)?;
+                    let entry = sessions::start(connection, &new, &config, now).await?;
+                    Ok(Added::Done(Some((entry, now))))
+                }
+                .boxed()
+            })
+            .await
     }
 
     pub async fn has_no_users(&self) -> Result<bool, DbError> {
@@ -207,92 +219,112 @@ impl Db {
     }
 
     /// Changes something about the user that their sessions were begun on, revokes these, and
-    /// writes it down: all or nothing. Returns the sessions.
+    /// writes it down: all or nothing. Returns the sessions. With `by`, on the authority of that session.
     ///
     /// # Errors
-    /// [`DbError::RowNotFound`], and nothing is changed, when there is no such user or `change` does
-    /// not apply to them any more.
+    /// Nothing is changed. [`ChangeError::NotFound`] when there is no such user or `change` does not apply to
+    /// them any more; [`ChangeError::SessionEnded`] when `by` has; or the database cannot be used.
     pub async fn change_user(
         &self,
         user_id: UserId,
-        change: Change<'_>,
-        now: UnixSeconds,
-    ) -> Result<Vec<RevokedSession>, DbError> {
-        let mut transaction = self.pool.begin().await?;
-        let id = user_id.to_string();
-        let changing = match change {
-            Change::Disable => {
-                sqlx::query("update users set disabled_at = coalesce(disabled_at, $1) where id = $2")
-                    .bind(now)
-                    .bind(id)
-            }
-            Change::Role(role) => {
-                sqlx::query("update users set role = $1 where id = $2").bind(role.as_str()).bind(id)
-            }
-            Change::SetPassword { hash } => sqlx::query(
-                "update users set password_hash = $1, password_version = password_version + 1 where id = $2",
-            )
-            .bind(hash)
-            .bind(id),
-            Change::Password { hash, version, .. } => sqlx::query(
-                "update users set password_hash = $1, password_version = password_version + 1 \
-                 where id = $2 and password_version = $3",
-            )
-            .bind(hash)
-            .bind(id)
-            .bind(version),
-        };
-        if changing.execute(&mut *transaction).await?.rows_affected() == 0 {
-            return Err(DbError::RowNotFound);
-        }
-        let (event, reason, except) = match change {
-            Change::Disable => (AccountEvent::Disabled, EndReason::Disabled, None),
-            Change::Role(_) => (AccountEvent::RoleChanged, EndReason::RoleChanged, None),
-            Change::SetPassword { .. } => (AccountEvent::PasswordSet, EndReason::PasswordSet, None),
-            Change::Password { except, .. } => {
-                (AccountEvent::PasswordChanged, EndReason::PasswordChanged, Some(except))
-            }
-        };
-        events::record(&mut transaction, user_id, event, now).await?;
-        let revoked = sessions::revoke_all(&mut transaction, Some(user_id), except, reason, now).await?;
-        transaction.commit().await?;
-        Ok(revoked)
+        change: Change,
+        by: Option<SessionId>,
+        own: UnixSeconds,
+    ) -> Result<Vec<RevokedSession>, ChangeError> {
+        let clock = self.clock_expression(own);
+        self.revocations()
+            .transaction(move |connection| {
+                async move {
+                    sessions::require_live(connection, by).await?;
+                    let (event, reason, except) = change.consequences();
+                    let set = match &change {
+                        Change::Disable => format!("disabled_at = coalesce(disabled_at, {clock})"),
+                        Change::Role(role) => format!("role = '{}'", role.as_str()),
+                        Change::SetPassword { .. } | Change::Password { .. } => {
+                            "password_hash = $2, password_version = password_version + 1".to_owned()
+                        }
+                    };
+                    let if_unchanged = match &change {
+                        Change::Password { version, .. } => format!("and password_version = {version}"),
+                        _ => String::new(),
+                    };
+                    let statement =
+                        format!("update users set {set} where id = $1 {if_unchanged} returning {clock}");
+                    let mut update = sqlx::query(AssertSqlSafe(statement)).bind(user_id.to_string());
+                    if let Change::SetPassword { hash } | Change::Password { hash, .. } = change {
+                        update = update.bind(hash);
+                    }
+                    let updated = update.fetch_all(&mut *connection).await?;
+                    let now = updated.first().ok_or(ChangeError::NotFound)?.try_get(0)?;
+                    events::record(connection, user_id, event, now).await?;
+                    Ok(sessions::revoke_all(connection, user_id, except, reason, now).await?)
+                }
+                .boxed()
+            })
+            .await
     }
 
-    /// Lets a disabled user sign in again.
+    /// Lets a disabled user sign in again. With `by`, on the authority of that session.
     ///
     /// # Errors
-    /// [`DbError::RowNotFound`] when there is no such user.
-    pub async fn enable_user(&self, user_id: UserId, now: UnixSeconds) -> Result<(), DbError> {
-        let mut transaction = self.pool.begin().await?;
-        let enabled = sqlx::query("update users set disabled_at = null where id = $1")
-            .bind(user_id.to_string())
-            .execute(&mut *transaction)
-            .await?;
-        if enabled.rows_affected() == 0 {
-            return Err(DbError::RowNotFound);
-        }
-        events::record(&mut transaction, user_id, AccountEvent::Enabled, now).await?;
-        transaction.commit().await
+    /// [`ChangeError::NotFound`] when there is no such user; [`ChangeError::SessionEnded`] when `by` has; or the
+    /// database cannot be used.
+    pub async fn enable_user(
+        &self,
+        user_id: UserId,
+        by: Option<SessionId>,
+        own: UnixSeconds,
+    ) -> Result<(), ChangeError> {
+        let clock = self.clock_expression(own);
+        self.requests()
+            .transaction(move |connection| {
+                async move {
+                    sessions::require_live(connection, by).await?;
+                    let enabled = sqlx::query(AssertSqlSafe(format!(
+                        "update users set disabled_at = null where id = $1 returning {clock}"
+                    )))
+                    .bind(user_id.to_string())
+                    .fetch_all(&mut *connection)
+                    .await?;
+                    let now = enabled.first().ok_or(ChangeError::NotFound)?.try_get(0)?;
+                    Ok(events::record(connection, user_id, AccountEvent::Enabled, now).await?)
+                }
+                .boxed()
+            })
+            .await
     }
 }
 
 /// What may be changed about a user. Each ends their sessions.
-#[derive(Debug, Clone, Copy)]
-pub enum Change<'a> {
+#[derive(Clone)]
+pub enum Change {
     /// They cannot sign in any more.
     Disable,
     Role(Role),
     /// By an administrator.
     SetPassword {
-        hash: &'a str,
+        hash: String,
     },
     /// By the user, in a session that goes on, if the password is still the one of that version.
     Password {
-        hash: &'a str,
+        hash: String,
         version: i64,
         except: SessionId,
     },
+}
+
+impl Change {
+    /// What it is written down as, why it ends sessions, and which it does not end.
+    fn consequences(&self) -> (AccountEvent, EndReason, Option<SessionId>) {
+        match self {
+            Self::Disable => (AccountEvent::Disabled, EndReason::Disabled, None),
+            Self::Role(_) => (AccountEvent::RoleChanged, EndReason::RoleChanged, None),
+            Self::SetPassword { .. } => (AccountEvent::PasswordSet, EndReason::PasswordSet, None),
+            Self::Password { except, .. } => {
+                (AccountEvent::PasswordChanged, EndReason::PasswordChanged, Some(*except))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

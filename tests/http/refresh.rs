@@ -76,7 +76,7 @@ async fn a_lost_answer_is_given_again_and_the_chain_never_forks() {
     let first = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     let mut successors = HashSet::new();
     for again in [0, 1, 10] {
-        let pair = auth.refresh(&first.refresh_token, || NOW + again).await.unwrap();
+        let pair = auth.refresh(&first.refresh_token, &caller(), || NOW + again).await.unwrap();
         successors.insert(pair.refresh_token.expose().to_owned());
         assert!(auth.authorize(pair.access_token.expose(), NOW + again).await.is_ok());
     }
@@ -88,14 +88,16 @@ async fn a_token_used_again_after_the_grace_ends_the_session() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let thief = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
-    let owner = auth.refresh(&thief.refresh_token, || NOW).await.unwrap();
-    let Err(AuthError::InvalidGrant(reason)) = auth.refresh(&thief.refresh_token, || NOW + 11).await else {
+    let owner = auth.refresh(&thief.refresh_token, &caller(), || NOW).await.unwrap();
+    let Err(AuthError::InvalidGrant(reason)) =
+        auth.refresh(&thief.refresh_token, &caller(), || NOW + 11).await
+    else {
         panic!("reuse passed");
     };
     assert!(reason.contains("two places"), "{reason}");
     for token in [&thief, &owner] {
         assert!(auth.authorize(token.access_token.expose(), NOW + 11).await.is_err());
-        assert!(auth.refresh(&token.refresh_token, || NOW + 11).await.is_err());
+        assert!(auth.refresh(&token.refresh_token, &caller(), || NOW + 11).await.is_err());
     }
 }
 
@@ -104,9 +106,9 @@ async fn a_token_two_steps_old_ends_the_session_within_the_grace_too() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let first = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
-    let second = auth.refresh(&first.refresh_token, || NOW).await.unwrap();
-    let third = auth.refresh(&second.refresh_token, || NOW).await.unwrap();
-    assert!(auth.refresh(&first.refresh_token, || NOW).await.is_err());
+    let second = auth.refresh(&first.refresh_token, &caller(), || NOW).await.unwrap();
+    let third = auth.refresh(&second.refresh_token, &caller(), || NOW).await.unwrap();
+    assert!(auth.refresh(&first.refresh_token, &caller(), || NOW).await.is_err());
     assert!(auth.authorize(third.access_token.expose(), NOW).await.is_err());
 }
 
@@ -116,12 +118,12 @@ async fn a_session_does_not_outlive_its_time_however_often_it_is_refreshed() {
     let auth = auth(&home, NOW).await;
     let end = NOW + 1_209_600;
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
-    let pair = auth.refresh(&pair.refresh_token, || NOW + 604_799).await.unwrap();
-    let pair = auth.refresh(&pair.refresh_token, || end - 100).await.unwrap();
+    let pair = auth.refresh(&pair.refresh_token, &caller(), || NOW + 604_799).await.unwrap();
+    let pair = auth.refresh(&pair.refresh_token, &caller(), || end - 100).await.unwrap();
     assert_eq!((pair.expires_at, pair.refresh_expires_at), (end, end));
     assert!(auth.authorize(pair.access_token.expose(), end - 1).await.is_ok());
     assert!(auth.authorize(pair.access_token.expose(), end).await.is_err());
-    assert!(auth.refresh(&pair.refresh_token, || end).await.is_err());
+    assert!(auth.refresh(&pair.refresh_token, &caller(), || end).await.is_err());
 }
 
 #[tokio::test]
@@ -194,8 +196,8 @@ async fn a_token_that_was_never_handed_out_buys_nothing_and_ends_nothing() {
     // Signed with the real key: from a database that was set back, say.
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
     let ahead = refresh_token::sign(&Keys::load(&config.token).unwrap(), pair.session_id, 5);
-    assert_eq!(auth.refresh(&ahead, || NOW).await.unwrap_err(), AuthError::dead_refresh_token());
-    assert!(auth.refresh(&pair.refresh_token, || NOW).await.is_ok());
+    assert_eq!(auth.refresh(&ahead, &caller(), || NOW).await.unwrap_err(), AuthError::dead_refresh_token());
+    assert!(auth.refresh(&pair.refresh_token, &caller(), || NOW).await.is_ok());
 }
 
 #[tokio::test]
@@ -219,7 +221,7 @@ async fn a_clock_that_is_wrong_for_a_while_costs_no_session() {
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     auth.maintain(NOW + 3600).await;
     assert!(auth.authorize(pair.access_token.expose(), NOW + 1).await.is_ok());
-    assert!(auth.refresh(&pair.refresh_token, || NOW + 1).await.is_ok());
+    assert!(auth.refresh(&pair.refresh_token, &caller(), || NOW + 1).await.is_ok());
 }
 
 #[tokio::test]
@@ -254,10 +256,10 @@ async fn whether_the_thief_or_the_owner_comes_second_both_are_told_and_it_is_wri
     for _who_is_first in ["the thief", "the owner"] {
         let stolen = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW).await.unwrap();
         // From here on one of them is the thief: nobody can tell which.
-        let first = auth.refresh(&stolen.refresh_token, || NOW + 20).await.unwrap();
+        let first = auth.refresh(&stolen.refresh_token, &caller(), || NOW + 20).await.unwrap();
         let told = AuthError::InvalidGrant(EndReason::TokenReused.words().into());
         for token in [&stolen, &first, &stolen] {
-            assert_eq!(auth.refresh(&token.refresh_token, || NOW + 40).await.unwrap_err(), told);
+            assert_eq!(auth.refresh(&token.refresh_token, &caller(), || NOW + 40).await.unwrap_err(), told);
             assert!(auth.authorize(token.access_token.expose(), NOW + 40).await.is_err());
             let presence = auth.presence(&token.refresh_token, NOW + 40).await;
             assert_eq!(presence, Ok(Presence::Ended(EndReason::TokenReused)));
@@ -276,8 +278,8 @@ async fn the_owners_next_page_says_once_why_the_session_has_ended() {
     let then = clock::now() - 100;
     let auth = auth(&home, then).await;
     let stolen = auth.register("ann@example.com", PASSWORD.into(), &caller(), then).await.unwrap();
-    let owner = auth.refresh(&stolen.refresh_token, || then + 20).await.unwrap();
-    auth.refresh(&stolen.refresh_token, || then + 40).await.unwrap_err();
+    let owner = auth.refresh(&stolen.refresh_token, &caller(), || then + 20).await.unwrap();
+    auth.refresh(&stolen.refresh_token, &caller(), || then + 40).await.unwrap_err();
     drop(auth);
     fs::write(home.path().join("site/robots.txt"), "").unwrap();
     let server = home.start().await;
@@ -330,14 +332,14 @@ async fn a_retired_key_buys_nothing_and_costs_no_session() {
     drop(old);
     change_keys(&format!("signing_key = \"{new_key}\"\nprevious_signing_key = \"{old_key}\""));
     let changing = auth(&home, NOW).await;
-    let second = changing.refresh(&first.refresh_token, || NOW).await.unwrap();
+    let second = changing.refresh(&first.refresh_token, &caller(), || NOW).await.unwrap();
     drop(changing);
     change_keys(&format!("signing_key = \"{new_key}\""));
     let changed = auth(&home, NOW).await;
-    let refused = changed.refresh(&first.refresh_token, || NOW).await.unwrap_err();
+    let refused = changed.refresh(&first.refresh_token, &caller(), || NOW).await.unwrap_err();
     assert_eq!(refused, AuthError::dead_refresh_token());
     assert_eq!(changed.presence(&first.refresh_token, NOW).await, Ok(Presence::Anonymous));
-    assert!(changed.refresh(&second.refresh_token, || NOW).await.is_ok());
+    assert!(changed.refresh(&second.refresh_token, &caller(), || NOW).await.is_ok());
 }
 
 #[tokio::test]
@@ -348,13 +350,13 @@ async fn a_session_that_nobody_uses_expires() {
     let used = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW).await.unwrap();
     let end = NOW + 604_800;
     assert_eq!(idle.refresh_expires_at, end);
-    let used = auth.refresh(&used.refresh_token, || end - 1).await.unwrap();
+    let used = auth.refresh(&used.refresh_token, &caller(), || end - 1).await.unwrap();
     assert_eq!(auth.presence(&idle.refresh_token, end - 1).await.unwrap(), Presence::SignedIn);
 
     let presence = auth.presence(&idle.refresh_token, end).await;
     assert_eq!(presence, Ok(Presence::Ended(EndReason::Expired)));
     let told = AuthError::InvalidGrant(EndReason::Expired.words().into());
-    assert_eq!(auth.refresh(&idle.refresh_token, || end).await.unwrap_err(), told);
+    assert_eq!(auth.refresh(&idle.refresh_token, &caller(), || end).await.unwrap_err(), told);
     let ann = auth.authorize(used.access_token.expose(), end).await.unwrap();
     let listed = auth.sessions(&ann, end).await.unwrap().sessions;
     assert_eq!(listed.iter().map(|session| session.is_current).collect::<Vec<_>>(), [true]);

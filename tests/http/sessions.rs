@@ -257,8 +257,8 @@ async fn what_happened_to_an_account_is_told_in_order() {
     let second = [second.refresh_token];
     auth.logout(&HeaderMap::new(), &second, EndReason::SignedOut, NOW + 20).await.unwrap();
     let stolen = login(NOW + 30).await;
-    auth.refresh(&stolen.refresh_token, || NOW + 40).await.unwrap();
-    auth.refresh(&stolen.refresh_token, || NOW + 60).await.unwrap_err();
+    auth.refresh(&stolen.refresh_token, &caller(), || NOW + 40).await.unwrap();
+    auth.refresh(&stolen.refresh_token, &caller(), || NOW + 60).await.unwrap_err();
     let firefox = Caller { user_agent: FIREFOX.into(), ..caller() };
     auth.login("ann@example.com", PASSWORD.into(), &firefox, None, NOW + 70).await.unwrap();
     let ann = auth.authorize(first.access_token.expose(), NOW + 80).await.unwrap();

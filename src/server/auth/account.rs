@@ -5,6 +5,7 @@ use tracing::info;
 
 use super::{
     Auth,
+    allowlist::Whose,
     issue::{MAX_PASSWORD_BYTES, invalid_fields},
     unavailable,
     verify::Authenticated,
@@ -121,9 +122,11 @@ impl Auth {
         let (db, except) = (self.db.clone(), authenticated.session_id());
         let (user_id, version) = (user.id, user.password_version);
         let recording = async move {
-            db.change_user(user_id, Change::Password { hash: &hash, version, except }, now).await
+            let change = Change::Password { hash, version, except };
+            db.change_user(user_id, change, Some(except), now).await
         };
-        let revocation = self.revoke(recording).await.map_err(|error| match error {
+        let whose = Whose::User { user_id, except: Some(except) };
+        let revocation = self.revoke(whose, recording).await.map_err(|error| match error {
             // It has been changed since it was verified.
             AuthError::NotFound => wrong("current"),
             other => other,

@@ -3,7 +3,7 @@
 
 use tracing::info;
 
-use super::{Auth, unavailable, verify::Administrator};
+use super::{Auth, allowlist::Whose, unavailable, verify::Administrator};
 use crate::{
     api::{
         error::AuthError,
@@ -11,6 +11,7 @@ use crate::{
     },
     server::{
         clock::UnixSeconds,
+        db::ChangeError,
         ids::{SessionId, UserId},
         sessions,
         users::{Change, Email},
@@ -75,8 +76,9 @@ impl Auth {
     ) -> Result<Revocation, AuthError> {
         let user_id = someone_else(administrator, user_id)?;
         let db = self.db.clone();
-        let recording = async move { db.change_user(user_id, Change::Disable, now).await };
-        let revocation = self.revoke(recording).await?;
+        let by = Some(administrator.session_id());
+        let recording = async move { db.change_user(user_id, Change::Disable, by, now).await };
+        let revocation = self.revoke(Whose::User { user_id, except: None }, recording).await?;
         let by = administrator.user_id();
         info!(user.id = %user_id, admin.id = %by, "administrator {by} disabled user {user_id}");
         Ok(revocation)
@@ -93,7 +95,12 @@ impl Auth {
         now: UnixSeconds,
     ) -> Result<(), AuthError> {
         let user_id = someone_else(administrator, user_id)?;
-        self.db.enable_user(user_id, now).await.map_err(unavailable)?;
+        let enabled = self.db.enable_user(user_id, Some(administrator.session_id()), now).await;
+        enabled.map_err(|error| match error {
+            ChangeError::NotFound => AuthError::NotFound,
+            ChangeError::SessionEnded => AuthError::InvalidToken,
+            ChangeError::Db(error) => unavailable(error),
+        })?;
         let by = administrator.user_id();
         info!(user.id = %user_id, admin.id = %by, "administrator {by} enabled user {user_id}");
         Ok(())
@@ -112,8 +119,9 @@ impl Auth {
     ) -> Result<Revocation, AuthError> {
         let user_id = someone_else(administrator, user_id)?;
         let db = self.db.clone();
-        let recording = async move { db.change_user(user_id, Change::Role(role), now).await };
-        let revocation = self.revoke(recording).await?;
+        let by = Some(administrator.session_id());
+        let recording = async move { db.change_user(user_id, Change::Role(role), by, now).await };
+        let revocation = self.revoke(Whose::User { user_id, except: None }, recording).await?;
         let (by, role) = (administrator.user_id(), role.as_str());
         info!(user.id = %user_id, admin.id = %by, "administrator {by} made user {user_id} {role}");
         Ok(revocation)
@@ -134,7 +142,7 @@ impl Auth {
         owner.ok_or(AuthError::NotFound)?;
         let by = administrator.user_id();
         info!(session.id = %session_id, admin.id = %by, "administrator {by} ends session {session_id}");
-        self.end_session(session_id, EndReason::EndedByAdmin, now).await
+        self.end_session(session_id, Some(administrator.session_id()), EndReason::EndedByAdmin, now).await
     }
 
     /// Ends all sessions of a user.
@@ -150,7 +158,7 @@ impl Auth {
         let user_id = self.existing(user_id).await?;
         let by = administrator.user_id();
         info!(user.id = %user_id, admin.id = %by, "administrator {by} ends the sessions of user {user_id}");
-        self.end_sessions_of(user_id, None, EndReason::EndedByAdmin, now).await
+        self.end_sessions_of(user_id, None, administrator.session_id(), EndReason::EndedByAdmin, now).await
     }
 
     /// Ends all sessions of everyone, the administrator's own included.
@@ -165,7 +173,9 @@ impl Auth {
         let by = administrator.user_id();
         info!(admin.id = %by, "administrator {by} ends all sessions");
         let db = self.db.clone();
-        self.revoke(async move { db.revoke_every_session(EndReason::EndedByAdmin, now).await }).await
+        let by = Some(administrator.session_id());
+        let recording = async move { db.revoke_every_session(by, EndReason::EndedByAdmin, now).await };
+        self.revoke(Whose::Everyone, recording).await
     }
 
     async fn existing(&self, user_id: &str) -> Result<UserId, AuthError> {

@@ -14,6 +14,7 @@ use crate::{
         clock::UnixSeconds,
         ids::{DeviceId, SessionId, TokenId, UserId},
         password::{self, Verified},
+        sessions::{NewSession, Started},
         users::{Added, Email},
     },
 };
@@ -41,15 +42,13 @@ impl Auth {
             (email, password) => return Err(invalid_fields([email.err(), password.err()])),
         };
         let hash = self.passwords.hash(password).await?;
-        let entry = self.new_entry(UserId::random(), SessionId::random(), now);
-
-        let session_expires_at = now + self.config.refresh_ttl_seconds;
-        let device = caller.device();
-        let session = Some((&entry, &device, session_expires_at));
-        match self.db.add_user(entry.user_id, &email, &hash, session, now).await.map_err(unavailable)? {
-            Added::Done => {}
+        let new = new_session(UserId::random(), caller);
+        let adding = self.db.add_user(new.user_id, &email, &hash, Some((new, &self.config)), now);
+        let (entry, now) = match adding.await.map_err(unavailable)? {
+            Added::Done(Some(started)) => started,
+            Added::Done(None) => return Err(AuthError::Internal),
             Added::EmailTaken => return Err(AuthError::EmailTaken),
-        }
+        };
         let (user, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user, session.id = %session, "user {user} registered, session {session}");
         self.allow(&entry, email.as_str(), Role::User, 0, self.idle_at(now), now).await
@@ -104,12 +103,11 @@ impl Auth {
             return Err(AuthError::wrong_credentials());
         };
 
-        let entry = self.new_entry(user.id, SessionId::random(), now);
-        let session_expires_at = now + self.config.refresh_ttl_seconds;
-        let started = self.db.start_session(&entry, &user, &caller.device(), session_expires_at, now).await;
-        if !started.map_err(unavailable)? {
+        let started = self.db.start_session(new_session(user.id, caller), &user, &self.config, now).await;
+        let Some(Started { entry, now, displaced }) = started.map_err(unavailable)? else {
             return Err(AuthError::wrong_credentials());
-        }
+        };
+        self.allowlist.propagate_later(displaced);
         if let Some(hash) = rehashed {
             // The log-in stands either way: the next one tries again.
             let _ = self.db.rehash(&user, &hash).await.map_err(unavailable);
@@ -128,11 +126,6 @@ impl Auth {
     /// When a session that begins now can be refreshed no more, if it is not refreshed before.
     fn idle_at(&self, now: UnixSeconds) -> UnixSeconds {
         now + self.config.refresh_ttl_seconds.min(self.config.idle_ttl_seconds)
-    }
-
-    fn new_entry(&self, user_id: UserId, session_id: SessionId, now: UnixSeconds) -> TokenEntry {
-        let expires_at = now + self.config.access_ttl_seconds;
-        TokenEntry { token_id: TokenId::random(), session_id, user_id, expires_at }
     }
 
     /// Lets in a token that SQL has recorded, and makes the pair that goes to the client.
@@ -154,9 +147,19 @@ impl Auth {
             access_token,
             refresh_token: refresh_token::sign(&self.keys, entry.session_id, counter),
             session_id: entry.session_id,
+            issued_at: now,
             expires_at: entry.expires_at,
             refresh_expires_at,
         })
+    }
+}
+
+fn new_session(user_id: UserId, caller: &Caller) -> NewSession {
+    NewSession {
+        session_id: SessionId::random(),
+        user_id,
+        token_id: TokenId::random(),
+        device: caller.device(),
     }
 }
 

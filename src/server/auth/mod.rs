@@ -60,6 +60,8 @@ pub struct TokenPair {
     pub access_token: AccessToken,
     pub refresh_token: RefreshToken,
     pub session_id: SessionId,
+    /// By the clock that all instances share.
+    pub issued_at: UnixSeconds,
     pub expires_at: UnixSeconds,
     /// From then on no refresh is accepted any more.
     pub refresh_expires_at: UnixSeconds,
@@ -72,7 +74,7 @@ impl Auth {
     /// A key, a password setting or Redis cannot be used, or the database cannot be read.
     pub async fn load(config: &Config, db: Db, now: UnixSeconds) -> Result<Self> {
         let keys = Keys::load(&config.token)?;
-        let allowlist = Allowlist::load(config, db.clone(), now).await?;
+        let allowlist = Allowlist::load(config, &keys, db.clone(), now).await?;
         Ok(Self {
             jwt: Jwt::new(&config.token, &keys)?,
             keys,
@@ -87,7 +89,9 @@ impl Auth {
 
     /// Whether requests are authorized from memory, and log-in, refresh and log-out can be served.
     pub async fn is_ready(&self) -> bool {
-        self.allowlist.is_ready() && self.db.check_writable().await.map_err(unavailable).is_ok()
+        self.allowlist.is_ready()
+            && self.allowlist.is_clock_right()
+            && self.db.check_writable().await.map_err(unavailable).is_ok()
     }
 
     /// What the holder of this refresh token is to see: a session that holds, or why it does not.
@@ -99,6 +103,7 @@ impl Auth {
         let Some((session_id, _)) = refresh_token::verify(&self.keys, token) else {
             return Ok(Presence::Anonymous);
         };
+        let now = self.allowlist.shared_time(now);
         let remembered = self.allowlist.remembers_session(session_id, now);
         if remembered == Some(true) {
             return Ok(Presence::SignedIn);
@@ -134,7 +139,7 @@ impl Auth {
     /// Drops what has expired, and takes over revocations that could not be spread.
     pub async fn maintain(&self, now: UnixSeconds) {
         self.throttle.forget_old();
-        self.verified.forget_expired(now);
+        self.verified.forget_expired(self.allowlist.shared_time(now));
         if let Err(error) = self.allowlist.maintain(now).await {
             unavailable(error);
         }
@@ -148,9 +153,6 @@ impl Auth {
 
 /// The database failed: logged here, once, for the operator. The client learns that it may try again.
 fn unavailable(error: DbError) -> AuthError {
-    if let DbError::RowNotFound = error {
-        return AuthError::NotFound;
-    }
     error!(%error, "the database failed: {error}");
     AuthError::Unavailable
 }

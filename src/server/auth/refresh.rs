@@ -16,7 +16,7 @@ use crate::{
         error::AuthError,
         types::{EndReason, RefreshToken},
     },
-    server::{clock::UnixSeconds, ids::TokenId, sessions::Rotation},
+    server::{caller::Caller, clock::UnixSeconds, ids::TokenId, sessions::Rotation},
 };
 
 impl Auth {
@@ -28,18 +28,20 @@ impl Auth {
     pub async fn refresh(
         &self,
         token: &RefreshToken,
+        caller: &Caller,
         clock: impl Fn() -> UnixSeconds,
     ) -> Result<TokenPair, AuthError> {
         let (session_id, counter) =
             refresh_token::verify(&self.keys, token).ok_or_else(AuthError::dead_refresh_token)?;
-        let rotation = self.db.rotate(session_id, counter, TokenId::random(), &self.config, clock).await;
+        let (token_id, device) = (TokenId::random(), Some(caller.device()));
+        let rotation = self.db.rotate(session_id, counter, token_id, device, &self.config, clock).await;
         match rotation.map_err(unavailable)? {
             Rotation::Done(next) => {
                 self.allow(&next.entry, &next.email, next.role, next.counter, next.idle_at, next.now).await
             }
             Rotation::Reused(now) => {
                 warn!(session.id = %session_id, "a used refresh token came back: ended session {session_id}");
-                self.end_session(session_id, EndReason::TokenReused, now).await?;
+                self.end_session(session_id, None, EndReason::TokenReused, now).await?;
                 Err(AuthError::InvalidGrant(EndReason::TokenReused.words().into()))
             }
             Rotation::Ended(reason) => Err(AuthError::InvalidGrant(reason.words().into())),

@@ -4,14 +4,14 @@
 //! on. When that cannot be made certain it returns [`AuthError::Unavailable`], and the client must
 //! take the session for alive (RFC 7009, 2.2.1).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use axum::http::HeaderMap;
 use tracing::{error, info};
 
 use super::{
     Auth,
-    allowlist::RevokeError,
+    allowlist::{RevokeError, Whose},
     refresh_token, unavailable,
     verify::{Authenticated, bearer},
 };
@@ -22,7 +22,7 @@ use crate::{
     },
     server::{
         clock::UnixSeconds,
-        db::DbError,
+        db::ChangeError,
         ids::{SessionId, UserId},
         sessions::RevokedSession,
     },
@@ -42,28 +42,34 @@ impl Auth {
         reason: EndReason,
         now: UnixSeconds,
     ) -> Result<Revocation, AuthError> {
-        let mut sessions = HashSet::new();
+        // With whose it is, where that is known: SQL may have lost the session.
+        let mut sessions: HashMap<SessionId, Option<UserId>> = HashMap::new();
         let bearer = match bearer(headers) {
             Ok(token) => Some(token),
             Err(AuthError::MissingToken) => None,
             Err(_) if !refresh_tokens.is_empty() => None,
             Err(error) => return Err(error),
         };
-        sessions
-            .extend(bearer.and_then(|token| self.jwt.verify_signature(token).ok()).map(|claims| claims.sid));
-        sessions.extend(
-            refresh_tokens
-                .iter()
-                .filter_map(|token| refresh_token::verify(&self.keys, token))
-                .map(|(id, _)| id),
-        );
+        for token in refresh_tokens {
+            if let Some((session_id, _)) = refresh_token::verify(&self.keys, token) {
+                sessions.insert(session_id, None);
+            }
+        }
+        if let Some(claims) = bearer.and_then(|token| self.jwt.verify_signature(token).ok()) {
+            sessions.insert(claims.sid, Some(claims.sub));
+        }
         if sessions.is_empty() {
             let nothing_presented = bearer.is_none() && refresh_tokens.is_empty();
             return Err(if nothing_presented { AuthError::MissingToken } else { AuthError::InvalidToken });
         }
         let mut total = Revocation { instances: 0, acknowledged: u32::MAX, elapsed_ms: 0 };
-        for session_id in sessions {
-            let one = self.end_session(session_id, reason, now).await?;
+        for (session_id, user_id) in sessions {
+            let db = self.db.clone();
+            let recording = async move { db.revoke_session(session_id, None, reason, now).await };
+            let one = self.allowlist.logout(session_id, user_id, recording).await;
+            let one = one.map_err(|error| unconfirmed(&error))?;
+            let why = reason.as_str();
+            info!(session.id = %session_id, "ended session {session_id}: {why}");
             total.instances = total.instances.max(one.instances);
             total.acknowledged = total.acknowledged.min(one.acknowledged);
             total.elapsed_ms += one.elapsed_ms;
@@ -89,7 +95,7 @@ impl Auth {
         }
         let is_current = session_id == authenticated.session_id();
         let reason = if is_current { EndReason::SignedOut } else { EndReason::EndedElsewhere };
-        self.end_session(session_id, reason, now).await
+        self.end_session(session_id, Some(authenticated.session_id()), reason, now).await
     }
 
     /// Ends all sessions of the bearer's user; with `keep_current`, all but the one that asks. The
@@ -104,36 +110,39 @@ impl Auth {
         now: UnixSeconds,
     ) -> Result<Revocation, AuthError> {
         let except = keep_current.then(|| authenticated.session_id());
-        self.end_sessions_of(authenticated.user_id(), except, EndReason::SignedOutEverywhere, now).await
+        let (user_id, by) = (authenticated.user_id(), authenticated.session_id());
+        self.end_sessions_of(user_id, except, by, EndReason::SignedOutEverywhere, now).await
     }
 
-    /// Ends one session, for the reason given.
+    /// Ends one session, for the reason given; with `by`, on the authority of that session.
     pub(super) async fn end_session(
         &self,
         session_id: SessionId,
+        by: Option<SessionId>,
         reason: EndReason,
         now: UnixSeconds,
     ) -> Result<Revocation, AuthError> {
         let db = self.db.clone();
-        let recording =
-            async move { Ok(db.revoke_session(session_id, reason, now).await?.into_iter().collect()) };
-        let revocation = self.revoke(recording).await?;
+        let recording = async move { db.revoke_session(session_id, by, reason, now).await };
+        let revocation = self.allowlist.revoke_session(session_id, None, recording).await;
+        let revocation = revocation.map_err(|error| unconfirmed(&error))?;
         let why = reason.as_str();
         info!(session.id = %session_id, "ended session {session_id}: {why}");
         Ok(revocation)
     }
 
-    /// Ends the sessions of a user, but for one, for the reason given.
+    /// Ends the sessions of a user, but for one, for the reason given and on the authority of session `by`.
     pub(super) async fn end_sessions_of(
         &self,
         user_id: UserId,
         except: Option<SessionId>,
+        by: SessionId,
         reason: EndReason,
         now: UnixSeconds,
     ) -> Result<Revocation, AuthError> {
         let db = self.db.clone();
-        let recording = async move { db.revoke_sessions_of(user_id, except, reason, now).await };
-        let revocation = self.revoke(recording).await?;
+        let recording = async move { db.revoke_sessions_of(user_id, except, Some(by), reason, now).await };
+        let revocation = self.revoke(Whose::User { user_id, except }, recording).await?;
         let why = reason.as_str();
         info!(user.id = %user_id, "ended the sessions of user {user_id}: {why}");
         Ok(revocation)
@@ -142,20 +151,25 @@ impl Auth {
     /// Makes certain what `recording` records.
     ///
     /// # Errors
-    /// [`AuthError::NotFound`] when it finds nothing to change; [`AuthError::Unavailable`].
+    /// [`AuthError::NotFound`] when it finds nothing to change; [`AuthError::InvalidToken`] when the session that
+    /// asks has ended meanwhile; [`AuthError::Unavailable`].
     pub(super) async fn revoke(
         &self,
-        recording: impl Future<Output = Result<Vec<RevokedSession>, DbError>> + Send + 'static,
+        whose: Whose,
+        recording: impl Future<Output = Result<Vec<RevokedSession>, ChangeError>> + Send + 'static,
     ) -> Result<Revocation, AuthError> {
-        self.allowlist.revoke(recording).await.map_err(unconfirmed)
+        self.allowlist.revoke(whose, recording).await.map_err(|error| unconfirmed(&error))
     }
 }
 
 /// Logged here, once, for the operator. The client learns that it may try again.
-fn unconfirmed(error: RevokeError) -> AuthError {
-    if let RevokeError::Db(DbError::RowNotFound) = error {
-        return AuthError::NotFound;
+fn unconfirmed(error: &RevokeError) -> AuthError {
+    match error {
+        RevokeError::NotRecorded(ChangeError::NotFound) => AuthError::NotFound,
+        RevokeError::NotRecorded(ChangeError::SessionEnded) => AuthError::InvalidToken,
+        _ => {
+            error!(%error, "a revocation could not be made certain: {error}");
+            AuthError::Unavailable
+        }
     }
-    error!(%error, "a revocation could not be made certain: {error}");
-    AuthError::Unavailable
 }

@@ -76,6 +76,10 @@ impl Administrator {
     pub fn user_id(&self) -> UserId {
         self.0.user_id()
     }
+
+    pub fn session_id(&self) -> SessionId {
+        self.0.session_id()
+    }
 }
 
 /// Live tokens whose signature has been checked here, by their whole text: the same text need not
@@ -126,6 +130,7 @@ impl Auth {
             None => Arc::new(self.jwt.verify_signature(token).map_err(|_| AuthError::InvalidToken)?),
         };
         // RFC 7519, 4.1.4: not on or after `exp`.
+        let now = self.allowlist.shared_time(now);
         if now >= claims.exp {
             return Err(AuthError::InvalidToken);
         }

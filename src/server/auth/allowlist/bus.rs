@@ -15,7 +15,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,10 +29,11 @@ use tracing::{error, info, warn};
 
 use super::{
     Recent,
+    agreement::{Agreement, Disagreement},
     event::{Event, Nonce, Position},
-    lease::{LAPSE, LEASE, Lease, Uptime},
+    lease::{LEASE, LEASE_EXPIRY_BOUND, Lease, Uptime},
     mirror::Mirror,
-    redis::{self, BATCH, Connection, Entry, Partition, RedisError, Register, Servers},
+    redis::{self, BATCH, Connection, Entry, Partition, RedisError, Servers},
     register::{Peer, Peers, Report},
     seen::Seen,
     watch::{Acknowledged, Watches},
@@ -49,12 +50,27 @@ use crate::server::{
 /// How long a follower that has nothing to do waits for the next event before it reports again.
 const IDLE: Duration = Duration::from_millis(200);
 
-/// A revocation that is not confirmed by then is answered 503. Longer than a lease takes to lapse
+/// A revocation that is not confirmed by then is answered 503. Longer than a lease takes to expire
 /// twice, so that a server that was just restarted does not cost an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const REVOCATION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How much later that may be for a revocation that needs many events.
+const PUBLISHING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a request waits for Redis where it can do without: SQL can be asked instead.
-const DISPENSABLE: Duration = Duration::from_millis(250);
+const OPTIONAL_REDIS_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long an instance that stops waits for Redis to take it off the register.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long reconciling may take: a follower that waits for SQL any longer has no lease.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// More would make one event too large for one script.
+const SESSIONS_IN_AN_EVENT: usize = 500;
+
+/// How many tokens one event takes off the list: Redis does nothing else meanwhile.
+const TOKENS_IN_AN_EVENT: usize = 1000;
 
 /// What all followers of an instance have in common.
 pub struct Instance {
@@ -68,6 +84,8 @@ pub struct Instance {
     pub db: Db,
     pub mirror: Arc<Mirror>,
     pub recent: Recent,
+    /// What all instances have to agree on.
+    pub agreement: Agreement,
 }
 
 /// How a follower is doing.
@@ -94,6 +112,8 @@ pub struct Follower {
     standing: watch::Sender<Standing>,
     /// For everything but following, which blocks its own.
     commands: AsyncMutex<Option<Connection>>,
+    /// The connection for commands is being asked whether it still answers.
+    is_probing: AtomicBool,
 }
 
 /// Why a tenure ended.
@@ -107,10 +127,8 @@ enum Lost {
     BrokenChain,
     #[error("an event cannot be read")]
     Unreadable,
-    #[error(
-        "another instance has HALLPASS_REDIS_PARTITIONS={0}, and this one {1}: it has to be the same for all"
-    )]
-    Partitions(u16, u16),
+    #[error("{0}")]
+    Disagreement(#[from] Disagreement),
 }
 
 /// What a batch of entries has told, at the most.
@@ -133,7 +151,7 @@ struct Chain {
 pub enum Unconfirmed {
     #[error("Redis: {0}")]
     Redis(#[from] RedisError),
-    #[error("not confirmed within {PATIENCE:?}")]
+    #[error("not confirmed within {REVOCATION_TIMEOUT:?}")]
     TimedOut,
 }
 
@@ -148,6 +166,7 @@ impl Follower {
             seen: Mutex::default(),
             standing: watch::Sender::default(),
             commands: AsyncMutex::default(),
+            is_probing: AtomicBool::default(),
         }
     }
 
@@ -186,16 +205,13 @@ impl Follower {
         loop {
             let Err(lost) = self.tenure().await;
             let partition = self.partition.index();
-            if matches!(lost, Lost::BrokenChain | Lost::Unreadable) {
+            if matches!(lost, Lost::BrokenChain | Lost::Unreadable | Lost::Disagreement(_)) {
                 self.lease.end();
             }
+            self.instance.agreement.unfollow(self.partition).await;
             let was = self.standing.send_replace(Standing::Lost {
                 why: lost.to_string(),
-                is_final: match &lost {
-                    Lost::Redis(error) => redis::is_final(error),
-                    Lost::Partitions(..) => true,
-                    _ => false,
-                },
+                is_final: matches!(&lost, Lost::Redis(error) if redis::is_final(error)),
             });
             if let Standing::Lost { why, .. } = &was
                 && *why == lost.to_string()
@@ -215,11 +231,13 @@ impl Follower {
         let own_id = instance.id.to_string();
         let replicas = instance.nodes / 2;
         let mut connection = instance.servers.connect(self.partition).await?;
-        let (position, register) = connection.join().await?;
+        let (position, register, identity) = connection.join().await?;
         // From here on no other server can confirm a write to a majority.
         connection.wait_for_replicas(replicas).await?;
         let since = Uptime::now();
-        self.check_partitions(&register)?;
+        // The other connection may still lead to a server that has been replaced since.
+        self.discard_commands().await;
+        instance.agreement.follow(self.partition, &identity).await?;
         self.watches.interrupt();
         reconcile(&instance.db, &instance.mirror).await?;
         self.say_misgivings(&mut connection).await;
@@ -243,9 +261,23 @@ impl Follower {
             if register.head != Some(chain.nonce) {
                 return Err(Lost::BrokenChain);
             }
-            self.lease.renew(sent);
+            if let Some(conflict) = instance.agreement.conflict() {
+                return Err(Disagreement::Bus(conflict).into());
+            }
             let now = Uptime::now();
             peers.observe(register.reports, now);
+            if let Some(name) = peers.with_other_partitions(instance.partitions, now) {
+                // Until it has gone, or is known to have: it may be cut off from SQL, which would have told.
+                if !has_warned {
+                    has_warned = true;
+                    warn!("no lease while {name} runs: its HALLPASS_REDIS_PARTITIONS differs");
+                }
+                self.lease.end();
+                let entries = connection.wait_for_entries(chain.position, IDLE).await?;
+                self.apply(entries, &mut chain)?;
+                continue;
+            }
+            self.lease.renew(sent);
             self.watches.settle(&peers, since, now);
             self.say_following(since);
             if !has_warned && peers.has_namesake(instance.id, &instance.name) {
@@ -312,17 +344,6 @@ impl Follower {
         Ok(news)
     }
 
-    /// Two counts would deal the users out differently.
-    fn check_partitions(&self, register: &Register) -> Result<(), Lost> {
-        let own = self.instance.partitions;
-        let mut reports =
-            register.reports.values().filter_map(|report| serde_json::from_slice::<Report>(report).ok());
-        match reports.find(|report| report.partitions != own) {
-            Some(other) => Err(Lost::Partitions(other.partitions, own)),
-            None => Ok(()),
-        }
-    }
-
     fn report(&self, position: Position) -> String {
         let instance = &self.instance;
         let report = Report {
@@ -359,10 +380,18 @@ impl Follower {
     ///
     /// # Errors
     /// They may not have heard of it. They will ask when they meet it.
-    pub async fn allow(&self, entry: &TokenEntry) -> Result<(), RedisError> {
-        in_time(async {
+    pub async fn allow(self: &Arc<Self>, entry: &TokenEntry) -> Result<(), RedisError> {
+        self.optional(async {
             let mut connection = self.command().await?;
-            self.kept(connection.allow(entry, clock::now()).await).await
+            let allowed = self.kept(connection.allow(entry, clock::now()).await).await;
+            match &allowed {
+                // It was closed while it was idle. To list a token twice does no harm.
+                Err(error) if error.is_unrecoverable_error() => {
+                    let mut connection = self.command().await?;
+                    self.kept(connection.allow(entry, clock::now()).await).await
+                }
+                _ => allowed,
+            }
         })
         .await
     }
@@ -371,8 +400,8 @@ impl Follower {
     ///
     /// # Errors
     /// Nobody can tell, in the time that there is.
-    pub async fn is_listed(&self, entry: &TokenEntry) -> Result<bool, RedisError> {
-        in_time(async {
+    pub async fn is_listed(self: &Arc<Self>, entry: &TokenEntry) -> Result<bool, RedisError> {
+        self.optional(async {
             let mut connection = self.command().await?;
             self.kept(connection.is_listed(entry).await).await
         })
@@ -383,8 +412,8 @@ impl Follower {
     ///
     /// # Errors
     /// Nobody can tell, in the time that there is.
-    pub async fn count_try(&self, bucket: Bucket, limit: Limit) -> Result<Duration, RedisError> {
-        in_time(async {
+    pub async fn count_try(self: &Arc<Self>, bucket: Bucket, limit: Limit) -> Result<Duration, RedisError> {
+        self.optional(async {
             let mut connection = self.command().await?;
             self.kept(connection.count_try(bucket, limit).await).await
         })
@@ -395,8 +424,8 @@ impl Follower {
     ///
     /// # Errors
     /// It may still count.
-    pub async fn give_back_try(&self, bucket: Bucket) -> Result<(), RedisError> {
-        in_time(async {
+    pub async fn give_back_try(self: &Arc<Self>, bucket: Bucket) -> Result<(), RedisError> {
+        self.optional(async {
             let mut connection = self.command().await?;
             self.kept(connection.give_back_try(bucket).await).await
         })
@@ -409,27 +438,42 @@ impl Follower {
     /// # Errors
     /// [`Unconfirmed`]: some may still accept them.
     pub async fn revoke(&self, revoked: &[RevokedSession]) -> Result<Acknowledged, Unconfirmed> {
-        let sessions: Vec<SessionId> = revoked.iter().map(|session| session.session_id).collect();
-        let tokens: Vec<TokenId> = revoked.iter().flat_map(|session| session.tokens.clone()).collect();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + REVOCATION_TIMEOUT;
+        let started = Instant::now();
+        // Many events take their time to be sent, and the last is waited for as long as the only one is.
+        let deadline = || deadline + started.elapsed().min(PUBLISHING_TIMEOUT);
         loop {
             let nonce = Nonce::random();
             let answer = self.watches.begin(nonce);
-            let published = time::timeout_at(deadline, self.publish(nonce, &sessions, &tokens)).await;
-            match published.map_err(|_| Unconfirmed::TimedOut)? {
-                Ok(()) => match time::timeout_at(deadline, answer).await {
+            match self.publish_all(revoked, nonce).await {
+                Ok(()) => match time::timeout_at(deadline(), answer).await {
                     Ok(Ok(Ok(acknowledged))) => return Ok(acknowledged),
                     Ok(_interrupted) => {}
                     Err(_) => return Err(Unconfirmed::TimedOut),
                 },
                 // Not even followed: no use in trying on.
-                Err(error) if !self.is_leased() => return Err(error.into()),
+                Err(error) if !self.is_leased() => return Err(error),
                 Err(_) => time::sleep(Duration::from_millis(20)).await,
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline() {
                 return Err(Unconfirmed::TimedOut);
             }
         }
+    }
+
+    /// Publishes the sessions in as many events as they need, the last of them with this nonce: an instance
+    /// that has applied that one has applied all, because each follows the chain link by link.
+    async fn publish_all(&self, revoked: &[RevokedSession], last: Nonce) -> Result<(), Unconfirmed> {
+        let mut events = revoked.chunks(SESSIONS_IN_AN_EVENT).peekable();
+        while let Some(event) = events.next() {
+            let sessions: Vec<_> = event.iter().map(|session| session.session_id).collect();
+            let tokens = event.iter().flat_map(|session| &session.tokens).copied();
+            let tokens: Vec<_> = tokens.take(TOKENS_IN_AN_EVENT).collect();
+            let nonce = if events.peek().is_none() { last } else { Nonce::random() };
+            let published = time::timeout(REVOCATION_TIMEOUT, self.publish(nonce, &sessions, &tokens)).await;
+            published.map_err(|_| Unconfirmed::TimedOut)??;
+        }
+        Ok(())
     }
 
     async fn publish(
@@ -442,13 +486,16 @@ impl Follower {
         self.kept(connection.revoke(nonce, sessions, tokens).await).await
     }
 
-    /// Takes this instance off the register, so that nobody waits for it.
+    /// Takes this instance off the register, so that nobody waits for it. The follower has been stopped.
     pub async fn leave(&self) {
         self.lease.end();
-        if let Ok(mut connection) = self.command().await {
-            // They find out by themselves, a little later.
-            let _ = connection.leave(self.instance.id.to_string().as_bytes()).await;
-        }
+        let leaving = async {
+            if let Ok(mut connection) = self.command().await {
+                // They find out by themselves, a little later.
+                let _ = connection.leave(self.instance.id.to_string().as_bytes()).await;
+            }
+        };
+        let _ = time::timeout(LEAVE_TIMEOUT, leaving).await;
     }
 
     async fn command(&self) -> Result<Connection, RedisError> {
@@ -468,21 +515,50 @@ impl Follower {
         }
         answer
     }
-}
 
-/// Gives up on what a request waits for and can do without.
-async fn in_time<T>(asking: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
-    let timed_out = |_| RedisError::from(io::Error::from(io::ErrorKind::TimedOut));
-    time::timeout(DISPENSABLE, asking).await.map_err(timed_out).flatten()
+    /// Gives up on what a request waits for and can do without.
+    async fn optional<T>(
+        self: &Arc<Self>,
+        asking: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, RedisError> {
+        match time::timeout(OPTIONAL_REDIS_TIMEOUT, asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.probe_commands();
+                Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut)))
+            }
+        }
+    }
+
+    /// Finds out whether the connection for commands is slow or dead. A caller that gives up sooner than a
+    /// response times out would not.
+    fn probe_commands(self: &Arc<Self>) {
+        if self.is_probing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let follower = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Ok(mut connection) = follower.command().await {
+                let _ = follower.kept(connection.ping().await).await;
+            }
+            follower.is_probing.store(false, Ordering::Release);
+        });
+    }
+
+    /// Has the next command open a connection of its own.
+    async fn discard_commands(&self) {
+        self.commands.lock().await.take();
+    }
 }
 
 /// Takes over from SQL what has been revoked.
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn reconcile(db: &Db, mirror: &Mirror) -> Result<(), DbError> {
-    let revoked = db.revoked_sessions(clock::now()).await?;
-    revoked.into_iter().for_each(|session_id| mirror.revoke(session_id));
+pub async fn reconcile(db: &Db, mirror: &Arc<Mirror>) -> Result<(), DbError> {
+    let mirror = Arc::clone(mirror);
+    let reading = db.revoked_sessions(clock::now(), move |session_id| mirror.revoke(session_id));
+    time::timeout(RECONCILE_TIMEOUT, reading).await.unwrap_or(Err(DbError::PoolTimedOut))?;
     counter!("hallpass_reconciles_total").increment(1);
     Ok(())
 }
@@ -524,4 +600,4 @@ impl Pace {
     }
 }
 
-const _: () = assert!(PATIENCE.as_millis() > 2 * LAPSE.as_millis());
+const _: () = assert!(REVOCATION_TIMEOUT.as_millis() > 2 * LEASE_EXPIRY_BOUND.as_millis());

@@ -3,18 +3,22 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     fs,
-    sync::{Arc, PoisonError},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use futures::FutureExt;
 use metrics::{counter, gauge};
 use tokio::{task::JoinSet, time};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     Recent,
+    agreement::{Agreement, Facts},
     bus::{Follower, Instance, Standing, Unconfirmed},
     lease::{LEASE, Uptime},
     mirror::Mirror,
@@ -25,7 +29,8 @@ use crate::{
     api::types::{ClusterView, InstanceView},
     server::{
         access_tokens::TokenEntry,
-        clock,
+        auth::keys::Keys,
+        clock::{self, UnixSeconds},
         config::Config,
         db::Db,
         ids::{InstanceId, UserId},
@@ -37,23 +42,30 @@ use crate::{
 /// How long a wait may last at start before a word is said about it.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// More would make one event too large for one script.
-const SESSIONS_IN_AN_EVENT: usize = 500;
+/// How long a task that has panicked waits before it begins anew.
+const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
 /// A handle, cheap to clone. The followers stop when the last one is dropped.
 #[derive(Clone)]
 pub struct Cluster {
     instance: Arc<Instance>,
     followers: Arc<[Arc<Follower>]>,
-    _tasks: Arc<JoinSet<std::convert::Infallible>>,
+    tasks: Arc<Mutex<JoinSet<Infallible>>>,
 }
 
 impl Cluster {
     /// Starts to follow every partition, and returns when all are followed.
     ///
     /// # Errors
-    /// The settings cannot be used, or a partition cannot be followed in the time that they give.
-    pub async fn join(config: &Config, db: Db, mirror: Arc<Mirror>, recent: Recent) -> Result<Self> {
+    /// The settings cannot be used, or contradict those of a running instance; or a partition cannot be
+    /// followed in the time that they give.
+    pub async fn join(
+        config: &Config,
+        keys: &Keys,
+        db: Db,
+        mirror: Arc<Mirror>,
+        recent: Recent,
+    ) -> Result<Self> {
         let redis = &config.redis;
         let ca = redis
             .ca_file
@@ -61,15 +73,18 @@ impl Cluster {
             .map(|file| fs::read(file).with_context(|| format!("HALLPASS_REDIS_CA: {file} cannot be read")));
         let servers = Servers::new(redis, ca.transpose()?)
             .map_err(|error| anyhow!("REDIS_URL cannot be used: {error}"))?;
+        let (id, name) = (InstanceId::random(), config.instance_name());
+        let agreement = Agreement::reach(db.clone(), id, name.clone(), Facts::of(config, keys)).await?;
         let instance = Arc::new(Instance {
-            id: InstanceId::random(),
-            name: config.instance_name(),
+            id,
+            name,
             servers,
             partitions: redis.partitions,
             nodes: redis.nodes,
             db,
             mirror,
             recent,
+            agreement,
         });
         let followers: Arc<[_]> = Partition::all(redis.partitions)
             .map(|partition| Arc::new(Follower::new(Arc::clone(&instance), partition)))
@@ -77,21 +92,27 @@ impl Cluster {
         let mut tasks = JoinSet::new();
         for follower in followers.iter() {
             let follower = Arc::clone(follower);
-            tasks.spawn(async move { follower.follow().await });
+            tasks.spawn(restarted(async move || follower.follow().await));
         }
+        let keeper = Arc::clone(&instance);
+        tasks.spawn(restarted(async move || keeper.agreement.keep().await));
+        let cluster = Self { instance, followers, tasks: Arc::new(Mutex::new(tasks)) };
         let limit = config.server.startup_wait();
-        for follower in followers.iter() {
-            time::timeout(limit, until_followed(follower))
+        for follower in cluster.followers.iter() {
+            let followed = time::timeout(limit, until_followed(follower))
                 .await
                 .map_err(|_| last_words(follower).context(format!("gave up after {limit:?}")))
-                .flatten()
-                .context("Redis (REDIS_URL) cannot be used")?;
+                .flatten();
+            if let Err(error) = followed {
+                cluster.leave().await;
+                return Err(error.context("Redis (REDIS_URL) cannot be used"));
+            }
         }
-        info!("instance {} has joined the others", instance.name);
-        Ok(Self { instance, followers, _tasks: Arc::new(tasks) })
+        info!("instance {} has joined the others", cluster.instance.name);
+        Ok(cluster)
     }
 
-    fn follower(&self, user_id: UserId) -> &Follower {
+    fn follower(&self, user_id: UserId) -> &Arc<Follower> {
         &self.followers[Partition::of(user_id, self.instance.partitions).index()]
     }
 
@@ -137,17 +158,24 @@ impl Cluster {
     pub async fn revoke(&self, revoked: &[RevokedSession]) -> Result<Acknowledged, Unconfirmed> {
         let mut by_partition: BTreeMap<usize, Vec<RevokedSession>> = BTreeMap::new();
         for session in revoked {
-            let partition = Partition::of(session.user_id, self.instance.partitions).index();
-            by_partition.entry(partition).or_default().push(session.clone());
+            // Where nobody knows whose it is, it may be anywhere.
+            let partitions = match session.user_id {
+                Some(user_id) => {
+                    let partition = Partition::of(user_id, self.instance.partitions).index();
+                    partition..partition + 1
+                }
+                None => 0..self.followers.len(),
+            };
+            for partition in partitions {
+                by_partition.entry(partition).or_default().push(session.clone());
+            }
         }
         let mut total: Option<Acknowledged> = None;
         for (partition, sessions) in by_partition {
-            for event in sessions.chunks(SESSIONS_IN_AN_EVENT) {
-                let one = self.followers[partition].revoke(event).await?;
-                let so_far = total.get_or_insert(one);
-                so_far.instances = so_far.instances.max(one.instances);
-                so_far.acknowledged = so_far.acknowledged.min(one.acknowledged);
-            }
+            let one = self.followers[partition].revoke(&sessions).await?;
+            let so_far = total.get_or_insert(one);
+            so_far.instances = so_far.instances.max(one.instances);
+            so_far.acknowledged = so_far.acknowledged.min(one.acknowledged);
         }
         Ok(total.unwrap_or_else(|| {
             let instances = self.followers[0].running().try_into().unwrap_or(u32::MAX);
@@ -176,11 +204,25 @@ impl Cluster {
         }
     }
 
-    /// Stops trusting the mirror, and takes this instance off the register.
+    /// Whether the wall clock here is the database's, within what is tolerated.
+    pub fn is_clock_right(&self) -> bool {
+        self.instance.agreement.clock_offset().is_none()
+    }
+
+    /// The time by the clock that all instances share, where the one here, which shows `own`, is known to be wrong.
+    pub fn shared_time(&self, own: UnixSeconds) -> UnixSeconds {
+        own - self.instance.agreement.clock_offset().unwrap_or_default()
+    }
+
+    /// Stops trusting the mirror, and takes this instance off the register. First it stops following: a
+    /// lease that was renewed after that would be one that nobody waits for.
     pub async fn leave(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
         for follower in self.followers.iter() {
             follower.leave().await;
         }
+        self.instance.agreement.leave().await;
     }
 
     pub fn view(&self) -> ClusterView {
@@ -220,6 +262,16 @@ impl Cluster {
             gauge!("hallpass_lease_held", "partition" => partition.clone()).set(held);
             gauge!("hallpass_instances", "partition" => partition).set(follower.running() as f64);
         }
+    }
+}
+
+/// Runs a task that has no end, and begins it anew if it panics: an instance without one of its followers
+/// would look healthy, and never hold a lease again.
+async fn restarted(task: impl AsyncFn() -> Infallible) -> Infallible {
+    loop {
+        let Err(_) = AssertUnwindSafe(task()).catch_unwind().await;
+        error!("a task that keeps the mirror in step has panicked: it begins anew");
+        time::sleep(AFTER_A_PANIC).await;
     }
 }
 

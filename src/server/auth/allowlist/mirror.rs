@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use papaya::Operation;
 
-use super::listeners::Listeners;
+use super::{Whose, listeners::Listeners};
 use crate::server::{
     access_tokens::TokenEntry,
     clock::UnixSeconds,
     ids::{SessionId, TokenId, UserId},
+    sessions::RevokedSession,
 };
 
 /// Longer than any access token lives: 300 s is the most that the settings allow.
@@ -122,6 +123,25 @@ impl Mirror {
             Session::Dead { .. } => Some(Err(Dead)),
             Session::Live { user_id, newest, .. } => (newest.expires_at > now).then_some(Ok(*user_id)),
         }
+    }
+
+    /// The live sessions that it knows of these users.
+    pub fn live_sessions(&self, whose: Whose) -> Vec<RevokedSession> {
+        let sessions = self.sessions.pin();
+        let live = sessions.iter().filter_map(|(session_id, session)| match session {
+            Session::Live { user_id, .. } => Some((*session_id, *user_id)),
+            Session::Dead { .. } => None,
+        });
+        live.filter(|(session_id, holder)| match whose {
+            Whose::User { user_id, except } => *holder == user_id && except != Some(*session_id),
+            Whose::Everyone => true,
+        })
+        .map(|(session_id, user_id)| RevokedSession {
+            session_id,
+            user_id: Some(user_id),
+            tokens: Vec::new(),
+        })
+        .collect()
     }
 
     /// Marks the session dead, known or not.

@@ -17,7 +17,8 @@
 //! `auth/` calls this; this calls the database. It knows ids and no JWT.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -28,7 +29,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use metrics::{counter, histogram};
-use tokio::time;
+use tokio::{sync::Semaphore, time};
 use tracing::{info, warn};
 
 use self::{
@@ -40,15 +41,17 @@ use crate::{
     api::types::{ClusterView, RecentRevocation, Revocation},
     server::{
         access_tokens::TokenEntry,
+        auth::keys::Keys,
         clock::{self, UnixSeconds},
         config::Config,
-        db::{Db, DbError},
+        db::{ChangeError, Db, DbError},
         ids::{SessionId, TokenId, UserId},
         metrics as counters,
-        sessions::RevokedSession,
+        sessions::{Recorded, RevokedSession},
     },
 };
 
+mod agreement;
 mod bus;
 mod cluster;
 mod event;
@@ -62,8 +65,20 @@ mod watch;
 
 pub use cluster::Cluster;
 
+use agreement::CLOCK_TOLERANCE;
+
 /// How long SQL may take to answer a request that memory could not.
-const SQL_PATIENCE: Duration = Duration::from_secs(2);
+const SQL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many requests that memory could not answer ask SQL at the same time: fewer than there are connections,
+/// so that login and refresh get some, too.
+const SQL_LOOK_UPS: usize = 4;
+
+/// How long a revocation is remembered to be certain: as long as a tombstone.
+const CONFIRMED_FOR: Duration = Duration::from_secs(600);
+
+/// How many are, at most.
+const MAX_CONFIRMED: usize = 100_000;
 
 /// The live tokens, as this instance knows them.
 pub struct Allowlist {
@@ -74,10 +89,13 @@ pub struct Allowlist {
     /// The revocations that were asked for here, the newest first.
     recent: Recent,
     /// Those who meet the same unknown token at the same time ask for it once.
-    look_ups: Arc<Mutex<HashMap<TokenId, LookUp>>>,
+    look_ups: Flights<TokenId, Result<bool, CannotTell>>,
+    /// Logouts of the same session at the same time are one revocation.
+    logouts: Flights<SessionId, Result<Revocation, Arc<RevokeError>>>,
+    /// The sessions whose revocation is certain.
+    confirmed: Arc<Mutex<HashMap<SessionId, Instant>>>,
+    fallbacks: Semaphore,
 }
-
-type LookUp = Shared<BoxFuture<'static, Result<bool, CannotTell>>>;
 
 /// The last revocations, the newest first.
 pub type Recent = Arc<Mutex<Vec<RecentRevocation>>>;
@@ -89,13 +107,74 @@ const RECENT: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CannotTell;
 
+/// Whose sessions a revocation is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose {
+    User { user_id: UserId, except: Option<SessionId> },
+    Everyone,
+}
+
+/// Work under way that several callers wait for, by what it is about.
+///
+/// Each is a task of its own, so that it goes on when all who wait for it have gone: a future that only they
+/// drove would stay where it stopped, with the connection or the lock that it held.
+struct Flights<K, T>(Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, T>>>>>);
+
+impl<K, T> Default for Flights<K, T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K, T> Flights<K, T>
+where
+    K: Hash + Eq + Copy + Send + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    /// The result of the work about `key` that is under way, else of `begin`; `crashed` if it panics.
+    fn join<F>(&self, key: K, crashed: T, begin: impl FnOnce() -> F) -> Shared<BoxFuture<'static, T>>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = || {
+            let landing = Landing { flights: Arc::clone(&self.0), key };
+            let work = begin();
+            let task = tokio::spawn(async move {
+                let _landing = landing;
+                work.await
+            });
+            async move { task.await.unwrap_or(crashed) }.boxed().shared()
+        };
+        flights.entry(key).or_insert_with(begin).clone()
+    }
+}
+
+/// Takes a flight out of the map when it has ended, however it has.
+struct Landing<K: Hash + Eq, T> {
+    flights: Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, T>>>>>,
+    key: K,
+}
+
+impl<K: Hash + Eq, T> Drop for Landing<K, T> {
+    fn drop(&mut self) {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
 /// Nothing is certain: no answer may claim that the sessions have ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
-    #[error("the database: {0}")]
-    Db(#[from] DbError),
+    #[error("{0}")]
+    NotRecorded(#[from] ChangeError),
     #[error("recorded, but some instances may not know of it: {0}")]
     Unconfirmed(#[from] Unconfirmed),
+}
+
+impl RevokeError {
+    fn crashed() -> Self {
+        Self::NotRecorded(ChangeError::Db(DbError::WorkerCrashed))
+    }
 }
 
 impl Allowlist {
@@ -104,20 +183,41 @@ impl Allowlist {
     ///
     /// # Errors
     /// The database cannot be read, or Redis cannot be followed in the time that the settings give.
-    pub async fn load(config: &Config, db: Db, now: UnixSeconds) -> Result<Self> {
-        let mirror = Arc::new(Mirror::default());
-        let live = db.live_tokens(now, |entry| mirror.insert(&entry)).await;
+    pub async fn load(config: &Config, keys: &Keys, db: Db, now: UnixSeconds) -> Result<Self> {
+        let allowlist = Self::join(config, keys, db).await?;
+        let mirror = &allowlist.mirror;
+        let live = allowlist.db.live_tokens(now, |entry| mirror.insert(&entry)).await;
         live.context("the live tokens cannot be read")?;
         let sessions = mirror.session_count();
         info!(sessions, "the allowlist holds {sessions} live sessions");
-        let recent = Recent::default();
+        Ok(allowlist)
+    }
+
+    /// Joins the other instances, where there are to be any, with an empty mirror: all that is needed to
+    /// revoke.
+    ///
+    /// # Errors
+    /// An instance that is running differs in what all have to agree on, or Redis cannot be followed in the
+    /// time that the settings give.
+    pub async fn join(config: &Config, keys: &Keys, db: Db) -> Result<Self> {
+        let (mirror, recent) = (Arc::new(Mirror::default()), Recent::default());
         let cluster = match &config.redis.url {
             Some(_) => {
-                Some(Cluster::join(config, db.clone(), Arc::clone(&mirror), Arc::clone(&recent)).await?)
+                let (mirror, recent) = (Arc::clone(&mirror), Arc::clone(&recent));
+                Some(Cluster::join(config, keys, db.clone(), mirror, recent).await?)
             }
             None => None,
         };
-        Ok(Self { db, mirror, cluster, recent, look_ups: Arc::default() })
+        Ok(Self {
+            db,
+            mirror,
+            cluster,
+            recent,
+            look_ups: Flights::default(),
+            logouts: Flights::default(),
+            confirmed: Arc::default(),
+            fallbacks: Semaphore::new(SQL_LOOK_UPS),
+        })
     }
 
     /// Lets in a token that SQL has recorded. If its session has been revoked meanwhile it stays
@@ -172,27 +272,22 @@ impl Allowlist {
             }
         }
         counter!("hallpass_fallbacks_total").increment(1);
-        is_live_in_sql(&self.db, entry).await
+        let asking = async {
+            let _permit = self.fallbacks.acquire().await;
+            is_live_in_sql(&self.db, entry).await
+        };
+        time::timeout(SQL_TIMEOUT, asking).await.unwrap_or_else(|_| Err(silent()))
     }
 
     /// Finds out whether the token was issued, and remembers it if so; one question for all who
     /// ask at the same time.
     async fn look_up(&self, entry: &TokenEntry) -> Result<bool, CannotTell> {
-        let look_up = {
-            let mut look_ups = self.look_ups.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = || {
-                let (entry, db, mirror) = (*entry, self.db.clone(), Arc::clone(&self.mirror));
-                let (cluster, look_ups) = (self.cluster.clone(), Arc::clone(&self.look_ups));
-                let looking_up = async move {
-                    let answer = look_up(&entry, &db, &mirror, cluster.as_ref()).await;
-                    look_ups.lock().unwrap_or_else(PoisonError::into_inner).remove(&entry.token_id);
-                    answer
-                };
-                looking_up.boxed().shared()
-            };
-            look_ups.entry(entry.token_id).or_insert_with(new).clone()
+        let begin = || {
+            let (entry, db) = (*entry, self.db.clone());
+            let (mirror, cluster) = (Arc::clone(&self.mirror), self.cluster.clone());
+            async move { look_up(&entry, &db, &mirror, cluster.as_ref()).await }
         };
-        look_up.await
+        self.look_ups.join(entry.token_id, Err(CannotTell), begin).await
     }
 
     /// Whether the session holds, as far as this instance can tell without asking anyone.
@@ -210,36 +305,125 @@ impl Allowlist {
         self.mirror.until_dead(session_id).await;
     }
 
-    /// Ends the sessions that `recording` has recorded in SQL as revoked. Once this has returned
-    /// `Ok`, none of their tokens is accepted again, here or anywhere, nor after a restart. Ending
-    /// what has ended succeeds, and is made certain again.
+    /// Ends the sessions that `recording` records in SQL as revoked, and those that this instance remembers of
+    /// the same user though SQL has lost them. Once this has returned `Ok`, none of their tokens is
+    /// accepted again, here or anywhere, nor after a restart. Ending what has ended succeeds, and is
+    /// made certain again.
     ///
     /// # Errors
     /// [`RevokeError`]: the caller must not claim success.
     pub async fn revoke(
         &self,
-        recording: impl Future<Output = Result<Vec<RevokedSession>, DbError>> + Send + 'static,
+        whose: Whose,
+        recording: impl Future<Output = Result<Vec<RevokedSession>, ChangeError>> + Send + 'static,
     ) -> Result<Revocation, RevokeError> {
-        let spreading = self.spreading();
+        let propagation = self.propagation();
+        let mirror = Arc::clone(&self.mirror);
         // A task of its own: a client that hangs up drops its request, but not half of this.
         let revoking = tokio::spawn(async move {
             let started = Instant::now();
-            let revoked = recording.await?;
-            spreading.spread(&revoked, started).await
+            // Remembered before it is recorded: a session that begins after that is not meant.
+            let remembered = tokio::task::spawn_blocking(move || mirror.live_sessions(whose)).await;
+            let mut revoked = recording.await?;
+            let recorded: HashSet<SessionId> = revoked.iter().map(|session| session.session_id).collect();
+            let lost = remembered.unwrap_or_default().into_iter();
+            revoked.extend(lost.filter(|session| !recorded.contains(&session.session_id)));
+            propagation.propagate(&revoked, started).await
         });
-        revoking.await.unwrap_or(Err(RevokeError::Db(DbError::WorkerCrashed)))
+        revoking.await.unwrap_or_else(|_| Err(RevokeError::crashed()))
+    }
+
+    /// Ends one session, as [`Allowlist::revoke`] does, by what `recording` records. One that SQL does not know
+    /// ends all the same: it may have been lost there, and its tokens are in the memory of every
+    /// instance. `user_id` is whose it is, where the token that was presented tells.
+    ///
+    /// # Errors
+    /// [`RevokeError`]: the caller must not claim success.
+    pub async fn revoke_session(
+        &self,
+        session_id: SessionId,
+        user_id: Option<UserId>,
+        recording: impl Future<Output = Result<Option<Recorded>, ChangeError>> + Send + 'static,
+    ) -> Result<Revocation, RevokeError> {
+        let revoking = tokio::spawn(self.revoking_session(session_id, user_id, recording));
+        revoking.await.unwrap_or_else(|_| Err(RevokeError::crashed()))
+    }
+
+    /// The same for a logout, which proves by a token of its own that it may: several of the same session
+    /// at the same time are one revocation.
+    ///
+    /// # Errors
+    /// [`RevokeError`]: the caller must not claim success.
+    pub async fn logout<F>(
+        &self,
+        session_id: SessionId,
+        user_id: Option<UserId>,
+        recording: F,
+    ) -> Result<Revocation, Arc<RevokeError>>
+    where
+        F: Future<Output = Result<Option<Recorded>, ChangeError>> + Send + 'static,
+    {
+        let begin = || {
+            let revoking = self.revoking_session(session_id, user_id, recording);
+            async move { revoking.await.map_err(Arc::new) }
+        };
+        self.logouts.join(session_id, Err(Arc::new(RevokeError::crashed())), begin).await
+    }
+
+    fn revoking_session(
+        &self,
+        session_id: SessionId,
+        user_id: Option<UserId>,
+        recording: impl Future<Output = Result<Option<Recorded>, ChangeError>> + Send + 'static,
+    ) -> impl Future<Output = Result<Revocation, RevokeError>> + Send + 'static {
+        let (propagation, confirmed) = (self.propagation(), Arc::clone(&self.confirmed));
+        let remembered = match self.mirror.holder(session_id, UnixSeconds::MIN) {
+            Some(Ok(user_id)) => Some(user_id),
+            _ => None,
+        };
+        async move {
+            let started = Instant::now();
+            let confirmed = || confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+            let recorded = recording.await?;
+            // What is certain stays certain, unless SQL had forgotten it: then its tokens may be, too.
+            let is_certain = recorded.as_ref().is_some_and(|recorded| !recorded.is_new)
+                && confirmed().contains_key(&session_id);
+            let unknown =
+                || RevokedSession { session_id, user_id: user_id.or(remembered), tokens: Vec::new() };
+            let session = recorded.map_or_else(unknown, |recorded| recorded.session);
+            let revoked = if is_certain { Vec::new() } else { vec![session] };
+            let revocation = propagation.propagate(&revoked, started).await?;
+            let mut confirmed = confirmed();
+            if confirmed.len() < MAX_CONFIRMED {
+                confirmed.entry(session_id).or_insert_with(Instant::now);
+            }
+            Ok(revocation)
+        }
     }
 
     /// Ends sessions that SQL has recorded as revoked, as [`Allowlist::revoke`] does.
     ///
     /// # Errors
     /// [`RevokeError`].
-    pub async fn spread(&self, revoked: &[RevokedSession]) -> Result<Revocation, RevokeError> {
-        self.spreading().spread(revoked, Instant::now()).await
+    pub async fn propagate(&self, revoked: &[RevokedSession]) -> Result<Revocation, RevokeError> {
+        self.propagation().propagate(revoked, Instant::now()).await
     }
 
-    fn spreading(&self) -> Spreading {
-        Spreading {
+    /// The same for sessions that nobody waits for: it is done when it is done.
+    pub fn propagate_later(&self, revoked: Vec<RevokedSession>) {
+        if revoked.is_empty() {
+            return;
+        }
+        let propagation = self.propagation();
+        tokio::spawn(async move {
+            if let Err(error) = propagation.propagate(&revoked, Instant::now()).await {
+                warn!(%error, "sessions that are recorded as revoked are left to be reconciled: {error}");
+            }
+        });
+    }
+
+    fn propagation(&self) -> Propagation {
+        Propagation {
             mirror: Arc::clone(&self.mirror),
             cluster: self.cluster.clone(),
             recent: Arc::clone(&self.recent),
@@ -263,11 +447,29 @@ impl Allowlist {
     /// The database cannot be used; memory has been cleaned all the same.
     pub async fn maintain(&self, now: UnixSeconds) -> Result<(), DbError> {
         self.mirror.forget_expired(now);
-        if self.cluster.is_some() {
-            bus::reconcile(&self.db, &self.mirror).await?;
+        self.forget_confirmed();
+        // One that fails keeps none of the others from being done.
+        let reconciled = match self.cluster {
+            Some(_) => bus::reconcile(&self.db, &self.mirror).await,
+            None => Ok(()),
+        };
+        reconciled.and(self.delete_expired(now).await)
+    }
+
+    fn forget_confirmed(&self) {
+        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        confirmed.retain(|_, since| since.elapsed() < CONFIRMED_FOR);
+    }
+
+    /// Deletes by the clock of the database, and not at all where this process's is another: a clock that is
+    /// wrong must not delete what others still need.
+    async fn delete_expired(&self, own: UnixSeconds) -> Result<(), DbError> {
+        let now = self.db.clock(own).await?;
+        if now.abs_diff(own) > CLOCK_TOLERANCE {
+            return Ok(());
         }
-        self.db.forget_expired(now).await?;
-        self.db.forget_old_events(now).await
+        let deleted = self.db.delete_expired(now).await;
+        deleted.and(self.db.forget_old_events(now).await)
     }
 
     /// The running instances, as this one sees them.
@@ -291,6 +493,17 @@ impl Allowlist {
         }
     }
 
+    /// Whether this process's wall clock is that of the database, within [`CLOCK_TOLERANCE`].
+    pub fn is_clock_right(&self) -> bool {
+        self.cluster.as_ref().is_none_or(Cluster::is_clock_right)
+    }
+
+    /// The time by the clock that all instances share, where the one here, which shows `own`, is known to be
+    /// wrong.
+    pub fn shared_time(&self, own: UnixSeconds) -> UnixSeconds {
+        self.cluster.as_ref().map_or(own, |cluster| cluster.shared_time(own))
+    }
+
     /// Stops trusting memory, and tells the others not to wait for this instance.
     pub async fn leave(&self) {
         if let Some(cluster) = &self.cluster {
@@ -300,15 +513,19 @@ impl Allowlist {
 }
 
 /// From the truth to everyone's memory.
-struct Spreading {
+struct Propagation {
     mirror: Arc<Mirror>,
     cluster: Option<Cluster>,
     recent: Recent,
 }
 
-impl Spreading {
+impl Propagation {
     /// This mirror second, the others third.
-    async fn spread(&self, revoked: &[RevokedSession], started: Instant) -> Result<Revocation, RevokeError> {
+    async fn propagate(
+        &self,
+        revoked: &[RevokedSession],
+        started: Instant,
+    ) -> Result<Revocation, RevokeError> {
         revoked.iter().for_each(|session| self.mirror.revoke(session.session_id));
         let outcome = match &self.cluster {
             Some(cluster) => cluster.revoke(revoked).await,
@@ -356,12 +573,16 @@ async fn look_up(
 }
 
 async fn is_live_in_sql(db: &Db, entry: &TokenEntry) -> Result<bool, CannotTell> {
-    let failed = |why: &dyn std::fmt::Display| {
-        warn!("a token could be looked up nowhere: {why}");
-        CannotTell
-    };
-    match time::timeout(SQL_PATIENCE, db.is_token_live(entry)).await {
-        Ok(answer) => answer.map_err(|error| failed(&error)),
-        Err(_) => Err(failed(&"the database does not answer")),
+    match time::timeout(SQL_TIMEOUT, db.is_token_live(entry)).await {
+        Ok(answer) => answer.map_err(|error| {
+            warn!("a token could be looked up nowhere: {error}");
+            CannotTell
+        }),
+        Err(_) => Err(silent()),
     }
+}
+
+fn silent() -> CannotTell {
+    warn!("a token could be looked up nowhere: the database does not answer");
+    CannotTell
 }

@@ -9,6 +9,7 @@
 //! | `{hp:N}:token:<jti>` | string | the session's id, for as long as the token lives: the allowlist |
 //! | `{hp:N}:events` | stream | what was issued and revoked, as far back as twice the life of a token |
 //! | `{hp:N}:tries:<hash>` | hash | how often a password was tried, for `server/throttle.rs` |
+//! | `{hp:N}:identity` | string | which Redis this is: a random value made once. All instances follow the same |
 //! | `{hp:N}:register` | hash | each running instance's report, with how far it has followed the events; and `head`, the nonce of the newest event |
 //!
 //! The end of the chain is a field of the register, so that neither can be lost without the other:
@@ -32,7 +33,7 @@ use crate::server::{
     access_tokens::TokenEntry,
     clock::UnixSeconds,
     config::RedisConfig,
-    ids::{SessionId, TokenId, UserId},
+    ids::{BusId, SessionId, TokenId, UserId},
     throttle::{Bucket, LONGEST_WAIT, Limit},
 };
 
@@ -286,15 +287,18 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Finds out where the chain stands; begins one where there is none.
-    pub async fn join(&mut self) -> Result<(Position, Register), RedisError> {
-        let (position, fields): (String, _) = JOIN
+    /// Finds out where the chain stands, and which Redis this is; begins a chain, and gives it an identity,
+    /// where there is none.
+    pub async fn join(&mut self) -> Result<(Position, Register, String), RedisError> {
+        let (position, fields, identity): (String, _, _) = JOIN
             .key(self.partition.key("register"))
             .key(self.partition.key("events"))
+            .key(self.partition.key("identity"))
             .arg(Nonce::random().0)
+            .arg(BusId::random().to_string())
             .invoke_async(&mut self.inner)
             .await?;
-        Ok((position.parse().unwrap_or_default(), Register::read(fields)))
+        Ok((position.parse().unwrap_or_default(), Register::read(fields), identity))
     }
 
     /// Reports for `instance`; what follows `position` comes back, and the register. `lapsed` are
@@ -354,6 +358,11 @@ impl Connection {
             .query_async(&mut self.inner)
             .await?;
         read_all(streams.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
+    }
+
+    /// Makes sure that the server answers.
+    pub async fn ping(&mut self) -> Result<(), RedisError> {
+        cmd("PING").exec_async(&mut self.inner).await
     }
 
     /// Takes an instance that stops off the register.

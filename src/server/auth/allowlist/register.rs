@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::Position,
-    lease::{LAPSE, Uptime},
+    lease::{LEASE_EXPIRY_BOUND, Uptime},
 };
 use crate::{api::types::RecentRevocation, server::ids::InstanceId};
 
@@ -57,7 +57,7 @@ impl Peer {
     }
 
     fn has_lapsed(&self, now: Uptime) -> bool {
-        self.silence(now) >= LAPSE
+        self.silence(now) >= LEASE_EXPIRY_BOUND
     }
 
     fn has_applied(&self, position: Position) -> bool {
@@ -112,6 +112,12 @@ impl Peers {
         })
     }
 
+    /// The name of a running instance that deals users out to another number of partitions than `own`.
+    pub fn with_other_partitions(&self, own: u16, now: Uptime) -> Option<&str> {
+        let mut reports = self.running(now).filter_map(|(_, peer)| peer.report.as_ref());
+        reports.find(|report| report.partitions != own).map(|report| report.name.as_str())
+    }
+
     /// Whether another instance than `own` goes by this name, too: seen to report twice, so that
     /// it is not what is left of an earlier run.
     pub fn has_namesake(&self, own: InstanceId, name: &str) -> bool {
@@ -150,11 +156,11 @@ mod tests {
         let position: Position = "5-0".parse().unwrap();
         peers.observe(register(&[("a", report("5-0", 1)), ("b", report("4-9", 1))]), start);
         assert_eq!(peers.applied(position, start), (2, 1));
-        let later = start.plus(LAPSE / 2);
+        let later = start.plus(LEASE_EXPIRY_BOUND / 2);
         peers.observe(register(&[("a", report("5-0", 2)), ("b", report("4-9", 1))]), later);
         assert_eq!(peers.applied(position, later), (2, 1));
         assert!(peers.lapsed(later).is_empty());
-        let later = start.plus(LAPSE);
+        let later = start.plus(LEASE_EXPIRY_BOUND);
         assert_eq!(peers.applied(position, later), (1, 1), "the silent one has no lease any more");
         assert_eq!(peers.lapsed(later), [(b"b".to_vec(), report("4-9", 1))]);
         peers.observe(register(&[("a", report("5-0", 3))]), later);
@@ -166,7 +172,7 @@ mod tests {
         let (mut peers, now) = (Peers::default(), Uptime::now());
         peers.observe(register(&[("a", report("5-0", 1)), ("b", b"\xff".to_vec())]), now);
         assert_eq!(peers.applied("1-0".parse().unwrap(), now), (2, 1));
-        assert_eq!(peers.applied("1-0".parse().unwrap(), now.plus(LAPSE)), (0, 0));
+        assert_eq!(peers.applied("1-0".parse().unwrap(), now.plus(LEASE_EXPIRY_BOUND)), (0, 0));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     event::{Nonce, Position},
-    lease::{LAPSE, Uptime},
+    lease::{LEASE_EXPIRY_BOUND, Uptime},
     register::Peers,
 };
 
@@ -69,8 +69,8 @@ impl Watches {
             waiting.answer.is_closed()
                 || waiting.applied.is_some_and(|(position, applied)| {
                     let (instances, acknowledged) = peers.applied(position, now);
-                    let all = acknowledged == instances && now.since(since) >= LAPSE;
-                    all || now.since(applied) >= LAPSE
+                    let all = acknowledged == instances && now.since(since) >= LEASE_EXPIRY_BOUND;
+                    all || now.since(applied) >= LEASE_EXPIRY_BOUND
                 })
         });
         for (_, waiting) in settled {
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn it_is_answered_once_everyone_has_applied_it() {
         let (watches, joined) = (Watches::default(), Uptime::now());
-        let now = joined.plus(LAPSE);
+        let now = joined.plus(LEASE_EXPIRY_BOUND);
         let mut answer = applied(&watches, now);
         watches.settle(&peers(&["5-0", "4-0"], now), joined, now);
         assert!(answer.try_recv().is_err() && watches.is_any_applied());
@@ -149,12 +149,12 @@ mod tests {
     #[test]
     fn a_lapsed_lease_is_as_good_as_an_acknowledgement() {
         let (watches, joined) = (Watches::default(), Uptime::now());
-        let now = joined.plus(LAPSE);
+        let now = joined.plus(LEASE_EXPIRY_BOUND);
         let mut answer = applied(&watches, now);
-        let just_before = now.plus(LAPSE - SHORT);
+        let just_before = now.plus(LEASE_EXPIRY_BOUND - SHORT);
         watches.settle(&peers(&["5-0", "4-0"], just_before), joined, just_before);
         assert!(answer.try_recv().is_err());
-        let later = now.plus(LAPSE);
+        let later = now.plus(LEASE_EXPIRY_BOUND);
         watches.settle(&peers(&["5-0", "4-0"], later), joined, later);
         assert_eq!(answer.try_recv(), Ok(Ok(Acknowledged { instances: 2, acknowledged: 1 })));
     }
@@ -163,10 +163,10 @@ mod tests {
     fn the_register_of_a_server_that_is_new_to_us_does_not_count() {
         let (watches, joined) = (Watches::default(), Uptime::now());
         let mut answer = applied(&watches, joined);
-        let just_before = joined.plus(LAPSE - SHORT);
+        let just_before = joined.plus(LEASE_EXPIRY_BOUND - SHORT);
         watches.settle(&peers(&["5-0"], just_before), joined, just_before);
         assert!(answer.try_recv().is_err());
-        let later = joined.plus(LAPSE);
+        let later = joined.plus(LEASE_EXPIRY_BOUND);
         watches.settle(&peers(&["5-0"], later), joined, later);
         assert_eq!(answer.try_recv(), Ok(Ok(Acknowledged { instances: 1, acknowledged: 1 })));
     }
@@ -175,7 +175,7 @@ mod tests {
     fn what_was_not_applied_is_not_answered_until_the_chain_breaks() {
         let (watches, joined) = (Watches::default(), Uptime::now());
         let mut answer = watches.begin(Nonce::random());
-        let later = joined.plus(LAPSE * 10);
+        let later = joined.plus(LEASE_EXPIRY_BOUND * 10);
         watches.settle(&peers(&[], later), joined, later);
         assert!(answer.try_recv().is_err());
         watches.interrupt();

@@ -1,7 +1,12 @@
 #!lua flags=allow-oom
--- Where the chain of events stands. A write, so that a server that may not take any refuses it.
--- KEYS: register, events   ARGV: a nonce to begin a chain with
-local head = redis.call('HGET', KEYS[1], 'head') or ARGV[1]
+-- Where the chain of events stands, and which Redis this is. A write, so that a server that may not take
+-- any refuses it.
+-- KEYS: register, events, identity   ARGV: a nonce to begin a chain with, an identity for a Redis without one
+local head = redis.call('HGET', KEYS[1], 'head')
+if not head or not string.match(head, '^%d+$') then
+  head = ARGV[1]
+end
 redis.call('HSET', KEYS[1], 'head', head)
+redis.call('SET', KEYS[3], ARGV[2], 'NX')
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
-return { newest[1] and newest[1][1] or '0-0', redis.call('HGETALL', KEYS[1]) }
+return { newest[1] and newest[1][1] or '0-0', redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[3]) }

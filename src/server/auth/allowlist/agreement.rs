@@ -1,0 +1,406 @@
+//! What all running instances have to agree on: the Redis that they follow, how users are dealt out
+//! to partitions, how long a lease lasts, which keys sign tokens.
+//!
+//! Two instances that differ in one of these would each be right by itself, and a revocation that is certain
+//! for one would be unknown to the other. SQL is what they share for certain: each keeps a row there
+//! (`server/instances.rs`) with its [`Facts`] and a beat.
+//!
+//! - A process that starts compares its facts with those of every live instance, and ends if they differ.
+//! - A follower that begins an epoch compares the Redis that it is connected to. No live instance may follow
+//!   another one, so two instances never hold leases by two: each writes down which it follows before it
+//!   looks at the others, so that of two that begin at the same time one at least sees the other.
+//! - Once a second each looks again. A follower that finds itself in disagreement (it was stopped for a while,
+//!   say) ends its lease.
+//!
+//! An instance whose beat stands still while others are counted is taken for dead. One that follows another
+//! Redis and is cut off from SQL at the same time cannot be told from a dead one: see README, "What it does
+//! not".
+//!
+//! Called by `cluster.rs` and `bus.rs`.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{
+        Mutex as StdMutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::Mutex,
+    time::{self, MissedTickBehavior},
+};
+use tracing::{info, warn};
+
+use super::{
+    lease::{LEASE, LEASE_EXPIRY_BOUND},
+    redis::Partition,
+};
+use crate::server::{
+    auth::keys::Keys,
+    clock::{self, UnixSeconds},
+    config::Config,
+    db::{Db, DbError},
+    ids::InstanceId,
+};
+
+/// Seconds by which the wall clock of an instance may differ from that of the database.
+pub const CLOCK_TOLERANCE: u64 = 5;
+
+/// How often an instance writes down that it lives, and looks at the others.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// How many looks in a row find the beat of an instance unchanged until it is taken for dead.
+const DEAD_AFTER: u32 = 5;
+
+/// How many until its row is deleted.
+const DELETED_AFTER: u32 = 60;
+
+/// The version of what instances tell each other and of the claims in a token. Instances of different
+/// versions cannot run together.
+const PROTOCOL: u32 = 1;
+
+/// What an instance takes for granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// It has found nobody to contradict it. Those that run need not mind a process that is only about to
+    /// start: it is for that one to give way.
+    has_joined: bool,
+    protocol: u32,
+    partitions: u16,
+    nodes: usize,
+    lease_ms: u128,
+    lease_expiry_bound_ms: u128,
+    issuer: String,
+    audience: String,
+    /// The id of the key that signs.
+    signs: String,
+    /// The ids of the keys whose tokens are accepted.
+    accepts: Vec<String>,
+    /// The identity of the Redis that each partition follows, while it follows one.
+    buses: Vec<Option<String>>,
+}
+
+impl Facts {
+    pub fn of(config: &Config, keys: &Keys) -> Self {
+        let partitions = config.redis.partitions;
+        Self {
+            has_joined: false,
+            protocol: PROTOCOL,
+            partitions,
+            nodes: config.redis.nodes,
+            lease_ms: LEASE.as_millis(),
+            lease_expiry_bound_ms: LEASE_EXPIRY_BOUND.as_millis(),
+            issuer: config.token.issuer.clone(),
+            audience: config.token.audience.clone(),
+            signs: keys.current().id().to_owned(),
+            accepts: keys.all().map(|key| key.id().to_owned()).collect(),
+            buses: vec![None; partitions.into()],
+        }
+    }
+
+    /// Where these facts and those of the instance called `name` cannot both be right.
+    fn conflict(&self, name: &str, other: &Self) -> Option<String> {
+        let differ = |what: &str, ours: &dyn ToString, theirs: &dyn ToString| {
+            let (ours, theirs) = (ours.to_string(), theirs.to_string());
+            (ours != theirs).then(|| {
+                format!("{what} is {theirs} at the running instance {name}, and {ours} here: it has to be the same for all")
+            })
+        };
+        let differs = differ("the version of the protocol", &self.protocol, &other.protocol)
+            .or_else(|| differ("HALLPASS_REDIS_PARTITIONS", &self.partitions, &other.partitions))
+            .or_else(|| differ("HALLPASS_REDIS_NODES", &self.nodes, &other.nodes))
+            .or_else(|| differ("the lease in milliseconds", &self.lease_ms, &other.lease_ms))
+            .or_else(|| {
+                let (ours, theirs) = (self.lease_expiry_bound_ms, other.lease_expiry_bound_ms);
+                differ(
+                    "the time after which a lease has expired for certain, in milliseconds,",
+                    &ours,
+                    &theirs,
+                )
+            })
+            .or_else(|| differ("HALLPASS_ISSUER", &self.issuer, &other.issuer))
+            .or_else(|| differ("HALLPASS_AUDIENCE", &self.audience, &other.audience));
+        if differs.is_some() {
+            return differs;
+        }
+        if !other.accepts.contains(&self.signs) {
+            let ours = &self.signs;
+            return Some(format!(
+                "HALLPASS_SIGNING_KEY is a key ({ours}) that the running instance {name} does not accept: first give it to \
+                 every instance as HALLPASS_PREVIOUS_SIGNING_KEY, and restart them one by one"
+            ));
+        }
+        if !self.accepts.contains(&other.signs) {
+            let theirs = &other.signs;
+            return Some(format!(
+                "the running instance {name} signs with a key ({theirs}) that is not accepted here: set \
+                 HALLPASS_PREVIOUS_SIGNING_KEY to it"
+            ));
+        }
+        (0..self.buses.len()).find_map(|partition| self.other_bus(partition, name, other))
+    }
+
+    /// Whether the other instance follows another Redis in this partition.
+    fn other_bus(&self, partition: usize, name: &str, other: &Self) -> Option<String> {
+        let (ours, theirs) = (self.buses.get(partition)?.as_ref()?, other.buses.get(partition)?.as_ref()?);
+        (ours != theirs).then(|| {
+            format!(
+                "REDIS_URL leads to another Redis ({ours}) than the one that the running instance {name} follows ({theirs}): \
+                 it has to be the same for all"
+            )
+        })
+    }
+}
+
+/// Another instance, as its row was last seen.
+#[derive(Debug)]
+struct Other {
+    name: String,
+    beat: i64,
+    /// How many looks in a row have found it unchanged.
+    unchanged: u32,
+    /// Its beat has been seen to change.
+    is_alive: bool,
+    /// `None` if they cannot be read: then it is of a version that this one does not know.
+    facts: Option<Facts>,
+}
+
+impl Other {
+    fn may_live(&self) -> bool {
+        self.unchanged < DEAD_AFTER
+    }
+}
+
+/// This instance's row, and what it knows of the others.
+pub struct Agreement {
+    db: Db,
+    id: InstanceId,
+    name: String,
+    /// Held while the table is written and read: only by tasks that are not a request's.
+    state: Mutex<State>,
+    /// Why no lease may be held.
+    conflict: StdMutex<Option<String>>,
+    /// Seconds by which the wall clock here is ahead of the database's, as measured last.
+    clock_offset: AtomicI64,
+}
+
+struct State {
+    facts: Facts,
+    others: HashMap<String, Other>,
+}
+
+/// Why an epoch cannot begin, or has to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Disagreement {
+    #[error("{0}")]
+    Bus(String),
+    #[error("the database: {0}")]
+    Db(#[from] DbError),
+}
+
+impl Agreement {
+    /// Writes down this instance, and makes sure that no live one contradicts it. Waits until those that
+    /// would, and have ended without a word, can be told to be dead: some seconds.
+    ///
+    /// # Errors
+    /// With the setting, its value here and there; or the database cannot be used.
+    pub async fn reach(db: Db, id: InstanceId, name: String, facts: Facts) -> Result<Self> {
+        let agreement = Self {
+            db,
+            id,
+            name,
+            state: Mutex::new(State { facts, others: HashMap::new() }),
+            conflict: StdMutex::default(),
+            clock_offset: AtomicI64::default(),
+        };
+        let mut beat = time::interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            let mut state = agreement.state.lock().await;
+            agreement.look(&mut state, true).await.context("the table of instances cannot be used")?;
+            let conflicts: Vec<_> = state.conflicts().collect();
+            match conflicts.iter().find(|(other, _)| other.is_alive) {
+                Some((_, conflict)) => {
+                    let conflict = conflict.clone();
+                    drop(conflicts);
+                    drop(state);
+                    agreement.leave().await;
+                    bail!("{conflict}");
+                }
+                None if conflicts.is_empty() && state.facts.has_joined => break,
+                None if conflicts.is_empty() => {
+                    drop(conflicts);
+                    // Written down before the others are looked at once more: of two that start at the same
+                    // time, one at least sees the other.
+                    state.facts.has_joined = true;
+                    beat.reset_immediately();
+                }
+                None => info!("waiting to see whether an instance with other settings is still running"),
+            }
+        }
+        Ok(agreement)
+    }
+
+    /// Beats, and looks at the others, forever.
+    pub async fn keep(&self) -> Infallible {
+        let mut beat = time::interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut has_failed = false;
+        loop {
+            beat.tick().await;
+            let mut state = self.state.lock().await;
+            let looked = self.look(&mut state, true).await;
+            // While nothing can be read, nothing can have begun that was not allowed to.
+            let conflict = looked.is_ok().then(|| state.running_conflict()).flatten();
+            drop(state);
+            if let (Err(error), false) = (&looked, has_failed) {
+                warn!(%error, "the table of instances cannot be used: {error}");
+            }
+            has_failed = looked.is_err();
+            *self.conflict.lock().unwrap_or_else(PoisonError::into_inner) = conflict;
+        }
+    }
+
+    /// Begins to follow the Redis with this identity, unless a live instance follows another one.
+    ///
+    /// # Errors
+    /// [`Disagreement`].
+    pub async fn follow(&self, partition: Partition, identity: &str) -> Result<(), Disagreement> {
+        let index = partition.index();
+        let mut state = self.state.lock().await;
+        state.set_bus(index, Some(identity.to_owned()));
+        // Before it is written down: those that run would take it for a fact.
+        let mut agreed = self.read(&mut state, false).await.map_err(Disagreement::Db);
+        agreed = agreed.and_then(|()| state.other_bus(index));
+        if agreed.is_ok() {
+            let looked = self.look(&mut state, false).await.map_err(Disagreement::Db);
+            agreed = looked.and_then(|()| state.other_bus(index));
+        }
+        if agreed.is_err() {
+            state.set_bus(index, None);
+            // So that the others need not wait for this one's next beat.
+            let _ = self.write(&state).await;
+        }
+        agreed
+    }
+
+    /// Why no lease may be held, if none may.
+    pub fn conflict(&self) -> Option<String> {
+        self.conflict.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The partition is not followed any more, and nothing in the mirror is trusted.
+    pub async fn unfollow(&self, partition: Partition) {
+        self.state.lock().await.set_bus(partition.index(), None);
+    }
+
+    /// Seconds by which the wall clock here is ahead of the database's, if they are too many.
+    pub fn clock_offset(&self) -> Option<i64> {
+        let offset = self.clock_offset.load(Ordering::Relaxed);
+        (offset.unsigned_abs() > CLOCK_TOLERANCE).then_some(offset)
+    }
+
+    /// Takes this instance off the table.
+    pub async fn leave(&self) {
+        // The others find out by themselves, some seconds later.
+        let _ = self.db.delete_instance(&self.id.to_string(), None).await;
+    }
+
+    /// Writes this instance down, then reads the others. `counts`: those that have not changed since the last
+    /// look are one look nearer to being taken for dead.
+    async fn look(&self, state: &mut State, counts: bool) -> Result<(), DbError> {
+        self.write(state).await?;
+        self.read(state, counts).await
+    }
+
+    async fn write(&self, state: &State) -> Result<(), DbError> {
+        let facts = serde_json::to_string(&state.facts).unwrap_or_default();
+        let before = clock::now();
+        let database = self.db.record_instance(self.id, &self.name, &facts).await?;
+        self.compare_clocks(before, database, clock::now());
+        Ok(())
+    }
+
+    async fn read(&self, state: &mut State, counts: bool) -> Result<(), DbError> {
+        let rows = self.db.other_instances(self.id).await?;
+        state.others.retain(|id, _| rows.iter().any(|row| row.id == *id));
+        for row in rows {
+            match state.others.get_mut(&row.id) {
+                Some(other) if other.beat == row.beat => other.unchanged += u32::from(counts),
+                known => {
+                    let other = Other {
+                        name: row.name,
+                        beat: row.beat,
+                        unchanged: 0,
+                        is_alive: known.is_some(),
+                        facts: serde_json::from_str(&row.facts).ok(),
+                    };
+                    state.others.insert(row.id, other);
+                }
+            }
+        }
+        for (id, other) in state.others.iter().filter(|(_, other)| other.unchanged >= DELETED_AFTER) {
+            self.db.delete_instance(id, Some(other.beat)).await?;
+        }
+        Ok(())
+    }
+
+    /// Compares the wall clock here, read before and after, with the database's. An answer that took its time
+    /// counts for this clock.
+    fn compare_clocks(&self, before: UnixSeconds, database: UnixSeconds, after: UnixSeconds) {
+        let offset = (before - database).max(0) + (after - database).min(0);
+        let was = self.clock_offset();
+        self.clock_offset.store(offset, Ordering::Relaxed);
+        match (was, self.clock_offset()) {
+            (None, Some(_)) => warn!(
+                "the wall clock here is {offset} s ahead of the database's (negative: behind): this instance is not ready, and \
+                 deletes nothing, until they agree within {CLOCK_TOLERANCE} s"
+            ),
+            (Some(_), None) => info!("the wall clock here and the database's agree again"),
+            _ => {}
+        }
+    }
+}
+
+impl State {
+    fn set_bus(&mut self, partition: usize, identity: Option<String>) {
+        if let Some(bus) = self.facts.buses.get_mut(partition) {
+            *bus = identity;
+        }
+    }
+
+    /// The instances that may live and contradict this one.
+    fn conflicts(&self) -> impl Iterator<Item = (&Other, String)> {
+        self.others.values().filter(|other| other.may_live()).filter_map(|other| {
+            let conflict = match &other.facts {
+                Some(facts) => self.facts.conflict(&other.name, facts)?,
+                None => format!(
+                    "the running instance {} is of a version whose settings cannot be read here",
+                    other.name
+                ),
+            };
+            Some((other, conflict))
+        })
+    }
+
+    /// A live instance that runs and contradicts this one.
+    fn running_conflict(&self) -> Option<String> {
+        let has_joined = |other: &Other| other.facts.as_ref().is_none_or(|facts| facts.has_joined);
+        self.conflicts().find(|(other, _)| other.is_alive && has_joined(other)).map(|(_, conflict)| conflict)
+    }
+
+    /// Whether a live instance follows another Redis in this partition.
+    fn other_bus(&self, partition: usize) -> Result<(), Disagreement> {
+        let others = self.others.values().filter(|other| other.may_live());
+        let conflict = others
+            .filter_map(|other| self.facts.other_bus(partition, &other.name, other.facts.as_ref()?))
+            .next();
+        conflict.map_or(Ok(()), |conflict| Err(Disagreement::Bus(conflict)))
+    }
+}

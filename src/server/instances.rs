@@ -1,0 +1,81 @@
+//! The table of running instances, in PostgreSQL: what each takes for granted, and a count that grows
+//! while it lives. What follows from it is decided in `auth/allowlist/agreement.rs`, which alone calls this.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, FromRow};
+use tokio::time;
+
+use super::{
+    clock::UnixSeconds,
+    db::{Db, DbError, POSTGRES_CLOCK},
+    ids::InstanceId,
+};
+
+/// How long a statement may take, with the wait for a connection.
+const TIMEOUT: Duration = Duration::from_secs(6);
+
+/// An instance that is running, or was.
+#[derive(Debug, FromRow)]
+pub struct InstanceRow {
+    pub id: String,
+    pub name: String,
+    pub beat: i64,
+    /// JSON.
+    pub facts: String,
+}
+
+impl Db {
+    /// Writes down that the instance lives, and with which facts. Returns the time by the clock of the
+    /// database.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn record_instance(
+        &self,
+        id: InstanceId,
+        name: &str,
+        facts: &str,
+    ) -> Result<UnixSeconds, DbError> {
+        let statement = format!(
+            "insert into instances (id, name, facts) values ($1, $2, $3) \
+             on conflict (id) do update set beat = instances.beat + 1, facts = excluded.facts \
+             returning {POSTGRES_CLOCK}"
+        );
+        let recording = sqlx::query_scalar(AssertSqlSafe(statement))
+            .bind(id.to_string())
+            .bind(name)
+            .bind(facts)
+            // All rows of one: only at the end is it known that the change was committed.
+            .fetch_all(self.reserved_pool());
+        let rows: Vec<UnixSeconds> = in_time(recording).await?;
+        rows.first().copied().ok_or(DbError::RowNotFound)
+    }
+
+    /// The other instances.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn other_instances(&self, id: InstanceId) -> Result<Vec<InstanceRow>, DbError> {
+        let reading = sqlx::query_as("select id, name, beat, facts from instances where id <> $1")
+            .bind(id.to_string())
+            .fetch_all(self.reserved_pool());
+        in_time(reading).await
+    }
+
+    /// Deletes an instance that has ended; with `beat`, if it has not been heard of since.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn delete_instance(&self, id: &str, beat: Option<i64>) -> Result<(), DbError> {
+        let deleting = sqlx::query("delete from instances where id = $1 and beat = coalesce($2, beat)")
+            .bind(id)
+            .bind(beat)
+            .execute(self.reserved_pool());
+        in_time(deleting).await.map(|_| ())
+    }
+}
+
+async fn in_time<T>(statement: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
+    time::timeout(TIMEOUT, statement).await.unwrap_or(Err(DbError::PoolTimedOut))
+}

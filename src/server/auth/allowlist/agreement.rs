@@ -108,20 +108,18 @@ impl Facts {
         let differ = |what: &str, ours: &dyn ToString, theirs: &dyn ToString| {
             let (ours, theirs) = (ours.to_string(), theirs.to_string());
             (ours != theirs).then(|| {
-                format!("{what} is {theirs} at the running instance {name}, and {ours} here: it has to be the same for all")
+                format!(
+                    "another instance ({name}) has {what}={theirs}, and this one {ours}: it has to be the same for all"
+                )
             })
         };
-        let differs = differ("the version of the protocol", &self.protocol, &other.protocol)
+        let differs = differ("version of the protocol", &self.protocol, &other.protocol)
             .or_else(|| differ("HALLPASS_REDIS_PARTITIONS", &self.partitions, &other.partitions))
             .or_else(|| differ("HALLPASS_REDIS_NODES", &self.nodes, &other.nodes))
-            .or_else(|| differ("the lease in milliseconds", &self.lease_ms, &other.lease_ms))
+            .or_else(|| differ("lease in milliseconds", &self.lease_ms, &other.lease_ms))
             .or_else(|| {
                 let (ours, theirs) = (self.lease_expiry_bound_ms, other.lease_expiry_bound_ms);
-                differ(
-                    "the time after which a lease has expired for certain, in milliseconds,",
-                    &ours,
-                    &theirs,
-                )
+                differ("bound of the lease in milliseconds", &ours, &theirs)
             })
             .or_else(|| differ("HALLPASS_ISSUER", &self.issuer, &other.issuer))
             .or_else(|| differ("HALLPASS_AUDIENCE", &self.audience, &other.audience));

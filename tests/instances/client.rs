@@ -1,11 +1,16 @@
 //! One who calls three instances, as any program would.
 
+use std::time::Duration;
+
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::world::World;
 
 pub const PASSWORD: &str = "correct horse battery";
+
+/// Longer than an instance takes for an answer.
+const ANSWER: Duration = Duration::from_secs(20);
 
 #[derive(Clone)]
 pub struct Api {
@@ -60,6 +65,48 @@ impl Api {
 
     pub async fn me(&self, instance: usize, pair: &Pair) -> StatusCode {
         answer(self.post(instance, "/api/account/me").bearer_auth(&pair.access)).await.0
+    }
+
+    pub fn me_request(&self, instance: usize, pair: &Pair) -> RequestBuilder {
+        self.post(instance, "/api/account/me").bearer_auth(&pair.access)
+    }
+
+    pub fn logout_request(&self, instance: usize, pair: &Pair) -> RequestBuilder {
+        self.post(instance, "/api/auth/logout").bearer_auth(&pair.access)
+    }
+
+    pub fn refresh_request(&self, instance: usize, pair: &Pair) -> RequestBuilder {
+        self.post(instance, "/api/auth/refresh").json(&json!({ "refresh_token": pair.refresh }))
+    }
+
+    pub fn register_request(&self, instance: usize, email: &str) -> RequestBuilder {
+        let body = json!({ "email": email, "password": PASSWORD, "delivery": "body" });
+        self.post(instance, "/api/auth/register").json(&body)
+    }
+
+    /// The status and what came with it; none where nothing came in time.
+    pub async fn answered(&self, request: RequestBuilder) -> Option<(u16, Value)> {
+        let response = request.timeout(ANSWER).send().await.ok()?;
+        let status = response.status().as_u16();
+        Some((status, serde_json::from_str(&response.text().await.ok()?).unwrap_or_default()))
+    }
+
+    pub async fn status(&self, request: RequestBuilder) -> Option<u16> {
+        self.answered(request).await.map(|(status, _)| status)
+    }
+
+    pub async fn try_get(&self, instance: usize, path: &str) -> Option<u16> {
+        self.status(self.client.get(format!("{}{path}", self.urls[instance]))).await
+    }
+
+    pub async fn try_refresh(&self, instance: usize, pair: &Pair) -> Option<(u16, Option<Pair>)> {
+        let (status, body) = self.answered(self.refresh_request(instance, pair)).await?;
+        Some((status, (status == 200).then(|| Pair::of(&body))))
+    }
+
+    /// How many instances there are.
+    pub fn count(&self) -> usize {
+        self.urls.len()
     }
 
     /// What each instance says of it.

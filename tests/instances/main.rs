@@ -5,7 +5,9 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod agreement;
 mod client;
+mod door;
 mod faults;
 mod figures;
 mod guarantee;
@@ -14,3 +16,4 @@ mod sessions;
 mod settings;
 mod stream;
 mod support;
+mod truth;

@@ -146,7 +146,7 @@ impl Caller {
         let (sent, before) = (self.history.now(), self.clock.step());
         let (answer, body) = send(request).await.unwrap_or((Answer::None, Value::Null));
         let ended = self.history.now();
-        let is_ahead = [before, self.clock.step()].contains(&Step::Ahead);
+        let is_ahead = [before, self.clock.step()].into_iter().any(Step::is_fast);
         let good_until = if is_ahead && good_until != NEVER { At::ZERO } else { good_until };
         let instance = self.instance;
         self.history.record(Call {

@@ -15,6 +15,10 @@ pub enum Step {
     Behind,
     /// An hour fast. It takes every token of the others for expired.
     Ahead,
+    /// Two days fast. What it takes for expired it also takes for no longer needed.
+    DaysAhead,
+    /// By so many seconds.
+    Seconds(i64),
 }
 
 impl Step {
@@ -24,7 +28,14 @@ impl Step {
             Self::Right => 0,
             Self::Behind => -3600,
             Self::Ahead => 3600,
+            Self::DaysAhead => 2 * 86_400,
+            Self::Seconds(seconds) => seconds,
         }
+    }
+
+    /// Whether tokens expire too early by it.
+    pub fn is_fast(self) -> bool {
+        self.seconds() > 0
     }
 }
 

@@ -16,12 +16,12 @@ use crate::support::{
     clock::{Clock, Step},
     link::Link,
     postgres::Postgres,
-    process::{Process, free_port, run, wait_until},
+    process::{Process, comes_true, free_port, run, wait_until},
     world::Store,
 };
 
 /// The same for all instances. Not zeros: HMAC takes those for an empty key.
-const KEY: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio";
+pub const KEY: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio";
 
 /// How long a refresh whose answer was lost may be tried again.
 pub const GRACE: Duration = Duration::from_secs(60);
@@ -38,6 +38,8 @@ pub struct Instance {
     folder: PathBuf,
     settings: Vec<(&'static str, String)>,
     process: Process,
+    /// How much the earlier runs have printed.
+    printed_before: usize,
     http: Client,
 }
 
@@ -67,7 +69,7 @@ impl Instance {
         let address = format!("127.0.0.1:{}", free_port());
         let mut settings = vec![
             ("LEPTOS_SITE_ADDR", address.clone()),
-            ("DATABASE_URL", postgres.url(if links { sql.port } else { postgres.port })),
+            ("DATABASE_URL", postgres.url_of(if links { sql.port } else { postgres.port }, number)),
             ("REDIS_URL", redis_url),
             ("HALLPASS_INSTANCE", format!("instance-{number}")),
             ("HALLPASS_SIGNING_KEY", KEY.into()),
@@ -91,6 +93,7 @@ impl Instance {
             folder,
             settings,
             process,
+            printed_before: 0,
             http: Client::new(),
         }
     }
@@ -101,7 +104,50 @@ impl Instance {
     }
 
     pub fn start_again(&mut self) {
+        self.printed_before = self.process.printed().len();
         self.process = spawn(&self.folder, &self.settings, &self.clock);
+    }
+
+    /// Changes a setting, from the next start on.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.settings.push((name, value.to_owned()));
+    }
+
+    /// Sends SIGTERM, and waits until it has ended. False: it has not, long after its grace, and had to be killed.
+    pub async fn stop(&mut self) -> bool {
+        self.process.signal("TERM");
+        let has_ended = comes_true(async || !self.process.is_running()).await;
+        if !has_ended {
+            self.process.kill();
+        }
+        has_ended
+    }
+
+    /// Waits until it has ended, or has a lease and a database: then true.
+    pub async fn settle(&mut self) -> bool {
+        let url = format!("{}/health/ready", self.url);
+        let mut is_ready = false;
+        wait_until(&format!("{url} answers 200, or it has ended"), async || {
+            let answer = self.http.get(&url).timeout(ANSWER).send().await;
+            is_ready = answer.is_ok_and(|answer| answer.status() == 200);
+            is_ready || !self.process.is_running()
+        })
+        .await;
+        is_ready
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// What it has printed since it was started last.
+    pub fn printed(&self) -> String {
+        self.process.printed().get(self.printed_before..).unwrap_or_default().to_owned()
+    }
+
+    /// What it holds: open files, and threads.
+    pub fn holds(&self) -> (usize, usize) {
+        (self.process.count("fd"), self.process.count("task"))
     }
 
     pub fn signal(&self, signal: &str) {
@@ -129,9 +175,11 @@ impl Instance {
     /// Sets its wall clock, and waits until it shows.
     pub async fn set_clock(&self, step: Step) {
         self.clock.set(step);
+        // A slow machine takes some seconds to ask both.
+        let tolerance = if step.seconds() == 0 { 60 } else { (step.seconds().abs() / 2).min(60) };
         wait_until("the wall clock has been stepped", async || {
             let here: i64 = run("date", &["+%s"]).unwrap().parse().unwrap();
-            self.time().await.is_some_and(|there| (there - here - step.seconds()).abs() < 60)
+            self.time().await.is_some_and(|there| (there - here - step.seconds()).abs() < tolerance)
         })
         .await;
     }

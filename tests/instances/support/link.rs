@@ -1,6 +1,14 @@
 //! A link between two processes that can be disturbed: a TCP proxy.
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{
+    io,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,6 +21,27 @@ use tokio::{
     time::{self, Instant},
 };
 
+/// The connections of a link that a disturbance is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Which {
+    #[default]
+    All,
+    /// Those on which events of Redis have been waited for (`XREAD`).
+    Followers,
+    /// All others.
+    Commands,
+}
+
+impl Which {
+    fn includes(self, is_follower: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Followers => is_follower,
+            Self::Commands => !is_follower,
+        }
+    }
+}
+
 /// What a link does to the bytes that want to pass.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Weather {
@@ -23,19 +52,49 @@ pub struct Weather {
     pub held_to_server: bool,
     /// Nothing gets back from the server.
     pub held_to_client: bool,
+    /// The connections that the three above are about.
+    pub which: Which,
+    /// Nothing gets back on a connection on which these bytes have gone to the server since.
+    pub held_after: Option<&'static str>,
     /// How much longer a byte is under way, in each direction.
     pub delay: Duration,
     /// How much longer still, at most: as it comes, for each connection by itself.
     pub jitter: Duration,
-    /// A connection older than the last reset has ended.
-    resets: u32,
+    /// A connection older than the last reset has ended. Of followers, and of the others.
+    resets: [u32; 2],
+    /// A connection older than the last freeze delivers nothing any more. Likewise.
+    freezes: [u32; 2],
+}
+
+impl Weather {
+    /// The age of a connection that begins now.
+    fn age(&self) -> Age {
+        Age { resets: self.resets, freezes: self.freezes }
+    }
+}
+
+/// The resets and freezes that came before a connection.
+#[derive(Clone, Copy)]
+struct Age {
+    resets: [u32; 2],
+    freezes: [u32; 2],
 }
 
 /// A way to a server on this machine. Ends with its connections when dropped.
 pub struct Link {
     pub port: u16,
+    target: Arc<AtomicU16>,
+    traffic: Arc<Traffic>,
     weather: watch::Sender<Weather>,
     listening: JoinHandle<()>,
+}
+
+/// Counters of what has passed.
+#[derive(Default)]
+struct Traffic {
+    accepted: AtomicU64,
+    to_server: AtomicU64,
+    held_after: AtomicU64,
 }
 
 impl Link {
@@ -43,13 +102,16 @@ impl Link {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (weather, forecast) = watch::channel(Weather::default());
+        let (target, traffic) = (Arc::new(AtomicU16::new(server)), Arc::new(Traffic::default()));
+        let (server, counters) = (Arc::clone(&target), Arc::clone(&traffic));
         let listening = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(connect(client, server, forecast.clone()));
+                counters.accepted.fetch_add(1, Relaxed);
+                tokio::spawn(connect(client, server.load(Relaxed), Arc::clone(&counters), forecast.clone()));
             }
         });
-        Self { port, weather, listening }
+        Self { port, target, traffic, weather, listening }
     }
 
     pub fn set(&self, change: impl FnOnce(&mut Weather)) {
@@ -58,23 +120,135 @@ impl Link {
 
     /// Resets every connection; new ones may come at once.
     pub fn reset(&self) {
-        self.set(|weather| weather.resets += 1);
+        self.reset_only(Which::All);
+    }
+
+    pub fn reset_only(&self, which: Which) {
+        self.set(|weather| count(&mut weather.resets, which));
+    }
+
+    /// The connections that exist deliver nothing any more, in either direction, and do not end: not
+    /// after [`Link::heal`] either. New ones pass. A server that has vanished without a word, and its
+    /// successor at the same address.
+    pub fn freeze(&self) {
+        self.freeze_only(Which::All);
+    }
+
+    pub fn freeze_only(&self, which: Which) {
+        self.set(|weather| count(&mut weather.freezes, which));
+    }
+
+    /// New connections go to another server, as when a name is given another address. Those that
+    /// exist stay where they are.
+    pub fn retarget(&self, server: u16) {
+        self.target.store(server, Relaxed);
+    }
+
+    /// How many connections have been accepted.
+    pub fn accepted(&self) -> u64 {
+        self.traffic.accepted.load(Relaxed)
+    }
+
+    /// How many pieces have been taken to be sent to the server.
+    pub fn pieces_to_server(&self) -> u64 {
+        self.traffic.to_server.load(Relaxed)
+    }
+
+    /// How many connections have run into `held_after`.
+    pub fn held_after(&self) -> u64 {
+        self.traffic.held_after.load(Relaxed)
     }
 
     pub fn heal(&self) {
-        self.set(|weather| *weather = Weather { resets: weather.resets, ..Weather::default() });
+        self.set(|weather| {
+            let Weather { resets, freezes, .. } = *weather;
+            *weather = Weather { resets, freezes, ..Weather::default() };
+        });
+    }
+}
+
+fn count(counts: &mut [u32; 2], which: Which) {
+    for (class, count) in counts.iter_mut().enumerate() {
+        *count += u32::from(which.includes(class == 1));
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         self.listening.abort();
-        self.set(|weather| weather.cut = true);
+        self.set(|weather| {
+            weather.cut = true;
+            weather.which = Which::All;
+        });
     }
 }
 
-async fn connect(mut client: TcpStream, server: u16, mut forecast: watch::Receiver<Weather>) {
-    let resets = forecast.borrow().resets;
+/// One connection, as the tasks of its two directions see it.
+#[derive(Clone)]
+struct Passage {
+    age: Age,
+    traffic: Arc<Traffic>,
+    is_follower: Arc<AtomicBool>,
+    /// The bytes of `held_after` have gone to the server.
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Passage {
+    fn class(&self) -> usize {
+        usize::from(self.is_follower.load(Relaxed))
+    }
+
+    fn is_meant(&self, weather: &Weather) -> bool {
+        weather.which.includes(self.is_follower.load(Relaxed))
+    }
+
+    fn is_reset(&self, weather: &Weather) -> bool {
+        let class = self.class();
+        weather.cut && self.is_meant(weather) || weather.resets[class] != self.age.resets[class]
+    }
+
+    fn is_frozen(&self, weather: &Weather) -> bool {
+        let class = self.class();
+        weather.freezes[class] != self.age.freezes[class]
+    }
+
+    fn is_held_to_server(&self, weather: &Weather) -> bool {
+        self.is_frozen(weather) || weather.held_to_server && self.is_meant(weather)
+    }
+
+    fn is_held_to_client(&self, weather: &Weather) -> bool {
+        let answer_is_held = weather.held_after.is_some() && self.has_asked.load(Relaxed);
+        self.is_frozen(weather) || answer_is_held || weather.held_to_client && self.is_meant(weather)
+    }
+
+    /// Takes note of what goes to the server.
+    fn look_at(&self, bytes: &[u8], weather: &Weather) {
+        self.traffic.to_server.fetch_add(1, Relaxed);
+        if contains(bytes, "XREAD") {
+            self.is_follower.store(true, Relaxed);
+        }
+        match weather.held_after {
+            Some(text) if contains(bytes, text) => {
+                self.has_asked.store(true, Relaxed);
+                self.traffic.held_after.fetch_add(1, Relaxed);
+            }
+            Some(_) => {}
+            None => self.has_asked.store(false, Relaxed),
+        }
+    }
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+async fn connect(
+    mut client: TcpStream,
+    server: u16,
+    traffic: Arc<Traffic>,
+    mut forecast: watch::Receiver<Weather>,
+) {
+    let age = forecast.borrow().age();
     let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else {
         return drop(client.set_zero_linger());
     };
@@ -82,12 +256,26 @@ async fn connect(mut client: TcpStream, server: u16, mut forecast: watch::Receiv
         // What has waited to be sent is not to wait for more.
         end.set_nodelay(true).unwrap();
     }
+    let passage = Passage { age, traffic, is_follower: Arc::default(), has_asked: Arc::default() };
     let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
-    let to_server = carry(from_client, to_server, forecast.clone(), |weather| weather.held_to_server);
-    let to_client = carry(from_server, to_client, forecast.clone(), |weather| weather.held_to_client);
+    let (there, back) = (passage.clone(), passage.clone());
+    let to_server = carry(
+        from_client,
+        to_server,
+        forecast.clone(),
+        |bytes, weather| passage.look_at(bytes, weather),
+        move |weather| there.is_held_to_server(weather),
+    );
+    let to_client = carry(
+        from_server,
+        to_client,
+        forecast.clone(),
+        |_, _| {},
+        move |weather| back.is_held_to_client(weather),
+    );
     let hung_up = tokio::select! {
         biased;
-        _ = forecast.wait_for(|weather| weather.cut || weather.resets != resets) => false,
+        _ = forecast.wait_for(|weather| passage.is_reset(weather)) => false,
         ended = async { tokio::try_join!(to_server, to_client) } => ended.is_ok(),
     };
     if !hung_up {
@@ -102,7 +290,8 @@ async fn carry(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut forecast: watch::Receiver<Weather>,
-    is_held: fn(&Weather) -> bool,
+    look_at: impl Fn(&[u8], &Weather),
+    is_held: impl Fn(&Weather) -> bool,
 ) -> io::Result<()> {
     let (sender, mut under_way) = mpsc::channel(64);
     let weather = forecast.clone();
@@ -110,8 +299,9 @@ async fn carry(
         let mut bytes = vec![0; 16_384];
         loop {
             let count = from.read(&mut bytes).await?;
-            let Weather { delay, jitter, .. } = *weather.borrow();
-            let due = Instant::now() + delay + jitter.mul_f64(fastrand::f64());
+            let now = *weather.borrow();
+            look_at(&bytes[..count], &now);
+            let due = Instant::now() + now.delay + now.jitter.mul_f64(fastrand::f64());
             if sender.send((due, bytes[..count].to_vec())).await.is_err() || count == 0 {
                 return Ok(());
             }
@@ -175,6 +365,52 @@ mod tests {
         assert_eq!(read(&mut other).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         link.heal();
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, link.port)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn frozen_connection_delivers_nothing_while_new_ones_pass() {
+        let (link, mut client, mut server) = linked().await;
+        client.write_all(b"ping").await.unwrap();
+        assert_eq!(read(&mut server).await.unwrap(), "ping");
+        link.freeze();
+        link.heal();
+        server.write_all(b"pong").await.unwrap();
+        let moment = Duration::from_millis(50);
+        assert!(time::timeout(moment, read(&mut client)).await.is_err());
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        link.retarget(other.local_addr().unwrap().port());
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, link.port)).await.unwrap();
+        let (mut server, _) = other.accept().await.unwrap();
+        server.write_all(b"pong").await.unwrap();
+        assert_eq!(read(&mut client).await.unwrap(), "pong");
+    }
+
+    #[tokio::test]
+    async fn reset_of_followers_spares_the_connection_for_commands() {
+        let (link, mut client, mut server) = linked().await;
+        client.write_all(b"GET").await.unwrap();
+        assert_eq!(read(&mut server).await.unwrap(), "GET");
+        link.reset_only(Which::Followers);
+        server.write_all(b"1").await.unwrap();
+        assert_eq!(read(&mut client).await.unwrap(), "1");
+        client.write_all(b"XREAD").await.unwrap();
+        assert_eq!(read(&mut server).await.unwrap(), "XREAD");
+        link.reset_only(Which::Followers);
+        assert_eq!(read(&mut client).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn answer_is_held_after_the_bytes_that_ask_for_it() {
+        let (link, mut client, mut server) = linked().await;
+        link.set(|weather| weather.held_after = Some("BEGIN"));
+        client.write_all(b"BEGIN").await.unwrap();
+        assert_eq!(read(&mut server).await.unwrap(), "BEGIN");
+        assert_eq!(link.held_after(), 1);
+        server.write_all(b"ok").await.unwrap();
+        let moment = Duration::from_millis(50);
+        assert!(time::timeout(moment, read(&mut client)).await.is_err());
+        link.heal();
+        assert_eq!(read(&mut client).await.unwrap(), "ok");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod cluster;
+pub mod health;
 pub mod instance;
 pub mod link;
 pub mod postgres;

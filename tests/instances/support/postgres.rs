@@ -6,39 +6,105 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sqlx::{Connection, PgConnection};
+
 use crate::support::process::{Process, free_port, run, wait_until};
 
 pub struct Postgres {
     pub port: u16,
+    /// Of its data and its log.
     folder: PathBuf,
     programs: PathBuf,
+    /// Its options, besides those that all have.
+    options: Vec<String>,
     process: Process,
 }
 
 impl Postgres {
     pub async fn start(folder: &Path) -> Self {
+        Self::with(folder, &[]).await
+    }
+
+    /// With further settings: `synchronous_commit=off`.
+    pub async fn with(folder: &Path, settings: &[&str]) -> Self {
         let programs = newest_programs();
-        let data = folder.join("postgres");
-        fs::create_dir(&data).unwrap();
-        let initdb = programs.join("initdb").display().to_string();
-        let data_path = data.display().to_string();
-        let arguments = [&initdb, "-D", &data_path, "-U", "hallpass", "-A", "trust", "-N", "-E", "UTF8"];
-        if let Some(user) = other_user() {
-            run("chown", &[user, &data_path]).unwrap();
-            let switch = ["--reuid", user, "--regid", user, "--clear-groups", "--"];
-            run("setpriv", &[&switch[..], &arguments[..]].concat()).unwrap();
-        } else {
-            run(&initdb, &arguments[1..]).unwrap();
-        }
-        let port = free_port();
-        let process = spawn(&programs, folder, port);
-        let postgres = Self { port, folder: folder.to_owned(), programs, process };
+        let data = data_folder(folder);
+        let arguments = ["-D", &data, "-U", "hallpass", "-A", "trust", "-N", "-E", "UTF8"];
+        run_as_owner(&programs.join("initdb"), &arguments);
+        Self::start_in(folder, programs, settings).await
+    }
+
+    /// A hot standby of this one, in a folder of its own. Its replay stops and goes on by
+    /// [`Postgres::pause_replay`] and by the setting `recovery_min_apply_delay`.
+    pub async fn standby(&self, folder: &Path, settings: &[&str]) -> Self {
+        let data = data_folder(folder);
+        let port = self.port.to_string();
+        let arguments = ["-D", &data, "-R", "-X", "stream", "-c", "fast", "-h", "127.0.0.1", "-p", &port];
+        let arguments = [&arguments[..], &["-U", "hallpass", "-N"]].concat();
+        run_as_owner(&self.programs.join("pg_basebackup"), &arguments);
+        Self::start_in(folder, self.programs.clone(), settings).await
+    }
+
+    async fn start_in(folder: &Path, programs: PathBuf, settings: &[&str]) -> Self {
+        let (port, options) = (free_port(), settings.iter().map(|text| (*text).to_owned()).collect());
+        let process = spawn(&programs, folder, port, &options);
+        let postgres = Self { port, folder: folder.to_owned(), programs, options, process };
         postgres.wait_until_up().await;
         postgres
     }
 
     pub fn url(&self, port: u16) -> String {
         format!("postgres://hallpass:hallpass@127.0.0.1:{port}/postgres")
+    }
+
+    /// For this instance: its connections bear its name.
+    pub fn url_of(&self, port: u16, instance: usize) -> String {
+        format!("{}?application_name=instance-{instance}", self.url(port))
+    }
+
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url(self.port)).await.unwrap()
+    }
+
+    /// Makes a standby stop at what it has, or go on.
+    pub fn pause_replay(&self, is_paused: bool) {
+        let what = if is_paused { "pause" } else { "resume" };
+        self.tell(&format!("select pg_wal_replay_{what}()"));
+    }
+
+    /// Waits until a standby has all that its primary has, and makes it a primary.
+    pub async fn replace(&self, primary: &Self) {
+        let end = primary.query("select pg_current_wal_lsn()").unwrap();
+        wait_until("the standby has replayed everything", async || {
+            self.query(&format!("select pg_last_wal_replay_lsn() >= '{end}'")).as_deref() == Ok("t")
+        })
+        .await;
+        self.tell("select pg_promote()");
+        wait_until("the standby is a primary", async || {
+            self.query("select pg_is_in_recovery()").as_deref() == Ok("f")
+        })
+        .await;
+    }
+
+    /// Every transaction is read-only from here on, also on connections that exist; or none.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        let value = if is_read_only { "on" } else { "off" };
+        self.tell(&format!("alter system set default_transaction_read_only = {value}"));
+        self.tell("select pg_reload_conf()");
+    }
+
+    /// How many connections of an instance wait for a lock.
+    pub fn waiting(&self, instance: usize) -> usize {
+        let query = format!(
+            "select count(*) from pg_stat_activity \
+             where application_name = 'instance-{instance}' and wait_event_type = 'Lock'"
+        );
+        self.query(&query).map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// All that it has printed.
+    pub fn printed(&self) -> String {
+        self.process.printed()
     }
 
     /// `kill -9`.
@@ -58,11 +124,12 @@ impl Postgres {
 
     pub async fn start_again(&mut self) {
         let (programs, folder, port) = (self.programs.clone(), self.folder.clone(), self.port);
-        self.process = spawn(&programs, &folder, port);
+        let options = self.options.clone();
+        self.process = spawn(&programs, &folder, port, &options);
         // It refuses to start while a child of the killed one is still about to end.
         wait_until("PostgreSQL is up again", async || {
             if !self.process.is_running() {
-                self.process = spawn(&programs, &folder, port);
+                self.process = spawn(&programs, &folder, port, &options);
             }
             self.is_up()
         })
@@ -73,9 +140,15 @@ impl Postgres {
         self.psql("select 1").is_ok()
     }
 
+    /// Its answer to a query: the columns of each row between bars.
+    pub fn query(&self, statement: &str) -> Result<String, String> {
+        self.psql(statement)
+    }
+
     fn psql(&self, statement: &str) -> Result<String, String> {
         let port = self.port.to_string();
-        let query = ["-h", "127.0.0.1", "-p", &port, "-U", "hallpass", "-d", "postgres", "-c", statement];
+        let server = ["-h", "127.0.0.1", "-p", &port, "-U", "hallpass", "-d", "postgres"];
+        let query = [&server[..], &["-A", "-t", "-q", "-c", statement]].concat();
         run(self.programs.join("psql"), &query)
     }
 
@@ -84,13 +157,36 @@ impl Postgres {
     }
 }
 
-fn spawn(programs: &Path, folder: &Path, port: u16) -> Process {
+fn spawn(programs: &Path, folder: &Path, port: u16, options: &Vec<String>) -> Process {
     Process::start("postgres", folder, other_user(), &programs.join("postgres"), |command| {
         let data = folder.join("postgres");
         command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-p", &port.to_string()]);
         // What a killed process has written is safe with the system: only a power cut needs fsync.
         command.args(["-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=100"]);
+        command.args(options.iter().flat_map(|option| ["-c", option]));
     })
+}
+
+/// A new folder for its data, which belongs to whoever it runs as.
+fn data_folder(folder: &Path) -> String {
+    let data = folder.join("postgres");
+    fs::create_dir_all(&data).unwrap();
+    let data = data.display().to_string();
+    if let Some(user) = other_user() {
+        run("chown", &[user, &data]).unwrap();
+        run("chmod", &["700", &data]).unwrap();
+    }
+    data
+}
+
+fn run_as_owner(program: &Path, arguments: &[&str]) {
+    let program = program.display().to_string();
+    if let Some(user) = other_user() {
+        let switch = ["--reuid", user, "--regid", user, "--clear-groups", "--", &program];
+        run("setpriv", &[&switch[..], arguments].concat()).unwrap();
+    } else {
+        run(&program, arguments).unwrap();
+    }
 }
 
 /// PostgreSQL refuses to run as root.

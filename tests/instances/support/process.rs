@@ -16,6 +16,9 @@ use tokio::time;
 /// What may take this long has gone wrong, however slow the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// An instance that takes longer to recover, or to end, does not do so by itself.
+pub const RECOVERY: Duration = Duration::from_secs(60);
+
 pub struct Process {
     pub name: String,
     pub log: PathBuf,
@@ -88,10 +91,19 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// How many entries a folder of its own in /proc has: `fd`, `task`.
+    pub fn count(&self, folder: &str) -> usize {
+        fs::read_dir(format!("/proc/{}/{folder}", self.child.id())).map_or(0, Iterator::count)
+    }
+
+    /// All that it printed.
+    pub fn printed(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// The end of what it printed.
     pub fn last_words(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = self.printed();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
@@ -132,6 +144,18 @@ pub fn free_port() -> u16 {
     };
     let mut ports = (0..COUNT).map(|_| FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT);
     ports.find(is_free).expect("all ports are taken")
+}
+
+/// Asks until the answer is yes: false if it has not been for longer than any recovery may take.
+pub async fn comes_true(mut is_so: impl AsyncFnMut() -> bool) -> bool {
+    let begin = Instant::now();
+    while !is_so().await {
+        if begin.elapsed() > RECOVERY {
+            return false;
+        }
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    true
 }
 
 /// Asks until the answer is yes. `what` completes the sentence "waited in vain until".

@@ -67,12 +67,17 @@ pub struct World {
 
 impl World {
     pub async fn start(kind: Kind) -> Self {
-        Self::start_with(kind, true, &[]).await
+        Self::start_with(kind, true, &[], &[]).await
     }
 
     /// With further settings.
     pub async fn with(kind: Kind, settings: &[(&'static str, &str)]) -> Self {
-        Self::start_with(kind, true, settings).await
+        Self::start_with(kind, true, settings, &[]).await
+    }
+
+    /// With further settings, also of PostgreSQL.
+    pub async fn with_postgres(settings: &[(&'static str, &str)], postgres: &[&str]) -> Self {
+        Self::start_with(Kind::Single, true, settings, postgres).await
     }
 
     /// With nothing between its processes, for measuring.
@@ -82,14 +87,19 @@ impl World {
 
     /// The same, with further settings.
     pub async fn without_links_with(kind: Kind, settings: &[(&'static str, &str)]) -> Self {
-        Self::start_with(kind, false, settings).await
+        Self::start_with(kind, false, settings, &[]).await
     }
 
-    async fn start_with(kind: Kind, links: bool, settings: &[(&'static str, &str)]) -> Self {
+    async fn start_with(
+        kind: Kind,
+        links: bool,
+        settings: &[(&'static str, &str)],
+        of_postgres: &[&str],
+    ) -> Self {
         let folder = TempDir::with_prefix("hallpass-faults-").unwrap();
         // For PostgreSQL, which may run as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let postgres = Postgres::start(folder.path()).await;
+        let postgres = Postgres::with(folder.path(), of_postgres).await;
         let store = Store::start(kind, folder.path()).await;
         let mut instances = Vec::new();
         for number in 0..INSTANCES {

@@ -1,0 +1,151 @@
+//! Whether instances work, all of them and all that belongs to them, without having been started again.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use sqlx::{Executor, PgConnection};
+use tokio::{task::JoinSet, time};
+
+use crate::{
+    client::{Api, PASSWORD, Pair},
+    support::{
+        postgres::Postgres,
+        process::{RECOVERY, comes_true},
+        world::World,
+    },
+};
+
+/// Connections of an instance's pool, as shipped.
+pub const CONNECTIONS: usize = 8;
+
+const EMAIL: &str = "health@checks.example";
+
+/// How long the table is locked at a time: less than a statement may wait for it.
+const LOCKED: Duration = Duration::from_secs(4);
+
+/// Makes sure that every instance is ready, can use all `connections` of its pool, and logs in,
+/// refreshes and logs out. Returns what is wrong with those that do not get there by themselves.
+pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(), String> {
+    let numbers = 0..world.instances.len();
+    for number in numbers.clone() {
+        let is_ready = comes_true(async || api.try_get(number, "/health/ready").await == Some(200)).await;
+        is_ready.then_some(()).ok_or_else(|| format!("instance {number} is not ready"))?;
+    }
+    check_pools(&world.postgres, api, numbers.clone().map(|number| (number, connections)).collect()).await?;
+    for number in numbers {
+        check_calls(api, number).await?;
+    }
+    check_transactions(&world.postgres).await
+}
+
+/// Makes sure that each of these instances can use so many connections at the same time: as many
+/// log-ins of each as wait for one locked table.
+pub async fn check_pools(
+    postgres: &Postgres,
+    api: &Api,
+    mut unproved: Vec<(usize, usize)>,
+) -> Result<(), String> {
+    let begin = Instant::now();
+    let is_known = comes_true(async || begin_session(api, unproved[0].0).await.is_some()).await;
+    is_known.then_some(()).ok_or_else(|| format!("instance {} does not log in", unproved[0].0))?;
+    loop {
+        let mut most = Vec::new();
+        let mut lock = lock_sessions(postgres).await;
+        let mut log_ins = JoinSet::new();
+        for &(number, connections) in &unproved {
+            most.push(0);
+            for _ in 0..connections {
+                let api = api.clone();
+                log_ins.spawn(async move {
+                    if let Some(pair) = begin_session(&api, number).await {
+                        let _ = api.status(api.logout_request(number, &pair)).await;
+                    }
+                });
+            }
+        }
+        let locked = Instant::now();
+        while locked.elapsed() < LOCKED {
+            for (place, &(number, _)) in unproved.iter().enumerate() {
+                most[place] = most[place].max(postgres.waiting(number));
+            }
+            if unproved.iter().zip(&most).all(|((_, wanted), most)| most >= wanted) {
+                break;
+            }
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        lock.execute("rollback").await.unwrap();
+        while log_ins.join_next().await.is_some() {}
+        let found = unproved.iter().copied().zip(most);
+        let bad: Vec<_> = found.filter(|((_, wanted), most)| most < wanted).collect();
+        if bad.is_empty() {
+            return Ok(());
+        }
+        if begin.elapsed() > RECOVERY {
+            let said = bad.iter().map(|((number, wanted), most)| {
+                format!("instance {number} can use {most} of its {wanted} connections")
+            });
+            return Err(said.collect::<Vec<_>>().join("; "));
+        }
+        unproved = bad.into_iter().map(|(one, _)| one).collect();
+    }
+}
+
+/// Makes sure that log-in, refresh and log-out work there, and that the last is believed everywhere.
+pub async fn check_calls(api: &Api, number: usize) -> Result<(), String> {
+    let mut pair = None;
+    let logs_in = comes_true(async || {
+        pair = begin_session(api, number).await;
+        pair.is_some()
+    });
+    logs_in.await.then_some(()).ok_or_else(|| format!("instance {number} does not log in"))?;
+    let pair = pair.unwrap();
+    let mut next = None;
+    let refreshes = comes_true(async || {
+        // In the grace as shipped: at once. Were it over, this would be another session.
+        next = match api.try_refresh(number, &pair).await {
+            Some((200, next)) => next,
+            Some((401, _)) => begin_session(api, number).await,
+            _ => None,
+        };
+        next.is_some()
+    });
+    refreshes.await.then_some(()).ok_or_else(|| format!("instance {number} does not refresh"))?;
+    let next = next.unwrap();
+    let logs_out = comes_true(async || api.status(api.logout_request(number, &next)).await == Some(200));
+    logs_out.await.then_some(()).ok_or_else(|| format!("instance {number} does not log out"))?;
+    let statuses = join_all((0..api.count()).map(|one| api.status(api.me_request(one, &next)))).await;
+    if statuses.iter().any(|status| *status != Some(401)) {
+        return Err(format!("after a log-out at instance {number} its token is answered {statuses:?}"));
+    }
+    Ok(())
+}
+
+/// Makes sure that no transaction is left open, and that none was begun within another.
+pub async fn check_transactions(postgres: &Postgres) -> Result<(), String> {
+    let left = "select count(*) from pg_stat_activity where state like 'idle in transaction%' \
+                and application_name like 'instance-%' and now() - state_change > interval '2 seconds'";
+    let none_stays = comes_true(async || postgres.query(left).as_deref() == Ok("0")).await;
+    none_stays.then_some(()).ok_or("a transaction is left open")?;
+    // The borrower of a connection that somebody had left inside a transaction.
+    let nested = postgres.printed().matches("already a transaction in progress").count();
+    if nested > 0 { Err(format!("{nested} transactions were begun within another")) } else { Ok(()) }
+}
+
+/// Holds every write to a session back, until it is rolled back.
+pub async fn lock_sessions(postgres: &Postgres) -> PgConnection {
+    let mut lock = postgres.connect().await;
+    lock.execute("begin; lock table sessions in exclusive mode").await.unwrap();
+    lock
+}
+
+async fn begin_session(api: &Api, number: usize) -> Option<Pair> {
+    let login = api.try_login(number, EMAIL, PASSWORD);
+    match api.answered(login).await? {
+        (200, body) => Some(Pair::of(&body)),
+        (401, _) => {
+            let (status, body) = api.answered(api.register_request(number, EMAIL)).await?;
+            (status == 200).then(|| Pair::of(&body))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,484 @@
+//! An SQL that forgets, lags behind, is read-only, falls silent, or is asked by a clock that is wrong: what
+//! 2xx promises holds all the same, and afterwards everything works again.
+
+use std::{
+    io::Write,
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+use sqlx::Executor;
+use tokio::{task::JoinSet, time};
+
+use crate::{
+    client::{Api, PASSWORD, Pair, answer},
+    support::{
+        clock::{self, Step},
+        health,
+        postgres::Postgres,
+        process::{comes_true, wait_until},
+        world::{Kind, World},
+    },
+};
+
+const ANN: &str = "ann@example.com";
+const ROOT: &str = "root@example.com";
+const NEW: &str = "staple battery horse";
+
+/// Runs the program beside the running servers. The links have to go on meanwhile.
+async fn hallpass(world: &World, arguments: &[&str], input: &str) -> Output {
+    let mut command = world.instances[0].command();
+    command.env("HALLPASS_INSTANCE", "command line").args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let input = input.to_owned();
+    let run = move || {
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+async fn administrator(world: &World, api: &Api, email: &str) -> Pair {
+    api.register(0, email).await;
+    let output = hallpass(world, &["user", "role", email, "admin"], "").await;
+    assert!(output.status.success(), "{output:?}");
+    api.login(1, email).await
+}
+
+async fn user_id(api: &Api, root: &Pair, email: &str) -> Value {
+    let (_, found) = api.call(0, "/api/admin/users", root, json!({ "search": email })).await;
+    found["users"][0]["user_id"].clone()
+}
+
+/// What a fail-over, a restored backup or somebody's clean-up does to a session.
+fn forget(world: &World, pair: &Pair) {
+    let session = &pair.session;
+    world.postgres.tell(&format!(
+        "delete from access_tokens where session_id = '{session}'; delete from sessions where id = '{session}'"
+    ));
+}
+
+async fn has_lease(api: &Api, number: usize) -> bool {
+    api.metric(number, "hallpass_lease_held").await == 1.0
+}
+
+/// G2: the session is still alive in every mirror.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn revocation_of_a_session_that_sql_has_lost_holds() {
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let root = administrator(&world, &api, ROOT).await;
+    let mut in_vain = Vec::new();
+    for (place, way) in [
+        "logout by access token",
+        "logout by refresh token",
+        "logout_everywhere",
+        "change_password",
+        "admin/revoke_sessions",
+        "admin/disable_user",
+        "set-password",
+        "sessions revoke --user",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let email = format!("user-{place}@example.com");
+        let (lost, kept) = (api.register(0, &email).await, api.login(1, &email).await);
+        let user = json!({ "user_id": user_id(&api, &root, &email).await });
+        assert_eq!(api.me_everywhere(&lost).await, [200; 3]);
+        forget(&world, &lost);
+        let call = |path: &str, pair: &Pair, body: Value| {
+            api.post(place, &format!("/api/{path}")).bearer_auth(&pair.access).json(&body)
+        };
+        let (request, refresh) = (api.logout_request(place, &lost), json!({ "refresh_token": lost.refresh }));
+        let request = match way {
+            "logout by access token" => Some(request),
+            "logout by refresh token" => Some(api.post(place, "/api/auth/logout").json(&refresh)),
+            "logout_everywhere" => {
+                let body = json!({ "keep_current": true, "password": PASSWORD });
+                Some(call("account/logout_everywhere", &kept, body))
+            }
+            "change_password" => {
+                Some(call("account/change_password", &kept, json!({ "current": PASSWORD, "new": NEW })))
+            }
+            "set-password" | "sessions revoke --user" => None,
+            _ => Some(call(way, &root, user)),
+        };
+        let succeeded = match request {
+            Some(request) => answer(request).await.0 == 200,
+            None if way == "set-password" => {
+                let output = hallpass(&world, &["user", "set-password", &email], &format!("{NEW}\n")).await;
+                output.status.success()
+            }
+            None => hallpass(&world, &["sessions", "revoke", "--user", &email], "").await.status.success(),
+        };
+        assert!(succeeded, "{way}");
+        let statuses = api.me_everywhere(&lost).await;
+        if statuses != [401; 3] {
+            in_vain.push(format!("{way}: {statuses:?}"));
+        }
+        assert!(api.refresh(place, &lost).await.is_err(), "{way}");
+    }
+    assert!(in_vain.is_empty(), "succeeded, and the session lives: {in_vain:#?}");
+}
+
+/// G6: the rows of tokens are gone, by whosever clean-up, before an instance comes back that missed a log-out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let (pair, other) = (api.register(0, ANN).await, api.register(0, "bob@example.com").await);
+    assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
+    world.instances[1].redis().set(|weather| weather.cut = true);
+    wait_until("its lease has lapsed", async || !has_lease(&api, 1).await).await;
+    assert_eq!(api.logout(0, &pair).await.0, 200);
+    world.postgres.tell(&format!("delete from access_tokens where session_id = '{}'", pair.session));
+    world.instances[1].redis().heal();
+    wait_until("it has a lease again", async || has_lease(&api, 1).await).await;
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+
+    if !clock::can_be_stepped() {
+        println!("the clock is left out, for want of libfaketime (apt-get install faketime)");
+        return;
+    }
+    let rows = "select count(*) from access_tokens";
+    let before = world.postgres.query(rows).unwrap();
+    world.instances[2].kill();
+    world.instances[2].clock.set(Step::DaysAhead);
+    world.instances[2].start_again();
+    // It may refuse to start. If it does not: the first thing it does is to clean up.
+    let has_maintained = async || api.metric(2, "hallpass_reconciles_total").await >= 2.0;
+    let mut runs = world.instances[2].is_running();
+    wait_until("it has ended, or has cleaned up", async || {
+        runs = world.instances[2].is_running();
+        let answers = api.try_get(2, "/health/live").await == Some(200);
+        !runs || answers && has_maintained().await
+    })
+    .await;
+    if runs {
+        // Too short, and nothing is tested: nothing fails.
+        time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.postgres.query(rows).unwrap(), before, "a wrong clock has deleted tokens");
+    assert_eq!(api.me(0, &other).await, 200);
+    assert!(api.refresh(1, &other).await.is_ok());
+}
+
+/// G12: the grace is measured by one clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn clocks_that_differ_neither_end_a_session_nor_prolong_the_grace() {
+    if !clock::can_be_stepped() {
+        println!("left out, for want of libfaketime (apt-get install faketime)");
+        return;
+    }
+    let world = World::with(Kind::Single, &[("HALLPASS_REFRESH_GRACE", "10")]).await;
+    let api = Api::of(&world);
+    let pairs = [api.register(0, ANN).await, api.login(0, ANN).await];
+    world.instances[1].set_clock(Step::Seconds(15)).await;
+    world.instances[2].set_clock(Step::Seconds(-15)).await;
+
+    let [pair, late] = pairs;
+    let (one, other) = tokio::join!(api.try_refresh(0, &pair), api.try_refresh(1, &pair));
+    let statuses = [one, other].map(|answer| answer.map_or(0, |(status, _)| status));
+    assert!(statuses.iter().all(|status| [200, 503].contains(status)), "both at once: {statuses:?}");
+    assert!(statuses.contains(&200), "{statuses:?}");
+    let next = api.refresh(0, &pair).await.expect("at once, in the grace");
+    assert!(api.refresh(0, &next).await.is_ok(), "the session has ended");
+
+    // As if the rotation had been 12 s ago, by the clock of the database.
+    api.refresh(0, &late).await.unwrap();
+    let session = &late.session;
+    world.postgres.tell(&format!("update sessions set rotated_at = rotated_at - 12 where id = '{session}'"));
+    let (status, _) = api.try_refresh(2, &late).await.unwrap();
+    assert_ne!(status, 200, "a used token was taken after the grace, by a clock that is slow");
+}
+
+/// G8: as its administrator may have tuned it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn logout_survives_a_crash_of_a_database_that_commits_asynchronously() {
+    let settings = ["synchronous_commit=off", "wal_writer_delay=10000"];
+    let mut world = World::with_postgres(&[], &settings).await;
+    let api = Api::of(&world);
+    let pairs = [api.register(0, ANN).await, api.login(1, ANN).await, api.login(2, ANN).await];
+    // So that they are on the disk, whatever becomes of the rest.
+    world.postgres.tell("checkpoint");
+    let root = administrator(&world, &api, ROOT).await;
+    world.postgres.tell("checkpoint");
+    let ann = user_id(&api, &root, ANN).await;
+    let [one, two, three] = &pairs;
+    assert_eq!(api.logout(0, one).await.0, 200);
+    assert_eq!(
+        api.call(1, "/api/account/revoke_session", three, json!({ "session_id": two.session })).await.0,
+        200
+    );
+    assert_eq!(api.call(2, "/api/admin/disable_user", &root, json!({ "user_id": ann })).await.0, 200);
+    world.postgres.kill();
+    world.postgres.start_again().await;
+    world.wait_until_ready().await;
+    let revoked = "select count(*) from sessions where revoked_at is not null \
+                   and user_id = (select id from users where email = 'ann@example.com')";
+    assert_eq!(world.postgres.query(revoked).unwrap(), "3", "what was answered 2xx is lost");
+    for (number, pair) in pairs.iter().enumerate() {
+        let (status, _) = api.try_refresh(number, pair).await.unwrap();
+        assert_eq!(status, 401, "session {number}");
+    }
+}
+
+/// G3, and 21 of the reports from elsewhere: a standby that lags, and a server that was a primary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn neither_a_standby_nor_a_demoted_primary_is_believed() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let mut wrong = Vec::new();
+    let folder = world.folder().join("standby");
+    std::fs::create_dir(&folder).unwrap();
+    let (first, second) = (api.register(0, ANN).await, api.login(0, ANN).await);
+    let standby = world.postgres.standby(&folder, &["hot_standby=on"]).await;
+    for pair in [&first, &second] {
+        assert_eq!(api.me_everywhere(pair).await, [200; 3]);
+    }
+
+    // A balancer, or a name, leads an instance to a standby that lags.
+    standby.pause_replay(true);
+    world.instances[2].sql.retarget(standby.port);
+    world.instances[2].sql.reset();
+    log_out_behind_its_back(&world, &api, &first, 2).await;
+    let status = api.me(2, &first).await;
+    if status == 200 {
+        wrong.push("reads from a standby: a token is accepted after its log-out".to_owned());
+    }
+    world.instances[2].sql.retarget(world.postgres.port);
+    world.instances[2].sql.reset();
+    world.wait_until_ready().await;
+
+    // A fail-over that loses nothing. The connections of one instance stay where they are.
+    standby.pause_replay(false);
+    standby.replace(&world.postgres).await;
+    world.postgres.set_read_only(true);
+    for (number, instance) in world.instances.iter().enumerate() {
+        instance.sql.retarget(standby.port);
+        if number != 1 {
+            instance.sql.reset();
+        }
+    }
+    for number in [0, 2] {
+        world.instances[number].wait_until_ready().await;
+    }
+    log_out_behind_its_back(&world, &api, &second, 1).await;
+    let status = api.me(1, &second).await;
+    if status == 200 {
+        wrong.push("reads from a demoted primary: a token is accepted after its log-out".to_owned());
+    }
+    if !comes_true(async || api.try_get(1, "/health/ready").await == Some(200)).await {
+        wrong.push("writes go to a demoted primary for ever: not ready".to_owned());
+    } else if let Err(what) = health::check_calls(&api, 1).await {
+        wrong.push(format!("writes go to a demoted primary for ever: {what}"));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Logs out at another instance while this one is cut off from Redis, and lets it back.
+async fn log_out_behind_its_back(world: &World, api: &Api, pair: &Pair, number: usize) {
+    let link = world.instances[number].redis();
+    link.set(|weather| weather.cut = true);
+    wait_until("its lease has lapsed", async || !has_lease(api, number).await).await;
+    let logs_out = comes_true(async || api.status(api.logout_request(0, pair)).await == Some(200)).await;
+    assert!(logs_out, "no log-out at another instance");
+    link.heal();
+    // If it gets a lease again: it may rather have none than believe what it is told.
+    let _ = time::timeout(Duration::from_secs(5), async {
+        while !has_lease(api, number).await {
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+/// 5 of the reports from elsewhere, and A8: all connections that are in use deliver nothing any more, and new
+/// ones pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_that_are_frozen_while_in_use_are_replaced() {
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let pair = api.register(0, ANN).await;
+    assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
+    let mut lock = health::lock_sessions(&world.postgres).await;
+    let mut calls = JoinSet::new();
+    for number in 0..4 * health::CONNECTIONS {
+        let api = api.clone();
+        calls.spawn(async move {
+            // Each of its own account: whoever holds the row of a user keeps no other one waiting.
+            api.status(api.register_request(1, &format!("user-{number}@example.com"))).await
+        });
+    }
+    wait_until("all connections are in use", async || world.postgres.waiting(1) >= health::CONNECTIONS).await;
+    world.instances[1].sql.freeze();
+    lock.execute("rollback").await.unwrap();
+    // The worst moment for its follower to start again.
+    world.instances[1].redis().reset();
+    calls.join_all().await;
+    let is_ready = comes_true(async || api.try_get(1, "/health/ready").await == Some(200)).await;
+    assert!(is_ready, "not ready; a live token is answered {:?}", api.status(api.me_request(1, &pair)).await);
+    health::check_all(&world, &api, health::CONNECTIONS).await.unwrap();
+    assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
+}
+
+/// G10: what was authorized and waits, when its authority ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn change_that_waits_is_not_carried_out_once_its_authority_has_ended() {
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let root = administrator(&world, &api, ROOT).await;
+    let eve = administrator(&world, &api, "eve@example.com").await;
+    let id = async |email| user_id(&api, &root, email).await;
+    for email in ["puppet@example.com", ANN] {
+        api.register(2, email).await;
+    }
+    let (puppet, demoted) = (id("puppet@example.com").await, id("eve@example.com").await);
+    let ann = api.login(0, ANN).await;
+    let mut deeds = Vec::new();
+
+    let role = json!({ "user_id": puppet, "role": "admin" });
+    let set_role = api.post(0, "/api/admin/set_role").bearer_auth(&eve.access).json(&role);
+    let waiting = while_locked(&world.postgres, "puppet@example.com", set_role, async || {
+        let (status, answer) =
+            api.call(1, "/api/admin/set_role", &root, json!({ "user_id": demoted, "role": "user" })).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(api.me_everywhere(&eve).await, [401; 3]);
+    });
+    let status = waiting.await;
+    let role = world.postgres.query("select role from users where email = 'puppet@example.com'").unwrap();
+    if status == Some(200) || role == "admin" {
+        deeds.push(format!("set_role of a demoted administrator: {status:?}, the role is {role}"));
+    }
+
+    let passwords = json!({ "current": PASSWORD, "new": NEW });
+    let change = api.post(0, "/api/account/change_password").bearer_auth(&ann.access).json(&passwords);
+    let waiting = while_locked(&world.postgres, ANN, change, async || {
+        let body = json!({ "session_id": ann.session });
+        assert_eq!(api.call(1, "/api/admin/revoke_session", &root, body).await.0, 200);
+        assert_eq!(api.me_everywhere(&ann).await, [401; 3]);
+    });
+    let status = waiting.await;
+    let logs_in = api.status(api.try_login(2, ANN, PASSWORD)).await;
+    if status == Some(200) || logs_in != Some(200) {
+        deeds.push(format!(
+            "change_password of an ended session: {status:?}, the old one is answered {logs_in:?}"
+        ));
+    }
+    assert!(deeds.is_empty(), "{deeds:#?}");
+}
+
+/// What becomes of a call that waits for the row of a user while something else happens.
+async fn while_locked(
+    postgres: &Postgres,
+    email: &str,
+    request: RequestBuilder,
+    happens: impl AsyncFnOnce(),
+) -> Option<u16> {
+    let mut lock = postgres.connect().await;
+    lock.execute("begin").await.unwrap();
+    sqlx::query("update users set id = id where email = $1").bind(email).execute(&mut lock).await.unwrap();
+    let call = tokio::spawn(async move { request.send().await.ok().map(|answer| answer.status().as_u16()) });
+    let waits = async || call.is_finished() || postgres.waiting(0) > 0;
+    wait_until("it waits for the row", waits).await;
+    happens().await;
+    lock.execute("rollback").await.unwrap();
+    call.await.unwrap()
+}
+
+/// A7: as many as an abuser may have, each with the tokens of an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn user_with_many_sessions_can_be_disabled() {
+    const SESSIONS: usize = 60_000;
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let root = administrator(&world, &api, ROOT).await;
+    let pair = api.register(1, ANN).await;
+    let ann = user_id(&api, &root, ANN).await;
+    insert_sessions(&world.postgres, ANN, SESSIONS, 8);
+    let (status, answer) = api.call(0, "/api/admin/disable_user", &root, json!({ "user_id": ann })).await;
+    assert_eq!(status, 200, "{answer}");
+    let live = "select count(*) from sessions join users on users.id = user_id \
+                where email = 'ann@example.com' and revoked_at is null";
+    assert_eq!(world.postgres.query(live).unwrap(), "0");
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+    assert_eq!(answer_of(&api, api.try_login(2, ANN, PASSWORD)).await, 401);
+    health::check_all(&world, &api, health::CONNECTIONS).await.unwrap();
+}
+
+async fn answer_of(api: &Api, request: RequestBuilder) -> u16 {
+    api.status(request).await.unwrap()
+}
+
+/// The tool for an emergency, at a size at which there are some.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "takes minutes: `make faults` runs it"]
+async fn everyone_is_signed_out_with_three_million_tokens() {
+    const SESSIONS: usize = 200_000;
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let root = administrator(&world, &api, ROOT).await;
+    let pair = api.register(1, ANN).await;
+    insert_sessions(&world.postgres, ANN, SESSIONS, 16);
+    world.postgres.tell("update sessions set revoked_at = created_at where id like '%0A'");
+    world.postgres.tell("analyze");
+    world.instances[1].kill();
+    world.instances[1].start_again();
+    world.instances[1].wait_until_ready().await;
+    let output = hallpass(&world, &["sessions", "revoke", "--all"], "").await;
+    assert!(output.status.success(), "{output:?}");
+    for pair in [&root, &pair] {
+        assert_eq!(api.me_everywhere(pair).await, [401; 3]);
+    }
+    assert_eq!(world.postgres.query("select count(*) from sessions where revoked_at is null").unwrap(), "0");
+    health::check_all(&world, &api, health::CONNECTIONS).await.unwrap();
+}
+
+/// Live sessions of a user, each with so many tokens, of which one has not expired.
+fn insert_sessions(postgres: &Postgres, email: &str, sessions: usize, tokens: usize) {
+    postgres.tell(&format!(
+        "insert into sessions (id, user_id, rotated_at, created_at, expires_at) \
+         select 'S' || lpad(n::text, 20, '0') || 'A', (select id from users where email = '{email}'), seconds, 0, \
+         seconds + 100000 \
+         from generate_series(1, {sessions}) n, (select extract(epoch from now())::bigint as seconds) now"
+    ));
+    postgres.tell(&format!(
+        "insert into access_tokens (id, session_id, expires_at) \
+         select 'T' || lpad((n * {tokens} + token)::text, 20, '0') || 'A', 'S' || lpad(n::text, 20, '0') || 'A', \
+         seconds + 300 - token * 240 \
+         from generate_series(1, {sessions}) n, generate_series(0, {tokens} - 1) token, \
+         (select extract(epoch from now())::bigint as seconds) now"
+    ));
+    postgres.tell("analyze");
+}
+
+/// A7 d, and 22 of the reports from elsewhere: more than can be deleted in the time that a statement has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn backlog_of_expired_rows_shrinks() {
+    const ROWS: usize = 300_000;
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    api.register(0, ANN).await;
+    world.postgres.tell(&format!(
+        "insert into access_tokens select 'X' || n, (select id from sessions limit 1), 1 from generate_series(1, {ROWS}) n"
+    ));
+    // A slower disk: so that this many take as long as millions.
+    world.postgres.tell(
+        "create function slowly() returns trigger language plpgsql as $$ begin \
+         for i in 1..500 loop null; end loop; return old; end $$; \
+         create trigger slowly before delete on access_tokens for each row execute function slowly()",
+    );
+    // All clean up at their start.
+    for instance in &mut world.instances {
+        instance.kill();
+        instance.start_again();
+    }
+    world.wait_until_ready().await;
+    let left = || world.postgres.query("select count(*) from access_tokens where expires_at = 1").unwrap();
+    let shrinks = comes_true(async || left().parse::<usize>().unwrap() < ROWS).await;
+    assert!(shrinks, "not one of {ROWS} rows is deleted");
+}

@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::BoxFuture;
+use metrics::gauge;
 use secrecy::ExposeSecret;
 use sqlx::{
     Any, AnyConnection, AnyPool, AssertSqlSafe, Connection, Executor, Row,
@@ -37,6 +38,9 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a transaction of a request may take: longer than one statement that waits for a row.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a transaction may take that is about many rows.
+pub(super) const MANY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a connection that is about to be used, or has been, may take to answer the check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -152,9 +156,14 @@ impl Db {
         Lane { pool: &self.reserved, timeout }
     }
 
-    /// The same for a revocation, which takes about as long as the sessions it ends are many.
-    pub(super) fn revocations(&self) -> Lane<'_> {
-        self.reserved(3 * TRANSACTION_TIMEOUT)
+    /// The same for the revocation of one session.
+    pub(super) fn revocation(&self) -> Lane<'_> {
+        self.reserved(TRANSACTION_TIMEOUT)
+    }
+
+    /// The same for a revocation that takes as long as the sessions it ends are many: see [`allow_time`].
+    pub(super) fn revocation_of_many(&self) -> Lane<'_> {
+        self.reserved(MANY_TIMEOUT)
     }
 
     /// A reserved connection for single statements. A caller that may be dropped uses a transaction instead.
@@ -192,6 +201,15 @@ impl Db {
                 .await?;
         }
         Ok(connection)
+    }
+
+    /// Puts how many connections there are into the metrics.
+    pub fn measure(&self) {
+        let reserved = self.is_postgres.then_some(("reserved", &self.reserved));
+        for (name, pool) in [("requests", &self.pool)].into_iter().chain(reserved) {
+            gauge!("hallpass_database_connections", "pool" => name).set(pool.size());
+            gauge!("hallpass_database_connections_idle", "pool" => name).set(pool.num_idle() as f64);
+        }
     }
 
     /// Ends all connections, after the statements under way, if these end in time.
@@ -244,6 +262,18 @@ impl Lane<'_> {
         let task = tokio::spawn(async move { limited.await.unwrap_or(Err(DbError::PoolTimedOut.into())) });
         task.await.unwrap_or(Err(DbError::WorkerCrashed.into()))
     }
+}
+
+/// Lets the statements of this transaction take as long as `timeout`: they are about many rows.
+///
+/// # Errors
+/// The database cannot be used.
+pub(super) async fn allow_time(connection: &mut AnyConnection, timeout: Duration) -> Result<(), DbError> {
+    if is_postgres(connection) {
+        let statement = format!("set local statement_timeout = {}", timeout.as_millis());
+        connection.execute(AssertSqlSafe(statement)).await?;
+    }
+    Ok(())
 }
 
 /// A connection of a pool that is closed, and not given back, unless its user says that it may be.

@@ -52,6 +52,8 @@ fn describe() {
         "Requests authorized by asking SQL, because the lease had lapsed"
     );
     describe_counter!("hallpass_redis_look_ups_total", "Tokens looked up in Redis, by outcome");
+    describe_gauge!("hallpass_database_connections", "Connections to the database, by pool");
+    describe_gauge!("hallpass_database_connections_idle", "Those of them that nothing uses");
     describe_counter!("hallpass_revocations_total", "Revocations, by outcome");
     describe_counter!("hallpass_acknowledgements_total", "Acknowledgements of revocations by instances");
     describe_counter!("hallpass_reconciles_total", "Times that the revocations were read from SQL");

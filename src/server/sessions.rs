@@ -10,7 +10,7 @@ use super::{
     access_tokens::{self, TokenEntry},
     clock::UnixSeconds,
     config::TokenConfig,
-    db::{ChangeError, Db, DbError},
+    db::{ChangeError, Db, DbError, MANY_TIMEOUT, allow_time},
     events::{self, AccountEvent},
     ids::{SessionId, TokenId, UserId},
     users::User,
@@ -478,7 +478,7 @@ impl Db {
         own: UnixSeconds,
     ) -> Result<Option<Recorded>, ChangeError> {
         let clock = self.clock_expression(own);
-        self.revocations()
+        self.revocation()
             .transaction(move |connection| {
                 async move {
                     if by != Some(session_id) {
@@ -529,10 +529,11 @@ impl Db {
         own: UnixSeconds,
     ) -> Result<Vec<RevokedSession>, ChangeError> {
         let clock = self.clock_expression(own);
-        self.revocations()
+        self.revocation_of_many()
             .transaction(move |connection| {
                 async move {
                     require_not_revoked(connection, by).await?;
+                    allow_time(connection, MANY_TIMEOUT).await?;
                     // A write that changes nothing: it holds the user's row, so that a login beside this
                     // either comes before and is ended too, or comes after.
                     let held = sqlx::query(AssertSqlSafe(format!(
@@ -601,16 +602,10 @@ impl Db {
         mut each: impl FnMut(SessionId) + Send + 'static,
     ) -> Result<(), DbError> {
         let clock = self.clock_expression(own);
-        let is_postgres = self.is_postgres();
         self.reserved(RECONCILE_TIMEOUT)
             .transaction(move |connection| {
                 async move {
-                    if is_postgres {
-                        let limit = RECONCILE_TIMEOUT.as_millis();
-                        sqlx::query(AssertSqlSafe(format!("set local statement_timeout = {limit}")))
-                            .execute(&mut *connection)
-                            .await?;
-                    }
+                    allow_time(connection, RECONCILE_TIMEOUT).await?;
                     sqlx::query("update users set id = id where id = ''").execute(&mut *connection).await?;
                     let mut rows = sqlx::query_as::<_, (String,)>(AssertSqlSafe(format!(
                         "select id from sessions where revoked_at is not null and rotated_at > {clock} - $1"

@@ -9,7 +9,7 @@ use super::{
     access_tokens::TokenEntry,
     clock::UnixSeconds,
     config::TokenConfig,
-    db::{ChangeError, Db, DbError},
+    db::{ChangeError, Db, DbError, MANY_TIMEOUT, allow_time},
     events::{self, AccountEvent},
     ids::{SessionId, UserId},
     sessions::{self, NewSession, RevokedSession},
@@ -232,10 +232,11 @@ impl Db {
         own: UnixSeconds,
     ) -> Result<Vec<RevokedSession>, ChangeError> {
         let clock = self.clock_expression(own);
-        self.revocations()
+        self.revocation_of_many()
             .transaction(move |connection| {
                 async move {
                     sessions::require_live(connection, by).await?;
+                    allow_time(connection, MANY_TIMEOUT).await?;
                     let (event, reason, except) = change.consequences();
                     let set = match &change {
                         Change::Disable => format!("disabled_at = coalesce(disabled_at, {clock})"),

@@ -134,6 +134,7 @@ impl Auth {
     /// Puts what is only known at the moment of asking into the metrics.
     pub fn measure(&self) {
         self.allowlist.measure();
+        self.db.measure();
     }
 
     /// Drops what has expired, and takes over revocations that could not be spread.

@@ -8,7 +8,7 @@
 //!
 //! `cargo test` runs the short form: every fault of a single Redis once and two pairs of them, some of the others.
 //! The long one goes on with all of them, and every pair, for `DURATION` seconds:
-//! `SEED=7 DURATION=1200 make faults`.
+//! `SEED=7 DURATION=1200 make faults`. `make soak` is slower, and looks at what the instances hold.
 //! A seed gives back the choices and their order, not each interleaving: that is the machine's.
 //! When a run fails, the logs of all processes and the history stay behind; with `KEEP=1`, always.
 
@@ -19,6 +19,7 @@ mod failover;
 mod finish;
 mod floods;
 mod history;
+mod holdings;
 mod kinds;
 mod load;
 mod refresher;
@@ -37,8 +38,11 @@ use std::{
 use fastrand::Rng;
 use tokio::sync::Mutex;
 
-use self::{kinds::Fault, run::run};
-use crate::support::world::Kind;
+use self::{holdings::Holdings, kinds::Fault, run::run};
+use crate::support::{process::comes_true, world::Kind};
+
+/// Between two faults of a soak.
+const REST: Duration = Duration::from_secs(10);
 
 /// One run at a time: two would take each other's processor.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -74,6 +78,34 @@ async fn the_guarantee_holds_for_as_long_as_asked() {
         let faults = in_any_order(kind, Rng::with_seed(seed)).take_while(|_| Instant::now() < end);
         run(kind, seed, faults).await;
     }
+}
+
+/// What an instance holds must not grow, whatever happens to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "takes as long as DURATION says: `make soak` runs it"]
+async fn soak_for_as_long_as_asked() {
+    let _turn = TURN.lock().await;
+    let duration = Duration::from_secs(setting("DURATION").unwrap_or(3600));
+    let seed = setting("SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let mut faults = in_any_order(Kind::Single, Rng::with_seed(seed));
+    let mut spell = async |world, share| {
+        let end = Instant::now() + share;
+        let faults = faults.by_ref().take_while(|_| Instant::now() < end);
+        run::spell(world, seed, faults, REST).await
+    };
+    let first = (duration / 10).min(Duration::from_secs(300));
+    let world = spell(run::world(Kind::Single).await, first).await;
+    let before = Holdings::of(&world).await;
+    let world = spell(world, duration - first).await;
+    let mut after = Holdings::of(&world).await;
+    // What has just ended may still be about to close.
+    let is_within = comes_true(async || {
+        after = Holdings::of(&world).await;
+        after.are_within(&before)
+    });
+    let is_within = is_within.await;
+    println!("after {first:?}: {before:#?}\nafter {duration:?}: {after:#?}");
+    assert!(is_within, "they hold more than before");
 }
 
 async fn short_run(kind: Kind, faults: impl Iterator<Item = Vec<Fault>>) {

@@ -49,6 +49,14 @@ impl Store {
         }
     }
 
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Single(_) => Kind::Single,
+            Self::Sentinel(_) => Kind::Sentinel,
+            Self::Cluster(_) => Kind::Cluster,
+        }
+    }
+
     pub fn url(&self) -> String {
         match self {
             Self::Single(redis) => format!("redis://127.0.0.1:{}", redis.port),

@@ -49,7 +49,8 @@ impl Postgres {
     }
 
     async fn start_in(folder: &Path, programs: PathBuf, settings: &[&str]) -> Self {
-        let (port, options) = (free_port(), settings.iter().map(|text| (*text).to_owned()).collect());
+        let port = free_port();
+        let options: Vec<_> = settings.iter().map(|text| (*text).to_owned()).collect();
         let process = spawn(&programs, folder, port, &options);
         let postgres =
             Self { port, folder: folder.to_owned(), programs, options, nested: AtomicUsize::new(0), process };

@@ -4,6 +4,7 @@
 # make build        leave the server at target/release/hallpass and the site at target/site
 # make test         formatting, lints, Rust tests, browser tests
 # make faults       the guarantee under faults, for DURATION seconds (1200), by SEED
+# make soak         the same at a low rate, and what the servers hold must not grow, for DURATION seconds (3600)
 # make bench        how long it takes to authorize a request, and to log out
 # make screenshots  pictures of each page: all in target/screenshots, the README's in docs
 # make fmt          format the code
@@ -13,7 +14,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e faults bench screenshots fmt tools browser services
+.PHONY: help run dev cluster build test lint rust-test e2e faults soak bench screenshots fmt tools browser services
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -65,7 +66,11 @@ e2e: build browser services
 	cd end2end && npm ci --no-audit --no-fund --silent && npx playwright test
 
 faults: tools services
-	cargo test --release --features ssr --test instances -- --ignored --nocapture for_as_long_as_asked
+	cargo test --release --features ssr --test instances -- --ignored --nocapture --test-threads=1 \
+		the_guarantee_holds_for_as_long_as_asked three_million_tokens
+
+soak: tools services
+	cargo test --release --features ssr --test instances -- --ignored --nocapture soak_for_as_long_as_asked
 
 bench: tools services
 	cargo bench --features ssr

@@ -95,8 +95,12 @@ impl Api {
         self.answered(request).await.map(|(status, _)| status)
     }
 
+    pub fn get_request(&self, instance: usize, path: &str) -> RequestBuilder {
+        self.client.get(format!("{}{path}", self.urls[instance]))
+    }
+
     pub async fn try_get(&self, instance: usize, path: &str) -> Option<u16> {
-        self.status(self.client.get(format!("{}{path}", self.urls[instance]))).await
+        self.status(self.get_request(instance, path)).await
     }
 
     pub async fn try_refresh(&self, instance: usize, pair: &Pair) -> Option<(u16, Option<Pair>)> {

@@ -213,8 +213,9 @@ async fn logout_is_committed_though_others_hang_up_while_their_transaction_begin
         if !is_revoked_in_sql(&world, &ann.session).await {
             undone.push(call);
         }
-        let refreshed = api.refresh(1, &ann).await;
-        assert!(refreshed.is_err(), "{call}: after its log-out a session was refreshed");
+        if api.refresh(1, &ann).await.is_ok() {
+            undone.push("... and its token is refreshed");
+        }
     }
     assert!(undone.is_empty(), "answered 200 and not committed, after the hang-up of: {undone:?}");
     health::check_transactions(&world.postgres).await.unwrap();

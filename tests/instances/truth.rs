@@ -138,10 +138,15 @@ async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
     world.postgres.tell(&format!("delete from access_tokens where session_id = '{}'", pair.session));
     world.instances[1].redis().heal();
     wait_until("it has a lease again", async || has_lease(&api, 1).await).await;
-    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+    let mut wrong = Vec::new();
+    let statuses = api.me_everywhere(&pair).await;
+    if statuses != [401; 3] {
+        wrong.push(format!("after its log-out a token is answered {statuses:?}"));
+    }
 
     if !clock::can_be_stepped() {
         println!("the clock is left out, for want of libfaketime (apt-get install faketime)");
+        assert!(wrong.is_empty(), "{wrong:#?}");
         return;
     }
     let rows = "select count(*) from access_tokens";
@@ -162,9 +167,13 @@ async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
         // Too short, and nothing is tested: nothing fails.
         time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(world.postgres.query(rows).unwrap(), before, "a wrong clock has deleted tokens");
+    let after = world.postgres.query(rows).unwrap();
+    if after != before {
+        wrong.push(format!("of {before} rows of tokens, a wrong clock has left {after}"));
+    }
     assert_eq!(api.me(0, &other).await, 200);
     assert!(api.refresh(1, &other).await.is_ok());
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// G12: the grace is measured by one clock.
@@ -176,24 +185,32 @@ async fn clocks_that_differ_neither_end_a_session_nor_prolong_the_grace() {
     }
     let world = World::with(Kind::Single, &[("HALLPASS_REFRESH_GRACE", "10")]).await;
     let api = Api::of(&world);
-    let pairs = [api.register(0, ANN).await, api.login(0, ANN).await];
+    let pairs = [api.register(0, ANN).await, api.login(0, ANN).await, api.login(0, ANN).await];
     world.instances[1].set_clock(Step::Seconds(15)).await;
     world.instances[2].set_clock(Step::Seconds(-15)).await;
 
-    let [pair, late] = pairs;
+    let [pair, early, late] = pairs;
+    let mut wrong = Vec::new();
     let (one, other) = tokio::join!(api.try_refresh(0, &pair), api.try_refresh(1, &pair));
     let statuses = [one, other].map(|answer| answer.map_or(0, |(status, _)| status));
-    assert!(statuses.iter().all(|status| [200, 503].contains(status)), "both at once: {statuses:?}");
-    assert!(statuses.contains(&200), "{statuses:?}");
-    let next = api.refresh(0, &pair).await.expect("at once, in the grace");
-    assert!(api.refresh(0, &next).await.is_ok(), "the session has ended");
+    if statuses.iter().any(|status| ![200, 503].contains(status)) || !statuses.contains(&200) {
+        wrong.push(format!("both at once: {statuses:?}"));
+    }
+    let next = api.refresh(0, &early).await.unwrap();
+    let (status, _) = api.try_refresh(1, &early).await.unwrap();
+    if ![200, 503].contains(&status) || api.refresh(0, &next).await.is_err() {
+        wrong.push(format!("one after the other: {status}, and the session has ended"));
+    }
 
     // As if the rotation had been 12 s ago, by the clock of the database.
     api.refresh(0, &late).await.unwrap();
     let session = &late.session;
     world.postgres.tell(&format!("update sessions set rotated_at = rotated_at - 12 where id = '{session}'"));
     let (status, _) = api.try_refresh(2, &late).await.unwrap();
-    assert_ne!(status, 200, "a used token was taken after the grace, by a clock that is slow");
+    if status == 200 {
+        wrong.push("a used token was taken after the grace, by a clock that is slow".to_owned());
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// G8: as its administrator may have tuned it.
@@ -233,10 +250,8 @@ async fn neither_a_standby_nor_a_demoted_primary_is_believed() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let mut wrong = Vec::new();
-    let folder = world.folder().join("standby");
-    std::fs::create_dir(&folder).unwrap();
     let (first, second) = (api.register(0, ANN).await, api.login(0, ANN).await);
-    let standby = world.postgres.standby(&folder, &["hot_standby=on"]).await;
+    let standby = world.standby(&[]).await;
     for pair in [&first, &second] {
         assert_eq!(api.me_everywhere(pair).await, [200; 3]);
     }
@@ -469,7 +484,7 @@ async fn backlog_of_expired_rows_shrinks() {
     // A slower disk: so that this many take as long as millions.
     world.postgres.tell(
         "create function slowly() returns trigger language plpgsql as $$ begin \
-         for i in 1..500 loop null; end loop; return old; end $$; \
+         for i in 1..4000 loop null; end loop; return old; end $$; \
          create trigger slowly before delete on access_tokens for each row execute function slowly()",
     );
     // All clean up at their start.

@@ -1,9 +1,14 @@
 //! The API as a client sees it. Every call goes into the history.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use reqwest::{Client, RequestBuilder};
+use fastrand::Rng;
+use reqwest::{Client, RequestBuilder, redirect::Policy};
 use serde_json::{Value, json};
+use tokio::time;
 
 use crate::{
     faults::{
@@ -18,7 +23,9 @@ use crate::{
 
 /// Longer than an instance ever takes for an answer: a call that the client has given up must not
 /// be carried out afterwards.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// When a client that hangs up does so, at the latest.
+const HANGS_UP: Duration = Duration::from_millis(50);
 /// Tokens expire in whole seconds, and the client does not know which.
 const ROUNDED_OFF: Duration = Duration::from_secs(2);
 
@@ -29,6 +36,10 @@ pub struct Caller {
     clock: Arc<Clock>,
     http: Client,
     history: Arc<History>,
+    /// Chooses who hangs up.
+    rng: Mutex<Rng>,
+    /// How many of a hundred callers do.
+    hang_ups: u8,
 }
 
 /// What a log-in or a refresh brought.
@@ -39,14 +50,16 @@ pub struct Pair {
 }
 
 impl Caller {
-    pub fn new(number: usize, instance: &Instance, history: Arc<History>) -> Self {
-        let http = Client::builder().timeout(PATIENCE).build().unwrap();
+    pub fn new(number: usize, instance: &Instance, history: Arc<History>, rng: Rng, hang_ups: u8) -> Self {
+        let http = Client::builder().timeout(PATIENCE).redirect(Policy::none()).build().unwrap();
         Self {
             instance: number,
             url: instance.url.clone(),
             clock: Arc::clone(&instance.clock),
             http,
             history,
+            rng: rng.into(),
+            hang_ups,
         }
     }
 
@@ -69,10 +82,41 @@ impl Caller {
         self.pair(request, Question::new(Kind::Login, About::Session(session)).with_password(number)).await
     }
 
-    pub async fn refresh(&self, session: usize, token: &str, is_last: bool) -> Result<Pair, Answer> {
+    /// `good_until` is when the grace of a token ends that may have been used.
+    pub async fn refresh(
+        &self,
+        session: usize,
+        token: &str,
+        good_until: At,
+        is_last: bool,
+    ) -> Result<Pair, Answer> {
         let request = self.post("/api/auth/refresh").json(&json!({ "refresh_token": token }));
-        self.pair(request, Question { is_last, ..Question::new(Kind::Refresh, About::Session(session)) })
-            .await
+        let question = Question::new(Kind::Refresh, About::Session(session));
+        self.pair(request, Question { is_last, good_until, ..question }).await
+    }
+
+    /// A page that listens, up to the first thing that it is told.
+    pub async fn events(&self, session: usize, refresh_token: &str) -> Answer {
+        let cookie = format!("hallpass-refresh={refresh_token}");
+        let request = self.http.get(format!("{}/api/session/events", self.url)).header("cookie", cookie);
+        self.call(request, Question::new(Kind::Events, About::Session(session))).await.0
+    }
+
+    /// A page is drawn, of which nothing is demanded but an answer that pages have.
+    pub async fn page(&self, path: &str, refresh_token: &str) {
+        let cookie = format!("hallpass-refresh={refresh_token}");
+        let request = self.http.get(format!("{}{path}", self.url)).header("cookie", cookie);
+        let limit = self.limit(false).unwrap_or(PATIENCE);
+        if let Ok(Ok(answer)) = time::timeout(limit, request.send()).await {
+            let status = answer.status().as_u16();
+            assert!([200, 302, 503].contains(&status), "the page {path} is answered {status}");
+        }
+    }
+
+    /// How long this call is waited for, if its client hangs up.
+    fn limit(&self, is_last: bool) -> Option<Duration> {
+        let mut rng = self.rng.lock().unwrap();
+        (!is_last && rng.u8(..100) < self.hang_ups).then(|| HANGS_UP.mul_f64(rng.f64()))
     }
 
     /// The protected call.
@@ -134,18 +178,29 @@ impl Caller {
         // Whose clock is stepped while it answers says anything, even less than nothing.
         let lifetime = body["expires_in"].as_u64().filter(|_| was_right).map(Duration::from_secs);
         let good_until = lifetime.map_or(At::ZERO, |lifetime| sent + lifetime - ROUNDED_OFF);
+        let bad_from = lifetime.map_or(NEVER, |lifetime| self.history.now() + lifetime + ROUNDED_OFF);
         Ok(Pair {
             session_id: text("session_id"),
-            access: Access { token: text("access_token"), good_until },
+            access: Access { token: text("access_token"), good_until, bad_from },
             refresh: text("refresh_token"),
         })
     }
 
     async fn call(&self, request: RequestBuilder, question: Question) -> (Answer, Value) {
-        let Question { kind, about, password, good_until, is_last } = question;
+        let Question { kind, about, password, good_until, bad_from, is_last } = question;
+        let limit = self.limit(is_last);
         let (sent, before) = (self.history.now(), self.clock.step());
-        let (answer, body) = send(request).await.unwrap_or((Answer::None, Value::Null));
+        let sending = send(request, kind == Kind::Events);
+        let (answer, body) = match limit {
+            Some(limit) => time::timeout(limit, sending).await.unwrap_or(Ok((Answer::HungUp, Value::Null))),
+            None => sending.await,
+        }
+        .unwrap_or((Answer::None, Value::Null));
         let ended = self.history.now();
+        let was_right = [before, self.clock.step()] == [Step::Right; 2];
+        let bad_from = if was_right { bad_from } else { NEVER };
+        let count = |key: &str| body[key].as_u64();
+        let counts = count("instances").zip(count("acknowledged"));
         let is_ahead = [before, self.clock.step()].into_iter().any(Step::is_fast);
         let good_until = if is_ahead && good_until != NEVER { At::ZERO } else { good_until };
         let instance = self.instance;
@@ -158,6 +213,8 @@ impl Caller {
             answer,
             password,
             good_until,
+            bad_from,
+            counts,
             is_last,
         });
         (answer, body)
@@ -170,16 +227,17 @@ struct Question {
     about: About,
     password: Option<usize>,
     good_until: At,
+    bad_from: At,
     is_last: bool,
 }
 
 impl Question {
     fn new(kind: Kind, about: About) -> Self {
-        Self { kind, about, password: None, good_until: NEVER, is_last: false }
+        Self { kind, about, password: None, good_until: NEVER, bad_from: NEVER, is_last: false }
     }
 
     fn with_token(self, access: &Access) -> Self {
-        Self { good_until: access.good_until, ..self }
+        Self { good_until: access.good_until, bad_from: access.bad_from, ..self }
     }
 
     fn with_password(self, number: usize) -> Self {
@@ -192,10 +250,14 @@ fn password(number: usize) -> String {
     format!("correct horse battery {number}")
 }
 
-/// The answer, read to its end.
-async fn send(request: RequestBuilder) -> reqwest::Result<(Answer, Value)> {
-    let answer = request.send().await?;
+/// The answer, read to its end; of a stream that has none, its beginning.
+async fn send(request: RequestBuilder, is_stream: bool) -> reqwest::Result<(Answer, Value)> {
+    let mut answer = request.send().await?;
     let status = answer.status().as_u16();
+    if is_stream && status == 200 {
+        answer.chunk().await?;
+        return Ok((Answer::Status(status), Value::Null));
+    }
     let body = answer.bytes().await?;
     Ok((Answer::Status(status), serde_json::from_slice(&body).unwrap_or_default()))
 }

@@ -17,6 +17,10 @@ pub enum Breach {
     Lost,
     /// An answer that the contract does not know, or a 503 when all is healed.
     Strange,
+    /// A token was accepted that had expired.
+    Expired,
+    /// A revocation was acknowledged by more instances than there were.
+    Untrue,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +73,10 @@ pub fn check(events: &Events) -> Verdict {
         let live = session.may_end >= call.ended && call.good_until >= call.ended;
         let dead = session.end.is_some_and(|end| end.ended < call.sent);
         let needs_live = !matches!(call.kind, Kind::Login | Kind::Logout);
+        let running = events.calm.iter().find(|(from, to, _)| *from <= call.sent && call.ended <= *to);
+        let running = running.map_or(u64::MAX, |(_, _, running)| *running);
+        let is_true =
+            |(instances, acknowledged)| acknowledged <= instances && (1..=running).contains(&instances);
         let password = call.password.map(|_| password(call, session.user, &changes));
         let is_wrong = if needs_live { call.answer.is_wrong_password() } else { call.answer.is_no() };
         if call.answer.is_yes() && needs_live && dead {
@@ -79,6 +87,10 @@ pub fn check(events: &Events) -> Verdict {
             report(Breach::Refused, number, &[session.login, Some(*call)]);
         } else if let (Some(Password::Right), true) = (password, is_wrong) {
             report(Breach::Refused, number, &[Some(*call)]);
+        } else if call.kind == Kind::Me && call.answer.is_yes() && call.bad_from < call.sent {
+            report(Breach::Expired, number, &[session.login, Some(*call)]);
+        } else if call.answer.is_yes() && call.counts.is_some_and(|counts| !is_true(counts)) {
+            report(Breach::Untrue, number, &[session.login, Some(*call)]);
         } else if is_strange(call) && !(password.is_some() && is_wrong) {
             report(Breach::Strange, number, &[session.login, Some(*call)]);
         }
@@ -133,6 +145,12 @@ fn sessions(events: &Events) -> Vec<Session> {
     for call in &events.calls {
         match call.about {
             About::Session(number) if call.kind == Kind::Logout => revoke(&mut sessions[number], call),
+            // A used token that came back too late, or may do so yet, ends its session.
+            About::Session(number) if call.kind == Kind::Refresh && call.good_until != NEVER => {
+                if call.answer.is_in_doubt() || call.answer.is_no() && call.ended > call.good_until {
+                    sessions[number].may_end = sessions[number].may_end.min(call.sent);
+                }
+            }
             About::Session(_) => {}
             About::Other { session, .. } => revoke(&mut sessions[session], call),
             About::User { user, by, keeps } => {
@@ -155,7 +173,7 @@ fn revoke(session: &mut Session, call: &Call) {
     // Whoever got in with a password that is then changed got in before that, and is out after it.
     let with_the_old_one = call.kind == Kind::ChangePassword && login.password <= call.password;
     // What was not answered may still be under way to the database.
-    if login.sent < call.ended || call.answer.is_unavailable() || with_the_old_one {
+    if login.sent < call.ended || call.answer.is_in_doubt() || with_the_old_one {
         session.may_end = session.may_end.min(call.sent);
     }
     let began_before = login.ended < call.sent || with_the_old_one;
@@ -175,7 +193,7 @@ fn is_strange(call: &Call) -> bool {
         Answer::Status(200) => false,
         // A token that was signed for the caller, be its session alive or not.
         Answer::Status(401) => call.kind == Kind::Logout,
-        _ => call.is_last || !call.answer.is_unavailable(),
+        _ => call.is_last || !call.answer.is_in_doubt(),
     }
 }
 
@@ -203,6 +221,9 @@ impl fmt::Display for Call {
         let Self { kind, instance, sent, ended, answer, .. } = self;
         let (sent, ended) = (sent.as_secs_f64(), ended.as_secs_f64());
         write!(f, "{kind:?} at instance {instance}, sent {sent:.6} s, ended {ended:.6} s: {answer}")?;
+        if let Some((instances, acknowledged)) = self.counts {
+            write!(f, " ({acknowledged} of {instances} acknowledged)")?;
+        }
         if let Some(number) = self.password {
             write!(f, " (with password {number})")?;
         }
@@ -221,6 +242,7 @@ impl fmt::Display for Answer {
         match self {
             Self::Status(status) => write!(f, "{status}"),
             Self::None => f.write_str("no answer"),
+            Self::HungUp => f.write_str("hung up"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::faults::{
     checker::{
-        Breach::{self, Lost, Refused, Revived, Strange},
+        Breach::{self, Expired, Lost, Refused, Revived, Strange, Untrue},
         check,
     },
     history::{
@@ -27,6 +27,8 @@ fn call(kind: Kind, times: std::ops::Range<u64>, status: u16) -> Call {
         answer: Answer::Status(status),
         password: None,
         good_until: NEVER,
+        bad_from: NEVER,
+        counts: None,
         is_last: false,
     }
 }
@@ -61,7 +63,7 @@ fn last(call: Call) -> Call {
 
 fn breaches(calls: &[Call]) -> Vec<Breach> {
     let login = crate::faults::history::Login { user: 0, in_doubt: false };
-    let events = Events { calls: calls.to_vec(), logins: vec![login; 2] };
+    let events = Events { calls: calls.to_vec(), logins: vec![login; 2], ..Events::default() };
     check(&events).violations.iter().map(|violation| violation.breach).collect()
 }
 
@@ -140,7 +142,7 @@ fn an_acknowledged_session_must_not_be_lost() {
     assert_eq!(breaches(&[login, last(call(Refresh, 90..95, 200))]), []);
     assert_eq!(breaches(&[call(Login, 0..10, 503)]), [], "it was never acknowledged");
     let in_doubt = crate::faults::history::Login { user: 0, in_doubt: true };
-    let verdict = check(&Events { calls: vec![login], logins: vec![in_doubt] });
+    let verdict = check(&Events { calls: vec![login], logins: vec![in_doubt], ..Events::default() });
     assert!(verdict.violations.is_empty() && verdict.left_out == 1);
 }
 
@@ -258,6 +260,76 @@ fn only_the_current_password_is_accepted() {
     assert_eq!(after(change(0, 20..30, 200), everywhere(422)), []);
     assert_eq!(after(change(0, 20..30, 200), everywhere(200)), [Revived]);
     assert_eq!(breaches(&[login, everywhere(422), keep]), [Refused]);
+}
+
+#[test]
+fn call_that_was_not_waited_for_may_have_been_carried_out_or_not() {
+    let login = call(Login, 0..10, 200);
+    let keep = last(call(Refresh, 90..95, 200));
+    let hung_up = |kind| Call { answer: Answer::HungUp, ..call(kind, 20..30, 0) };
+    for status in [200, 401] {
+        assert_eq!(breaches(&[login, hung_up(Logout), call(Me, 31..40, status)]), [], "{status}");
+        assert_eq!(breaches(&[login, hung_up(Logout), call(Me, 60..70, status)]), [], "{status}: or later");
+    }
+    let acknowledged = call(Logout, 40..50, 200);
+    assert_eq!(breaches(&[login, hung_up(Logout), acknowledged, call(Me, 60..70, 200)]), [Revived]);
+    for kind in [Me, Refresh, Login] {
+        assert_eq!(breaches(&[login, hung_up(kind), call(Me, 31..40, 401), keep]), [Refused], "{kind:?}");
+    }
+    let no_session = Call { answer: Answer::HungUp, ..call(Login, 0..10, 0) };
+    assert_eq!(breaches(&[no_session]), [], "nobody knows of it");
+    let in_vain = Call { answer: Answer::HungUp, ..change(0, 20..30, 0) };
+    let kept = of_session(1, last(call(Refresh, 90..95, 200)));
+    for status in [200, 401] {
+        assert_eq!(breaches(&[login, in_vain, login_with(0, 31..40, status), keep, kept]), [], "{status}");
+    }
+}
+
+#[test]
+fn refresh_that_is_asked_for_again_is_answered_within_the_grace() {
+    let login = call(Login, 0..10, 200);
+    let again = |times, status| Call { good_until: ms(50), ..call(Refresh, times, status) };
+    let keep = last(call(Refresh, 90..95, 200));
+    assert_eq!(breaches(&[login, again(30..40, 401), keep]), [Refused]);
+    assert_eq!(breaches(&[login, again(30..60, 401), call(Me, 70..80, 401)]), [], "the grace was over");
+    assert_eq!(
+        breaches(&[login, again(30..40, 503), call(Me, 70..80, 401)]),
+        [],
+        "it may have come too late"
+    );
+    assert_eq!(breaches(&[login, again(30..40, 200), call(Me, 70..80, 401), keep]), [Refused]);
+}
+
+#[test]
+fn expired_token_must_be_refused() {
+    let login = call(Login, 0..10, 200);
+    let keep = last(call(Refresh, 90..95, 200));
+    let old = |times, status| Call { good_until: ms(20), bad_from: ms(30), ..call(Me, times, status) };
+    assert_eq!(breaches(&[login, old(31..40, 200), keep]), [Expired]);
+    assert_eq!(breaches(&[login, old(29..40, 200), keep]), [], "it was sent before");
+    for status in [401, 503] {
+        assert_eq!(breaches(&[login, old(31..40, status), keep]), [], "{status}");
+    }
+}
+
+#[test]
+fn counts_of_a_revocation_have_to_be_true() {
+    let begun = [call(Login, 0..10, 200)];
+    let counted = |instances, acknowledged| {
+        let logout = Call { counts: Some((instances, acknowledged)), ..call(Logout, 20..30, 200) };
+        [&begun[..], &[logout]].concat()
+    };
+    for (instances, acknowledged) in [(3, 3), (3, 1), (1, 1), (4, 4)] {
+        assert_eq!(breaches(&counted(instances, acknowledged)), [], "{instances}, {acknowledged}");
+    }
+    for (instances, acknowledged) in [(2, 3), (0, 0)] {
+        assert_eq!(breaches(&counted(instances, acknowledged)), [Untrue], "{instances}, {acknowledged}");
+    }
+    let login = crate::faults::history::Login { user: 0, in_doubt: false };
+    let calm = vec![(ms(15), ms(40), 3)];
+    let untrue = |calls| check(&Events { calls, logins: vec![login], calm: calm.clone() }).violations.len();
+    assert_eq!(untrue(counted(3, 3)), 0);
+    assert_eq!(untrue(counted(4, 4)), 1, "there were three");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use tokio::time::sleep;
 
 use crate::{
     faults::strike::{DOWN, STOP},
-    support::{cluster::Cluster, sentinel::Sentinel, world::PARTITIONS},
+    support::{cluster::Cluster, link::Which, sentinel::Sentinel, world::PARTITIONS},
 };
 
 pub async fn kill_primary(sentinel: &mut Sentinel) {
@@ -53,6 +53,15 @@ pub async fn promote_stale_replica(sentinel: &mut Sentinel) {
         sentinel.nodes[node].start_again().await;
     }
     sentinel.wait_until_whole().await;
+}
+
+/// Everybody but one instance loses the primary, and with it all replicas and Sentinels do: there are two.
+pub async fn isolate_primary(sentinel: &mut Sentinel, instance: usize) {
+    let old = sentinel.primary().unwrap();
+    sentinel.links[old].set(|weather| (weather.cut, weather.which) = (true, Which::AllBut(instance)));
+    sentinel.wait_until_primary_is_not(old).await;
+    sleep(DOWN).await;
+    sentinel.links[old].heal();
 }
 
 pub async fn kill_master(cluster: &mut Cluster, rng: &mut Rng) {

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use fastrand::Rng;
 use futures::{StreamExt, stream};
 
-use crate::faults::{load::Load, refresher::refresh, sessions::Session};
+use crate::faults::{
+    load::Load,
+    refresher::{refresh, until_quiet},
+    sessions::Session,
+};
 
 /// Ends what somebody wanted to end, refreshes what should be alive, and tries what should be dead
 /// on every instance. The answers are in the history: the checker knows what they have to be.
@@ -18,11 +22,13 @@ pub async fn finish(load: &Load, rng: &mut Rng) {
     })
     .await;
 
+    until_quiet(load).await;
     let live = load.sessions.lists().live.clone();
     each(live, rng, async |session, instance| {
         refresh(load, &load.callers[instance], &session, true).await;
         for caller in &load.callers {
             caller.me(session.number, &session.newest(), true).await;
+            caller.me(session.number, &session.first(), true).await;
         }
     })
     .await;

@@ -23,6 +23,8 @@ pub enum Kind {
     RevokeSession,
     LogoutEverywhere,
     ChangePassword,
+    /// A page listens to what becomes of its session.
+    Events,
 }
 
 /// What a call was about. Sessions and users are counted from 0: no token, no id of the server's
@@ -46,8 +48,10 @@ pub enum About {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     Status(u16),
-    /// The connection broke, or the client's patience ended.
+    /// The connection broke, or the client's timeout passed.
     None,
+    /// The client did not wait for one. What it asked for may be carried out or not.
+    HungUp,
 }
 
 impl Answer {
@@ -69,6 +73,11 @@ impl Answer {
     pub fn is_unavailable(self) -> bool {
         matches!(self, Self::None | Self::Status(503))
     }
+
+    /// Nobody knows what becomes of what was asked for.
+    pub fn is_in_doubt(self) -> bool {
+        self.is_unavailable() || self == Self::HungUp
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +92,10 @@ pub struct Call {
     pub password: Option<usize>,
     /// Until when the token that it presented had certainly not expired, by any clock involved.
     pub good_until: At,
+    /// From when on it certainly had.
+    pub bad_from: At,
+    /// How many instances there were, and how many had acknowledged, by the answer.
+    pub counts: Option<(u64, u64)>,
     /// One of those that are made when all is healed and nothing else is under way.
     pub is_last: bool,
 }
@@ -101,6 +114,8 @@ pub struct Events {
     pub calls: Vec<Call>,
     /// One for each log-in that was tried. The session has its place in here as its number.
     pub logins: Vec<Login>,
+    /// When nothing was wrong: from, to, and how many instances were running.
+    pub calm: Vec<(At, At, u64)>,
 }
 
 pub struct History {
@@ -130,6 +145,12 @@ impl History {
 
     pub fn doubt(&self, session: usize) {
         self.events().logins[session].in_doubt = true;
+    }
+
+    /// Nothing was wrong from then until now.
+    pub fn was_calm(&self, from: At, instances: usize) {
+        let now = self.now();
+        self.events().calm.push((from, now, instances as u64));
     }
 
     /// What has been recorded until now.

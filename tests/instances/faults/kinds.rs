@@ -31,12 +31,43 @@ pub enum Fault {
     RedisFull,
     ClockBehind,
     ClockAhead,
+    ClockDaysAhead,
+    InstanceTold,
+    InstanceToldAtOnce,
+    SlowSqlForOne,
+    SilentSqlForOne,
+    SqlFrozen,
+    RedisFrozen,
+    PostgresReadOnly,
+    StandbyForOne,
+    PostgresReplaced,
+    RedisReplaced,
+    FloodOfStreams,
+    FloodOfRefreshes,
+    FloodOfLogouts,
+    FloodOfReadiness,
     PrimaryKilled,
     PrimaryStopped,
     ReplicasStopped,
     StaleReplicaPromoted,
+    PrimaryIsolated,
     MasterKilled,
     MasterStopped,
+}
+
+/// What a fault lays hands on. Two faults at a time must not undo each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The process of one instance, or its clock.
+    Instance,
+    RedisLink,
+    SqlLink,
+    /// All links to Redis.
+    RedisLinks,
+    Redis,
+    Postgres,
+    /// None but that of a client.
+    Outside,
 }
 
 use Fault::*;
@@ -69,6 +100,36 @@ const SINGLE: &[Fault] = &[
     RedisFull,
     ClockBehind,
     ClockAhead,
+    InstanceTold,
+    InstanceToldAtOnce,
+    SlowSqlForOne,
+    SilentSqlForOne,
+    SqlFrozen,
+    RedisFrozen,
+    PostgresReadOnly,
+    StandbyForOne,
+    PostgresReplaced,
+    RedisReplaced,
+    FloodOfStreams,
+    FloodOfRefreshes,
+    FloodOfLogouts,
+    FloodOfReadiness,
+];
+
+/// Those that take longer than a test should, which only the long run has.
+const LONG: &[Fault] = &[ClockDaysAhead];
+
+/// Those of a single Redis that a world with any other can have, too.
+const ANYWHERE: &[Fault] = &[
+    InstanceKilled,
+    InstanceStopped,
+    PostgresKilled,
+    PostgresStopped,
+    NoSqlForOne,
+    BlackHoleFromSql,
+    InstanceTold,
+    SlowSqlForOne,
+    SqlFrozen,
 ];
 
 impl Fault {
@@ -76,8 +137,66 @@ impl Fault {
     pub fn of(kind: Kind) -> &'static [Self] {
         match kind {
             Kind::Single => SINGLE,
-            Kind::Sentinel => &[PrimaryKilled, PrimaryStopped, ReplicasStopped, StaleReplicaPromoted],
+            Kind::Sentinel => {
+                &[PrimaryKilled, PrimaryStopped, ReplicasStopped, StaleReplicaPromoted, PrimaryIsolated]
+            }
             Kind::Cluster => &[MasterKilled, MasterStopped],
+        }
+    }
+
+    /// Those that only the long run has.
+    pub fn long_ones_of(kind: Kind) -> &'static [Self] {
+        if kind == Kind::Single { LONG } else { &[] }
+    }
+
+    /// Every two that can happen at the same time in such a world.
+    pub fn pairs_of(kind: Kind) -> Vec<(Self, Self)> {
+        let own = Self::of(kind);
+        let others = if kind == Kind::Single { own } else { ANYWHERE };
+        let pairs = own.iter().enumerate().flat_map(|(place, one)| {
+            let from = if kind == Kind::Single { place + 1 } else { 0 };
+            others[from..].iter().map(|other| (*one, *other))
+        });
+        pairs.filter(|(one, other)| one.goes_with(*other)).collect()
+    }
+
+    fn goes_with(self, other: Self) -> bool {
+        // Whoever connects at that very moment would stay with the old one unnoticed, as no fail-over allows.
+        if [self, other].contains(&RedisReplaced) {
+            return self.places() == [Place::Outside] || other.places() == [Place::Outside];
+        }
+        let clash = |one: &Place, other: &Place| match (one, other) {
+            // At different instances.
+            (Place::Instance, Place::Instance) => false,
+            (Place::RedisLink, Place::RedisLink) | (Place::SqlLink, Place::SqlLink) => false,
+            (Place::RedisLinks, Place::RedisLink) | (Place::RedisLink, Place::RedisLinks) => true,
+            (Place::Outside, Place::Outside) => false,
+            (one, other) => one == other,
+        };
+        !self.places().iter().any(|one| other.places().iter().any(|other| clash(one, other)))
+    }
+
+    fn places(self) -> &'static [Place] {
+        match self {
+            InstanceKilled | InstanceStopped | InstanceTold | InstanceToldAtOnce => &[Place::Instance],
+            // To set the clock it has to be able to register somebody.
+            ClockBehind | ClockDaysAhead => &[Place::Instance, Place::Postgres],
+            ClockAhead => &[Place::Instance, Place::RedisLink, Place::Postgres],
+            NoRedisForOne | BlackHoleToRedis | BlackHoleFromRedis | SlowRedisForOne
+            | SlowRedisFallsSilent | RedisFrozen => &[Place::RedisLink],
+            RedisLinksReset | SlowRedisForAll | JitteryRedisForAll => &[Place::RedisLinks],
+            NoSqlForOne | BlackHoleToSql | BlackHoleFromSql | SlowSqlForOne | SilentSqlForOne | SqlFrozen => {
+                &[Place::SqlLink]
+            }
+            RedisKilled | RedisLost | RedisStopped | RedisClientsKilled | RedisFlushed | ScriptsFlushed
+            | StreamTrimmed | RedisFull => &[Place::Redis],
+            StreamTrimmedUnread | RedisFlushedUnread => &[Place::Redis, Place::RedisLink],
+            RedisReplaced => &[Place::Redis],
+            PostgresKilled | PostgresStopped | PostgresReadOnly => &[Place::Postgres],
+            StandbyForOne | PostgresReplaced => &[Place::Postgres, Place::SqlLink],
+            FloodOfStreams | FloodOfRefreshes | FloodOfLogouts | FloodOfReadiness => &[Place::Outside],
+            PrimaryKilled | PrimaryStopped | ReplicasStopped | StaleReplicaPromoted | PrimaryIsolated
+            | MasterKilled | MasterStopped => &[Place::Redis],
         }
     }
 
@@ -110,17 +229,33 @@ impl Fault {
             RedisFull => "Redis's memory is full",
             ClockBehind => "an instance's wall clock is an hour slow",
             ClockAhead => "... an hour fast, through a reconnect",
+            ClockDaysAhead => "... two days fast, through a maintenance",
+            InstanceTold => "an instance is told to stop, and started again",
+            InstanceToldAtOnce => "... without a grace",
+            SlowSqlForOne => "50 ms each way between an instance and PostgreSQL",
+            SilentSqlForOne => "nothing passes between an instance and PostgreSQL",
+            SqlFrozen => "connections to PostgreSQL freeze, new ones pass",
+            RedisFrozen => "connections to Redis freeze, new ones pass",
+            PostgresReadOnly => "PostgreSQL is read-only",
+            StandbyForOne => "an instance is led to a standby that lags",
+            PostgresReplaced => "PostgreSQL fails over, one instance stays behind",
+            RedisReplaced => "Redis fails over behind its address, the old one lives",
+            FloodOfStreams => "a flood of event streams of a session",
+            FloodOfRefreshes => "a flood of refreshes of a session",
+            FloodOfLogouts => "a flood of log-outs with a dead token",
+            FloodOfReadiness => "a flood of /health/ready",
             PrimaryKilled => "Sentinel: the primary is killed",
             PrimaryStopped => "Sentinel: the primary stands still until replaced",
             ReplicasStopped => "Sentinel: both replicas stand still for 3 s",
             StaleReplicaPromoted => "Sentinel: a stale replica is all that is left",
+            PrimaryIsolated => "Sentinel: the primary is isolated with an instance",
             MasterKilled => "Cluster: a master is killed",
             MasterStopped => "Cluster: a master stands still until replaced",
         }
     }
 
     pub fn needs_libfaketime(self) -> bool {
-        matches!(self, ClockBehind | ClockAhead)
+        matches!(self, ClockBehind | ClockAhead | ClockDaysAhead)
     }
 
     /// Whether log-ins and log-outs have to go on all the while.

@@ -44,11 +44,16 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(world: &World, seed: u64) -> Self {
+    /// Of a hundred calls, `hang_ups` are not waited for.
+    pub fn start(world: &World, seed: u64, hang_ups: u8) -> Self {
+        let mut rng = Rng::with_seed(seed);
         let history = Arc::new(History::begin());
         let instances = world.instances.iter().enumerate();
         let callers: Vec<_> = instances
-            .map(|(number, instance)| Arc::new(Caller::new(number, instance, Arc::clone(&history))))
+            .map(|(number, instance)| {
+                let history = Arc::clone(&history);
+                Arc::new(Caller::new(number, instance, history, rng.fork(), hang_ups))
+            })
             .collect();
         let load = Arc::new(Load {
             history,
@@ -58,7 +63,6 @@ impl Running {
             aside: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
-        let mut rng = Rng::with_seed(seed);
         let mut workers = JoinSet::new();
         for caller in callers {
             for _ in 0..WRITERS {
@@ -90,6 +94,10 @@ impl Load {
         self.is_over.load(Ordering::Relaxed)
     }
 
+    pub fn any_caller(&self) -> &Caller {
+        &self.callers[fastrand::usize(..self.callers.len())]
+    }
+
     /// Makes a call beside others.
     pub fn aside(&self, call: impl Future<Output = ()> + Send + 'static) {
         let mut aside = self.aside.lock().unwrap();
@@ -104,10 +112,20 @@ impl Load {
 async fn read(load: Arc<Load>, caller: Arc<Caller>, mut rng: Rng) {
     while !load.is_over() {
         if let Some(session) = any_session(&load, &mut rng) {
-            let is_live = rng.u8(..10) > 0;
-            let token = session.any_good(load.history.now(), &mut rng);
-            // Now and then one that may have expired.
-            let token = if is_live { token } else { Some(session.newest()) };
+            let token = match rng.u8(..20) {
+                // Now and then one that may have expired, or has.
+                0 => Some(session.newest()),
+                1 => Some(session.first()),
+                2 => {
+                    caller.events(session.number, session.cookie()).await;
+                    None
+                }
+                3 => {
+                    caller.page("/account", session.cookie()).await;
+                    None
+                }
+                _ => session.any_good(load.history.now(), &mut rng),
+            };
             if let Some(token) = token {
                 caller.me(session.number, &token, false).await;
             }

@@ -3,60 +3,133 @@
 use std::{env, fs, sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use tokio::time::sleep;
+use tokio::{sync::Mutex, time::sleep};
 
 use crate::{
+    client::Api,
     faults::{
         checker::{Verdict, check},
         finish::finish,
-        history::Kind as Call,
+        history::{Events, History, Kind as Call},
         kinds::Fault,
         load::Running,
-        strike::strike,
+        strike::{WITHOUT_GRACE, strike},
         table::{Table, Window, rows},
     },
     support::{
         clock,
+        health::{self, CONNECTIONS},
         process::wait_until,
-        world::{Kind, World},
+        world::{INSTANCES, Kind, World},
     },
 };
 
 /// How long the load goes on before the first fault and after each.
 const CALM: Duration = Duration::from_secs(1);
+/// How long the report of an instance that has gone counts, and a little more.
+const FORGOTTEN: Duration = Duration::from_millis(1500);
+/// After how many faults there is a calm in which counts have to be right.
+const LOOKS_EVERY: usize = 6;
 /// More of them tell nothing new.
 const SHOWN: usize = 20;
+/// Of a hundred calls, how many are not waited for.
+const HANG_UPS: u8 = 10;
 
-/// Strikes the faults in this order, prints the table, and fails the test if a guarantee was broken.
-pub async fn run(kind: Kind, seed: u64, faults: impl Iterator<Item = Fault>) {
+/// Strikes the faults in this order, in a world of their own.
+pub async fn run(kind: Kind, seed: u64, faults: impl Iterator<Item = Vec<Fault>>) {
+    spell(world(kind).await, seed, faults, Duration::ZERO).await;
+}
+
+/// One of whose instances has no grace.
+pub async fn world(kind: Kind) -> World {
+    let mut world = World::for_faults(kind).await;
+    let impatient = &mut world.instances[WITHOUT_GRACE];
+    impatient.kill();
+    impatient.set("HALLPASS_SHUTDOWN_GRACE", "0");
+    impatient.start_again();
+    world.wait_until_ready().await;
+    world
+}
+
+/// Strikes the faults in this order, one or two at a time, with a `rest` between them; prints the table, and fails
+/// the test if a guarantee was broken, or if an instance did not work again by itself. The load is over when it
+/// returns the world.
+pub async fn spell(
+    world: World,
+    seed: u64,
+    faults: impl Iterator<Item = Vec<Fault>>,
+    rest: Duration,
+) -> World {
     let mut rng = Rng::with_seed(seed);
-    let mut world = World::start(kind).await;
-    let running = Running::start(&world, rng.u64(..));
+    let kind = world.store.kind();
+    let api = Api::of(&world);
+    let running = Running::start(&world, rng.u64(..), HANG_UPS);
     let history = Arc::clone(&running.load.history);
-    let window = |fault, must_not_be_felt| Window { fault, must_not_be_felt, from: history.now() };
-    let mut windows = vec![window("no fault", true)];
+    let window = |fault: String, must_not_be_felt| Window { fault, must_not_be_felt, from: history.now() };
+    let mut windows = vec![window("no fault".into(), true)];
     wait_until("the load is under way", async || {
         let lists = running.load.sessions.lists();
         lists.live.len() > 20 && lists.ended.len() > 20
     })
     .await;
-    sleep(CALM).await;
+    sleep(FORGOTTEN).await;
+    calm(&history).await;
 
-    for fault in faults {
-        let name = fault.name();
-        if fault.needs_libfaketime() && !clock::can_be_stepped() {
-            println!("left out, for want of libfaketime (apt-get install faketime): {name}");
+    let world = Mutex::new(world);
+    let mut broken = Vec::new();
+    for (number, mut faults) in faults.enumerate() {
+        if faults.iter().any(|fault| fault.needs_libfaketime()) && !clock::can_be_stepped() {
+            println!("left out, for want of libfaketime (apt-get install faketime): {faults:?}");
             continue;
         }
-        windows.push(window(name, fault.must_not_be_felt()));
+        // The one whose instance is not for chance to choose comes first.
+        faults.sort_by_key(|fault| *fault != Fault::InstanceToldAtOnce);
+        let names: Vec<_> = faults.iter().map(|fault| fault.name()).collect();
+        let name = names.join(" + ");
+        let must_not_be_felt = faults.iter().all(|fault| fault.must_not_be_felt());
+        windows.push(window(name.clone(), must_not_be_felt));
         eprintln!("{:8.2} s  {name}", history.now().as_secs_f64());
-        strike(fault, &mut world, &mut rng).await;
+        let first = match faults[0] {
+            Fault::InstanceToldAtOnce => WITHOUT_GRACE,
+            _ => rng.usize(..INSTANCES),
+        };
+        // Two at a time happen to two instances, and not quite at the same moment.
+        let other = (first + rng.usize(1..INSTANCES)) % INSTANCES;
+        let (mut rng_of_first, mut rng_of_other) = (rng.fork(), rng.fork());
+        let later = Duration::from_millis(rng.u64(..1500));
+        let one = strike(faults[0], &world, first, &mut rng_of_first);
+        let second = async {
+            let Some(fault) = faults.get(1) else { return Ok(()) };
+            sleep(later).await;
+            strike(*fault, &world, other, &mut rng_of_other).await
+        };
+        let (one, second) = tokio::join!(one, second);
+        windows.push(window("... and all that instances can, afterwards".into(), false));
+        let mut world = world.lock().await;
+        let works = health::check_all(&world, &api, CONNECTIONS).await;
+        for what in [one, second, works].into_iter().filter_map(Result::err) {
+            eprintln!("broken after {name}: {what}");
+            broken.push(format!("{name}: {what}"));
+            // So that what comes next is about the next fault.
+            for instance in &mut world.instances {
+                instance.kill();
+                instance.start_again();
+            }
+        }
         world.wait_until_ready().await;
-        sleep(CALM).await;
+        drop(world);
+        if number % LOOKS_EVERY == 0 {
+            sleep(FORGOTTEN).await;
+            calm(&history).await;
+        } else {
+            sleep(CALM).await;
+        }
+        sleep(rest).await;
     }
+    let mut world = world.into_inner();
 
     let load = running.stop().await;
-    windows.push(window("when all is healed", false));
+    windows.push(window("when all is healed".into(), false));
     finish(&load, &mut rng).await;
 
     let events = history.so_far();
@@ -79,11 +152,43 @@ pub async fn run(kind: Kind, seed: u64, faults: impl Iterator<Item = Fault>) {
     for call in felt.iter().take(SHOWN) {
         println!("Felt: session {}: {call}", call.session());
     }
-    if !violations.is_empty() || !felt.is_empty() || env::var_os("KEEP").is_some() {
+    let (counted, all) = counted_all(&events);
+    for what in &broken {
+        println!("Broken: {what}");
+    }
+    if !violations.is_empty() || !broken.is_empty() || !felt.is_empty() || env::var_os("KEEP").is_some() {
         let lines = events.calls.iter().map(|call| format!("session {}: {call}\n", call.session()));
         fs::write(world.folder().join("history.log"), lines.collect::<String>()).unwrap();
         world.keep();
     }
+    assert!(broken.is_empty(), "{} times something did not recover, with seed {seed}", broken.len());
     assert!(violations.is_empty(), "{} violations with seed {seed}", violations.len());
     assert!(felt.is_empty(), "{} log-ins and log-outs were not to feel it, with seed {seed}", felt.len());
+    // One that gets no processor for a second is not counted: right, too, but not the rule.
+    assert!(
+        counted * 10 >= all * 9,
+        "of {all} revocations while nothing was wrong {counted} counted all instances"
+    );
+    world
+}
+
+/// Of the revocations that were made while nothing was wrong: how many counted all instances, and how many there are.
+fn counted_all(events: &Events) -> (usize, usize) {
+    let mut counts = (0, 0);
+    for call in events.calls.iter().filter(|call| call.answer.is_yes()) {
+        let Some((instances, _)) = call.counts else { continue };
+        let calm = events.calm.iter().find(|(from, to, _)| *from <= call.sent && call.ended <= *to);
+        if let Some((_, _, running)) = calm {
+            counts.0 += usize::from(instances == *running);
+            counts.1 += 1;
+        }
+    }
+    counts
+}
+
+/// A while in which nothing is wrong.
+async fn calm(history: &History) {
+    let from = history.now();
+    sleep(CALM).await;
+    history.was_calm(from, INSTANCES);
 }

@@ -2,10 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -25,16 +22,21 @@ pub struct Session {
     pub user: usize,
     /// Held by whoever refreshes the session or ends it: a client does one at a time.
     pub refreshing: tokio::sync::Mutex<Refreshing>,
-    /// Whether the answer to the last refresh was lost.
-    pub is_unsure: AtomicBool,
     access: Mutex<VecDeque<Access>>,
+    /// The one that expires first.
+    first: Access,
+    /// Any refresh token of it.
+    cookie: String,
 }
 
 pub struct Refreshing {
     /// None when nobody knows the current one any more.
     pub token: Option<String>,
-    /// When it was sent for the first time, if the answer was lost.
-    pub unsure_since: Option<At>,
+    /// A session is not refreshed all the time: not before.
+    pub rests_until: At,
+    /// No other refresh before: one whose answer was not waited for may still be carried out, and would
+    /// be taken for a thief's.
+    pub not_before: At,
 }
 
 #[derive(Clone)]
@@ -42,16 +44,20 @@ pub struct Access {
     pub token: String,
     /// Until then it has certainly not expired.
     pub good_until: At,
+    /// From then on it has.
+    pub bad_from: At,
 }
 
 impl Session {
     pub fn new(number: usize, user: usize, pair: Pair) -> Self {
         Self {
+            first: pair.access.clone(),
+            cookie: pair.refresh.clone(),
             number,
             id: pair.session_id,
             user,
-            refreshing: Refreshing { token: Some(pair.refresh), unsure_since: None }.into(),
-            is_unsure: false.into(),
+            refreshing: Refreshing { token: Some(pair.refresh), rests_until: At::ZERO, not_before: At::ZERO }
+                .into(),
             access: Mutex::new([pair.access].into()),
         }
     }
@@ -64,6 +70,14 @@ impl Session {
 
     pub fn newest(&self) -> Access {
         self.access.lock().unwrap()[0].clone()
+    }
+
+    pub fn first(&self) -> Access {
+        self.first.clone()
+    }
+
+    pub fn cookie(&self) -> &str {
+        &self.cookie
     }
 
     pub fn tokens(&self) -> Vec<Access> {
@@ -117,15 +131,29 @@ impl Sessions {
         }
     }
 
-    /// The one that should be refreshed next: one whose last answer was lost, or one whose newest
-    /// token is the oldest of all.
-    pub fn to_refresh(&self) -> Option<Arc<Session>> {
+    /// The one that should be refreshed next: one whose newest token is the oldest of all.
+    pub fn to_refresh(&self, now: At) -> Option<Arc<Session>> {
         let lists = self.lists();
-        let is_free =
-            |session: &&Arc<Session>| session.refreshing.try_lock().is_ok_and(|now| now.token.is_some());
-        let free = || lists.live.iter().filter(is_free);
-        let unsure = free().find(|session| session.is_unsure.load(Ordering::Relaxed));
-        unsure.or_else(|| free().min_by_key(|session| session.newest().good_until)).cloned()
+        let is_free = |session: &&Arc<Session>| {
+            let refreshing = session.refreshing.try_lock();
+            let is_due = |state: &Refreshing| state.not_before.max(state.rests_until) <= now;
+            refreshing.is_ok_and(|state| state.token.is_some() && is_due(&state))
+        };
+        let free = lists.live.iter().filter(is_free);
+        free.min_by_key(|session| session.newest().good_until).cloned()
+    }
+
+    /// From when on each of these may be refreshed.
+    pub async fn all_quiet_at(&self) -> At {
+        let sessions: Vec<_> = {
+            let lists = self.lists();
+            lists.live.iter().chain(&lists.ending).chain(&lists.ended).cloned().collect()
+        };
+        let mut quiet = At::ZERO;
+        for session in sessions {
+            quiet = quiet.max(session.refreshing.lock().await.not_before);
+        }
+        quiet
     }
 
     pub fn of_user(&self, user: usize) -> Vec<Arc<Session>> {

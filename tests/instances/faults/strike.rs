@@ -1,98 +1,115 @@
-//! How each fault is struck, for how long, and how it is healed.
+//! How each fault is struck, for how long, and how it is healed. Two may happen at a time: each holds the world
+//! only while it lays hands on it.
 
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::time::sleep;
+use tokio::{sync::Mutex, time::sleep};
 
 use crate::{
-    faults::{failover, kinds::Fault},
+    client::Api,
+    faults::{failover, floods, kinds::Fault},
     support::{
         clock::Step,
         link::{Link, Weather},
-        world::{INSTANCES, World},
+        process::comes_true,
+        world::World,
     },
 };
 
 /// Longer than a revocation waits for its acknowledgements before it is answered 503.
-const WHILE: Duration = Duration::from_millis(3500);
+pub const WHILE: Duration = Duration::from_millis(3500);
 /// How long what is stopped stands still.
 pub const STOP: Duration = Duration::from_secs(3);
 /// How long what is killed stays away.
 pub const DOWN: Duration = Duration::from_secs(2);
 /// How long a load goes on after something that happens in an instant.
 const AFTER: Duration = Duration::from_secs(1);
+/// As often as an instance cleans up, and a little more.
+const MAINTENANCE: Duration = Duration::from_secs(33);
 
 const EVENTS: &str = "{hp:0}:events";
 
-/// Lets it happen to an instance that chance chooses, or to all, and returns when it is healed.
-pub async fn strike(fault: Fault, world: &mut World, rng: &mut Rng) {
-    let one = rng.usize(..INSTANCES);
+/// Lets it happen to the instance `one`, or to all, and returns when it is healed; what is wrong, if a process
+/// did not do as it was told.
+pub async fn strike(fault: Fault, world: &Mutex<World>, one: usize, rng: &mut Rng) -> Result<(), String> {
     match fault {
         Fault::InstanceKilled => {
-            world.instances[one].kill();
+            world.lock().await.instances[one].kill();
             sleep(DOWN).await;
-            world.instances[one].start_again();
+            world.lock().await.instances[one].start_again();
         }
         Fault::InstanceStopped => {
-            world.instances[one].signal("STOP");
+            world.lock().await.instances[one].signal("STOP");
             sleep(STOP).await;
-            world.instances[one].signal("CONT");
+            world.lock().await.instances[one].signal("CONT");
         }
+        Fault::InstanceTold => return tell_to_stop(world, one).await,
+        Fault::InstanceToldAtOnce => return tell_to_stop(world, WITHOUT_GRACE).await,
         Fault::RedisKilled | Fault::RedisLost => {
-            world.redis().kill();
+            world.lock().await.redis().kill();
             sleep(DOWN).await;
+            let mut world = world.lock().await;
             if fault == Fault::RedisLost {
                 world.redis().lose_data();
             }
             world.redis().start_again().await;
         }
         Fault::RedisStopped => {
-            world.redis().signal("STOP");
+            world.lock().await.redis().signal("STOP");
             sleep(STOP).await;
-            world.redis().signal("CONT");
+            world.lock().await.redis().signal("CONT");
         }
         Fault::PostgresKilled => {
-            world.postgres.kill();
+            world.lock().await.postgres.kill();
             sleep(DOWN).await;
-            world.postgres.start_again().await;
+            world.lock().await.postgres.start_again().await;
         }
         Fault::PostgresStopped => {
-            world.postgres.signal_all("STOP");
+            world.lock().await.postgres.signal_all("STOP");
             sleep(STOP).await;
-            world.postgres.signal_all("CONT");
+            world.lock().await.postgres.signal_all("CONT");
         }
-        Fault::NoRedisForOne => disturb([world.instances[one].redis()], |weather| weather.cut = true).await,
-        Fault::NoSqlForOne => disturb([&world.instances[one].sql], |weather| weather.cut = true).await,
+        Fault::NoRedisForOne => redis_of(one, world, |weather| weather.cut = true).await,
+        Fault::NoSqlForOne => sql_of(one, world, |weather| weather.cut = true).await,
         Fault::RedisLinksReset => {
             for _ in 0..12 {
-                world.redis_links().for_each(Link::reset);
+                world.lock().await.redis_links().for_each(Link::reset);
                 sleep(WHILE / 12).await;
             }
         }
-        Fault::BlackHoleToRedis => {
-            disturb([world.instances[one].redis()], |weather| weather.held_to_server = true).await;
+        Fault::BlackHoleToRedis => redis_of(one, world, |weather| weather.held_to_server = true).await,
+        Fault::BlackHoleFromRedis => redis_of(one, world, |weather| weather.held_to_client = true).await,
+        Fault::BlackHoleToSql => sql_of(one, world, |weather| weather.held_to_server = true).await,
+        Fault::BlackHoleFromSql => sql_of(one, world, |weather| weather.held_to_client = true).await,
+        Fault::SilentSqlForOne => {
+            let silent = |weather: &mut Weather| {
+                weather.held_to_server = true;
+                weather.held_to_client = true;
+            };
+            sql_of(one, world, silent).await;
         }
-        Fault::BlackHoleFromRedis => {
-            disturb([world.instances[one].redis()], |weather| weather.held_to_client = true).await;
+        Fault::SlowSqlForOne => sql_of(one, world, |weather| weather.delay = Duration::from_millis(50)).await,
+        Fault::SqlFrozen => {
+            world.lock().await.instances[one].sql.freeze();
+            sleep(WHILE).await;
         }
-        Fault::BlackHoleToSql => {
-            disturb([&world.instances[one].sql], |weather| weather.held_to_server = true).await;
+        Fault::RedisFrozen => {
+            world.lock().await.instances[one].redis().freeze();
+            sleep(WHILE).await;
         }
-        Fault::BlackHoleFromSql => {
-            disturb([&world.instances[one].sql], |weather| weather.held_to_client = true).await;
-        }
-        Fault::SlowRedisForOne => disturb([world.instances[one].redis()], slow).await,
-        Fault::SlowRedisForAll => disturb(world.redis_links(), slow).await,
+        Fault::SlowRedisForOne => redis_of(one, world, slow).await,
+        Fault::SlowRedisForAll => disturb(world, |world| world.redis_links().collect(), slow).await,
         Fault::JitteryRedisForAll => {
-            disturb(world.redis_links(), |weather| weather.jitter = Duration::from_millis(200)).await;
+            let jittery = |weather: &mut Weather| weather.jitter = Duration::from_millis(200);
+            disturb(world, |world| world.redis_links().collect(), jittery).await;
         }
         Fault::SlowRedisFallsSilent => {
-            let link = world.instances[one].redis();
             // The last answer arrives late: it says what was true when it was asked for.
-            link.set(|weather| weather.delay = Duration::from_millis(350));
+            let very_slow = |weather: &mut Weather| weather.delay = Duration::from_millis(350);
+            world.lock().await.instances[one].redis().set(very_slow);
             sleep(DOWN).await;
-            disturb([link], |weather| weather.held_to_server = true).await;
+            redis_of(one, world, |weather| weather.held_to_server = true).await;
         }
         Fault::RedisClientsKilled => tell(world, &["CLIENT", "KILL", "TYPE", "normal"]).await,
         Fault::RedisFlushed => tell(world, &["FLUSHALL"]).await,
@@ -102,53 +119,120 @@ pub async fn strike(fault: Fault, world: &mut World, rng: &mut Rng) {
         Fault::StreamTrimmedUnread => again_and_again(world, one, &["XTRIM", EVENTS, "MAXLEN", "0"]).await,
         Fault::RedisFlushedUnread => again_and_again(world, one, &["FLUSHALL"]).await,
         Fault::RedisFull => {
-            world.redis().tell(&["CONFIG", "SET", "maxmemory", "1mb"]);
+            world.lock().await.redis().tell(&["CONFIG", "SET", "maxmemory", "1mb"]);
             sleep(WHILE).await;
-            world.redis().tell(&["CONFIG", "SET", "maxmemory", "0"]);
+            world.lock().await.redis().tell(&["CONFIG", "SET", "maxmemory", "0"]);
+        }
+        Fault::RedisReplaced => {
+            world.lock().await.replace_redis().await;
+            sleep(WHILE).await;
         }
         Fault::ClockBehind => {
-            world.instances[one].set_clock(Step::Behind).await;
+            world.lock().await.instances[one].set_clock(Step::Behind).await;
             sleep(WHILE).await;
-            world.instances[one].set_clock(Step::Right).await;
+            world.lock().await.instances[one].set_clock(Step::Right).await;
         }
         Fault::ClockAhead => {
-            let instance = &world.instances[one];
-            instance.set_clock(Step::Ahead).await;
+            world.lock().await.instances[one].set_clock(Step::Ahead).await;
             // What it missed meanwhile it has to learn all the same.
-            disturb([instance.redis()], |weather| weather.cut = true).await;
+            redis_of(one, world, |weather| weather.cut = true).await;
             sleep(AFTER).await;
-            instance.set_clock(Step::Right).await;
+            world.lock().await.instances[one].set_clock(Step::Right).await;
         }
-        Fault::PrimaryKilled => failover::kill_primary(world.sentinel()).await,
-        Fault::PrimaryStopped => failover::stop_primary(world.sentinel()).await,
-        Fault::ReplicasStopped => failover::stop_replicas(world.sentinel()).await,
-        Fault::StaleReplicaPromoted => failover::promote_stale_replica(world.sentinel()).await,
-        Fault::MasterKilled => failover::kill_master(world.cluster(), rng).await,
-        Fault::MasterStopped => failover::stop_master(world.cluster(), rng).await,
+        Fault::ClockDaysAhead => {
+            world.lock().await.instances[one].set_clock(Step::DaysAhead).await;
+            sleep(MAINTENANCE).await;
+            world.lock().await.instances[one].set_clock(Step::Right).await;
+        }
+        Fault::PostgresReadOnly => {
+            world.lock().await.postgres.set_read_only(true);
+            sleep(WHILE).await;
+            world.lock().await.postgres.set_read_only(false);
+        }
+        Fault::StandbyForOne => {
+            let standby = world.lock().await.standby(&["recovery_min_apply_delay=1h"]).await;
+            let lead_to = async |port| {
+                let world = world.lock().await;
+                world.instances[one].sql.retarget(port);
+                world.instances[one].sql.reset();
+            };
+            lead_to(standby.port).await;
+            sleep(WHILE).await;
+            let primary = world.lock().await.postgres.port;
+            lead_to(primary).await;
+        }
+        Fault::PostgresReplaced => {
+            world.lock().await.replace_postgres(one).await;
+            sleep(WHILE).await;
+        }
+        Fault::FloodOfStreams => floods::streams(&api(world).await, one).await,
+        Fault::FloodOfRefreshes => floods::refreshes(&api(world).await, one).await,
+        Fault::FloodOfLogouts => floods::logouts(&api(world).await, one).await,
+        Fault::FloodOfReadiness => floods::readiness(&api(world).await, one).await,
+        Fault::PrimaryKilled => failover::kill_primary(world.lock().await.sentinel()).await,
+        Fault::PrimaryStopped => failover::stop_primary(world.lock().await.sentinel()).await,
+        Fault::ReplicasStopped => failover::stop_replicas(world.lock().await.sentinel()).await,
+        Fault::StaleReplicaPromoted => failover::promote_stale_replica(world.lock().await.sentinel()).await,
+        Fault::PrimaryIsolated => {
+            let mut world = world.lock().await;
+            world.instances[one].sentinels.iter().for_each(|link| link.set(|weather| weather.cut = true));
+            failover::isolate_primary(world.sentinel(), one).await;
+            world.instances[one].sentinels.iter().for_each(Link::heal);
+            world.sentinel().wait_until_whole().await;
+        }
+        Fault::MasterKilled => failover::kill_master(world.lock().await.cluster(), rng).await,
+        Fault::MasterStopped => failover::stop_master(world.lock().await.cluster(), rng).await,
     }
+    Ok(())
+}
+
+/// The instance whose grace is 0.
+pub const WITHOUT_GRACE: usize = 0;
+
+/// It has to end by itself, and soon after its grace.
+async fn tell_to_stop(world: &Mutex<World>, one: usize) -> Result<(), String> {
+    world.lock().await.instances[one].signal("TERM");
+    let has_ended = comes_true(async || !world.lock().await.instances[one].is_running()).await;
+    let mut world = world.lock().await;
+    if !has_ended {
+        world.instances[one].kill();
+    }
+    world.instances[one].start_again();
+    has_ended.then_some(()).ok_or_else(|| format!("instance {one} did not end on SIGTERM"))
+}
+
+async fn api(world: &Mutex<World>) -> Api {
+    Api::of(&*world.lock().await)
 }
 
 fn slow(weather: &mut Weather) {
     weather.delay = Duration::from_millis(200);
 }
 
-async fn disturb<'a>(links: impl IntoIterator<Item = &'a Link>, change: fn(&mut Weather)) {
-    let links: Vec<_> = links.into_iter().collect();
-    links.iter().for_each(|link| link.set(change));
-    sleep(WHILE).await;
-    links.iter().for_each(|link| link.heal());
+async fn redis_of(one: usize, world: &Mutex<World>, change: fn(&mut Weather)) {
+    disturb(world, |world| vec![world.instances[one].redis()], change).await;
 }
 
-async fn tell(world: &mut World, command: &[&str]) {
-    world.redis().tell(command);
+async fn sql_of(one: usize, world: &Mutex<World>, change: fn(&mut Weather)) {
+    disturb(world, |world| vec![&world.instances[one].sql], change).await;
+}
+
+async fn disturb(world: &Mutex<World>, links: impl Fn(&World) -> Vec<&Link>, change: fn(&mut Weather)) {
+    links(&*world.lock().await).into_iter().for_each(|link| link.set(change));
+    sleep(WHILE).await;
+    links(&*world.lock().await).into_iter().for_each(Link::heal);
+}
+
+async fn tell(world: &Mutex<World>, command: &[&str]) {
+    world.lock().await.redis().tell(command);
     sleep(AFTER).await;
 }
 
-async fn again_and_again(world: &mut World, slow_one: usize, command: &[&str]) {
-    world.instances[slow_one].redis().set(slow);
+async fn again_and_again(world: &Mutex<World>, slow_one: usize, command: &[&str]) {
+    world.lock().await.instances[slow_one].redis().set(slow);
     for _ in 0..12 {
-        world.redis().tell(command);
+        world.lock().await.redis().tell(command);
         sleep(WHILE / 12).await;
     }
-    world.instances[slow_one].redis().heal();
+    world.lock().await.instances[slow_one].redis().heal();
 }

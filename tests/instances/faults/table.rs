@@ -4,20 +4,25 @@ use std::{fmt, time::Duration};
 
 use crate::faults::{
     checker::{Breach, Violation},
-    history::{At, Call, Events, Kind},
+    history::{Answer, At, Call, Events, Kind},
 };
 
 /// The time from the beginning of a fault to that of the next. The calls that end in it count.
 pub struct Window {
-    pub fault: &'static str,
+    pub fault: String,
     /// Log-ins and log-outs have to go on.
     pub must_not_be_felt: bool,
     pub from: At,
 }
 
+#[derive(Default)]
 pub struct Row {
-    fault: &'static str,
+    fault: String,
+    /// How often it was struck.
+    times: usize,
     calls: usize,
+    /// Calls that were not waited for.
+    hung_up: usize,
     /// Revocations answered with 2xx.
     acknowledged: usize,
     /// Revocations answered with 503 or not at all.
@@ -25,6 +30,7 @@ pub struct Row {
     revived: usize,
     refused: usize,
     lost: usize,
+    /// Answers that the contract does not know, tokens that had expired, counts that are not true.
     strange: usize,
     /// The longest stretch in which an instance answered no revocation with 2xx, though asked to.
     longest_refusal: Duration,
@@ -35,15 +41,42 @@ pub struct Row {
     pub felt: Vec<Call>,
 }
 
-/// One for each window.
+/// One for each kind of fault, in the order in which they were struck first.
 pub fn rows(windows: &[Window], events: &Events, violations: &[Violation]) -> Vec<Row> {
     let ends = windows.iter().skip(1).map(|window| window.from).chain([At::MAX]);
-    windows.iter().zip(ends).map(|(window, end)| row(window, end, events, violations)).collect()
+    let mut rows: Vec<Row> = Vec::new();
+    let mut calls: Vec<_> = events.calls.iter().collect();
+    calls.sort_by_key(|call| call.ended);
+    for (window, end) in windows.iter().zip(ends) {
+        let place = |at: At| calls.partition_point(|call| call.ended < at);
+        let row = row(window, end, &calls[place(window.from)..place(end)], violations);
+        match rows.iter_mut().find(|other| other.fault == row.fault) {
+            Some(sum) => sum.add(row),
+            None => rows.push(row),
+        }
+    }
+    rows
 }
 
-fn row(window: &Window, end: At, events: &Events, violations: &[Violation]) -> Row {
+impl Row {
+    fn add(&mut self, other: Self) {
+        self.times += other.times;
+        self.calls += other.calls;
+        self.hung_up += other.hung_up;
+        self.acknowledged += other.acknowledged;
+        self.unavailable += other.unavailable;
+        self.revived += other.revived;
+        self.refused += other.refused;
+        self.lost += other.lost;
+        self.strange += other.strange;
+        self.longest_refusal = self.longest_refusal.max(other.longest_refusal);
+        self.longest_unavailability = self.longest_unavailability.max(other.longest_unavailability);
+        self.felt.extend(other.felt);
+    }
+}
+
+fn row(window: &Window, end: At, calls: &[&Call], violations: &[Violation]) -> Row {
     let is_inside = |at: At| (window.from..end).contains(&at);
-    let calls: Vec<_> = events.calls.iter().filter(|call| is_inside(call.ended)).collect();
     let count = |is_counted: fn(&Call) -> bool| calls.iter().filter(|call| is_counted(call)).count();
     let breaches = |breach| {
         violations.iter().filter(|violation| violation.breach == breach && is_inside(violation.at)).count()
@@ -54,16 +87,18 @@ fn row(window: &Window, end: At, events: &Events, violations: &[Violation]) -> R
     };
     let is_me = |call: &Call| call.kind == Kind::Me && !call.answer.is_no();
     Row {
-        fault: window.fault,
+        fault: window.fault.clone(),
+        times: 1,
         calls: calls.len(),
+        hung_up: count(|call| call.answer == Answer::HungUp),
         acknowledged: count(|call| is_revocation(call) && call.answer.is_yes()),
         unavailable: count(|call| is_revocation(call) && call.answer.is_unavailable()),
         revived: breaches(Breach::Revived),
         refused: breaches(Breach::Refused),
         lost: breaches(Breach::Lost),
-        strange: breaches(Breach::Strange),
-        longest_refusal: longest_stretch(&calls, is_revocation, false),
-        longest_unavailability: longest_stretch(&calls, is_me, true),
+        strange: breaches(Breach::Strange) + breaches(Breach::Expired) + breaches(Breach::Untrue),
+        longest_refusal: longest_stretch(calls, is_revocation, false),
+        longest_unavailability: longest_stretch(calls, is_me, true),
         felt: calls.iter().filter(|call| is_felt(call)).map(|call| **call).collect(),
     }
 }
@@ -75,7 +110,8 @@ fn is_revocation(call: &Call) -> bool {
 /// The longest time from the sending of a call that got no 2xx to the next 2xx of the same
 /// instance. Where `waiting_counts`, a late answer is as bad as none until it comes.
 fn longest_stretch(calls: &[&Call], is_meant: impl Fn(&Call) -> bool, waiting_counts: bool) -> Duration {
-    let mut calls: Vec<_> = calls.iter().filter(|call| is_meant(call)).collect();
+    let is_waited_for = |call: &&&Call| call.answer != Answer::HungUp && is_meant(call);
+    let mut calls: Vec<_> = calls.iter().filter(is_waited_for).collect();
     calls.sort_by_key(|call| call.ended);
     let instances = calls.iter().map(|call| call.instance + 1).max().unwrap_or(0);
     let mut without_yes_since: Vec<Option<At>> = vec![None; instances];
@@ -100,20 +136,33 @@ impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:52} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
-            "", "", "revoked", "revoked", "2xx once", "401", "", "", "longest", "longest"
+            "{:52} {:>5} {:>7} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
+            "", "", "", "hung", "revoked", "revoked", "2xx once", "401", "", "", "longest", "longest"
         )?;
         writeln!(
             f,
-            "{:52} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
-            "fault", "calls", "2xx", "503", "revoked", "if live", "lost", "strange", "refusal", "outage"
+            "{:52} {:>5} {:>7} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
+            "fault",
+            "times",
+            "calls",
+            "up",
+            "2xx",
+            "503",
+            "revoked",
+            "if live",
+            "lost",
+            "strange",
+            "refusal",
+            "outage"
         )?;
         for row in self.0 {
             writeln!(
                 f,
-                "{:52} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7.2} s {:>7.2} s",
+                "{:52} {:>5} {:>7} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7.2} s {:>7.2} s",
                 row.fault,
+                row.times,
                 row.calls,
+                row.hung_up,
                 row.acknowledged,
                 row.unavailable,
                 row.revived,
@@ -131,7 +180,7 @@ impl fmt::Display for Table<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faults::history::{About, Answer, NEVER};
+    use crate::faults::history::{About, NEVER};
 
     fn call(kind: Kind, instance: usize, times: std::ops::Range<u64>, status: u16) -> Call {
         Call {
@@ -143,6 +192,8 @@ mod tests {
             answer: Answer::Status(status),
             password: None,
             good_until: NEVER,
+            bad_from: NEVER,
+            counts: None,
             is_last: false,
         }
     }
@@ -169,14 +220,33 @@ mod tests {
     }
 
     #[test]
+    fn call_that_was_not_waited_for_is_no_outage() {
+        let hung_up = Call { answer: Answer::HungUp, ..call(Kind::Me, 0, 10..40, 0) };
+        assert_eq!(longest_stretch(&[&hung_up], |_| true, true), Duration::ZERO);
+        assert_eq!(longest_stretch(&[&hung_up], |_| true, false), Duration::ZERO);
+    }
+
+    #[test]
+    fn windows_of_the_same_fault_are_one_row() {
+        let windows = [("one", 0), ("other", 100), ("one", 200)].map(|(fault, from)| Window {
+            fault: fault.to_owned(),
+            must_not_be_felt: false,
+            from: At::from_millis(from),
+        });
+        let calls = vec![call(Kind::Logout, 0, 240..250, 200), call(Kind::Logout, 0, 10..20, 200)];
+        let rows = rows(&windows, &Events { calls, ..Events::default() }, &[]);
+        assert_eq!((rows.len(), rows[0].times, rows[0].acknowledged), (2, 2, 2));
+    }
+
+    #[test]
     fn a_call_belongs_to_the_fault_during_which_it_ended() {
         let windows = [("before", 0), ("after", 100)].map(|(fault, from)| Window {
-            fault,
+            fault: fault.to_owned(),
             must_not_be_felt: fault == "before",
             from: At::from_millis(from),
         });
         let calls = vec![call(Kind::Logout, 0, 90..99, 200), call(Kind::Logout, 0, 95..110, 503)];
-        let rows = rows(&windows, &Events { calls, logins: Vec::new() }, &[]);
+        let rows = rows(&windows, &Events { calls, ..Events::default() }, &[]);
         assert_eq!((rows[0].acknowledged, rows[0].unavailable, rows[0].felt.len()), (1, 0, 0));
         assert_eq!((rows[1].acknowledged, rows[1].unavailable, rows[1].felt.len()), (0, 1, 0));
     }

@@ -73,7 +73,7 @@ impl Writer {
     }
 
     async fn refresh_one(&mut self) {
-        if let Some(session) = self.load.sessions.to_refresh() {
+        if let Some(session) = self.load.sessions.to_refresh(self.load.history.now()) {
             refresh(&self.load, &self.caller, &session, false).await;
         }
     }
@@ -171,7 +171,7 @@ impl Writer {
                 self.load.sessions.set_ending(session);
             }
         }
-        if answer.is_unavailable() {
+        if answer.is_in_doubt() {
             // It may still be carried out: it may end what is begun from now on, and nobody knows
             // the password any more.
             self.load.users.retire(user);

@@ -126,8 +126,7 @@ pub async fn check_transactions(postgres: &Postgres) -> Result<(), String> {
                 and application_name like 'instance-%' and now() - state_change > interval '2 seconds'";
     let none_stays = comes_true(async || postgres.query(left).as_deref() == Ok("0")).await;
     none_stays.then_some(()).ok_or("a transaction is left open")?;
-    // The borrower of a connection that somebody had left inside a transaction.
-    let nested = postgres.printed().matches("already a transaction in progress").count();
+    let nested = postgres.nested_transactions();
     if nested > 0 { Err(format!("{nested} transactions were begun within another")) } else { Ok(()) }
 }
 

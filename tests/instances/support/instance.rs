@@ -17,6 +17,7 @@ use crate::support::{
     link::Link,
     postgres::Postgres,
     process::{Process, comes_true, free_port, run, wait_until},
+    sentinel::Sentinel,
     world::Store,
 };
 
@@ -34,6 +35,8 @@ pub struct Instance {
     pub clock: Arc<Clock>,
     /// None where the instance finds its way to Redis by itself.
     redis: Option<Link>,
+    /// Its ways to the Sentinels, where there are any.
+    pub sentinels: Vec<Link>,
     pub sql: Link,
     folder: PathBuf,
     settings: Vec<(&'static str, String)>,
@@ -62,8 +65,16 @@ impl Instance {
             Store::Single(redis) if links => Some(Link::to(redis.port).await),
             _ => None,
         };
+        let mut sentinels = Vec::new();
+        if let (Store::Sentinel(sentinel), true) = (store, links) {
+            for port in sentinel.ports() {
+                sentinels.push(Link::to(*port).await);
+            }
+        }
+        let ports: Vec<_> = sentinels.iter().map(|link| link.port).collect();
         let redis_url = match &redis {
             Some(link) => format!("redis://127.0.0.1:{}", link.port),
+            None if !ports.is_empty() => Sentinel::url_through(&ports),
             None => store.url(),
         };
         let address = format!("127.0.0.1:{}", free_port());
@@ -89,6 +100,7 @@ impl Instance {
             url: format!("http://{address}"),
             clock,
             redis,
+            sentinels,
             sql,
             folder,
             settings,

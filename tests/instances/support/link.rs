@@ -5,7 +5,7 @@ use std::{
     net::Ipv4Addr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -21,6 +21,8 @@ use tokio::{
     time::{self, Instant},
 };
 
+use crate::support::world::INSTANCES;
+
 /// The connections of a link that a disturbance is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Which {
@@ -30,14 +32,25 @@ pub enum Which {
     Followers,
     /// All others.
     Commands,
+    /// All but those on which an instance has reported its name. None of it is spared a reset or a freeze.
+    AllBut(usize),
+}
+
+/// What is known of a connection by what has gone to the server.
+#[derive(Default)]
+struct Marks {
+    is_follower: AtomicBool,
+    /// The number of the instance, and one: nobody's is 0.
+    owner: AtomicUsize,
 }
 
 impl Which {
-    fn includes(self, is_follower: bool) -> bool {
+    fn includes(self, is_follower: bool, owner: usize) -> bool {
         match self {
             Self::All => true,
             Self::Followers => is_follower,
             Self::Commands => !is_follower,
+            Self::AllBut(instance) => owner != instance + 1,
         }
     }
 }
@@ -169,7 +182,7 @@ impl Link {
 
 fn count(counts: &mut [u32; 2], which: Which) {
     for (class, count) in counts.iter_mut().enumerate() {
-        *count += u32::from(which.includes(class == 1));
+        *count += u32::from(which.includes(class == 1, 0));
     }
 }
 
@@ -188,18 +201,18 @@ impl Drop for Link {
 struct Passage {
     age: Age,
     traffic: Arc<Traffic>,
-    is_follower: Arc<AtomicBool>,
+    marks: Arc<Marks>,
     /// The bytes of `held_after` have gone to the server.
     has_asked: Arc<AtomicBool>,
 }
 
 impl Passage {
     fn class(&self) -> usize {
-        usize::from(self.is_follower.load(Relaxed))
+        usize::from(self.marks.is_follower.load(Relaxed))
     }
 
     fn is_meant(&self, weather: &Weather) -> bool {
-        weather.which.includes(self.is_follower.load(Relaxed))
+        weather.which.includes(self.marks.is_follower.load(Relaxed), self.marks.owner.load(Relaxed))
     }
 
     fn is_reset(&self, weather: &Weather) -> bool {
@@ -225,7 +238,10 @@ impl Passage {
     fn look_at(&self, bytes: &[u8], weather: &Weather) {
         self.traffic.to_server.fetch_add(1, Relaxed);
         if contains(bytes, "XREAD") {
-            self.is_follower.store(true, Relaxed);
+            self.marks.is_follower.store(true, Relaxed);
+        }
+        if let Some(owner) = (0..INSTANCES).find(|owner| contains(bytes, &format!("\"instance-{owner}\""))) {
+            self.marks.owner.store(owner + 1, Relaxed);
         }
         match weather.held_after {
             Some(text) if contains(bytes, text) => {
@@ -256,7 +272,7 @@ async fn connect(
         // What has waited to be sent is not to wait for more.
         end.set_nodelay(true).unwrap();
     }
-    let passage = Passage { age, traffic, is_follower: Arc::default(), has_asked: Arc::default() };
+    let passage = Passage { age, traffic, marks: Arc::default(), has_asked: Arc::default() };
     let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
     let (there, back) = (passage.clone(), passage.clone());
     let to_server = carry(

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use sqlx::{Connection, PgConnection};
@@ -17,6 +18,8 @@ pub struct Postgres {
     programs: PathBuf,
     /// Its options, besides those that all have.
     options: Vec<String>,
+    /// How many warnings about transactions within others have been counted.
+    nested: AtomicUsize,
     process: Process,
 }
 
@@ -46,9 +49,11 @@ impl Postgres {
     }
 
     async fn start_in(folder: &Path, programs: PathBuf, settings: &[&str]) -> Self {
-        let (port, options) = (free_port(), settings.iter().map(|text| (*text).to_owned()).collect());
+        let port = free_port();
+        let options: Vec<_> = settings.iter().map(|text| (*text).to_owned()).collect();
         let process = spawn(&programs, folder, port, &options);
-        let postgres = Self { port, folder: folder.to_owned(), programs, options, process };
+        let postgres =
+            Self { port, folder: folder.to_owned(), programs, options, nested: AtomicUsize::new(0), process };
         postgres.wait_until_up().await;
         postgres
     }
@@ -102,9 +107,11 @@ impl Postgres {
         self.query(&query).map_or(0, |count| count.parse().unwrap())
     }
 
-    /// All that it has printed.
-    pub fn printed(&self) -> String {
-        self.process.printed()
+    /// How many transactions were begun within another since it was asked last: by the borrower of a
+    /// connection that somebody had left inside one.
+    pub fn nested_transactions(&self) -> usize {
+        let nested = self.process.printed().matches("already a transaction in progress").count();
+        nested - self.nested.swap(nested, Relaxed)
     }
 
     /// `kill -9`.
@@ -157,7 +164,7 @@ impl Postgres {
     }
 }
 
-fn spawn(programs: &Path, folder: &Path, port: u16, options: &Vec<String>) -> Process {
+fn spawn(programs: &Path, folder: &Path, port: u16, options: &[String]) -> Process {
     Process::start("postgres", folder, other_user(), &programs.join("postgres"), |command| {
         let data = folder.join("postgres");
         command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-p", &port.to_string()]);

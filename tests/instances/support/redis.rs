@@ -17,7 +17,10 @@ pub struct Redis {
 impl Redis {
     /// Starts one that keeps its data in an append-only file; with further lines of settings.
     pub async fn start(folder: &Path, settings: &str) -> Self {
-        let port = free_port();
+        Self::start_at(free_port(), folder, settings).await
+    }
+
+    pub async fn start_at(port: u16, folder: &Path, settings: &str) -> Self {
         let folder = folder.join(format!("redis-{port}"));
         fs::create_dir(&folder).unwrap();
         // A file, and not the command line: a node that changes its role writes it down here.

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use crate::support::{
+    link::Link,
     process::{Process, free_port, wait_until},
     redis::{Redis, redis_cli},
 };
@@ -11,25 +12,42 @@ const NAME: &str = "hallpass";
 
 pub struct Sentinel {
     pub nodes: Vec<Redis>,
+    /// The way of everybody else to each node, which is the address that it announces.
+    pub links: Vec<Link>,
     ports: Vec<u16>,
     _sentinels: Vec<Process>,
 }
 
 impl Sentinel {
     pub async fn start(folder: &Path) -> Self {
-        let primary = Redis::start(folder, "").await;
-        let replica_of = format!("replicaof 127.0.0.1 {}\n", primary.port);
-        let replicas = [Redis::start(folder, &replica_of).await, Redis::start(folder, &replica_of).await];
+        let (mut nodes, mut links) = (Vec::<Redis>::new(), Vec::<Link>::new());
+        for _ in 0..3 {
+            let port = free_port();
+            let link = Link::to(port).await;
+            let announced = format!("replica-announce-ip 127.0.0.1\nreplica-announce-port {}\n", link.port);
+            let primary = links.first().map(|primary| format!("replicaof 127.0.0.1 {}\n", primary.port));
+            nodes.push(Redis::start_at(port, folder, &(announced + &primary.unwrap_or_default())).await);
+            links.push(link);
+        }
         let ports: Vec<_> = (0..3).map(|_| free_port()).collect();
-        let sentinels = ports.iter().map(|port| spawn(folder, *port, primary.port)).collect();
-        let nodes = [primary].into_iter().chain(replicas).collect();
-        let sentinel = Self { nodes, ports, _sentinels: sentinels };
+        let sentinels = ports.iter().map(|port| spawn(folder, *port, links[0].port)).collect();
+        let sentinel = Self { nodes, links, ports, _sentinels: sentinels };
         sentinel.wait_until_whole().await;
         sentinel
     }
 
     pub fn url(&self) -> String {
-        let hosts: Vec<_> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        Self::url_through(&self.ports)
+    }
+
+    /// The ports of the Sentinels.
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    /// The same, where the Sentinels are reached at these ports.
+    pub fn url_through(ports: &[u16]) -> String {
+        let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         format!("redis+sentinel://{}/{NAME}", hosts.join(","))
     }
 
@@ -43,7 +61,7 @@ impl Sentinel {
     fn primary_by(&self, sentinel: u16) -> Option<usize> {
         let answer = redis_cli(sentinel, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]).ok()?;
         let port: u16 = answer.lines().nth(1)?.parse().ok()?;
-        self.nodes.iter().position(|node| node.port == port)
+        self.links.iter().position(|link| link.port == port)
     }
 
     pub async fn wait_until_primary_is_not(&self, old: usize) {

@@ -1,12 +1,25 @@
 //! All the processes of a run: a PostgreSQL, a Redis of some kind, three instances, and the links
 //! between them.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread};
+use std::{
+    fs, mem,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use tempfile::TempDir;
+use tokio::time::sleep;
 
 use crate::support::{
-    cluster::Cluster, instance::Instance, link::Link, postgres::Postgres, redis::Redis, sentinel::Sentinel,
+    cluster::Cluster,
+    instance::Instance,
+    link::{Link, Which},
+    postgres::Postgres,
+    process::wait_until,
+    redis::Redis,
+    sentinel::Sentinel,
 };
 
 pub const INSTANCES: usize = 3;
@@ -36,6 +49,14 @@ impl Store {
         }
     }
 
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Single(_) => Kind::Single,
+            Self::Sentinel(_) => Kind::Sentinel,
+            Self::Cluster(_) => Kind::Cluster,
+        }
+    }
+
     pub fn url(&self) -> String {
         match self {
             Self::Single(redis) => format!("redis://127.0.0.1:{}", redis.port),
@@ -62,6 +83,8 @@ pub struct World {
     pub instances: Vec<Instance>,
     pub store: Store,
     pub postgres: Postgres,
+    /// What has been replaced and is still there, in whatever state.
+    retired: (Option<Redis>, Option<Postgres>),
     folder: TempDir,
 }
 
@@ -78,6 +101,13 @@ impl World {
     /// With further settings, also of PostgreSQL.
     pub async fn with_postgres(settings: &[(&'static str, &str)], postgres: &[&str]) -> Self {
         Self::start_with(Kind::Single, true, settings, postgres).await
+    }
+
+    /// As shipped where a client sees it, but for tokens that live a minute; and on a database that commits
+    /// when it likes, unless it is told otherwise.
+    pub async fn for_faults(kind: Kind) -> Self {
+        let settings = [("HALLPASS_REFRESH_GRACE", "10"), ("HALLPASS_ACCESS_TTL", "60")];
+        Self::start_with(kind, true, &settings, &["synchronous_commit=off", "wal_writer_delay=10000"]).await
     }
 
     /// With nothing between its processes, for measuring.
@@ -105,7 +135,7 @@ impl World {
         for number in 0..INSTANCES {
             instances.push(Instance::start(number, folder.path(), &postgres, &store, links, settings).await);
         }
-        let mut world = Self { instances, store, postgres, folder };
+        let mut world = Self { instances, store, postgres, retired: (None, None), folder };
         world.wait_until_ready().await;
         world
     }
@@ -122,6 +152,54 @@ impl World {
             Store::Single(redis) => redis,
             Store::Sentinel(_) | Store::Cluster(_) => panic!("there are several"),
         }
+    }
+
+    /// A standby of its PostgreSQL.
+    pub async fn standby(&self, settings: &[&str]) -> Postgres {
+        self.postgres.standby(&self.new_folder("standby"), settings).await
+    }
+
+    /// A fail-over of PostgreSQL that loses nothing. The connections of one instance stay where they are, at a
+    /// server that has become read-only.
+    pub async fn replace_postgres(&mut self, stays: usize) {
+        let successor = self.standby(&[]).await;
+        self.postgres.set_read_only(true);
+        let writing = "select count(*) from pg_stat_activity where backend_xid is not null";
+        // Each connection hears of it when it begins its next transaction.
+        sleep(Duration::from_millis(500)).await;
+        wait_until("the last transaction has ended", async || {
+            self.postgres.query(writing).as_deref() == Ok("0")
+        })
+        .await;
+        successor.replace(&self.postgres).await;
+        for (number, instance) in self.instances.iter().enumerate() {
+            instance.sql.retarget(successor.port);
+            if number != stays {
+                instance.sql.reset();
+            }
+        }
+        self.retired.1 = Some(mem::replace(&mut self.postgres, successor));
+    }
+
+    /// A fail-over of Redis behind one address: the followers notice, other connections stay with the old one.
+    pub async fn replace_redis(&mut self) {
+        let replica_of = format!("replicaof 127.0.0.1 {}\n", self.redis().port);
+        let successor = Redis::start(&self.new_folder("redis"), &replica_of).await;
+        wait_until("it follows", async || successor.info("master_link_status").as_deref() == Some("up"))
+            .await;
+        successor.tell(&["REPLICAOF", "NO", "ONE"]);
+        for link in self.redis_links() {
+            link.retarget(successor.port);
+        }
+        self.redis_links().for_each(|link| link.reset_only(Which::Followers));
+        self.retired.0 = Some(mem::replace(self.redis(), successor));
+    }
+
+    fn new_folder(&self, name: &str) -> PathBuf {
+        let number = fs::read_dir(self.folder()).unwrap().count();
+        let folder = self.folder().join(format!("{name}-{number}"));
+        fs::create_dir(&folder).unwrap();
+        folder
     }
 
     /// Where it is, not through a link.

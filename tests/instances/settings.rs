@@ -3,6 +3,7 @@
 use std::{
     env,
     fs::{self, File},
+    net::TcpStream,
     path::Path,
     process::Command,
     thread,
@@ -11,6 +12,7 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
 
 use crate::{
     client::Api,
@@ -271,7 +273,7 @@ async fn missing_permission_is_refused_at_once() {
     let redis = Redis::start(folder.path(), "").await;
     let password = format!(">{SECRET}");
     let at = format!("redis://hallpass:{SECRET}@127.0.0.1:{}", redis.port);
-    for (forbidden, words) in [("-hset", "run this command"), ("-evalsha", "NOPERM")] {
+    for (forbidden, words) in [("-hset", "run this command"), ("-evalsha", "no permissions to run")] {
         redis.tell(&["ACL", "SETUSER", "hallpass", "reset", "on", &password, "~*", "+@all", forbidden]);
         refuses(start(folder.path(), &postgres, &at, &[]), &["Redis (REDIS_URL) cannot be used", words]);
     }
@@ -295,11 +297,28 @@ async fn servers_of_another_kind_are_refused_by_name() {
     refuses(start(&unknown, &settings), &["the Sentinel 127.0.0.1", "it knows no primary named another"]);
 }
 
-/// With a server of such a version, which few machines have: `HALLPASS_TEST_OLD_REDIS` names its program.
+#[tokio::test]
+async fn redis_that_is_full_of_clients_is_waited_for() {
+    let folder = folder();
+    let postgres = Postgres::start(folder.path()).await;
+    let redis = Redis::start(folder.path(), "").await;
+    redis.tell(&["ACL", "SETUSER", "hallpass", "on", &format!(">{SECRET}"), "~*", "+@all"]);
+    let held = TcpStream::connect(("127.0.0.1", redis.port)).unwrap();
+    redis.tell(&["CONFIG", "SET", "maxclients", "1"]);
+    wait_until("nobody else is let in", async || {
+        redis.ask(&["PING"]).is_err_and(|error| error.contains("max number of clients"))
+    })
+    .await;
+    let at = format!("redis://hallpass:{SECRET}@127.0.0.1:{}", redis.port);
+    refuses(start(folder.path(), &postgres, &at, &[GIVES_UP_SOON]), &["gave up after 2s"]);
+    drop(held);
+}
+
+/// With a server of such a version, which few machines have: `OLD_REDIS_SERVER` names its program.
 #[tokio::test]
 async fn redis_before_7_is_refused_at_once_with_both_versions() {
-    let Ok(program) = env::var("HALLPASS_TEST_OLD_REDIS") else {
-        eprintln!("not tried with a real one: HALLPASS_TEST_OLD_REDIS names no redis-server older than 7");
+    let Ok(program) = env::var("OLD_REDIS_SERVER") else {
+        eprintln!("not tried with a real one: OLD_REDIS_SERVER names no redis-server older than 7");
         return;
     };
     let folder = folder();
@@ -414,7 +433,9 @@ async fn cluster_redirects_of_every_form_are_followed() {
         .await;
     runs(start(other));
 
-    // While the slot is on its way to another node, keys that are not there are redirected: for once only.
+    // While the slot is on its way to another node, the keys that are still here are served here; only a
+    // question for one that is not here is redirected, for this once.
+    cluster.nodes[master].tell(&["XADD", "{hp:0}:events", "*", "foreign", "entry"]);
     let target = (0..cluster.nodes.len())
         .find(|node| *node != master && cluster.nodes[*node].info("role").as_deref() == Some("master"));
     let id = |node: usize| cluster.nodes[node].ask(&["CLUSTER", "MYID"]).unwrap();
@@ -424,6 +445,30 @@ async fn cluster_redirects_of_every_form_are_followed() {
     cluster.nodes[master].tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(target)]);
     runs(start(other));
     runs(start(master));
+}
+
+/// Two primaries, of which one is cut off from its replicas and one Sentinel: what is published has to go to the
+/// one that is followed.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_go_to_the_primary_that_is_followed() {
+    let mut world = World::start(Kind::Sentinel).await;
+    let api = Api::of(&world);
+    let folder = folder();
+    let alone = Redis::start(folder.path(), "").await;
+    let (stray, _process) = Sentinel::stray(folder.path(), alone.port).await;
+    // In either order, so that neither is the right one by chance.
+    let honest = world.sentinel().ports[0];
+    for (email, ports) in [("ann@example.com", [stray, honest]), ("ben@example.com", [honest, stray])] {
+        let pair = api.register(0, email).await;
+        assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
+        let mut command = world.instances[0].command();
+        command.env("REDIS_URL", world.sentinel().url_by("", &ports));
+        command.args(["sessions", "revoke", "--session", &pair.session]);
+        let output = spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+    }
 }
 
 /// A connection without traffic would otherwise not notice that the other end is gone.

@@ -448,9 +448,11 @@ pub fn is_final(error: &RedisError) -> bool {
     // What a script was not allowed to do, and what a server says that knows no flags of scripts.
     const IN_SCRIPTS: [&str; 4] =
         ["can't run this command", "ACL failure in script", "compiling script", "script shebang"];
+    // An `io::Error` within a `RedisError` is shared by its clones.
     let is_refused = error
         .source()
-        .and_then(|source| source.downcast_ref::<io::Error>()?.get_ref())
+        .and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>())
+        .and_then(|shared| shared.downcast_ref::<io::Error>()?.get_ref())
         .is_some_and(|inner| inner.is::<Refused>());
     is_refused
         || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED"))

@@ -36,6 +36,8 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_REDIS_NODES", "redis.nodes"),
     ("HALLPASS_REDIS_PARTITIONS", "redis.partitions"),
     ("HALLPASS_INSTANCE", "redis.instance"),
+    ("HALLPASS_SENTINEL_USERNAME", "redis.sentinel_username"),
+    ("HALLPASS_SENTINEL_PASSWORD", "redis.sentinel_password"),
     ("HALLPASS_ARGON2_MEMORY", "password.memory_kib"),
     ("HALLPASS_ARGON2_ITERATIONS", "password.iterations"),
     ("HALLPASS_ARGON2_PARALLELISM", "password.parallelism"),
@@ -138,6 +140,8 @@ pub struct RedisConfig {
     pub nodes: usize,
     pub partitions: u16,
     pub instance: Option<String>,
+    pub sentinel_username: Option<String>,
+    pub sentinel_password: Option<SecretString>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

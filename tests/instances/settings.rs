@@ -1,44 +1,80 @@
 //! A Redis that cannot be used, or not the way it was meant: said at start, in words that help.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    env,
+    fs::{self, File},
+    net::TcpStream,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
 
 use crate::{
     client::Api,
     support::{
+        cluster::Cluster,
         postgres::Postgres,
-        process::{free_port, wait_until},
+        process::{PATIENCE, Process, free_port, run, wait_until},
         redis::Redis,
-        world::{Kind, World},
+        sentinel::Sentinel,
+        world::{INSTANCES, Kind, Store, World},
     },
 };
 
 const SECRET: &str = "a-secret-of-redis";
 
-/// Starts the program against this database and this Redis, and ends it after a while if it runs. Blocks:
-/// where links have to go on meanwhile, the test needs more than one thread.
+const RUNNING: &str = "Hallpass is running";
+
+/// Waiting for Redis is given up soon, where there is nothing to wait for.
+const GIVES_UP_SOON: (&str, &str) = ("HALLPASS_STARTUP_WAIT", "2");
+
+/// Starts the program against this database and this Redis; ends it when it runs. Blocks: where links have to
+/// go on meanwhile, the test needs more than one thread.
 fn start(folder: &Path, postgres: &Postgres, redis_url: &str, settings: &[(&str, &str)]) -> (bool, String) {
+    start_until(RUNNING, folder, postgres, redis_url, settings)
+}
+
+/// Ends it when it has said this; when it ends by itself, that is its end.
+fn start_until(
+    words: &str,
+    folder: &Path,
+    postgres: &Postgres,
+    redis_url: &str,
+    settings: &[(&str, &str)],
+) -> (bool, String) {
     fs::create_dir_all(folder.join("site/pkg")).unwrap();
     let text = "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\n";
     fs::write(folder.join("Leptos.toml"), text).unwrap();
-    // It is ended when it runs: by `timeout`, which gives 124.
-    let output = Command::new("timeout")
-        .args(["5", env!("CARGO_BIN_EXE_hallpass")])
+    let log = folder.join("start.log");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
+    command
         .current_dir(folder)
         .env("LEPTOS_SITE_ADDR", format!("127.0.0.1:{}", free_port()))
         .env("DATABASE_URL", postgres.url(postgres.port))
         .env("REDIS_URL", redis_url)
         .env("HALLPASS_SIGNING_KEY", "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio")
-        .env("HALLPASS_STARTUP_WAIT", "2")
         .envs(settings.iter().copied())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        .stderr(File::create(&log).unwrap());
+    let mut process = command.spawn().unwrap();
+    let begin = Instant::now();
+    let text = loop {
+        let has_ended = process.try_wait().unwrap().is_some();
+        let text = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
+        if has_ended || text.contains(words) || begin.elapsed() > PATIENCE {
+            break text;
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    let _ = process.kill();
+    process.wait().unwrap();
     assert!(!text.contains("panicked"), "{text}");
     assert!(!text.contains(SECRET), "the password is in the log: {text}");
-    (text.contains("Hallpass is running"), text)
+    (text.contains(RUNNING) && text.contains(words), text)
 }
 
 fn refuses(start: (bool, String), words: &[&str]) {
@@ -119,13 +155,12 @@ async fn tls_is_spoken_with_whom_the_private_authority_vouches_for() {
     let other = folder.path().join("other-ca.pem");
     fs::write(&other, self::authority().1).unwrap();
     let secure = format!("rediss://127.0.0.1:{tls_port}");
-    let trusting = |ca: &Path| [("HALLPASS_REDIS_CA", ca.display().to_string())];
-    let start = |redis_url: &str, ca: &Path| {
-        let settings = trusting(ca);
-        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let trusting = |redis_url: &str, ca: &Path, wait: &str| {
+        let settings = [("HALLPASS_REDIS_CA", ca.to_str().unwrap()), ("HALLPASS_STARTUP_WAIT", wait)];
         start(folder.path(), &postgres, redis_url, &settings)
     };
-    runs(start(&secure, &ca));
+    runs(trusting(&secure, &ca, "60"));
+    let start = |redis_url: &str, ca: &Path| trusting(redis_url, ca, GIVES_UP_SOON.1);
     refuses(start(&secure, &other), &["gave up after 2s", "certificate"]);
     refuses(start(&secure, Path::new("none.pem")), &["HALLPASS_REDIS_CA", "none.pem"]);
     // TLS to a plain port, and the reverse.
@@ -147,9 +182,12 @@ async fn settings_that_cannot_be_meant_are_refused() {
     for wrong in ["redis", "http://127.0.0.1", "redis+sentinel://127.0.0.1", "redis+ring://127.0.0.1"] {
         refuses(try_with(wrong, &[]), &["REDIS_URL cannot be used"]);
     }
-    refuses(try_with("redis://127.0.0.1:1", &[]), &["gave up after 2s", "refused"]);
+    refuses(try_with("redis://127.0.0.1:1", &[GIVES_UP_SOON]), &["gave up after 2s", "refused"]);
     refuses(
-        try_with(&url(&redis), &[("DATABASE_URL", "postgres://hallpass@127.0.0.1:1/postgres")]),
+        try_with(
+            &url(&redis),
+            &[("DATABASE_URL", "postgres://hallpass@127.0.0.1:1/postgres"), GIVES_UP_SOON],
+        ),
         &["postgres://127.0.0.1:1/postgres cannot be opened", "waiting for the database"],
     );
 }
@@ -179,6 +217,12 @@ async fn what_would_surprise_its_owner_is_said_at_start() {
     let text = runs(start(folder.path(), &postgres, &url(&redis), &[]));
     assert!(text.contains("maxmemory-policy allkeys-lru"), "{text}");
     assert!(text.contains("set HALLPASS_REDIS_NODES=2"), "{text}");
+    assert!(text.contains("two replicas, and HALLPASS_REDIS_NODES=3"), "{text}");
+    let _second =
+        Redis::start(&sub(folder.path(), "second"), &format!("replicaof 127.0.0.1 {}\n", redis.port)).await;
+    wait_until("both replicas follow", async || redis.info("connected_slaves").as_deref() == Some("2")).await;
+    let text = runs(start(folder.path(), &postgres, &url(&redis), &[]));
+    assert!(text.contains("set HALLPASS_REDIS_NODES=3"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,13 +231,13 @@ async fn a_name_that_is_used_twice_is_said_and_harms_nobody() {
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
     let folder = folder();
-    let text = runs(start(
+    runs(start_until(
+        "another instance is called instance-1, too",
         folder.path(),
         &world.postgres,
         &world.redis_url(),
         &[("HALLPASS_INSTANCE", "instance-1")],
     ));
-    assert!(text.contains("another instance is called instance-1, too"), "{text}");
     assert_eq!(api.logout(0, &pair).await.0, 200);
     assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
 }
@@ -217,8 +261,234 @@ async fn a_redis_that_is_loading_is_waited_for() {
         redis.ask(&["GET", "k1"]).is_err_and(|error| error.contains("LOADING"))
     })
     .await;
-    let text = runs(start(folder.path(), &postgres, &url(&redis), &[("HALLPASS_STARTUP_WAIT", "30")]));
+    let text = runs(start(folder.path(), &postgres, &url(&redis), &[]));
     assert!(text.contains("LOADING") || text.contains("loading"), "{text}");
+}
+
+/// Not forbidden outright, but to the scripts: found out when the first of them runs.
+#[tokio::test]
+async fn missing_permission_is_refused_at_once() {
+    let folder = folder();
+    let postgres = Postgres::start(folder.path()).await;
+    let redis = Redis::start(folder.path(), "").await;
+    let password = format!(">{SECRET}");
+    let at = format!("redis://hallpass:{SECRET}@127.0.0.1:{}", redis.port);
+    for (forbidden, words) in [("-hset", "run this command"), ("-evalsha", "no permissions to run")] {
+        redis.tell(&["ACL", "SETUSER", "hallpass", "reset", "on", &password, "~*", "+@all", forbidden]);
+        refuses(start(folder.path(), &postgres, &at, &[]), &["Redis (REDIS_URL) cannot be used", words]);
+    }
+}
+
+#[tokio::test]
+async fn servers_of_another_kind_are_refused_by_name() {
+    let folder = folder();
+    let postgres = Postgres::start(folder.path()).await;
+    let sentinel = Sentinel::start(folder.path()).await;
+    let start =
+        |redis_url: &str, settings: &[(&str, &str)]| start(folder.path(), &postgres, redis_url, settings);
+    let at = |port: u16| format!("redis://127.0.0.1:{port}");
+    refuses(start(&at(sentinel.ports[0]), &[]), &["this is a Sentinel: write redis+sentinel://"]);
+    // It may be promoted.
+    let replica = (sentinel.primary().unwrap() + 1) % sentinel.nodes.len();
+    let replica = sentinel.nodes[replica].port;
+    refuses(start(&at(replica), &[GIVES_UP_SOON]), &["gave up after 2s", "it is a replica"]);
+    let unknown = sentinel.url().replace("/hallpass", "/another");
+    let settings = [("HALLPASS_REDIS_NODES", "3"), GIVES_UP_SOON];
+    refuses(start(&unknown, &settings), &["the Sentinel 127.0.0.1", "it knows no primary named another"]);
+}
+
+#[tokio::test]
+async fn redis_that_is_full_of_clients_is_waited_for() {
+    let folder = folder();
+    let postgres = Postgres::start(folder.path()).await;
+    let redis = Redis::start(folder.path(), "").await;
+    redis.tell(&["ACL", "SETUSER", "hallpass", "on", &format!(">{SECRET}"), "~*", "+@all"]);
+    let held = TcpStream::connect(("127.0.0.1", redis.port)).unwrap();
+    redis.tell(&["CONFIG", "SET", "maxclients", "1"]);
+    wait_until("nobody else is let in", async || {
+        redis.ask(&["PING"]).is_err_and(|error| error.contains("max number of clients"))
+    })
+    .await;
+    let at = format!("redis://hallpass:{SECRET}@127.0.0.1:{}", redis.port);
+    refuses(start(folder.path(), &postgres, &at, &[GIVES_UP_SOON]), &["gave up after 2s"]);
+    drop(held);
+}
+
+/// With a server of such a version, which few machines have: `OLD_REDIS_SERVER` names its program.
+#[tokio::test]
+async fn redis_before_7_is_refused_at_once_with_both_versions() {
+    let Ok(program) = env::var("OLD_REDIS_SERVER") else {
+        eprintln!("not tried with a real one: OLD_REDIS_SERVER names no redis-server older than 7");
+        return;
+    };
+    let folder = folder();
+    let postgres = Postgres::start(folder.path()).await;
+    let port = free_port().to_string();
+    let _redis = Process::start("old-redis", folder.path(), None, Path::new(&program), |command| {
+        command.args(["--port", &port, "--bind", "127.0.0.1", "--save", ""]);
+    });
+    wait_until("it is up", async || {
+        run("redis-cli", &["-p", &port, "PING"]).is_ok_and(|pong| pong == "PONG")
+    })
+    .await;
+    let version = run("redis-cli", &["-p", &port, "INFO", "server"]).unwrap();
+    let version = version.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap().trim();
+    let words = format!("Redis 7.0 or newer is needed, and this server is version {version}");
+    refuses(start(folder.path(), &postgres, &format!("redis://127.0.0.1:{port}"), &[]), &[&words]);
+}
+
+#[tokio::test]
+async fn sentinels_with_users_of_their_own_are_asked() {
+    let folder = folder();
+    let postgres = Postgres::start(folder.path()).await;
+    let sentinel = Sentinel::start(folder.path()).await;
+    let password = format!(">{SECRET}");
+    for node in &sentinel.nodes {
+        node.tell(&["ACL", "SETUSER", "hallpass", "on", &password, "~*", "&*", "+@all"]);
+    }
+    let start = |credentials: &str, settings: &[(&str, &str)]| {
+        let settings = [&[("HALLPASS_REDIS_NODES", "3")], settings].concat();
+        start(folder.path(), &postgres, &sentinel.url_by(credentials, &sentinel.ports), &settings)
+    };
+    let credentials = format!("hallpass:{SECRET}@");
+    let other = format!("{SECRET}-of-sentinels");
+    let user = ("HALLPASS_SENTINEL_USERNAME", "watcher");
+    let own = ("HALLPASS_SENTINEL_PASSWORD", other.as_str());
+
+    // They want no password, and would refuse one.
+    runs(start(&credentials, &[]));
+    runs(start(&credentials, &[own]));
+    // The user of REDIS_URL is known to them as well.
+    sentinel.tell_all(&["ACL", "SETUSER", "hallpass", "on", &password, "allchannels", "+@all"]);
+    sentinel.tell_all(&["ACL", "SETUSER", "watcher", "on", &format!(">{other}"), "allchannels", "+@all"]);
+    // The same as `requirepass`.
+    sentinel.tell_all(&["ACL", "SETUSER", "default", "resetpass", &format!(">{other}")]);
+    runs(start(&credentials, &[]));
+    runs(start(&credentials, &[own]));
+    runs(start(&credentials, &[user, own]));
+    for wrong in [
+        start("", &[]),
+        start(&credentials, &[("HALLPASS_SENTINEL_PASSWORD", "wrong")]),
+        start(&credentials, &[("HALLPASS_SENTINEL_USERNAME", "nobody"), own]),
+    ] {
+        refuses(wrong, &["the Sentinel 127.0.0.1", "HALLPASS_SENTINEL_PASSWORD"]);
+    }
+    refuses(start(&credentials, &[user]), &["HALLPASS_SENTINEL_PASSWORD is missing"]);
+}
+
+#[tokio::test]
+async fn sentinels_that_know_less_do_not_hide_the_primary() {
+    let folder = folder();
+    let postgres = Postgres::start(folder.path()).await;
+    let sentinel = Sentinel::start(folder.path()).await;
+    let start = |first: u16| {
+        let ports = [&[first], sentinel.ports.as_slice()].concat();
+        let settings = [("HALLPASS_REDIS_NODES", "3")];
+        start(folder.path(), &postgres, &sentinel.url_by("", &ports), &settings)
+    };
+    // One names a node that is no primary any more.
+    let replica = (sentinel.primary().unwrap() + 1) % sentinel.nodes.len();
+    let (port, _knows_a_replica) = Sentinel::stray(folder.path(), sentinel.nodes[replica].port).await;
+    runs(start(port));
+    // One names a node that takes itself for the primary, but has lost its replicas.
+    let alone = Redis::start(&sub(folder.path(), "alone"), "").await;
+    let (port, _knows_what_was) = Sentinel::stray(folder.path(), alone.port).await;
+    runs(start(port));
+    // One names a node that accepts connections, and says nothing.
+    alone.signal("STOP");
+    runs(start(port));
+    // One says nothing itself.
+    let (port, silent) = Sentinel::stray(folder.path(), sentinel.nodes[replica].port).await;
+    silent.signal("STOP");
+    runs(start(port));
+    // One is not there.
+    runs(start(free_port()));
+}
+
+#[tokio::test]
+async fn cluster_redirects_of_every_form_are_followed() {
+    let folder = folder();
+    let postgres = Postgres::start(folder.path()).await;
+    let cluster = Cluster::start(folder.path()).await;
+    let start = |node: usize| {
+        let settings = [("HALLPASS_REDIS_NODES", "2")];
+        start(folder.path(), &postgres, &cluster.url_by(node), &settings)
+    };
+    let master = cluster.master_of("{hp:0}", 0).unwrap();
+    let other = (master + 1) % cluster.nodes.len();
+    let moved = || cluster.nodes[other].ask(&["GET", "{hp:0}"]).unwrap_err();
+    let tell_all = |command: &[&str]| cluster.nodes.iter().for_each(|node| node.tell(command));
+    let port = cluster.nodes[master].port;
+
+    assert!(moved().contains(&format!(" 127.0.0.1:{port}")), "{}", moved());
+    runs(start(other));
+    tell_all(&["CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint"]);
+    assert!(moved().contains(&format!(" :{port}")), "{}", moved());
+    runs(start(other));
+    tell_all(&["CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname"]);
+    assert!(moved().contains(&format!(" ?:{port}")), "{}", moved());
+    runs(start(other));
+    tell_all(&["CONFIG", "SET", "cluster-announce-hostname", "localhost"]);
+    wait_until("the host's name is announced", async || moved().contains(&format!(" localhost:{port}")))
+        .await;
+    runs(start(other));
+
+    // While the slot is on its way to another node, the keys that are still here are served here; only a
+    // question for one that is not here is redirected, for this once.
+    cluster.nodes[master].tell(&["XADD", "{hp:0}:events", "*", "foreign", "entry"]);
+    let target = (0..cluster.nodes.len())
+        .find(|node| *node != master && cluster.nodes[*node].info("role").as_deref() == Some("master"));
+    let id = |node: usize| cluster.nodes[node].ask(&["CLUSTER", "MYID"]).unwrap();
+    let (target, slot) =
+        (target.unwrap(), cluster.nodes[master].ask(&["CLUSTER", "KEYSLOT", "{hp:0}"]).unwrap());
+    cluster.nodes[target].tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(master)]);
+    cluster.nodes[master].tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(target)]);
+    runs(start(other));
+    runs(start(master));
+}
+
+/// Two primaries, of which one is cut off from its replicas and one Sentinel: what is published has to go to the
+/// one that is followed.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_go_to_the_primary_that_is_followed() {
+    let mut world = World::start(Kind::Sentinel).await;
+    let api = Api::of(&world);
+    let folder = folder();
+    let alone = Redis::start(folder.path(), "").await;
+    let (stray, _process) = Sentinel::stray(folder.path(), alone.port).await;
+    // In either order, so that neither is the right one by chance.
+    let honest = world.sentinel().ports[0];
+    for (email, ports) in [("ann@example.com", [stray, honest]), ("ben@example.com", [honest, stray])] {
+        let pair = api.register(0, email).await;
+        assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
+        let mut command = world.instances[0].command();
+        command.env("REDIS_URL", world.sentinel().url_by("", &ports));
+        command.args(["sessions", "revoke", "--session", &pair.session]);
+        let output = spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+    }
+}
+
+/// A connection without traffic would otherwise not notice that the other end is gone.
+#[tokio::test]
+async fn idle_connections_to_redis_are_kept_alive_by_the_system() {
+    let world = World::without_links(Kind::Single).await;
+    let Store::Single(redis) = &world.store else { panic!("there are several") };
+    let api = Api::of(&world);
+    // Opens the connections for commands.
+    for instance in 0..INSTANCES {
+        api.register(instance, &format!("ann-{instance}@example.com")).await;
+    }
+    wait_until("each instance has a connection that waits for nothing but its keepalive", async || {
+        // sl local remote state queues timer:when ...
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let to_redis = format!(":{:04X} 01 ", redis.port);
+        let timers = table.lines().filter_map(|line| line.split_once(&to_redis)?.1.split(' ').nth(1));
+        timers.filter(|timer| timer.starts_with("02:")).count() >= INSTANCES
+    })
+    .await;
 }
 
 fn folder() -> TempDir {

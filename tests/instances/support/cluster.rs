@@ -33,6 +33,11 @@ impl Cluster {
         format!("redis+cluster://{}", self.hosts().join(","))
     }
 
+    /// By one of the nodes.
+    pub fn url_by(&self, node: usize) -> String {
+        format!("redis+cluster://127.0.0.1:{}", self.nodes[node].port)
+    }
+
     fn hosts(&self) -> Vec<String> {
         self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect()
     }

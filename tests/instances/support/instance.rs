@@ -66,16 +66,16 @@ impl Instance {
             _ => None,
         };
         let mut sentinels = Vec::new();
-        if let (Store::Sentinel(sentinel), true) = (store, links) {
-            for port in sentinel.ports() {
-                sentinels.push(Link::to(*port).await);
+        let redis_url = match (&redis, store) {
+            (Some(link), _) => format!("redis://127.0.0.1:{}", link.port),
+            (None, Store::Sentinel(sentinel)) if links => {
+                for port in &sentinel.ports {
+                    sentinels.push(Link::to(*port).await);
+                }
+                let ports: Vec<_> = sentinels.iter().map(|link| link.port).collect();
+                sentinel.url_by("", &ports)
             }
-        }
-        let ports: Vec<_> = sentinels.iter().map(|link| link.port).collect();
-        let redis_url = match &redis {
-            Some(link) => format!("redis://127.0.0.1:{}", link.port),
-            None if !ports.is_empty() => Sentinel::url_through(&ports),
-            None => store.url(),
+            (None, _) => store.url(),
         };
         let address = format!("127.0.0.1:{}", free_port());
         let mut settings = vec![

@@ -14,7 +14,7 @@ pub struct Sentinel {
     pub nodes: Vec<Redis>,
     /// The way of everybody else to each node, which is the address that it announces.
     pub links: Vec<Link>,
-    ports: Vec<u16>,
+    pub ports: Vec<u16>,
     _sentinels: Vec<Process>,
 }
 
@@ -37,18 +37,32 @@ impl Sentinel {
     }
 
     pub fn url(&self) -> String {
-        Self::url_through(&self.ports)
+        self.url_by("", &self.ports)
     }
 
-    /// The ports of the Sentinels.
-    pub fn ports(&self) -> &[u16] {
-        &self.ports
-    }
-
-    /// The same, where the Sentinels are reached at these ports.
-    pub fn url_through(ports: &[u16]) -> String {
+    /// By these Sentinels, and with these credentials: `user:password@`.
+    pub fn url_by(&self, credentials: &str, ports: &[u16]) -> String {
         let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        format!("redis+sentinel://{}/{NAME}", hosts.join(","))
+        format!("redis+sentinel://{credentials}{}/{NAME}", hosts.join(","))
+    }
+
+    /// Starts another Sentinel, which knows nobody but the node at `named`, and takes it for the primary.
+    pub async fn stray(folder: &Path, named: u16) -> (u16, Process) {
+        let port = free_port();
+        let process = spawn(folder, port, named);
+        let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
+        wait_until("the other Sentinel is up", async || {
+            redis_cli(port, &question).is_ok_and(|answer| answer.ends_with(&named.to_string()))
+        })
+        .await;
+        (port, process)
+    }
+
+    /// Gives each Sentinel a command that has to succeed.
+    pub fn tell_all(&self, command: &[&str]) {
+        for port in &self.ports {
+            redis_cli(*port, command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        }
     }
 
     /// The place in `nodes` of the primary that all Sentinels agree on.

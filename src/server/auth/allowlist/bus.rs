@@ -502,7 +502,9 @@ impl Follower {
         let mut connection = self.commands.lock().await;
         match &*connection {
             Some(connection) => Ok(connection.clone()),
-            None => Ok(connection.insert(self.instance.servers.connect(self.partition).await?).clone()),
+            None => {
+                Ok(connection.insert(self.instance.servers.connect_beside(self.partition).await?).clone())
+            }
         }
     }
 

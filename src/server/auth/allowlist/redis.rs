@@ -19,14 +19,25 @@
 //! also behind Sentinels or in a Cluster, and it never connects again by itself: who follows the
 //! events has to know when the server may be another one.
 
-use std::{collections::HashMap, sync::LazyLock, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error,
+    io,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures::{StreamExt, stream::FuturesUnordered};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Script,
-    ServerErrorKind, TlsCertificates, aio::MultiplexedConnection, cmd,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    RedisConnectionInfo, Script, ServerErrorKind, TlsCertificates, Value,
+    aio::MultiplexedConnection,
+    cmd, from_redis_value,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use secrecy::ExposeSecret;
+use tokio::time;
 
 use super::event::{Event, Link, Nonce, Position};
 use crate::server::{
@@ -42,6 +53,24 @@ pub use redis::RedisError;
 /// How long a connection may take, and an answer. No longer than a lease, which has lapsed by then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long one seed is waited for before the next is asked as well.
+const NEXT_SEED_AFTER: Duration = Duration::from_millis(250);
+
+/// How long a connection may be silent before the system asks whether the other end is still there, and how
+/// often it asks then.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(2);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
+const KEEPALIVE_PROBES: u32 = 3;
+/// How long what was sent may stay unacknowledged by the other end's system.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The first major version whose scripts have flags: `#!lua flags=allow-oom`.
+const MIN_MAJOR_VERSION: u32 = 7;
+
+/// The port of a Sentinel whose address names none.
+const SENTINEL_PORT: u16 = 26379;
 
 /// How long replicas may take to confirm a write. Less than any answer may.
 const REPLICAS_TIMEOUT: Duration = Duration::from_millis(500);
@@ -67,14 +96,25 @@ pub struct Servers {
     /// Any of them will do to ask.
     seeds: Vec<ConnectionInfo>,
     tls: Option<TlsCertificates>,
+    routes: Arc<[Mutex<Route>]>,
+}
+
+/// How the primary of a partition was found the last time.
+#[derive(Default)]
+struct Route {
+    /// The place of the seed to begin with the next time.
+    next_seed: usize,
+    /// The address that a seed named. None: the seed itself is the primary.
+    primary: Option<ConnectionInfo>,
 }
 
 #[derive(Clone)]
 enum Kind {
     /// The seed itself.
     Single,
-    /// The seeds are Sentinels, which know where the primary of this name is.
-    Sentinel { name: String, primary: Box<ConnectionInfo> },
+    /// The seeds are Sentinels, which know where the primary of this name is. A Sentinel that demands it is
+    /// sent `login`; to one that does not, it would be an error.
+    Sentinel { name: String, primary: Box<ConnectionInfo>, login: Box<RedisConnectionInfo> },
     /// The seeds are nodes, which redirect to the one that has the keys.
     Cluster,
 }
@@ -97,8 +137,16 @@ impl Servers {
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let parse = |text: String| text.into_connection_info();
         let tls = ca.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem) });
-        let each = |credentials: &str| -> Result<Vec<_>, _> {
-            hosts.split(',').map(|host| parse(format!("{protocol}://{credentials}{host}"))).collect()
+        let each = |credentials: &str, default_port: Option<u16>| -> Result<Vec<_>, _> {
+            let with_port = |host: &str| match default_port {
+                // The colons within the brackets of an IPv6 address do not count.
+                Some(port) if !host.rsplit(']').next().is_some_and(|end| end.contains(':')) => {
+                    format!("{host}:{port}")
+                }
+                _ => host.to_owned(),
+            };
+            let address = |host| format!("{protocol}://{credentials}{}", with_port(host));
+            hosts.split(',').map(|host| parse(address(host))).collect()
         };
         let (kind, seeds) = match kind {
             "" => (Kind::Single, vec![parse(url.to_owned())?]),
@@ -107,62 +155,154 @@ impl Servers {
             }
             "sentinel" => {
                 let primary = Box::new(parse(format!("{protocol}://{credentials}127.0.0.1"))?);
-                (Kind::Sentinel { name: path.to_owned(), primary }, each("")?)
+                let login = match (&config.sentinel_username, &config.sentinel_password) {
+                    (None, None) => primary.redis_settings().clone(),
+                    (Some(_), None) => return Err(wrong("HALLPASS_SENTINEL_PASSWORD is missing")),
+                    (username, Some(password)) => {
+                        let login = RedisConnectionInfo::default().set_password(password.expose_secret());
+                        username.iter().fold(login, RedisConnectionInfo::set_username)
+                    }
+                };
+                let kind = Kind::Sentinel { name: path.to_owned(), primary, login: Box::new(login) };
+                (kind, each("", Some(SENTINEL_PORT))?)
             }
-            "cluster" => (Kind::Cluster, each(&credentials)?),
+            "cluster" => (Kind::Cluster, each(&credentials, None)?),
             _ => return Err(wrong("its scheme is unknown")),
         };
-        Ok(Self { kind, seeds, tls })
+        let routes = (0..config.partitions).map(|_| Mutex::default()).collect();
+        Ok(Self { kind, seeds, tls, routes })
     }
 
-    /// Opens a connection to the partition's primary.
+    fn route(&self, partition: Partition) -> MutexGuard<'_, Route> {
+        self.routes[partition.index()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a connection to the partition's primary. Each call begins with the seed after the one that the
+    /// last call came through: that one may be cut off from the others, and know only what was.
     ///
     /// # Errors
     /// None of the servers that were asked answers, or says where it is.
     pub async fn connect(&self, partition: Partition) -> Result<Connection, RedisError> {
-        let mut result = Err(RedisError::from((ErrorKind::Io, "no server was named")));
-        for seed in &self.seeds {
-            result = self.connect_through(seed, partition).await;
-            if result.is_ok() {
-                break;
+        let count = self.seeds.len();
+        let first = self.route(partition).next_seed;
+        let mut seeds = (0..count).map(|place| (first + place) % count);
+        let mut attempts = FuturesUnordered::new();
+        let mut failures: Vec<(usize, RedisError)> = Vec::new();
+        loop {
+            let next = seeds.next();
+            attempts
+                .extend(next.map(|seed| async move { (seed, self.connect_through(seed, partition).await) }));
+            let ended = match next {
+                Some(_) => time::timeout(NEXT_SEED_AFTER, attempts.next()).await,
+                None => Ok(attempts.next().await),
+            };
+            match ended {
+                Ok(Some((seed, Ok((inner, primary))))) => {
+                    *self.route(partition) = Route { next_seed: seed + 1, primary };
+                    return Ok(Connection { partition, inner });
+                }
+                Ok(Some((seed, Err(error)))) => failures.push((seed, error)),
+                Ok(None) => {
+                    self.route(partition).next_seed = first + 1;
+                    // In one order wherever it began: what stays the same is logged only once.
+                    failures.sort_by_key(|(seed, _)| *seed);
+                    return Err(all_in_one(failures.into_iter().map(|(_, error)| error).collect()));
+                }
+                Err(_elapsed) => {}
             }
         }
-        Ok(Connection { partition, inner: result? })
     }
 
+    /// Opens another connection to the server that the last connection by [`Servers::connect`] goes to: where
+    /// Sentinels disagree, the commands have to go where the events are followed.
+    ///
+    /// # Errors
+    /// It does not answer, or is no primary any more.
+    pub async fn connect_beside(&self, partition: Partition) -> Result<Connection, RedisError> {
+        let primary = self.route(partition).primary.clone();
+        match primary {
+            Some(primary) => Ok(Connection { partition, inner: self.open_primary(&primary).await? }),
+            // By its name, which may stand for several nodes.
+            None => self.connect(partition).await,
+        }
+    }
+
+    /// A connection to the primary, and its address if the seed is another server.
     async fn connect_through(
         &self,
-        seed: &ConnectionInfo,
+        seed: usize,
         partition: Partition,
-    ) -> Result<MultiplexedConnection, RedisError> {
-        let mut connection = self.open(seed.clone()).await?;
-        match &self.kind {
-            Kind::Single => Ok(connection),
-            Kind::Sentinel { name, primary } => {
-                let (host, port): (String, u16) = cmd("SENTINEL")
-                    .arg("GET-MASTER-ADDR-BY-NAME")
-                    .arg(name)
-                    .query_async(&mut connection)
-                    .await?;
-                self.open(at(primary, host, port)).await
+    ) -> Result<(MultiplexedConnection, Option<ConnectionInfo>), RedisError> {
+        let seed = &self.seeds[seed];
+        let primary = match &self.kind {
+            Kind::Single => return Ok((self.open_primary(seed).await?, None)),
+            Kind::Sentinel { name, primary, login } => {
+                let address = self.ask_sentinel(seed, name, login).await;
+                let (host, port) = address.map_err(|error| {
+                    let hint = match error.code() {
+                        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
+                            " wants another user or password (HALLPASS_SENTINEL_USERNAME, HALLPASS_SENTINEL_PASSWORD)"
+                        }
+                        _ => "",
+                    };
+                    in_context(&format!("the Sentinel {}{hint}", seed.addr()), &error)
+                })?;
+                at(primary, host, port)
             }
             Kind::Cluster => {
-                let probe = cmd("GET").arg(partition.key("head")).exec_async(&mut connection).await;
-                match probe.as_ref().err().and_then(RedisError::redirect_node) {
-                    Some((address, _)) => {
-                        let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-                        self.open(at(seed, host.to_owned(), port.parse().unwrap_or_default())).await
+                let mut node = self.open(seed).await?;
+                match cmd("GET").arg(partition.key("head")).exec_async(&mut node).await {
+                    Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) => {
+                        let (host, port) = redirect(&error, seed)?;
+                        at(seed, host, port)
                     }
-                    None => probe.map(|()| connection),
+                    // While a slot is on its way to another node, it still belongs to this one.
+                    Err(error) if error.kind() != ErrorKind::Server(ServerErrorKind::Ask) => {
+                        return Err(error);
+                    }
+                    _ => {
+                        About::ask(&mut node).await?.check()?;
+                        return Ok((node, None));
+                    }
                 }
             }
-        }
+        };
+        let connection = self.open_primary(&primary).await;
+        let connection =
+            connection.map_err(|error| in_context(&format!("the Redis {}", primary.addr()), &error))?;
+        Ok((connection, Some(primary)))
     }
 
-    async fn open(&self, info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
-        // Each command is waited for: nothing is gained by holding it back.
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        let info = info.set_tcp_settings(tcp);
+    /// Where the primary is, as this Sentinel knows it.
+    async fn ask_sentinel(
+        &self,
+        seed: &ConnectionInfo,
+        name: &str,
+        login: &RedisConnectionInfo,
+    ) -> Result<(String, u16), RedisError> {
+        let mut sentinel = self.open(seed).await?;
+        let mut question = cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+        let mut answer: Result<Option<_>, RedisError> = question.query_async(&mut sentinel).await;
+        if let Err(error) = &answer
+            && matches!(error.code(), Some("NOAUTH" | "NOPERM"))
+            && let Some(auth) = auth(login)
+        {
+            auth.exec_async(&mut sentinel).await?;
+            answer = question.query_async(&mut sentinel).await;
+        }
+        answer?.ok_or_else(|| io::Error::other(format!("it knows no primary named {name}")).into())
+    }
+
+    /// Opens a connection to a server that has to be a primary, and of a version that can be used.
+    async fn open_primary(&self, info: &ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = self.open(info).await?;
+        About::ask(&mut connection).await?.check()?;
+        Ok(connection)
+    }
+
+    async fn open(&self, info: &ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
+        let info = info.clone().set_tcp_settings(tcp_settings());
         let client = match (&self.tls, info.addr()) {
             (Some(tls), ConnectionAddr::TcpTls { .. }) => Client::build_with_tls(info, tls.clone())?,
             _ => Client::open(info)?,
@@ -172,6 +312,19 @@ impl Servers {
             .set_response_timeout(Some(ANSWER_TIMEOUT));
         client.get_multiplexed_async_connection_with_config(&config).await
     }
+}
+
+fn tcp_settings() -> TcpSettings {
+    // Also a connection that has nothing to send has to end soon when the other end is gone without a word.
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY)
+        .with_retries(KEEPALIVE_PROBES);
+    // Each command is waited for: nothing is gained by holding it back.
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(UNACKNOWLEDGED_TIMEOUT);
+    settings
 }
 
 /// The same way of connecting, to another server.
@@ -185,10 +338,128 @@ fn at(info: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
     info.clone().set_addr(address)
 }
 
+/// The host and port that a node redirects to. A node that does not know how the others are reached names no
+/// host, or `?`: then it is the one at which `asked` was reached.
+fn redirect(moved: &RedisError, asked: &ConnectionInfo) -> Result<(String, u16), RedisError> {
+    let address = moved.redirect_node().and_then(|(address, _)| {
+        let (host, port) = address.rsplit_once(':')?;
+        Some((host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok()?))
+    });
+    match (address, asked.addr()) {
+        (Some(("" | "?", port)), ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. }) => {
+            Ok((host.clone(), port))
+        }
+        (Some((host, port)), _) => Ok((host.to_owned(), port)),
+        (None, _) => Err(moved.clone()),
+    }
+}
+
+fn auth(login: &RedisConnectionInfo) -> Option<Cmd> {
+    let mut auth = cmd("AUTH");
+    auth.arg(login.username()).arg(login.password()?);
+    Some(auth)
+}
+
+/// What a server says about itself.
+#[derive(Debug, Default)]
+struct About {
+    version: String,
+    role: String,
+    mode: String,
+}
+
+impl About {
+    async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
+        // An ACL cannot forbid it.
+        let hello: Result<HashMap<String, Value>, _> = cmd("HELLO").query_async(connection).await;
+        match hello {
+            Ok(mut fields) => {
+                let mut text = |name| fields.remove(name).and_then(|value| from_redis_value(value).ok());
+                Ok(Self {
+                    version: text("version").unwrap_or_default(),
+                    role: text("role").unwrap_or_default(),
+                    mode: text("mode").unwrap_or_default(),
+                })
+            }
+            // Before 6.0 there is no such command, nor are there ACLs.
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError) => {
+                // Without an answer nothing is known, and it is left to the scripts.
+                let text: String = cmd("INFO").query_async(connection).await.unwrap_or_default();
+                let text = |name| info_field(&text, name).to_owned();
+                Ok(Self { version: text("redis_version"), role: text("role"), mode: text("redis_mode") })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check(&self) -> Result<(), RedisError> {
+        let Self { version, role, mode } = self;
+        let major: Option<u32> = version.split('.').next().and_then(|major| major.parse().ok());
+        if major.is_some_and(|major| major < MIN_MAJOR_VERSION) {
+            return Err(refused(format!(
+                "Redis {MIN_MAJOR_VERSION}.0 or newer is needed, and this server is version {version}"
+            )));
+        }
+        match (mode.as_str(), role.as_str()) {
+            ("sentinel", _) => Err(refused(
+                "this is a Sentinel: write redis+sentinel:// and, at the end, the name of the primary".into(),
+            )),
+            (_, "replica" | "slave") => {
+                Err(io::Error::other("it is a replica, and only a primary can be used").into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The value of a field in the answer to `INFO`.
+fn info_field<'a>(text: &'a str, name: &str) -> &'a str {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
+}
+
+/// A reason for which no further attempt will succeed: the settings are wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+fn refused(text: String) -> RedisError {
+    io::Error::other(Refused(text)).into()
+}
+
+/// What went wrong with each of several servers. Final, if nothing else is.
+fn all_in_one(mut errors: Vec<RedisError>) -> RedisError {
+    let mut texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.dedup();
+    match (errors.pop(), texts.len()) {
+        (None, _) => (ErrorKind::Io, "no server was named").into(),
+        (Some(last), 1) => last,
+        (Some(last), _) if is_final(&last) && errors.iter().all(is_final) => refused(texts.join("; ")),
+        _ => io::Error::other(texts.join("; ")).into(),
+    }
+}
+
+/// The error, with the server that it is about. As final as it was.
+fn in_context(server: &str, error: &RedisError) -> RedisError {
+    let text = format!("{server}: {error}");
+    if is_final(error) { refused(text) } else { io::Error::other(text).into() }
+}
+
 /// Whether trying again will not help: the settings are wrong.
 pub fn is_final(error: &RedisError) -> bool {
-    let refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
-    refused || matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
+    // What a script was not allowed to do, and what a server says that knows no flags of scripts.
+    const IN_SCRIPTS: [&str; 4] =
+        ["can't run this command", "ACL failure in script", "compiling script", "script shebang"];
+    // An `io::Error` within a `RedisError` is shared by its clones.
+    let is_refused = error
+        .source()
+        .and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>())
+        .and_then(|shared| shared.downcast_ref::<io::Error>()?.get_ref())
+        .is_some_and(|inner| inner.is::<Refused>());
+    is_refused
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED"))
+        || matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
+            && error.detail().is_some_and(|detail| IN_SCRIPTS.iter().any(|words| detail.contains(words)))
 }
 
 /// A share of the users, and their keys.
@@ -437,29 +708,181 @@ impl Connection {
     /// What in the settings of this server would surprise its owner.
     pub async fn misgivings(&mut self, nodes: usize) -> Result<Vec<String>, RedisError> {
         let text: String = cmd("INFO").query_async(&mut self.inner).await?;
-        let value = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
-        };
         let mut misgivings = Vec::new();
-        let policy = value("maxmemory_policy");
+        let policy = info_field(&text, "maxmemory_policy");
         if policy != "noeviction" {
             misgivings.push(format!(
                 "this Redis may throw away what it holds (maxmemory-policy {policy}): set it to noeviction"
             ));
         }
-        let replicas: usize = value("connected_slaves").parse().unwrap_or_default();
+        let replicas: usize = info_field(&text, "connected_slaves").parse().unwrap_or_default();
         if replicas + 1 > nodes {
-            misgivings.push(format!(
-                "this Redis has {replicas} replicas: set HALLPASS_REDIS_NODES={} so that a fail-over is survived",
-                replicas + 1
-            ));
+            misgivings.push(match replicas {
+                1 => "this Redis has one replica: set HALLPASS_REDIS_NODES=2, so that no failover undoes a \
+                      revocation. Both nodes then confirm each one, so after a failover none is confirmed until \
+                      the second node is back; to go on meanwhile takes two replicas, and HALLPASS_REDIS_NODES=3"
+                    .into(),
+                _ => format!(
+                    "this Redis has {replicas} replicas: set HALLPASS_REDIS_NODES={}, so that a majority confirms \
+                     each revocation and no failover undoes it",
+                    replicas + 1
+                ),
+            });
         }
         Ok(misgivings)
     }
 }
 
-/// Whether the server is not, or no longer, the one to ask: a replica, or another node of the Cluster.
+/// Whether the server is not, or no longer, the one to ask: a replica, another node of the Cluster, a primary
+/// that has lost its replicas.
 pub fn is_elsewhere(error: &RedisError) -> bool {
-    use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, ReadOnly};
-    matches!(error.kind(), ErrorKind::Server(ReadOnly | Moved | Ask | MasterDown | ClusterDown))
+    use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain};
+    matches!(
+        error.kind(),
+        ErrorKind::Server(ReadOnly | Moved | Ask | TryAgain | MasterDown | ClusterDown | BusyLoading)
+    ) || error.code() == Some("NOREPLICAS")
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::parse_redis_value;
+
+    use super::*;
+
+    /// The error that a server's answer becomes.
+    fn answer(text: &str) -> RedisError {
+        let value = parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+        value.extract_error().unwrap_err()
+    }
+
+    fn servers(url: &str) -> Servers {
+        let settings = serde_json::json!({ "url": url, "nodes": 1, "partitions": 1 });
+        let config: RedisConfig = serde_json::from_value(settings).unwrap();
+        Servers::new(&config, None).unwrap()
+    }
+
+    fn addresses(url: &str) -> Vec<String> {
+        servers(url).seeds.iter().map(|seed| seed.addr().to_string()).collect()
+    }
+
+    #[test]
+    fn errors_are_final_or_tried_again_here_or_elsewhere() {
+        #[derive(Debug, PartialEq)]
+        enum Next {
+            /// Start-up ends.
+            GiveUp,
+            /// On the same connection.
+            TryAgain,
+            /// On a connection to whoever is the primary now.
+            LookElsewhere,
+        }
+        use Next::{GiveUp, LookElsewhere, TryAgain};
+        for (text, next) in [
+            ("LOADING Redis is loading the dataset in memory", LookElsewhere),
+            (
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+                LookElsewhere,
+            ),
+            ("READONLY You can't write against a read only replica.", LookElsewhere),
+            ("CLUSTERDOWN The cluster is down", LookElsewhere),
+            ("MOVED 6164 127.0.0.1:7001", LookElsewhere),
+            ("ASK 6164 127.0.0.1:7001", LookElsewhere),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", LookElsewhere),
+            ("NOREPLICAS Not enough good replicas to write.", LookElsewhere),
+            ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to", TryAgain),
+            ("BUSY Redis is busy running a script. You can only call SCRIPT KILL", TryAgain),
+            ("OOM command not allowed when used memory > 'maxmemory'.", TryAgain),
+            ("ERR max number of clients reached", TryAgain),
+            ("ERR something else", TryAgain),
+            ("NOAUTH Authentication required.", GiveUp),
+            ("WRONGPASS invalid username-password pair or user is disabled.", GiveUp),
+            ("NOPERM this user has no permissions to run the 'evalsha' command", GiveUp),
+            ("DENIED Redis is running in protected mode", GiveUp),
+            // 7.0, and since 7.2
+            ("ERR The user executing the script can't run this command or subcommand script: 0", GiveUp),
+            ("ERR ACL failure in script: User h has no permissions to run the 'hset' command", GiveUp),
+            // 6.2, and others that know other flags
+            ("ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'", GiveUp),
+            ("ERR Unexpected flag in script shebang: allow-oom", GiveUp),
+        ] {
+            let error = answer(text);
+            let found = match (is_final(&error), is_elsewhere(&error)) {
+                (true, false) => GiveUp,
+                (false, true) => LookElsewhere,
+                (false, false) => TryAgain,
+                (true, true) => panic!("both: {text}"),
+            };
+            assert_eq!(found, next, "{text}");
+        }
+        assert!(!is_final(&io::Error::from(io::ErrorKind::ConnectionRefused).into()));
+        assert!(is_final(&refused("for a reason".into())));
+    }
+
+    #[test]
+    fn several_errors_are_final_only_together() {
+        let (wrong, other) = (|| answer("WRONGPASS wrong"), || answer("CLUSTERDOWN down"));
+        assert!(is_final(&all_in_one(vec![wrong(), answer("NOAUTH none")])));
+        for mixed in [vec![wrong(), other()], vec![other(), wrong()]] {
+            let error = all_in_one(mixed);
+            assert!(!is_final(&error));
+            assert!(error.to_string().contains("wrong") && error.to_string().contains("down"), "{error}");
+        }
+        assert_eq!(all_in_one(vec![other(), other()]).to_string(), other().to_string());
+        assert!(is_final(&in_context("a server", &wrong())) && !is_final(&in_context("a server", &other())));
+    }
+
+    #[test]
+    fn redirects_name_a_host_or_mean_the_same() {
+        let seed = &servers("redis+cluster://seed.example:7000").seeds[0];
+        for (address, host, port) in [
+            ("10.0.0.1:7001", "10.0.0.1", 7001),
+            ("node.example:7001", "node.example", 7001),
+            (":7001", "seed.example", 7001),
+            ("?:7001", "seed.example", 7001),
+            ("::1:7001", "::1", 7001),
+            ("[2001:db8::1]:7001", "2001:db8::1", 7001),
+        ] {
+            for code in ["MOVED", "ASK"] {
+                let found = redirect(&answer(&format!("{code} 6164 {address}")), seed).unwrap();
+                assert_eq!(found, (host.to_owned(), port), "{code} {address}");
+            }
+        }
+        for address in ["", "7001", "host:", "host:x", "host:70000"] {
+            assert!(redirect(&answer(&format!("MOVED 6164 {address}")), seed).is_err(), "{address}");
+        }
+        let secure = &servers("rediss+cluster://seed.example:7000").seeds[0];
+        let moved = redirect(&answer("MOVED 6164 :7001"), secure).unwrap();
+        assert_eq!(moved, ("seed.example".to_owned(), 7001));
+    }
+
+    #[test]
+    fn addresses_have_the_port_that_is_usual_for_their_kind() {
+        assert_eq!(
+            addresses("redis+sentinel://user:p%40ss@a,b:1,[::1],[::1]:2/name"),
+            ["a:26379", "b:1", "::1:26379", "::1:2"]
+        );
+        assert_eq!(addresses("redis+cluster://a,b:1,[::1]"), ["a:6379", "b:1", "::1:6379"]);
+        assert_eq!(addresses("redis://a"), ["a:6379"]);
+    }
+
+    #[test]
+    fn servers_that_cannot_be_used_are_refused_by_what_they_say() {
+        let check = |version: &str, role: &str, mode: &str| {
+            About { version: version.into(), role: role.into(), mode: mode.into() }.check()
+        };
+        for old in ["2.8.4", "5.0.14", "6.2.14", "6.3.4"] {
+            let error = check(old, "master", "standalone").unwrap_err();
+            assert!(is_final(&error));
+            let text = format!("Redis 7.0 or newer is needed, and this server is version {old}");
+            assert_eq!(error.to_string(), text);
+        }
+        for new in ["7.0.0", "7.2.4-rc1", "8.0.1", "10.0", "255.255.255", "", "unheard of"] {
+            assert!(check(new, "master", "standalone").is_ok(), "{new}");
+        }
+        assert!(check("", "", "").is_ok(), "nothing is known");
+        for role in ["replica", "slave"] {
+            assert!(!is_final(&check("7.0.15", role, "cluster").unwrap_err()));
+        }
+        assert!(is_final(&check("7.0.15", "", "sentinel").unwrap_err()));
+    }
 }

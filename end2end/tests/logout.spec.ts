@@ -57,20 +57,21 @@ test.describe("with the server out of reach", () => {
     await expect(page).toHaveURL("/login");
     await visitor.expectSignedOut();
     await page.unroute("**/api/auth/logout");
-    await expect(page.getByText(/Your token died on the server/)).toBeVisible({ timeout: 20_000 });
+    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
     expect((await page.request.post("/api/auth/refresh")).status()).toBe(401);
   });
 
   test("a log-out holds though its page is left before it is answered", async ({ visitor, page }) => {
     await visitor.register();
     let asked = 0;
+    const registeredAt = page.url();
     await page.route("**/api/auth/logout", (route) => {
       asked += 1;
-      // The first is never answered.
-      if (asked > 1) return route.continue();
+      // None of the first page's is ever answered.
+      if (page.url() !== registeredAt) return route.continue();
     });
     await visitor.signOut();
-    await expect.poll(() => asked).toBe(1);
+    await expect.poll(() => asked).toBeGreaterThan(0);
     const cookies = await page.context().cookies();
     expect(cookies.map(({ name }) => name)).toContain("hallpass-logout-pending");
     await page.getByRole("link", { name: "Hallpass" }).click();

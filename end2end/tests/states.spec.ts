@@ -36,7 +36,7 @@ test("what a page waits for is said, and that it takes long", async ({ visitor, 
   await visitor.open("/sessions");
   const waiting = page.locator(".waiting").first();
   await expect(waiting).toBeVisible();
-  await expect(waiting.getByText("This takes longer than usual.")).toBeVisible({ timeout: 15_000 });
+  await expect(waiting.getByText("This takes longer than usual.")).toBeVisible();
   answer();
   await expect(page.getByRole("list", { name: "Live sessions" })).toBeVisible();
   await expect(waiting).toHaveCount(0);

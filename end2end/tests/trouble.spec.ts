@@ -24,7 +24,7 @@ class Server {
       },
     });
     const answers = () => fetch(`http://${this.url}/health/ready`).then((answer) => answer.status, () => 0);
-    await expect.poll(answers, { timeout: 20_000 }).toBe(200);
+    await expect.poll(answers).toBe(200);
   }
 
   async kill() {
@@ -59,7 +59,7 @@ test.describe("with a server that is killed", () => {
       const callMe = () =>
         page.request.post(`http://${server.url}/api/account/me`, { headers: { Authorization: `Bearer ${bearer}` } });
       // Without a click.
-      await expect(page.getByText(/Your token died on the server/)).toBeVisible({ timeout: 40_000 });
+      await expect(page.getByText(/Your token died on the server/)).toBeVisible();
       expect((await callMe()).status()).toBe(401);
     } finally {
       await server.kill();
@@ -181,7 +181,7 @@ test("two tabs renew one at a time, and share what they get", async ({ visitor, 
     await Promise.all([visitor, other].map((tab) => tab.page.goto("/account")));
     for (const tab of [visitor, other]) await tab.expectAccountOf(email);
     expect(refreshes).toHaveLength(1);
-  }).toPass({ timeout: 60_000 });
+  }).toPass();
 });
 
 test.describe("after too many tries", () => {
@@ -193,12 +193,16 @@ test.describe("after too many tries", () => {
     await visitor.expectSignedOut();
     await visitor.open("/login");
     const form = { email, password: "wrong password" };
-    const tryIt = async () => (await page.request.post("/api/auth/login", { form })).status();
-    await expect.poll(tryIt, { intervals: [0] }).toBe(429);
-    await visitor.fillIn(email, "wrong password");
-    await page.getByRole("button", { name: "Sign in" }).click();
+    const attempt = async () => (await page.request.post("/api/auth/login", { form })).status();
+    // The wait doubles with each attempt that is let in: in the end it is longer than a slow machine takes.
+    await expect(async () => {
+      await expect.poll(attempt, { intervals: [0] }).toBe(429);
+      await visitor.fillIn(email, "wrong password");
+      const answer = page.waitForResponse("**/api/auth/login");
+      await page.getByRole("button", { name: "Sign in" }).click();
+      expect((await answer).status()).toBe(429);
+    }).toPass();
     await expect(page.getByText("That were too many tries.")).toBeVisible();
-    await expect(page.getByRole("timer")).toHaveText(/You can try again in \d+ s\.|You can try again now\./);
     await expect(page.getByRole("timer")).toHaveText("You can try again now.");
     await visitor.fillIn(email, PASSWORD);
     await page.getByRole("button", { name: "Sign in" }).click();

@@ -1,6 +1,11 @@
 //! A Redis that cannot be used, or not the way it was meant: said at start, in words that help.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -17,15 +22,16 @@ use crate::{
 
 const SECRET: &str = "a-secret-of-redis";
 
-/// Starts the program against this database and this Redis, and ends it after a while if it runs. Blocks:
-/// where links have to go on meanwhile, the test needs more than one thread.
+/// The words of the log line that says that the program serves requests.
+const RUNNING: &str = "Hallpass is running";
+
+/// Starts the program against this database and this Redis, and ends it when it runs. Blocks: where links
+/// have to go on meanwhile, the test needs more than one thread.
 fn start(folder: &Path, postgres: &Postgres, redis_url: &str, settings: &[(&str, &str)]) -> (bool, String) {
     fs::create_dir_all(folder.join("site/pkg")).unwrap();
     let text = "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\n";
     fs::write(folder.join("Leptos.toml"), text).unwrap();
-    // It is ended when it runs: by `timeout`, which gives 124.
-    let output = Command::new("timeout")
-        .args(["5", env!("CARGO_BIN_EXE_hallpass")])
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hallpass"))
         .current_dir(folder)
         .env("LEPTOS_SITE_ADDR", format!("127.0.0.1:{}", free_port()))
         .env("DATABASE_URL", postgres.url(postgres.port))
@@ -33,12 +39,21 @@ fn start(folder: &Path, postgres: &Postgres, redis_url: &str, settings: &[(&str,
         .env("HALLPASS_SIGNING_KEY", "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio")
         .env("HALLPASS_STARTUP_WAIT", "2")
         .envs(settings.iter().copied())
-        .output()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut text = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        if line.contains(RUNNING) {
+            child.kill().unwrap();
+        }
+        text = text + &line + "\n";
+    }
+    child.wait().unwrap();
     assert!(!text.contains("panicked"), "{text}");
     assert!(!text.contains(SECRET), "the password is in the log: {text}");
-    (text.contains("Hallpass is running"), text)
+    (text.contains(RUNNING), text)
 }
 
 fn refuses(start: (bool, String), words: &[&str]) {

@@ -14,7 +14,7 @@ use std::{
 use tokio::time;
 
 /// What may take this long has gone wrong, however slow the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct Process {
     pub name: String,

@@ -8,7 +8,7 @@ export function freePort(): string {
       const port = 20000 + Math.floor(Math.random() * 12000);
       const server = require("net").createServer();
       server.once("error", attempt);
-      server.listen(port, "127.0.0.1", () => { console.log(port); server.close(); });
+      server.listen(port, "127.0.0.1", () => { console.log(String(port)); server.close(); });
     };
     attempt();`;
   return execFileSync(process.execPath, ["-e", script], { encoding: "utf8" }).trim();

@@ -1,5 +1,5 @@
 import AxeBuilder from "@axe-core/playwright";
-import { test as base, expect, type Browser, type BrowserContext, type Page } from "@playwright/test";
+import { test as base, expect, type Browser, type BrowserContext, type Page, type Route } from "@playwright/test";
 
 export { expect };
 
@@ -178,6 +178,14 @@ export const test = base.extend<{ visitor: Visitor; faults: string[]; expectedFa
     await use(new Visitor(page));
   },
 });
+
+/** Sends the request to the server with these headers, past the browser: it learns nothing of the answer. */
+export async function sendPastBrowser(route: Route, headerNames: string[]): Promise<Response> {
+  const request = route.request();
+  const all = await request.allHeaders();
+  const headers = headerNames.filter((name) => name in all).map((name): [string, string] => [name, all[name]]);
+  return fetch(request.url(), { method: request.method(), headers, body: request.postData() });
+}
 
 /** What Chromium itself writes to the console when a request is refused. */
 export const refused = (...statuses: number[]) => new RegExp(`Failed to load resource.* (${statuses.join("|")}) `);

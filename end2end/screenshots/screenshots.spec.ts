@@ -16,7 +16,6 @@ test.use({ expectedFault: /Failed to (load resource|fetch dynamically)/ });
 for (const colorScheme of ["light", "dark"] as const) {
   for (const [screen, viewport] of Object.entries(screens)) {
     test(`${screen}, ${colorScheme}`, async ({ visitor, page, context, request }) => {
-      test.setTimeout(180_000);
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       await page.setViewportSize(viewport);
       const shoot = async (name: string, { fullPage = true } = {}) => {

@@ -18,7 +18,7 @@ test.describe("an administrator", () => {
     await expect(row.getByRole("cell", { name: "2", exact: true })).toBeVisible();
 
     await row.getByRole("button", { name: `Disable ${email}` }).click();
-    await expect(page.getByText(/Done\. Confirmed by 1 of 1 servers/)).toBeVisible();
+    await visitor.expectToast(/Done\. Confirmed by 1 of 1 servers/);
     for (const tab of device.tabs) await tab.expectEnded("your account is disabled");
     await device.first.signIn(email);
     await expect(device.first.page.getByRole("alert")).toHaveText("The e-mail address or the password is wrong.");

@@ -68,7 +68,7 @@ test.describe("with the keyboard alone", () => {
     await expect(dialog.getByLabel(/Your password/)).toBeFocused();
     await page.keyboard.type(PASSWORD);
     await page.keyboard.press("Enter");
-    await expect(page.getByText(/Done\. Confirmed by/)).toBeVisible();
+    await visitor.expectToast(/Done\. Confirmed by/);
 
     await tabTo(page, "link", "Password", main(page));
     await page.keyboard.press("Enter");

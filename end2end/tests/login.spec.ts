@@ -1,4 +1,12 @@
+import type { Page } from "@playwright/test";
 import { expect, freshEmail, PASSWORD, refused, test } from "./support";
+
+/** The token has been shown for some seconds, and is far from its renewal. */
+async function expectCountdown(page: Page) {
+  const left = async () => Number(await page.locator(".number").innerText());
+  await expect.poll(left).toBeLessThan(298);
+  expect(await left()).toBeGreaterThan(60);
+}
 
 test("register, log out, log in, see your claims", async ({ visitor, page }) => {
   const email = await visitor.register();
@@ -64,10 +72,10 @@ test("a browser that stores nothing keeps the session, without asking all the ti
   const asked: string[] = [];
   page.on("request", (sent) => sent.method() === "POST" && asked.push(new URL(sent.url()).pathname));
   const email = await visitor.register();
-  await expect(page.locator(".number")).toHaveText(/^29[0-7]$/);
+  await expectCountdown(page);
   await page.reload();
   await visitor.expectAccountOf(email);
-  await expect(page.locator(".number")).toHaveText(/^29[0-7]$/);
+  await expectCountdown(page);
   // One for each document.
   const renewed = ["/api/auth/refresh", "/api/account/me"];
   expect(asked).toEqual(["/api/auth/register", ...renewed, ...renewed]);
@@ -92,7 +100,7 @@ test.describe("on a device whose clock is an hour off", () => {
       await page.reload();
       await visitor.expectAccountOf(email);
       expect(refreshes).toEqual([]);
-      await expect(page.locator(".number")).toHaveText(/^(29\d|300)$/);
+      await expectCountdown(page);
     });
   }
 });

@@ -36,10 +36,20 @@ test("what a page waits for is said, and that it takes long", async ({ visitor, 
   await visitor.open("/sessions");
   const waiting = page.locator(".waiting").first();
   await expect(waiting).toBeVisible();
-  await expect(waiting.getByText("This takes longer than usual.")).toBeVisible({ timeout: 15_000 });
+  await expect(waiting.getByText("This takes longer than usual.")).toBeVisible();
   answer();
   await expect(page.getByRole("list", { name: "Live sessions" })).toBeVisible();
   await expect(waiting).toHaveCount(0);
+});
+
+test("news of the servers that are slow to begin are waited for", async ({ visitor, page }) => {
+  await visitor.beginSession();
+  await page.route("**/api/cluster/events", async (route) => {
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    await route.continue();
+  });
+  await visitor.open("/cluster");
+  await expect(page.getByRole("table", { name: "Running now" })).toBeVisible();
 });
 
 test.describe("when the server cannot tell", () => {

@@ -1,4 +1,5 @@
-import { test as base, expect, type Browser, type BrowserContext, type Page } from "@playwright/test";
+import AxeBuilder from "@axe-core/playwright";
+import { test as base, expect, type Browser, type BrowserContext, type Page, type Route } from "@playwright/test";
 
 export { expect };
 
@@ -28,6 +29,13 @@ export class Visitor {
     await this.fillIn(email, PASSWORD);
     await this.page.getByRole("button", { name: "Create account" }).click();
     await this.expectAccountOf(email);
+    return email;
+  }
+
+  /** Registers by the API: for tests of what comes after the form. */
+  async beginSession(email = freshEmail()): Promise<string> {
+    const form = { email, password: PASSWORD };
+    expect((await this.page.request.post("/api/auth/register", { form })).status()).toBe(200);
     return email;
   }
 
@@ -63,6 +71,11 @@ export class Visitor {
     await this.expectSignedOut();
   }
 
+  /** What the page says, or has said, in passing. */
+  async expectToast(text: RegExp) {
+    await expect.poll(() => this.page.evaluate(() => window.toasts.join("\n"))).toMatch(text);
+  }
+
   /** The access token that the page keeps in `localStorage`. */
   async bearer(): Promise<string | null> {
     const stored = await this.page.evaluate(() => localStorage.getItem("hallpass-session"));
@@ -89,6 +102,7 @@ export class Device {
   /** Signs in in the first tab, and opens a page in both. */
   static async signIn(browser: Browser, email: string, { path = "/account", password = PASSWORD } = {}): Promise<Device> {
     const context = await browser.newContext();
+    await recordToasts(context);
     const [first, second] = [new Visitor(await context.newPage()), new Visitor(await context.newPage())];
     await first.signIn(email, password);
     await first.expectAccountOf(email);
@@ -112,6 +126,31 @@ export class Device {
   }
 }
 
+declare global {
+  interface Window {
+    toasts: string[];
+  }
+}
+
+/** Keeps each toast that the page shows: on a slow machine it may be gone before the test looks. */
+async function recordToasts(context: BrowserContext) {
+  await context.addInitScript(() => {
+    window.toasts = [];
+    new MutationObserver(() => {
+      const toast = document.querySelector(".toast");
+      const text = toast?.checkVisibility() && toast.textContent;
+      if (text && text !== window.toasts.at(-1)) window.toasts.push(text);
+    }).observe(document, { childList: true, characterData: true, subtree: true });
+  });
+}
+
+/** What axe finds, once nothing moves: a text that is still fading in has too little contrast. */
+export async function expectNoViolations(page: Page) {
+  await page.waitForFunction(() => document.getAnimations().every(({ playState }) => playState !== "running"));
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  expect(violations).toEqual([]);
+}
+
 let count = 0;
 
 export function freshEmail(): string {
@@ -121,6 +160,10 @@ export function freshEmail(): string {
 /** Every test fails if its page logs an error or breaks the Content-Security-Policy. */
 export const test = base.extend<{ visitor: Visitor; faults: string[]; expectedFault: RegExp | undefined }>({
   expectedFault: [undefined, { option: true }],
+  context: async ({ context }, use) => {
+    await recordToasts(context);
+    await use(context);
+  },
   faults: async ({ page, expectedFault }, use) => {
     const faults: string[] = [];
     page.on("pageerror", (error) => faults.push(`${error}`));
@@ -135,6 +178,14 @@ export const test = base.extend<{ visitor: Visitor; faults: string[]; expectedFa
     await use(new Visitor(page));
   },
 });
+
+/** Sends the request to the server with these headers, past the browser: it learns nothing of the answer. */
+export async function sendPastBrowser(route: Route, headerNames: string[]): Promise<Response> {
+  const request = route.request();
+  const all = await request.allHeaders();
+  const headers = headerNames.filter((name) => name in all).map((name): [string, string] => [name, all[name]]);
+  return fetch(request.url(), { method: request.method(), headers, body: request.postData() });
+}
 
 /** What Chromium itself writes to the console when a request is refused. */
 export const refused = (...statuses: number[]) => new RegExp(`Failed to load resource.* (${statuses.join("|")}) `);

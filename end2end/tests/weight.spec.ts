@@ -91,7 +91,7 @@ test.describe("when the app cannot be fetched", () => {
       return route.abort();
     });
     await page.reload();
-    await expect.poll(() => refused).toBeGreaterThan(2);
+    await expect.poll(() => refused).toBeGreaterThan(1);
     await page.unroute("**/split_app.wasm");
     await visitor.expectLive();
     await visitor.expectAccountOf(email);

@@ -42,6 +42,12 @@ pub fn AccountPage() -> impl IntoView {
         None => {}
     });
     let again = move || answer.refetch();
+    // The next token has come after all.
+    Effect::new(move || {
+        if token.with(Option::is_some) && trouble.with_untracked(Option::is_some) {
+            again();
+        }
+    });
     view! {
         <Title text="Your token" />
         <section class="card full">

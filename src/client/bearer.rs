@@ -15,7 +15,8 @@ use server_fn::{
 use super::storage;
 use crate::api::{error::AuthError, types::AccessToken};
 
-/// Attaches the stored access token, expired or not; without one the request goes as it is.
+/// Attaches the stored access token, expired or not, or the last one that was stored, for the sake of logging out; without
+/// one the request goes as it is.
 pub struct BearerClient;
 
 pub(super) async fn send(
@@ -63,4 +64,4 @@ macro_rules! attach_token {
 }
 pub(super) use attach_token;
 
-attach_token!(BearerClient, storage::load().map(|stored| stored.access_token));
+attach_token!(BearerClient, storage::load().map(|stored| stored.access_token).or_else(storage::last_seen));

@@ -16,8 +16,14 @@ use crate::api::{
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 const RETRY_AT_MOST: Duration = Duration::from_secs(60);
 
-/// A server that tells twice a second and has not for so long is asked no more: another may answer.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How often a server sends news of the cluster, and how often a page looks whether any came.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The looks without news after which the page connects again, as another server may answer: at first, and at the
+/// most, when each new connection is given twice as long as the last. They are counted, and not the time, so that a
+/// page which had no processor for some seconds reads first what has come meanwhile.
+const SILENT_LOOKS: u32 = 4;
+const SILENT_LOOKS_AT_MOST: u32 = 32;
 
 /// Events from the server, until it is dropped. The browser connects again by itself, unless it was
 /// refused.
@@ -113,7 +119,7 @@ impl LiveCluster {
         // another thread than it has drawn it on, and a stream is its thread's own.
         Effect::new(move || {
             let is_news = StoredValue::new(true);
-            let has_heard = StoredValue::new(false);
+            let (silent, allowed) = (StoredValue::new(0), StoredValue::new(SILENT_LOOKS));
             let lost = move || {
                 is_news.try_set_value(true);
                 live.is_connected.try_set(false);
@@ -122,7 +128,8 @@ impl LiveCluster {
             let open = move || {
                 let hear = move |text: String| {
                     if let Ok(view) = serde_json::from_str(&text) {
-                        has_heard.try_set_value(true);
+                        silent.try_set_value(0);
+                        allowed.try_set_value(SILENT_LOOKS);
                         on_view(view, is_news.try_get_value() != Some(false));
                         is_news.try_set_value(false);
                         live.is_connected.try_set(true);
@@ -134,13 +141,15 @@ impl LiveCluster {
             // A server that is stopped does not hang up; and one that has refused is not asked again by
             // the browser.
             let look = move || {
-                if !has_heard.get_value() {
+                silent.update_value(|silent| *silent += 1);
+                if silent.get_value() >= allowed.get_value() {
+                    silent.set_value(0);
+                    allowed.update_value(|allowed| *allowed = (*allowed * 2).min(SILENT_LOOKS_AT_MOST));
                     lost();
                     open();
                 }
-                has_heard.set_value(false);
             };
-            let looking = set_interval_with_handle(look, SILENCE);
+            let looking = set_interval_with_handle(look, LOOK_EVERY);
             on_cleanup(move || {
                 drop(looking.map(|looking| looking.clear()));
                 drop(stream.try_update_value(Option::take));

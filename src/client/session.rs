@@ -4,7 +4,12 @@
 use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
 
-use super::{calls, patience::within, renew::Tenure, storage};
+use super::{
+    calls,
+    patience::within,
+    renew::{Tenure, ends_session},
+    storage,
+};
 use crate::api::{
     self,
     error::AuthError,
@@ -101,7 +106,9 @@ impl Session {
         let before = storage::load();
         storage::expire();
         let answer = self.call(api::account::me).await;
-        if let (Err(AuthError::Unavailable | AuthError::Transport), Some(token)) = (&answer, before) {
+        if let (Err(error), Some(token)) = (&answer, before)
+            && !ends_session(error)
+        {
             storage::save(&token);
         }
         answer.map(|_| ())
@@ -150,8 +157,8 @@ impl Session {
             storage::expire();
             answer = call().await;
         }
-        if let Err(error @ (AuthError::MissingToken | AuthError::InvalidToken | AuthError::InvalidGrant(_))) =
-            &answer
+        if let Err(error) = &answer
+            && ends_session(error)
             && !tenure.is_over()
             // Then it is this browser that refuses, until the server has confirmed.
             && !storage::is_logout_pending()
@@ -190,14 +197,20 @@ impl Session {
         loop {
             pause = pauses.next().unwrap_or(pause);
             TimeoutFuture::new(pause).await;
-            if tenure.is_over() || !storage::is_logout_pending() {
-                return;
-            }
-            let farewell = ask_to_end().await;
             if tenure.is_over() {
                 return;
             }
+            let farewell = match storage::is_logout_pending() {
+                true => ask_to_end().await,
+                // Another tab got the confirmation.
+                false => Farewell::Ended(EndReason::SignedOut.words().into()),
+            };
+            // Someone may have signed in meanwhile, here or in another tab.
+            if tenure.is_over() || self.presence.get_untracked() == Presence::SignedIn {
+                return;
+            }
             if farewell != Farewell::Unconfirmed {
+                storage::forget_last_seen();
                 storage::set_logout_pending(false);
                 self.farewell.set(Some(farewell));
                 return;
@@ -231,6 +244,9 @@ impl Session {
 
     fn leave(self, farewell: Farewell) {
         Tenure::end();
+        if farewell != Farewell::Unconfirmed {
+            storage::forget_last_seen();
+        }
         storage::set_last_words(match &farewell {
             Farewell::Ended(words) => Some(words),
             Farewell::Confirmed { .. } | Farewell::Unconfirmed => None,
@@ -268,11 +284,16 @@ impl Session {
     fn follow_storage(self) {
         let was_signed_in = self.presence.get_untracked() == Presence::SignedIn;
         match (was_signed_in, storage::holds_a_token()) {
+            (true, false) if storage::is_logout_pending() => {
+                self.leave(Farewell::Unconfirmed);
+                spawn_local(self.keep_asking(Tenure::current()));
+            }
             (true, false) => {
                 let words = storage::last_words().unwrap_or_else(|| EndReason::SignedOut.words().into());
                 self.leave(Farewell::Ended(words));
             }
             (false, true) => {
+                storage::forget_last_seen();
                 self.farewell.set(None);
                 self.presence.set(Presence::SignedIn);
             }
@@ -286,12 +307,14 @@ fn may_begin() -> Result<(), AuthError> {
     if storage::blocks_cookies() { Err(AuthError::no_refresh_token()) } else { Ok(()) }
 }
 
-/// Asks the server to end the session of this browser.
+/// Asks the server to end the session of this browser. A server that saw no token, or none that it knows, has ended nothing:
+/// the cookie may have been lost on the way, and the session lives.
 async fn ask_to_end() -> Farewell {
+    let was_pending = storage::is_logout_pending();
     match within(LOGOUT_PATIENCE_MS, calls::logout()).await {
         Ok(revocation) => confirmed(&revocation),
-        // None of our tokens was known to the server: there is nothing left to end.
-        Err(AuthError::MissingToken | AuthError::InvalidToken) => {
+        // Another tab got the confirmation, and with it the tokens went.
+        Err(error) if ends_session(&error) && was_pending && !storage::is_logout_pending() => {
             Farewell::Ended(EndReason::SignedOut.words().into())
         }
         Err(_) => Farewell::Unconfirmed,

@@ -96,6 +96,8 @@ fn delete(key: &str) {
 thread_local! {
     /// The token of a browser whose storage is off or full: this tab's alone, until it is closed.
     static UNSTORED: RefCell<Option<StoredToken>> = const { RefCell::new(None) };
+    /// The last token of the session that this tab has seen. It can end the session when the storage has lost it.
+    static LAST_SEEN: RefCell<Option<AccessToken>> = const { RefCell::new(None) };
 }
 
 /// The token of this browser; none when there is none, or when what is stored cannot be read.
@@ -108,7 +110,21 @@ pub fn load() -> Option<StoredToken> {
             None
         }
     };
-    stored.or_else(|| UNSTORED.with_borrow(Clone::clone))
+    let token = stored.or_else(|| UNSTORED.with_borrow(Clone::clone));
+    if let Some(token) = &token {
+        LAST_SEEN.set(Some(token.access_token.clone()));
+    }
+    token
+}
+
+/// The last token that this tab has loaded or saved, until [`forget_last_seen`].
+pub fn last_seen() -> Option<AccessToken> {
+    LAST_SEEN.with_borrow(Clone::clone)
+}
+
+/// Forgets it, as the session has ended.
+pub fn forget_last_seen() {
+    LAST_SEEN.take();
 }
 
 /// Whether this browser keeps a token, be it one that cannot be read.
@@ -139,6 +155,7 @@ pub fn shortcomings() -> Vec<&'static str> {
 pub fn save(token: &StoredToken) {
     let refused = !is_available() || Kept::set(KEY, token).is_err();
     UNSTORED.set(refused.then(|| token.clone()));
+    LAST_SEEN.set(Some(token.access_token.clone()));
 }
 
 /// Makes the token count as due for renewal. It is not removed, which other tabs would take for a

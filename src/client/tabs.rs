@@ -4,17 +4,21 @@ use futures::{
     channel::oneshot,
     future::{Either, select},
 };
-use js_sys::{Function, Object, Promise, Reflect};
-use leptos::{logging::warn, prelude::window, task::spawn_local};
+use gloo_timers::future::TimeoutFuture;
+use js_sys::{Function, Promise, Reflect};
+use leptos::{logging::warn, prelude::window};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::AbortSignal;
+
+use super::renew;
 
 const NAME: &str = "hallpass-renewal";
 
-/// How long one tab waits for another. Whoever waited in vain goes on without: the server answers two
-/// tabs that refresh at the same time alike.
-const PATIENCE_MS: u32 = 10_000;
+/// How long one tab waits for another. After that it goes on without: the other one is frozen, for a renewal
+/// has ended by then.
+const TIMEOUT_MS: u32 = 25_000;
+
+const _: () = assert!(renew::LONGEST_MS < TIMEOUT_MS);
 
 /// The right to renew, among all tabs of this browser, until it is dropped.
 pub struct Turn {
@@ -24,17 +28,13 @@ pub struct Turn {
 impl Turn {
     /// Waits for it. `None` in a browser without Web Locks, and when another tab holds on to it.
     pub async fn wait() -> Option<Self> {
-        let asking = request();
-        let Ok((granted, request)) = asking else {
+        let Ok((granted, request)) = request() else {
             warn!("This browser has no Web Locks: tabs may renew their token at the same time.");
             return None;
         };
-        match select(granted, JsFuture::from(request)).await {
-            Either::Left((Ok(release), request)) => {
-                // It resolves with the release; nobody has to wait for that.
-                spawn_local(async move { drop(request.await) });
-                Some(Self { release })
-            }
+        let refused = select(JsFuture::from(request), TimeoutFuture::new(TIMEOUT_MS));
+        match select(granted, refused).await {
+            Either::Left((Ok(release), _)) => Some(Self { release }),
             _ => None,
         }
     }
@@ -42,25 +42,30 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let _ = self.release.call0(&JsValue::NULL);
+        give_back(&self.release);
     }
 }
 
-/// Asks for the lock: resolves with what gives it back, once it is ours.
+fn give_back(release: &Function) {
+    let _ = release.call0(&JsValue::NULL);
+}
+
+/// Asks for the lock: resolves with what gives it back, once it is ours. No longer waited for, it is given
+/// back as soon as it comes.
 fn request() -> Result<(oneshot::Receiver<Function>, Promise), JsValue> {
     let locks = Reflect::get(&window().navigator(), &"locks".into())?;
     let request: Function = Reflect::get(&locks, &"request".into())?.dyn_into()?;
-    let options = Object::new();
-    Reflect::set(&options, &"signal".into(), &AbortSignal::timeout_with_u32(PATIENCE_MS))?;
     let (grant, granted) = oneshot::channel();
     let hold = Closure::once_into_js(move || {
         let mut grant = Some(grant);
         // The lock is held until `release` is called.
         Promise::new(&mut |release, _| {
-            if let Some(grant) = grant.take() {
-                let _ = grant.send(release);
+            if let Some(grant) = grant.take()
+                && let Err(release) = grant.send(release)
+            {
+                give_back(&release);
             }
         })
     });
-    Ok((granted, request.call3(&locks, &NAME.into(), &options, &hold)?.dyn_into()?))
+    Ok((granted, request.call2(&locks, &NAME.into(), &hold)?.dyn_into()?))
 }

@@ -154,6 +154,7 @@ fn laid_out(json: &str) -> Option<String> {
     text.ok().map(String::from)
 }
 
-fn now_ms() -> f64 {
+/// Milliseconds by a clock that is never set.
+pub(super) fn now_ms() -> f64 {
     window().performance().map_or_else(js_sys::Date::now, |clock| clock.now())
 }

@@ -91,10 +91,8 @@ async fn an_unknown_user_costs_as_much_time_as_a_wrong_password() {
             times.push(start.elapsed());
         }
     }
-    let [wrong_password, unknown_user] = times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2].as_secs_f64()
-    });
+    // The shortest: other work on the machine makes any of them longer.
+    let [wrong_password, unknown_user] = times.map(|times| times.iter().min().unwrap().as_secs_f64());
     let ratio = unknown_user / wrong_password;
     assert!((0.5..2.0).contains(&ratio), "unknown user / wrong password = {ratio}");
 }

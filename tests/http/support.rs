@@ -79,9 +79,12 @@ impl Home {
         } else {
             format!("[token]\nsigning_key = \"{}\"\n", BASE64.encode(KEY))
         };
+        // However slow the machine is, no request of a test takes too long.
+        let server =
+            if settings.contains("[server]") { "" } else { "[server]\nrequest_timeout_seconds = 300\n" };
         let text = format!(
             "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"{path}/site\"\nsite-addr = \"127.0.0.1:0\"\n\
-             [database]\nurl = \"sqlite://{path}/data/hallpass.db\"\n{password}{throttle}{token}{settings}"
+             [database]\nurl = \"sqlite://{path}/data/hallpass.db\"\n{server}{password}{throttle}{token}{settings}"
         );
         fs::write(folder.path().join("Leptos.toml"), text).unwrap();
         Self { folder }

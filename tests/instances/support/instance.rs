@@ -28,7 +28,7 @@ pub const KEY: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio";
 pub const GRACE: Duration = Duration::from_secs(60);
 
 /// How long one question may take.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(20);
 
 pub struct Instance {
     pub url: String,

@@ -14,7 +14,7 @@ use std::{
 use tokio::time;
 
 /// What may take this long has gone wrong, however slow the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// An instance that takes longer to recover, or to end, does not do so by itself.
 pub const RECOVERY: Duration = Duration::from_secs(60);

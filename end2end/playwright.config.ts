@@ -55,7 +55,7 @@ export default defineConfig({
     {
       command: "deploy/cluster",
       cwd: "..",
-      url: `${clusterUrl}/health/ready`,
+      url: `${clusterUrl}/proxy/ready`,
       env: { HALLPASS_TRIES_PER_ADDRESS: "100000" },
       timeout: 120_000,
       gracefulShutdown: { signal: "SIGTERM", timeout: 20_000 },

@@ -18,10 +18,21 @@ use crate::api::{
     types::{EndReason, Role},
 };
 
-/// An e-mail address in the one form it is stored and compared in: trimmed, NFC (RFC 6532, 3.1),
-/// lower case. Two people cannot register addresses that differ only in these.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Email(String);
+/// An e-mail address in the one form it is stored and compared in: trimmed, NFC (RFC 6532, 3.1), lower case,
+/// its domain in ASCII (RFC 5891), as some browsers send it and others do not. Two people cannot register
+/// addresses that differ only in these.
+#[derive(Debug, Clone)]
+pub struct Email {
+    form: String,
+    /// How earlier versions may have stored it, first by what was typed here.
+    earlier: [String; 3],
+}
+
+impl PartialEq for Email {
+    fn eq(&self, other: &Self) -> bool {
+        self.form == other.form
+    }
+}
 
 impl Email {
     /// # Errors
@@ -32,22 +43,45 @@ impl Email {
         let options = email_address::Options::default().without_display_text().without_domain_literal();
         let address = (text.len() <= 254)
             .then(|| Self::form(text))
-            .filter(|text| !text.contains(['"', '\\']) && !text.chars().any(is_invisible))
-            .filter(|text| email_address::EmailAddress::parse_with_options(text, options).is_ok());
+            .filter(|typed| !typed.contains(['"', '\\']) && !typed.chars().any(is_invisible))
+            .map(|typed| (in_ascii(&typed), typed))
+            .filter(|(form, _)| email_address::EmailAddress::parse_with_options(form, options).is_ok());
         match address {
-            Some(address) => Ok(Self(address)),
+            Some((form, typed)) => {
+                let earlier = [nfc(text).to_lowercase(), typed, in_unicode(&form)];
+                Ok(Self { form, earlier })
+            }
             None => Err(AuthError::invalid_field("email", "Enter an e-mail address, like ann@example.com.")),
         }
     }
 
-    /// That form, of a part of an address.
+    /// A part of an address, as it is searched for. Lower case of a composed character need not be composed,
+    /// so that NFC comes last, too.
     pub fn form(text: &str) -> String {
-        ComposingNormalizerBorrowed::new_nfc().normalize(text.trim()).to_lowercase()
+        nfc(&nfc(text.trim()).to_lowercase())
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.form
     }
+}
+
+fn nfc(text: &str) -> String {
+    ComposingNormalizerBorrowed::new_nfc().normalize(text).into_owned()
+}
+
+/// The address, or the part of one, with its domain in ASCII, if it can be a domain.
+fn in_ascii(address: &str) -> String {
+    let (local, at, domain) = match address.rsplit_once('@') {
+        Some((local, domain)) => (local, "@", domain),
+        None => ("", "", address),
+    };
+    idna::domain_to_ascii(domain).map_or_else(|_| address.to_owned(), |domain| format!("{local}{at}{domain}"))
+}
+
+fn in_unicode(address: &str) -> String {
+    let (local, domain) = address.rsplit_once('@').unwrap_or_default();
+    format!("{local}@{}", idna::domain_to_unicode(domain).0)
 }
 
 /// Controls, and what draws nothing or turns the direction of writing: two addresses that differ in
@@ -119,6 +153,10 @@ impl Db {
         session: Option<(&TokenEntry, &Device, UnixSeconds)>,
         now: UnixSeconds,
     ) -> Result<Added, DbError> {
+        // By the spelling of an earlier version: the index knows only today's.
+        if self.find_user(email).await?.is_some() {
+            return Ok(Added::EmailTaken);
+        }
         let mut transaction = self.pool.begin().await?;
         let added =
             sqlx::query("insert into users (id, email, password_hash, created_at) values ($1, $2, $3, $4)")
@@ -146,11 +184,18 @@ impl Db {
         Ok(sqlx::query("select 1 from users limit 1").fetch_optional(&self.pool).await?.is_none())
     }
 
+    /// The user with this address, also where an earlier version has stored another spelling of it. Of two
+    /// users that it let have one address each is found by their own.
     pub async fn find_user(&self, email: &Email) -> Result<Option<User>, DbError> {
+        let [typed, lower, unicode] = &email.earlier;
         let row: Option<UserRow> = sqlx::query_as(
-            "select id, email, password_hash, password_version, disabled_at, role from users where email = $1",
+            "select id, email, password_hash, password_version, disabled_at, role from users \
+             where email in ($1, $2, $3, $4) order by case email when $1 then 1 when $2 then 2 else 3 end limit 1",
         )
+        .bind(typed)
         .bind(email.as_str())
+        .bind(lower)
+        .bind(unicode)
         .fetch_optional(&self.pool)
         .await?;
         row.map(User::try_from).transpose()
@@ -175,20 +220,24 @@ impl Db {
         config: &TokenConfig,
         now: UnixSeconds,
     ) -> Result<Vec<UserSummary>, DbError> {
-        let escaped: String = part
-            .chars()
-            .flat_map(|c| matches!(c, '%' | '_' | '\\').then_some('\\').into_iter().chain([c]))
-            .collect();
+        let pattern = |part: &str| {
+            let escaped = part
+                .chars()
+                .flat_map(|c| matches!(c, '%' | '_' | '\\').then_some('\\').into_iter().chain([c]));
+            format!("%{}%", escaped.collect::<String>())
+        };
         sqlx::query_as(
             "select id, email, role, disabled_at, last_login_at, \
              (select count(*) from sessions where user_id = users.id and revoked_at is null \
               and expires_at > $1 and rotated_at > $2) as sessions \
-             from users where email > $3 and email like $4 escape '\\' order by email limit $5",
+             from users where email > $3 and (email like $4 escape '\\' or email like $5 escape '\\') \
+             order by email limit $6",
         )
         .bind(now)
         .bind(now - config.idle_ttl_seconds)
         .bind(after)
-        .bind(format!("%{escaped}%"))
+        .bind(pattern(part))
+        .bind(pattern(&in_ascii(part)))
         .bind(count)
         .fetch_all(&self.pool)
         .await
@@ -306,6 +355,67 @@ mod tests {
         }
         // The same name, composed and decomposed.
         assert_eq!(Email::parse("ren\u{e9}e@example.com"), Email::parse("rene\u{301}e@example.com"));
+    }
+
+    #[test]
+    fn an_international_domain_has_one_form() {
+        for text in [
+            "ann@b\u{fc}cher.example",
+            "ann@xn--bcher-kva.example",
+            "Ann@B\u{dc}CHER.Example",
+            "ann@bu\u{308}cher.example",
+            "ann@XN--BCHER-KVA.example",
+            "ann@b\u{fc}cher\u{3002}example",
+            "ann@\u{ff42}\u{fc}cher.example",
+        ] {
+            let email = Email::parse(text).unwrap();
+            assert_eq!(email.as_str(), "ann@xn--bcher-kva.example", "{text}");
+            assert!(email.earlier.contains(&"ann@b\u{fc}cher.example".to_owned()), "{text}");
+        }
+        assert_eq!(Email::parse("j\u{30c}an@example.com"), Email::parse("J\u{30c}an@example.com"));
+        assert_eq!(Email::parse("\u{1f0}an@example.com"), Email::parse("J\u{30c}an@example.com"));
+    }
+
+    /// All characters of the basic plane and some beyond, alone and with marks that compose with some.
+    #[test]
+    fn the_form_of_a_form_is_itself() {
+        let marks = [
+            "",
+            "\u{300}",
+            "\u{301}",
+            "\u{302}",
+            "\u{304}",
+            "\u{307}",
+            "\u{308}",
+            "\u{30a}",
+            "\u{30c}",
+            "\u{323}",
+            "\u{327}",
+            "\u{331}",
+            "\u{345}",
+            "\u{342}\u{345}",
+        ];
+        let letters =
+            (0..0x1_1000).chain(0x1_d400..0x1_d800).chain(0x1_e900..0x1_e960).filter_map(char::from_u32);
+        let mut addresses = 0;
+        for text in letters.flat_map(|letter| marks.map(|mark| format!("{letter}{mark}"))) {
+            let form = Email::form(&text);
+            assert_eq!(Email::form(&form), form, "{text:?}");
+            for address in [format!("{text}@example.com"), format!("a@x{text}y.example")] {
+                let Ok(email) = Email::parse(&address) else { continue };
+                addresses += 1;
+                let again = Email::parse(email.as_str()).unwrap();
+                assert_eq!(again.as_str(), email.as_str(), "{address:?}");
+                for spelling in &email.earlier {
+                    assert_eq!(
+                        Email::parse(spelling).unwrap().as_str(),
+                        email.as_str(),
+                        "{address:?} {spelling:?}"
+                    );
+                }
+            }
+        }
+        assert!(addresses > 500_000, "{addresses}");
     }
 
     #[test]

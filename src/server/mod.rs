@@ -3,7 +3,7 @@
 //! Names `app/` in `router.rs` only. Every failure becomes a response in `respond.rs`, every
 //! server function's body is in `doors.rs`, and each is told to those outside in `openapi/calls.rs`.
 
-use std::{env, future::IntoFuture, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{future::IntoFuture, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use axum::extract::FromRef;
@@ -27,7 +27,8 @@ mod cookie;
 pub mod db;
 pub mod doors;
 pub mod events;
-mod guard;
+mod forms;
+pub mod guard;
 pub mod ids;
 mod live;
 pub mod metrics;
@@ -79,12 +80,10 @@ pub async fn serve(
         "there is no site folder {}: run `make build`, and start from the folder that holds Leptos.toml",
         site.display()
     );
-    let assets = match env::var_os("LEPTOS_WATCH") {
-        // `make dev` changes them while the server runs.
-        Some(_) => String::new(),
-        None => {
-            format!("/{}", site::version(&site).with_context(|| format!("cannot read {}", site.display()))?)
-        }
+    let assets = if config::is_watched() {
+        String::new()
+    } else {
+        format!("/{}", site::version(&site).with_context(|| format!("cannot read {}", site.display()))?)
     };
     metrics::install()?;
     let db = Db::open(&config, Access::Exclusive).await?;

@@ -30,7 +30,7 @@ fn start(folder: &Path, postgres: &Postgres, redis_url: &str, settings: &[(&str,
         .env("LEPTOS_SITE_ADDR", format!("127.0.0.1:{}", free_port()))
         .env("DATABASE_URL", postgres.url(postgres.port))
         .env("REDIS_URL", redis_url)
-        .env("HALLPASS_SIGNING_KEY", "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio")
+        .env("HALLPASS_SIGNING_KEY", "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY")
         .env("HALLPASS_STARTUP_WAIT", "2")
         .envs(settings.iter().copied())
         .output()

@@ -3,6 +3,7 @@
 //! id.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{ErrorKind, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -23,6 +24,9 @@ use crate::server::config::TokenConfig;
 /// RFC 7518, 3.2: a key of at least the hash's size.
 const MIN_SECRET_BYTES: usize = 32;
 
+/// Of 32 random bytes hardly two are alike. Fewer different ones than this in a key were typed, or are all zeros.
+const MIN_DIFFERENT_BYTES: usize = 8;
+
 /// One secret and what is derived from it.
 pub struct Key {
     id: String,
@@ -37,6 +41,11 @@ impl Key {
             secret.len() >= MIN_SECRET_BYTES,
             "a signing key has {} bytes: it needs at least {MIN_SECRET_BYTES}",
             secret.len()
+        );
+        let different = secret.iter().collect::<BTreeSet<_>>().len();
+        ensure!(
+            different >= MIN_DIFFERENT_BYTES,
+            "a signing key can be guessed, for it has only {different} different bytes: `openssl rand 32 | basenc --base64url` makes one"
         );
         let master = hmac::Key::new(hmac::HMAC_SHA256, &secret);
         let derive = |purpose: &str| hmac::sign(&master, purpose.as_bytes());
@@ -80,7 +89,7 @@ impl Keys {
     /// the first start.
     ///
     /// # Errors
-    /// A key is not base64url, or too short; the key file can be read by others, or not at all.
+    /// A key is not base64url, too short or easily guessed; the key file can be read by others, or not at all.
     pub fn load(config: &TokenConfig) -> Result<Self> {
         let current = match &config.signing_key {
             Some(key) => decode("HALLPASS_SIGNING_KEY", key)?,
@@ -104,15 +113,24 @@ impl Keys {
 
     /// Whether one of our keys for this purpose made exactly this tag, of 32 bytes, for the message.
     pub fn verify_tag(&self, purpose: fn(&Key) -> &hmac::Key, message: &[u8], tag: &str) -> bool {
-        let mut bytes = [0; 32];
-        let is_whole = BASE64_URL_SAFE_NO_PAD.decode_slice(tag, &mut bytes) == Ok(bytes.len());
-        is_whole && self.all().any(|key| hmac::verify(purpose(key), message, &bytes).is_ok())
+        tag_bytes(tag)
+            .is_some_and(|bytes| self.all().any(|key| hmac::verify(purpose(key), message, &bytes).is_ok()))
+    }
+
+    /// Whether it has the form of such a tag.
+    pub fn is_tag(tag: &str) -> bool {
+        tag_bytes(tag).is_some()
     }
 
     /// Every key whose tokens are accepted, the current one first.
     pub fn all(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.current).chain(&self.previous)
     }
+}
+
+fn tag_bytes(tag: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    (BASE64_URL_SAFE_NO_PAD.decode_slice(tag, &mut bytes) == Ok(bytes.len())).then_some(bytes)
 }
 
 fn decode(variable: &str, key: &SecretString) -> Result<Key> {
@@ -157,4 +175,25 @@ fn make_development_secret(file: &Path) -> Result<String> {
         .and_then(|()| key_file.sync_all())
         .with_context(|| format!("the key file {name} cannot be written"))?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_can_be_guessed_is_refused() {
+        let key = |secret: &[u8]| {
+            Key::new(Zeroizing::new(secret.to_vec())).map(drop).map_err(|error| error.to_string())
+        };
+        for weak in [&[0; 32], &[0; 64][..], &[42; 32], &b"secret".repeat(6), &b"0123".repeat(8)] {
+            assert!(key(weak).unwrap_err().contains("guessed"), "{weak:?}");
+        }
+        assert!(key(&[1; 31]).unwrap_err().contains("at least 32"));
+        for _ in 0..1000 {
+            let mut secret = [0; MIN_SECRET_BYTES];
+            aws_lc_rs::rand::fill(&mut secret).unwrap();
+            assert_eq!(key(&secret), Ok(()));
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub mod db;
 pub mod doors;
 pub mod events;
 mod forms;
-pub mod guard;
+mod guard;
 pub mod ids;
 mod live;
 pub mod metrics;

@@ -90,7 +90,7 @@ async fn foreign_cookies_do_not_hide_ours() {
 
 #[tokio::test]
 async fn each_of_several_cookies_of_one_name_is_tried() {
-    let home = Home::new();
+    let home = Home::with("[token]\nrefresh_grace_seconds = 60\n");
     let server = home.start().await;
     let (dead, dead_token) = signed_in(&server, ANN).await;
     let logout = server.post("/api/auth/logout").header("cookie", &dead);
@@ -166,7 +166,7 @@ async fn a_token_of_another_service_under_the_old_name_is_left_alone_and_what_is
     let old = "hallpass-refresh".to_owned();
     for path in ["/api/auth/logout", "/api/auth/refresh"] {
         assert_eq!(ask(path, &format!("{old}={foreign}")).await, (401, vec![]), "{path}");
-        for junk in ["forged", "a.1.b", "", "\u{e9}"] {
+        for junk in ["forged", "a.1.b", ""] {
             assert_eq!(ask(path, &format!("{old}={junk}")).await, (401, vec![old.clone()]), "{path} {junk}");
         }
         let tampered = format!("{}AAAA", &token[..token.len() - 4]);
@@ -358,7 +358,7 @@ async fn an_address_with_an_international_domain_is_one_account_however_it_is_wr
     server.stop().await;
 
     // As an earlier version has stored it.
-    execute(&home, "update users set email = 'ann@b\u{fc}cher.example' where email like 'ann@%'").await;
+    execute(&home, "update users set email = 'ann@xn--bcher-kva.example' where email like 'ann@%'").await;
     let server = home.start().await;
     server.login(UNICODE).await;
     server.login(ASCII).await;
@@ -372,7 +372,7 @@ async fn an_address_with_an_international_domain_is_one_account_however_it_is_wr
     // Both, because it let them be two: each is found by their own.
     execute(
         &home,
-        "insert into users (id, email, password_hash, created_at) values ('AAAAAAAAAAAAAAAAAAAAAA', 'ann@xn--bcher-kva.example', 'x', 0)",
+        "insert into users (id, email, password_hash, created_at) values ('AAAAAAAAAAAAAAAAAAAAAA', 'ann@b\u{fc}cher.example', 'x', 0)",
     )
     .await;
     for spelling in [UNICODE, ASCII] {

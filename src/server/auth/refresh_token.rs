@@ -33,7 +33,7 @@ pub fn is_well_formed(token: &RefreshToken) -> bool {
     let mut parts = token.expose().split('.');
     let session = parts.next().is_some_and(|id| id.parse::<SessionId>().is_ok());
     let counter = parts.next().is_some_and(|counter| counter.parse::<u64>().is_ok());
-    let tag = parts.next().is_some_and(|tag| Keys::is_tag(tag));
+    let tag = parts.next().is_some_and(Keys::is_tag);
     session && counter && tag && parts.next().is_none()
 }
 

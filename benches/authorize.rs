@@ -51,7 +51,7 @@ fn authorize(criterion: &mut Criterion) {
         (auth, pair.access_token.expose().to_owned())
     });
 
-    let key = DecodingKey::from_secret(&[42; 32]);
+    let key = DecodingKey::from_secret(b"0123456789abcdefghijklmnopqrstuv");
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_issuer(&["hallpass"]);
     validation.set_audience(&["hallpass"]);

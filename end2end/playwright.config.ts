@@ -56,7 +56,7 @@ export default defineConfig({
     {
       command: "deploy/cluster",
       cwd: "..",
-      url: `${clusterUrl}/health/ready`,
+      url: `${clusterUrl}/proxy/ready`,
       env: { HALLPASS_TRIES_PER_ADDRESS: "100000" },
       timeout: 600_000,
       gracefulShutdown: { signal: "SIGTERM", timeout: 30_000 },

@@ -35,10 +35,22 @@ pub const CLUSTER_EVENTS: &str = "/api/cluster/events";
 pub const INSTANCE_HEADER: &str = "hallpass-instance";
 
 /// A cookie that a page sets when its user has signed out and no server has confirmed it yet: until one has,
-/// pages are drawn for someone who is not signed in. By https no other host can set it.
-pub fn logout_pending_cookie(https: bool) -> &'static str {
-    if https { "__Host-hallpass-logout-pending" } else { "hallpass-logout-pending" }
+/// pages are drawn for someone who is not signed in. `service` is one of the names in [`SERVICES_ATTRIBUTE`];
+/// in a page that came by https no other host can set it.
+pub fn logout_pending_cookie(https: bool, service: &str) -> String {
+    cookie_name("hallpass-logout-pending", https, service)
 }
+
+/// The name of a cookie of ours. Cookies know no ports, so that two services on one host would take each
+/// other's: each has its own name in it. Without one, it is as earlier versions had it.
+pub fn cookie_name(kind: &str, https: bool, service: &str) -> String {
+    let prefix = if https { "__Host-" } else { "" };
+    let separator = if service.is_empty() { "" } else { "-" };
+    format!("{prefix}{kind}{separator}{service}")
+}
+
+/// The attribute of `<html>` with the names of this service in its cookies, the one for new cookies first.
+pub const SERVICES_ATTRIBUTE: &str = "data-services";
 
 /// Server-sent events: a first one named `live`, and one named `ended` with an
 /// [`types::EndReason`], which is the last; for the holder of a session's cookie.

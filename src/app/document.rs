@@ -20,6 +20,10 @@ pub struct Site {
     pub options: LeptosOptions,
     /// What stands before the path of each; nothing while they may change.
     pub root: Arc<str>,
+    /// The names of this service in its cookies, separated by spaces: [`SERVICES_ATTRIBUTE`].
+    ///
+    /// [`SERVICES_ATTRIBUTE`]: crate::api::SERVICES_ATTRIBUTE
+    pub services: Arc<str>,
 }
 
 /// Around a page of the front.
@@ -58,11 +62,11 @@ pub fn titled(page: &str) -> String {
 }
 
 fn document(site: &Site, head: AnyView, body: AnyView) -> impl IntoView + use<> {
-    let Site { options, root } = site.clone();
+    let Site { options, root, services } = site.clone();
     let theme = use_context::<Theme>().unwrap_or_default();
     view! {
         <!DOCTYPE html>
-        <html lang="en" data-theme=theme.attribute()>
+        <html lang="en" data-theme=theme.attribute() data-services=services.to_string()>
             <head>
                 <meta charset="utf-8" />
                 <meta name="viewport" content="width=device-width, initial-scale=1" />
@@ -87,7 +91,7 @@ fn StillTitle(page: &'static str) -> impl IntoView {
 /// What makes a page live.
 #[component]
 fn Scripts(site: Site) -> impl IntoView {
-    let Site { options, root } = site;
+    let Site { options, root, .. } = site;
     view! {
         <AutoReload options=options.clone() />
         <HydrationScripts options root=root.to_string() />

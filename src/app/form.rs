@@ -39,6 +39,14 @@ impl Sending {
         Self { busy: RwSignal::new(false), error: RwSignal::new(None) }
     }
 
+    /// With the error of a form that was posted before its page was live.
+    pub fn with_posted_error() -> Self {
+        let posted = SharedValue::new_str(posted_error).into_inner();
+        let sending = Self::new();
+        sending.error.set(in_our_words(&posted));
+        sending
+    }
+
     /// Makes the call, unless one is under way; `on_answer` gets what it answered, whose error is shown.
     pub fn send<T: 'static, F>(
         self,
@@ -97,9 +105,7 @@ pub struct CredentialsForm {
 impl CredentialsForm {
     /// Empty, or with the error of a form that was posted before the page was live.
     pub fn new() -> Self {
-        let posted = SharedValue::new_str(posted_error).into_inner();
-        let sending = Sending::new();
-        sending.error.set(in_our_words(&posted));
+        let sending = Sending::with_posted_error();
         let (session, next) = (Session::expect(), next_page());
         // By this form, or in another tab.
         Effect::new(move || {

@@ -17,7 +17,7 @@ use crate::{
 #[component]
 pub fn PasswordPage() -> impl IntoView {
     let session = Session::expect();
-    let sending = Sending::new();
+    let sending = Sending::with_posted_error();
     let (current, new) = (NodeRef::<html::Input>::new(), NodeRef::<html::Input>::new());
     let done = RwSignal::new(None::<Revocation>);
     let submit = move |event: SubmitEvent| {

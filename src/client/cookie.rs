@@ -4,6 +4,8 @@ use leptos::prelude::{document, window};
 use wasm_bindgen::JsCast;
 use web_sys::HtmlDocument;
 
+use crate::api::SERVICES_ATTRIBUTE;
+
 const ONE_YEAR: u32 = 31_536_000;
 
 /// Keeps the value for a year; without one, the cookie is forgotten.
@@ -16,6 +18,12 @@ pub fn set(name: &str, value: Option<&str>) {
 pub fn is_set(name: &str) -> bool {
     let all = ours().cookie().unwrap_or_default();
     all.split("; ").any(|cookie| cookie.split_once('=').is_some_and(|(found, _)| found == name))
+}
+
+/// The names of this service in its cookies, the one for new cookies first and none last.
+pub fn services() -> Vec<String> {
+    let names = document().document_element().and_then(|root| root.get_attribute(SERVICES_ATTRIBUTE));
+    names.unwrap_or_default().split(' ').map(str::to_owned).collect()
 }
 
 /// Whether this page came by https, where cookies can be bound to its host (`__Host-`).

@@ -173,13 +173,24 @@ pub fn clear() {
 
 /// Whether a log-out in this browser still waits for the server's word.
 pub fn is_logout_pending() -> bool {
-    cookie::is_set(logout_pending_cookie(cookie::is_https()))
+    logout_pending_names().any(|name| cookie::is_set(&name))
 }
 
 /// Remembers, across pages, that a log-out waits for the server's word, or that it no longer does. Not
 /// where there are no cookies, and so no session.
 pub fn set_logout_pending(pending: bool) {
-    cookie::set(logout_pending_cookie(cookie::is_https()), pending.then_some("true"));
+    if pending {
+        let mut names = logout_pending_names();
+        names.next().into_iter().for_each(|name| cookie::set(&name, Some("true")));
+    } else {
+        logout_pending_names().filter(|name| cookie::is_set(name)).for_each(|name| cookie::set(&name, None));
+    }
+}
+
+/// Every name that it may have, the one to set first: the service's keys may have changed since it was set.
+fn logout_pending_names() -> impl Iterator<Item = String> {
+    let https = cookie::is_https();
+    cookie::services().into_iter().map(move |service| logout_pending_cookie(https, &service))
 }
 
 /// Why the last session in this browser ended, as the tab that heard of it has said.

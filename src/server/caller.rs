@@ -1,7 +1,10 @@
 //! Who makes a request: the address behind the proxies that are trusted, and what the browser or
 //! program says it is.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Once,
+};
 
 use axum::{
     extract::ConnectInfo,
@@ -9,6 +12,7 @@ use axum::{
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
+use tracing::warn;
 use woothee::{parser::Parser, woothee::VALUE_UNKNOWN};
 
 use super::sessions::Device;
@@ -29,15 +33,27 @@ impl TryFrom<String> for TrustedProxies {
     fn try_from(text: String) -> Result<Self, String> {
         let network = |text: &str| {
             let address = text.parse::<IpAddr>().map(IpNet::from);
-            text.parse().or(address).map_err(|_| format!("{text:?} is neither a network nor an address"))
+            let network = text.parse().or(address);
+            network.map(canonical).map_err(|_| format!("{text:?} is neither a network nor an address"))
         };
         let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
         texts.map(network).collect::<Result<_, _>>().map(Self)
     }
 }
 
+/// The network of IPv4 addresses, if it is one of their images in IPv6: peers are compared in that form.
+fn canonical(network: IpNet) -> IpNet {
+    let IpAddr::V4(address) = network.addr().to_canonical() else { return network };
+    let bits = if network.max_prefix_len() == 128 {
+        network.prefix_len().checked_sub(96)
+    } else {
+        Some(network.prefix_len())
+    };
+    bits.and_then(|bits| Ipv4Net::new(address, bits).ok()).map_or(network, IpNet::V4)
+}
+
 impl TrustedProxies {
-    fn trust(&self, address: IpAddr) -> bool {
+    pub fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 }
@@ -53,6 +69,7 @@ impl Caller {
     pub fn of(parts: &Parts, proxies: &TrustedProxies) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip());
+        warn_about_untrusted(peer.to_canonical(), &parts.headers, proxies);
         let user_agent = parts.headers.get(header::USER_AGENT).map(|value| value.as_bytes());
         let user_agent = String::from_utf8_lossy(user_agent.unwrap_or_default());
         Self {
@@ -94,16 +111,55 @@ fn behind_proxies(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -
     let values = headers.get_all(X_FORWARDED_FOR).iter();
     let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let mut address = peer;
-    for hop in values.iter().flat_map(|value| value.split(',')).rev() {
+    let hops = values.iter().flat_map(|value| value.split(',')).map(str::trim);
+    // Empty elements of a list count for nothing (RFC 9110, 5.6.1).
+    for hop in hops.filter(|hop| !hop.is_empty()).rev() {
         if !proxies.trust(address) {
             break;
         }
-        match hop.trim().parse::<IpAddr>() {
-            Ok(hop) => address = hop.to_canonical(),
-            Err(_) => break,
+        match parse_hop(hop) {
+            Some(hop) => address = hop,
+            None => break,
         }
     }
     address
+}
+
+/// The address in what a proxy writes of one: `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]`,
+/// `[2001:db8::1]:443`, in quotes or not. None for `unknown` and anything else.
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim_matches('"').trim();
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = match hop.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            is_port(port.strip_prefix(':').unwrap_or(port)).then_some(host)?
+        }
+        None => match hop.rsplit_once(':') {
+            // Of an IPv6 address without brackets, the port is what is one group too many.
+            Some((host, port)) if is_port(port) && without_zone(hop).parse::<IpAddr>().is_err() => host,
+            _ => hop,
+        },
+    };
+    without_zone(host).parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+/// An address without the name of the interface that it is reached through: `fe80::1%eth0`.
+fn without_zone(host: &str) -> &str {
+    host.split('%').next().unwrap_or(host)
+}
+
+/// Warns once when a proxy in front was not named: then all users count as one address.
+fn warn_about_untrusted(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) {
+    static SAID: Once = Once::new();
+    if headers.contains_key(X_FORWARDED_FOR) && !proxies.trust(peer) {
+        SAID.call_once(|| {
+            warn!(
+                "ignored X-Forwarded-For from {peer}: if that is a proxy in front of this server, name it in \
+                 HALLPASS_TRUSTED_PROXIES; until then all of its users share the rate limits of one address"
+            );
+        });
+    }
 }
 
 impl Device {
@@ -168,6 +224,60 @@ mod tests {
         );
         assert_eq!(address("10.0.0.1", &["192.0.2.66", "\u{e9}"], "10.0.0.0/8"), "10.0.0.1");
         assert_eq!(address("::1", &["2001:db8::7"], "::1, 127.0.0.1"), "2001:db8::7");
+    }
+
+    #[test]
+    fn an_address_is_read_in_every_form_that_proxies_write() {
+        for (hop, read) in [
+            ("198.51.100.7", "198.51.100.7"),
+            ("198.51.100.7:51234", "198.51.100.7"),
+            ("  198.51.100.7\t", "198.51.100.7"),
+            ("\"198.51.100.7\"", "198.51.100.7"),
+            ("\"198.51.100.7:80\"", "198.51.100.7"),
+            ("2001:db8:1::9", "2001:db8:1::9"),
+            ("2001:DB8:1::9", "2001:db8:1::9"),
+            ("[2001:db8:1::9]", "2001:db8:1::9"),
+            ("[2001:db8:1::9]:443", "2001:db8:1::9"),
+            ("\"[2001:db8:1::9]:443\"", "2001:db8:1::9"),
+            ("2001:db8:1:2:3:4:5:6:443", "2001:db8:1:2:3:4:5:6"),
+            ("::ffff:198.51.100.7", "198.51.100.7"),
+            ("[::ffff:198.51.100.7]:443", "198.51.100.7"),
+            ("::ffff:c633:6407", "198.51.100.7"),
+            ("fe80::1%eth0", "fe80::1"),
+            ("[fe80::1%25eth0]:443", "fe80::1"),
+            ("fe80::1:2%3", "fe80::1:2"),
+        ] {
+            assert_eq!(address("10.0.0.1", &[hop], "10.0.0.0/8"), read, "{hop:?}");
+            let list = format!("192.0.2.66, , {hop} ,, 10.1.1.1,");
+            assert_eq!(address("10.0.0.1", &[&list], "10.0.0.0/8"), read, "{list:?}");
+        }
+        for hop in [
+            "unknown",
+            "_hidden",
+            "",
+            " ",
+            ",",
+            "198.51.100",
+            "[198.51.100.7",
+            "198.51.100.7:http",
+            "[::1]x",
+            "a:b",
+        ] {
+            assert_eq!(address("10.0.0.1", &[hop], "10.0.0.0/8"), "10.0.0.1", "{hop:?}");
+            assert_eq!(
+                address("10.0.0.1", &["192.0.2.66, unknown", hop], "10.0.0.0/8"),
+                "10.0.0.1",
+                "{hop:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_known_in_either_image_of_its_address() {
+        for proxies in ["10.0.0.0/8", "::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "10.0.0.1"] {
+            assert_eq!(address("10.0.0.1", &["198.51.100.7"], proxies), "198.51.100.7", "{proxies}");
+        }
+        assert_eq!(address("10.0.0.1", &["198.51.100.7"], "::ffff:11.0.0.0/104"), "10.0.0.1");
     }
 
     fn caller(address: &str) -> Caller {

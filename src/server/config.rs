@@ -1,20 +1,21 @@
 //! Settings: the compiled-in defaults, then Leptos.toml, then the environment. A setting that
 //! makes no sense stops the server at start, with its name and what to write instead.
 
-use std::{collections::BTreeMap, env, path::Path, time::Duration};
+use std::{collections::BTreeMap, env, ffi::OsString, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use leptos::config::{LeptosOptions, get_configuration};
+use leptos::config::LeptosOptions;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::caller::TrustedProxies;
+use super::{caller::TrustedProxies, guard::PublicOrigins};
 
 const DEFAULTS: &str = include_str!("../../Leptos.toml");
 
 /// The environment variable of each key of our own tables.
 const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_HTTPS", "server.https"),
+    ("HALLPASS_PUBLIC_URL", "server.public_url"),
     ("HALLPASS_TRUSTED_PROXIES", "server.trusted_proxies"),
     ("HALLPASS_REQUEST_TIMEOUT", "server.request_timeout_seconds"),
     ("HALLPASS_BODY_LIMIT", "server.body_limit_bytes"),
@@ -50,6 +51,8 @@ const OVERRIDES: &[(&str, &str)] = &[
 
 const MAX_REFRESH_TTL: i64 = 400 * 86_400;
 
+const LEPTOS_TABLE: &str = "package.metadata.leptos";
+
 /// Everything a server needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -80,6 +83,7 @@ struct Tables {
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
     pub https: bool,
+    pub public_url: PublicOrigins,
     pub trusted_proxies: TrustedProxies,
     pub request_timeout_seconds: u64,
     pub body_limit_bytes: usize,
@@ -137,11 +141,37 @@ pub struct RedisConfig {
     /// None: this instance is alone. May hold a password.
     pub url: Option<SecretString>,
     pub ca_file: Option<String>,
+    #[serde(default = "single_node")]
     pub nodes: usize,
     pub partitions: u16,
     pub instance: Option<String>,
     pub sentinel_username: Option<String>,
     pub sentinel_password: Option<SecretString>,
+}
+
+fn single_node() -> usize {
+    1
+}
+
+impl RedisConfig {
+    /// Refuses Sentinels and a Cluster without the number of nodes: with the default, a revocation could be
+    /// confirmed by a primary alone and be lost with it in a failover.
+    fn check_nodes(&self, is_set: bool) -> Result<()> {
+        let url = self.url.as_ref().map(|url| url.expose_secret().trim().to_ascii_lowercase());
+        let scheme = url.as_deref().and_then(|url| url.split("://").next()).unwrap_or_default();
+        let kind = if scheme.ends_with("+sentinel") && self.nodes == 1 {
+            "Sentinels"
+        } else if scheme.ends_with("+cluster") && !is_set {
+            "a Cluster"
+        } else {
+            return Ok(());
+        };
+        bail!(
+            "REDIS_URL cannot be used as it is, for it names {kind}: set HALLPASS_REDIS_NODES to the number of Redis nodes that hold the same data, a primary and \
+             its replicas counted together (3 for a primary and two replicas). A majority of them confirms each revocation; \
+             of 2 nodes that is both"
+        )
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -174,26 +204,36 @@ impl Config {
             file.is_file(),
             "there is no settings file {name}: start from the folder that holds Leptos.toml, or name one with --config"
         );
-        let mut leptos = get_configuration(file.to_str())
-            .with_context(|| format!("the [package.metadata.leptos] table of {name} cannot be read"))?
-            .leptos_options;
-        // Their version is in the path of all of the files instead (`site.rs`).
-        leptos.hash_files = false;
         let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
-        Self::from_parts(leptos, &text, &our_environment()?)
+        environment()
+            .and_then(|environment| Self::from_parts(&text, &environment))
             .with_context(|| format!("the settings ({name} and the environment) cannot be used"))
     }
 
-    fn from_parts(leptos: LeptosOptions, text: &str, environment: &BTreeMap<String, String>) -> Result<Self> {
+    fn from_parts(text: &str, environment: &BTreeMap<String, String>) -> Result<Self> {
         let toml = |text| config::File::from_str(text, config::FileFormat::Toml);
         let mut builder = config::Config::builder().add_source(toml(DEFAULTS)).add_source(toml(text));
-        for (variable, key) in OVERRIDES {
-            builder = builder.set_override_option(*key, environment.get(*variable).cloned())?;
+        for (variable, value) in environment {
+            let key = match OVERRIDES.iter().find(|(name, _)| name == variable) {
+                Some((_, key)) => (*key).to_owned(),
+                None => match variable.strip_prefix("LEPTOS_") {
+                    Some(name) => format!("{LEPTOS_TABLE}.{}", name.to_ascii_lowercase().replace('_', "-")),
+                    None => continue,
+                },
+            };
+            builder = builder.set_override(key, value.as_str())?;
         }
-        let Tables { server, token, database, redis, password, throttle, .. } =
-            builder.build()?.try_deserialize()?;
+        let settings = builder.build()?;
+        let mut leptos: LeptosOptions = settings
+            .get(LEPTOS_TABLE)
+            .with_context(|| format!("the [{LEPTOS_TABLE}] table cannot be read"))?;
+        // Their version is in the path of all of the files instead (`site.rs`).
+        leptos.hash_files = false;
+        let nodes_are_set = settings.get::<usize>("redis.nodes").is_ok();
+        let Tables { server, token, database, redis, password, throttle, .. } = settings.try_deserialize()?;
         let config = Self { leptos, server, token, database, redis, password, throttle };
         config.check()?;
+        config.redis.check_nodes(nodes_are_set)?;
         Ok(config)
     }
 
@@ -264,19 +304,60 @@ impl Config {
     }
 }
 
-/// Our variables. One that is misspelt would be ignored in silence, so it is refused.
-fn our_environment() -> Result<BTreeMap<String, String>> {
-    let mut ours = BTreeMap::new();
-    for (name, value) in env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        let known = OVERRIDES.iter().any(|(variable, _)| *variable == name);
-        ensure!(known || !name.starts_with("HALLPASS_"), "there is no setting {name}: see Leptos.toml");
-        if known {
-            let value = value.into_string().ok().with_context(|| format!("{name} is not text"))?;
-            ours.insert(name, value);
+/// The variables that hold settings, ours and Leptos's. Empty ones count as unset: Compose and Helm pass
+/// `NAME=` for a value that nobody gave.
+fn environment() -> Result<BTreeMap<String, String>> {
+    settings_in(env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value)))
+}
+
+/// # Errors
+/// A variable is not text, or has our prefix and is no setting: a misspelt one would be ignored in silence.
+fn settings_in(variables: impl Iterator<Item = (String, OsString)>) -> Result<BTreeMap<String, String>> {
+    let mut settings = BTreeMap::new();
+    for (name, value) in variables {
+        let is_leptos = name
+            .strip_prefix("LEPTOS_")
+            .is_some_and(|name| name.starts_with(|c: char| c.is_ascii_uppercase()));
+        let is_known = is_leptos || OVERRIDES.iter().any(|(variable, _)| *variable == name);
+        if !is_known {
+            let is_refused =
+                name.starts_with("HALLPASS_") && !is_of_kubernetes(&name, &value.to_string_lossy());
+            ensure!(!is_refused, "there is no setting {name}: see Leptos.toml");
+            continue;
+        }
+        let value = value.into_string().ok().with_context(|| format!("{name} is not text"))?;
+        let value = value.trim();
+        if !value.is_empty() {
+            settings.insert(name, value.to_owned());
         }
     }
-    Ok(ours)
+    Ok(settings)
+}
+
+/// Whether Kubernetes has set this variable in each pod, for a Service whose name begins with `hallpass`:
+/// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") {
+        return true;
+    }
+    if name.contains("_SERVICE_PORT_") {
+        return is_number(value);
+    }
+    if name.ends_with("_PORT") && is_url {
+        return true;
+    }
+    // HALLPASS_PORT_80_TCP, and with _PROTO, _PORT or _ADDR behind it.
+    let parts = ["_PROTO", "_PORT", "_ADDR"];
+    let port = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+    let port = ["_TCP", "_UDP", "_SCTP"].iter().find_map(|protocol| port.strip_suffix(protocol));
+    port.and_then(|port| port.rsplit_once("_PORT_")).is_some_and(|(_, number)| is_number(number))
+}
+
+/// Whether `make dev` has started this process, and changes the site's files while it runs.
+pub fn is_watched() -> bool {
+    env::var_os("LEPTOS_WATCH").is_some_and(|value| !value.is_empty())
 }
 
 #[cfg(test)]
@@ -286,9 +367,93 @@ mod tests {
     use super::*;
 
     fn load(environment: &[(&str, &str)]) -> Result<Config> {
-        let leptos = LeptosOptions::builder().output_name("hallpass").build();
-        let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-        Config::from_parts(leptos, DEFAULTS, &environment.collect())
+        let environment = environment.iter().map(|(name, value)| (name.to_string(), value.into()));
+        Config::from_parts(DEFAULTS, &settings_in(environment)?)
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset_and_space_around_a_value_is_ignored() {
+        let names = OVERRIDES.iter().map(|(name, _)| *name);
+        for name in names.chain(["LEPTOS_SITE_ADDR", "LEPTOS_SITE_ROOT", "LEPTOS_RELOAD_PORT", "LEPTOS_ENV"])
+        {
+            for empty in ["", " ", "\t\n"] {
+                let config = load(&[(name, empty)]).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+                assert_eq!(format!("{config:?}"), format!("{:?}", load(&[]).unwrap()), "{name}");
+            }
+        }
+        let config = load(&[
+            ("HALLPASS_ACCESS_TTL", " 60\n"),
+            ("HALLPASS_HTTPS", "true "),
+            ("LEPTOS_SITE_ADDR", " [::1]:4000 "),
+        ])
+        .unwrap();
+        assert_eq!((config.token.access_ttl_seconds, config.server.https), (60, true));
+        assert_eq!(config.leptos.site_addr.to_string(), "[::1]:4000");
+    }
+
+    #[test]
+    fn kubernetes_variables_are_no_settings_and_misspelt_ones_are_refused() {
+        for service in ["HALLPASS", "HALLPASS_WEB", "HALLPASS_REDIS_1"] {
+            for (name, value) in [
+                ("SERVICE_HOST", "10.0.0.7"),
+                ("SERVICE_HOST", "fd00::7"),
+                ("SERVICE_PORT", "80"),
+                ("SERVICE_PORT_HTTP", "80"),
+                ("SERVICE_PORT_HTTP_2", "8080"),
+                ("PORT", "tcp://10.0.0.7:80"),
+                ("PORT", "udp://10.0.0.7:53"),
+                ("PORT_80_TCP", "tcp://10.0.0.7:80"),
+                ("PORT_80_TCP_ADDR", "10.0.0.7"),
+                ("PORT_80_TCP_PORT", "80"),
+                ("PORT_80_TCP_PROTO", "tcp"),
+                ("PORT_65535_UDP_ADDR", "10.0.0.7"),
+                ("PORT_3868_SCTP", "sctp://10.0.0.7:3868"),
+                ("PORT_3868_SCTP_PROTO", "sctp"),
+            ] {
+                let name = format!("{service}_{name}");
+                assert!(load(&[(&name, value)]).is_ok(), "{name}={value}");
+            }
+        }
+        for (name, value) in [
+            ("HALLPASS_ACCES_TTL", "60"),
+            ("HALLPASS_PORT", "8080"),
+            ("HALLPASS_REDIS_PORT", "6379"),
+            ("HALLPASS_PORT_TCP", "tcp"),
+            ("HALLPASS_PORT_X_TCP", "tcp"),
+            ("HALLPASS_SERVICE", "x"),
+            ("HALLPASS_HTTP", "true"),
+            ("HALLPASS_", "x"),
+        ] {
+            let error = load(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name), "{name}={value}: {error}");
+        }
+    }
+
+    #[test]
+    fn sentinels_and_a_cluster_need_the_number_of_nodes() {
+        let nodes = |url: &str, nodes: Option<&str>| {
+            let mut environment = vec![("DATABASE_URL", "postgres://localhost/x"), ("REDIS_URL", url)];
+            environment.extend(nodes.map(|nodes| ("HALLPASS_REDIS_NODES", nodes)));
+            load(&environment).map(|config| config.redis.nodes).map_err(|error| error.to_string())
+        };
+        for tls in ["redis", "rediss"] {
+            let (single, sentinel, cluster) =
+                (format!("{tls}://a"), format!("{tls}+sentinel://a,b/name"), format!("{tls}+cluster://a,b"));
+            assert_eq!(nodes(&single, None), Ok(1));
+            assert_eq!(nodes(&single, Some("2")), Ok(2));
+            for (url, count) in
+                [(&sentinel, None), (&sentinel, Some("")), (&sentinel, Some("1")), (&cluster, None)]
+            {
+                let error = nodes(url, count).unwrap_err();
+                assert!(
+                    error.contains("HALLPASS_REDIS_NODES") && error.contains("REDIS_URL"),
+                    "{url}: {error}"
+                );
+            }
+            assert_eq!(nodes(&sentinel, Some("3")), Ok(3));
+            assert_eq!(nodes(&cluster, Some("1")), Ok(1));
+            assert_eq!(nodes(&cluster, Some("2")), Ok(2));
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::{
         verify::{Administrator, Authenticated},
     },
     caller::Caller,
-    clock, cookie,
+    clock,
+    cookie::{self, RefreshCookies},
 };
 use crate::api::{
     error::AuthError,
@@ -37,7 +38,7 @@ pub async fn register(
 pub async fn login(email: String, password: String, delivery: Delivery) -> Result<TokenResponse, AuthError> {
     let door = Door::open()?;
     let now = clock::now();
-    let device = cookie::read_device(door.headers(), door.https());
+    let device = cookie::read_device(door.headers(), &door.state);
     let auth = &door.state.auth;
     let pair = auth.login(&email, password.into(), &door.caller(), device.as_deref(), now).await?;
     Ok(door.begin(pair, &email, delivery).await)
@@ -45,26 +46,39 @@ pub async fn login(email: String, password: String, delivery: Delivery) -> Resul
 
 pub async fn refresh(in_body: Option<RefreshToken>) -> Result<TokenResponse, AuthError> {
     let door = Door::open()?;
-    let delivery = if in_body.is_some() { Delivery::Body } else { Delivery::Cookie };
-    let token = in_body.or_else(|| door.cookie()).ok_or_else(AuthError::no_refresh_token)?;
-    match door.state.auth.refresh(&token, &door.caller(), clock::now).await {
-        Ok(pair) => Ok(door.deliver(pair, delivery)),
-        Err(error) => {
-            if delivery == Delivery::Cookie && matches!(error, AuthError::InvalidGrant(_)) {
-                door.clear_cookie();
-            }
-            Err(error)
+    if let Some(token) = in_body {
+        let pair = door.state.auth.refresh(&token, &door.caller(), clock::now).await?;
+        return Ok(door.deliver(pair, Delivery::Body));
+    }
+    let cookies = door.cookies();
+    let mut refusal = None;
+    for token in &cookies.tokens {
+        match door.state.auth.refresh(token, &door.caller(), clock::now).await {
+            Ok(pair) => return Ok(door.deliver(pair, Delivery::Cookie)),
+            // Another one may be good. The first is ours, if any is, so its reason is the one to tell.
+            Err(error @ AuthError::InvalidGrant(_)) => refusal = refusal.or(Some(error)),
+            Err(error) => return Err(error),
         }
     }
+    let Some(refusal) = refusal else { return Err(AuthError::no_refresh_token()) };
+    door.forget(&cookies);
+    door.settle_logout();
+    Err(refusal)
 }
 
 pub async fn logout(in_body: Option<RefreshToken>) -> Result<Revocation, AuthError> {
     let door = Door::open()?;
-    let tokens: Vec<_> = in_body.into_iter().chain(door.cookie()).collect();
+    let cookies = door.cookies();
+    let tokens: Vec<_> = in_body.into_iter().chain(cookies.tokens.iter().cloned()).collect();
     let (auth, reason) = (&door.state.auth, EndReason::SignedOut);
-    let revocation = auth.logout(door.headers(), &tokens, reason, clock::now()).await?;
-    door.clear_cookie();
-    Ok(revocation)
+    let answer = auth.logout(door.headers(), &tokens, reason, clock::now()).await;
+    match &answer {
+        Ok(_) => door.clear_cookie(),
+        // What is in the cookies is no token of ours.
+        Err(AuthError::InvalidToken | AuthError::MissingToken) => door.forget(&cookies),
+        Err(_) => {}
+    }
+    answer
 }
 
 pub async fn me() -> Result<Account, AuthError> {
@@ -112,6 +126,12 @@ pub async fn change_password(current: String, new: String) -> Result<Revocation,
 
 pub async fn users(search: String, after: String) -> Result<UserList, AuthError> {
     let (door, administrator) = Door::open_for_administrator().await?;
+    for (name, text) in [("search", &search), ("after", &after)] {
+        // No address has one, and PostgreSQL takes none.
+        if text.contains('\0') {
+            return Err(AuthError::invalid_field(name, "Leave the character U+0000 out."));
+        }
+    }
     door.state.auth.users(&administrator, &search, &after, clock::now()).await
 }
 
@@ -188,12 +208,8 @@ impl Door {
         Caller::of(&self.parts, &self.state.config.server.trusted_proxies)
     }
 
-    fn https(&self) -> bool {
-        self.state.config.server.https
-    }
-
-    fn cookie(&self) -> Option<RefreshToken> {
-        cookie::read(self.headers(), self.https())
+    fn cookies(&self) -> RefreshCookies {
+        RefreshCookies::of(self.headers(), &self.state)
     }
 
     /// Hands out the first pair of a session, and what shows this browser to be known to the account.
@@ -202,7 +218,7 @@ impl Door {
         let response = self.deliver(pair, delivery);
         if delivery == Delivery::Cookie {
             let token = self.state.auth.device_token(email);
-            self.append_cookie(token.and_then(|token| cookie::set_device(&token, self.https())));
+            self.append_cookie(token.and_then(|token| cookie::set_device(&token, &self.state)));
             self.settle_logout();
         }
         response
@@ -211,22 +227,28 @@ impl Door {
     /// Ends the session whose cookie the new one replaces: nobody could end it afterwards, for the
     /// browser has forgotten it (ASVS 5.0, 7.2.4). If that fails now, time will end it.
     async fn end_previous_session(&self) {
-        if let Some(token) = self.cookie() {
+        let tokens = self.cookies().tokens;
+        if !tokens.is_empty() {
             let (nothing_else, reason) = (HeaderMap::new(), EndReason::Replaced);
-            let _ = self.state.auth.logout(&nothing_else, &[token], reason, clock::now()).await;
+            let _ = self.state.auth.logout(&nothing_else, &tokens, reason, clock::now()).await;
         }
     }
 
     fn clear_cookie(&self) {
-        self.append_cookie(cookie::clear(self.https()));
+        self.append_cookie(cookie::clear(&self.state));
+        self.cookies().clear_others(&self.state).for_each(|header| self.append_cookie(Some(header)));
         self.settle_logout();
+    }
+
+    /// Makes the browser forget what it has sent.
+    fn forget(&self, cookies: &RefreshCookies) {
+        cookies.clear(self.state.config.server.https).for_each(|header| self.append_cookie(Some(header)));
     }
 
     /// A log-out that waited to be confirmed waits no more: it is, or its session has been replaced.
     fn settle_logout(&self) {
-        if cookie::is_logout_pending(self.headers(), self.https()) {
-            self.append_cookie(cookie::clear_logout_pending(self.https()));
-        }
+        cookie::clear_logout_pending(self.headers(), &self.state)
+            .for_each(|header| self.append_cookie(Some(header)));
     }
 
     fn append_cookie(&self, header: Option<HeaderValue>) {
@@ -241,7 +263,8 @@ impl Door {
             Delivery::Body => Some(pair.refresh_token),
             Delivery::Cookie => {
                 let seconds = pair.refresh_expires_at - now;
-                self.append_cookie(cookie::set(&pair.refresh_token, seconds, self.https()));
+                self.append_cookie(cookie::set(&pair.refresh_token, seconds, &self.state));
+                self.cookies().clear_others(&self.state).for_each(|header| self.append_cookie(Some(header)));
                 None
             }
         };

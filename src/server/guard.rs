@@ -1,24 +1,48 @@
 //! Refuses what another site makes a browser send. A browser adds our cookie to such a request on
 //! its own, so the cookie proves nothing about who wrote the request.
 
+use std::{
+    net::SocketAddr,
+    sync::{Mutex, Once, PoisonError},
+    time::{Duration, Instant},
+};
+
 use axum::{
-    extract::Request,
-    http::{HeaderMap, Method, header},
+    extract::{ConnectInfo, Request, State},
+    http::{
+        HeaderName, Method,
+        header::{self, AsHeaderName},
+        uri::Authority,
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use serde::Deserialize;
+use tracing::warn;
 
+use super::{AppState, config::ServerConfig};
 use crate::api::error::AuthError;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The least time between two lines in the log about refused requests: anyone can cause them.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Lets a state-changing request pass only if no other site sent it: by `Sec-Fetch-Site` where the
 /// browser says it, else by comparing `Origin` with `Host`. A request with neither comes from no
 /// browser of this decade, and programs are nobody's confused deputy: it passes. (The algorithm
 /// of Go's `http.CrossOriginProtection`, 2025.)
-pub async fn same_site_only(request: Request, next: Next) -> Response {
+pub async fn same_site_only(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let server = &state.config.server;
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if safe || is_same_site(request.headers()) {
+    let is_allowed = safe || is_same_site(&request, server);
+    warn_about_https(&request, server);
+    if is_allowed {
         next.run(request).await
     } else {
+        log_refusal(&request);
         AuthError::CrossSite.into_response()
     }
 }
@@ -32,32 +56,234 @@ pub async fn no_tunnels(request: Request, next: Next) -> Response {
     }
 }
 
-fn is_same_site(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    match (text(header::HeaderName::from_static("sec-fetch-site")), text(header::ORIGIN)) {
-        (Some(site), _) => matches!(site, "same-origin" | "none"),
-        (None, None) => true,
-        (None, Some(origin)) => {
-            let host = origin.split_once("://").map(|(_, host)| host);
-            host.is_some() && host == text(header::HOST)
+fn is_same_site(request: &Request, server: &ServerConfig) -> bool {
+    let (mut sites, mut origins) =
+        (texts(request, SEC_FETCH_SITE).peekable(), texts(request, header::ORIGIN));
+    if sites.peek().is_some() {
+        return sites.all(|site| matches!(site, "same-origin" | "none"));
+    }
+    let target = Target::of(request, server);
+    origins.all(|origin| Origin::parse(origin).is_some_and(|origin| target.is(&origin)))
+}
+
+/// The values of a header; empty text for one that is no ASCII.
+fn texts(request: &Request, name: impl AsHeaderName) -> impl Iterator<Item = &str> {
+    request.headers().get_all(name).iter().map(|value| value.to_str().unwrap_or_default().trim())
+}
+
+/// The origin of a page, as a browser writes it: `scheme://host:port`, without a default port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    is_https: bool,
+    host: Host,
+}
+
+impl Origin {
+    pub fn parse(text: &str) -> Option<Self> {
+        let (scheme, host) = text.split_once("://")?;
+        let is_https = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let mut host = Host::parse(host)?;
+        host.port = host.port.filter(|port| *port != default_port(is_https));
+        Some(Self { is_https, host })
+    }
+
+    /// The origin of the page at this address, and what follows it: the page's path and query.
+    pub fn of_page(address: &str) -> Option<(Self, &str)> {
+        let start = address.find("://")? + 3;
+        let end = address[start..].find(['/', '?', '#']).map_or(address.len(), |end| start + end);
+        Some((Self::parse(&address[..end])?, &address[end..]))
+    }
+
+    fn port(&self) -> u16 {
+        self.host.port.unwrap_or(default_port(self.is_https))
+    }
+}
+
+fn default_port(is_https: bool) -> u16 {
+    if is_https { 443 } else { 80 }
+}
+
+/// What `Host` holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Host {
+    /// In lower case, without a dot at its end.
+    name: String,
+    port: Option<u16>,
+}
+
+impl Host {
+    fn parse(text: &str) -> Option<Self> {
+        let authority: Authority = text.trim().parse().ok()?;
+        let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
+        let is_host = !name.is_empty() && !authority.as_str().contains('@');
+        is_host.then(|| Self { name, port: authority.port_u16() })
+    }
+}
+
+/// The origins by which browsers reach the site where `Host` does not tell.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PublicOrigins(Vec<Origin>);
+
+impl TryFrom<String> for PublicOrigins {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let origin = |text: &str| {
+            Origin::parse(text.trim_end_matches('/')).ok_or_else(|| {
+                format!("HALLPASS_PUBLIC_URL is {text:?}: it has to be like https://id.example.com or http://10.0.0.7:8080, without a path")
+            })
+        };
+        let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+        texts.map(origin).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// The address that a request was sent to, as far as it tells.
+pub struct Target<'a> {
+    /// What `Host` says and, if a trusted proxy has sent the request, what that says.
+    hosts: Vec<Host>,
+    /// Whether browsers are known to come by https.
+    is_https: bool,
+    public: &'a [Origin],
+}
+
+impl<'a> Target<'a> {
+    pub fn of(request: &Request, server: &'a ServerConfig) -> Self {
+        let is_proxied = is_proxied(request, server);
+        let forwarded = is_proxied.then(|| texts(request, X_FORWARDED_HOST)).into_iter().flatten();
+        let hosts = texts(request, header::HOST).chain(forwarded).flat_map(|hosts| hosts.split(','));
+        let hosts = request.uri().authority().map(Authority::as_str).into_iter().chain(hosts);
+        Self {
+            hosts: hosts.filter_map(Host::parse).collect(),
+            is_https: server.https || (is_proxied && forwarded_proto(request) == Some(true)),
+            public: &server.public_url.0,
         }
     }
+
+    /// Whether a page of this origin is one of this site.
+    pub fn is(&self, origin: &Origin) -> bool {
+        self.public.contains(origin) || ((origin.is_https || !self.is_https) && self.is_host_of(origin))
+    }
+
+    /// Proxies lose the port, or write a default one that is not the browser's. That separates nothing:
+    /// cookies know no ports, so a page at another port of this host has them as it is.
+    fn is_host_of(&self, origin: &Origin) -> bool {
+        let is_default = |port| matches!(port, 80 | 443);
+        let is_port = |port| port == origin.port() || (is_default(port) && is_default(origin.port()));
+        self.hosts.iter().any(|host| host.name == origin.host.name && host.port.is_none_or(is_port))
+    }
+}
+
+fn is_proxied(request: &Request, server: &ServerConfig) -> bool {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    peer.is_some_and(|ConnectInfo(peer)| server.trusted_proxies.trust(peer.ip().to_canonical()))
+}
+
+/// Whether the browser has come by https, if a proxy says so: the first of several is the outermost.
+fn forwarded_proto(request: &Request) -> Option<bool> {
+    let proto = texts(request, X_FORWARDED_PROTO).next()?.split(',').next()?.trim().to_ascii_lowercase();
+    match proto.as_str() {
+        "https" => Some(true),
+        "http" => Some(false),
+        _ => None,
+    }
+}
+
+/// Warns once, either way, when `HALLPASS_HTTPS` is not what browsers see.
+fn warn_about_https(request: &Request, server: &ServerConfig) {
+    static FORGOTTEN: Once = Once::new();
+    static MISTAKEN: Once = Once::new();
+    let said = if server.https { &MISTAKEN } else { &FORGOTTEN };
+    if said.is_completed() {
+        return;
+    }
+    let forwarded = forwarded_proto(request);
+    let target = Target::of(request, server);
+    let mut origins = texts(request, header::ORIGIN).filter_map(Origin::parse);
+    // Browsers keep Secure cookies of these without https.
+    let is_local = |origin: &Origin| {
+        matches!(&*origin.host.name, "localhost" | "127.0.0.1" | "[::1]")
+            || origin.host.name.ends_with(".localhost")
+    };
+    if server.https {
+        let by_http = |origin: Origin| !origin.is_https && target.is_host_of(&origin) && !is_local(&origin);
+        if forwarded == Some(false) || origins.any(by_http) {
+            said.call_once(|| {
+                warn!(
+                    "HALLPASS_HTTPS is true, but a browser came by plain http, where it keeps none of the cookies: \
+                     let it come by https, or set HALLPASS_HTTPS=false"
+                );
+            });
+        }
+    } else if forwarded == Some(true) || origins.any(|origin| origin.is_https && target.is(&origin)) {
+        said.call_once(|| {
+            warn!(
+                "a browser came by https, but HALLPASS_HTTPS is false, so cookies are not Secure and there is no HSTS: \
+                 set HALLPASS_HTTPS=true"
+            );
+        });
+    }
+}
+
+/// Names what was compared, so that whoever runs a proxy in front can see what it has changed.
+fn log_refusal(request: &Request) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_some_and(|last| last.elapsed() < LOG_EVERY) {
+        return;
+    }
+    *last = Some(Instant::now());
+    drop(last);
+    let all = |name| texts(request, name).collect::<Vec<_>>().join(", ");
+    let (site, origin, host) = (all(SEC_FETCH_SITE), all(header::ORIGIN), all(header::HOST));
+    let forwarded = all(X_FORWARDED_HOST);
+    warn!(
+        "refused a request as another site's: Sec-Fetch-Site is {site:?}, Origin {origin:?}, Host {host:?}, X-Forwarded-Host \
+         {forwarded:?}. If it came from a page of this site, a proxy in front has changed Host: let it hand on the browser's \
+         Host, or set HALLPASS_PUBLIC_URL to the address that the browser shows (said once a minute at the most)"
+    );
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
+    use crate::server::caller::TrustedProxies;
+
+    const PROXY: &str = "10.0.0.1:1234";
+
+    fn server(https: bool, public: &str) -> ServerConfig {
+        ServerConfig {
+            https,
+            public_url: PublicOrigins::try_from(public.to_owned()).unwrap(),
+            trusted_proxies: TrustedProxies::try_from("10.0.0.1".to_owned()).unwrap(),
+            request_timeout_seconds: 1,
+            body_limit_bytes: 1,
+            shutdown_grace_seconds: 1,
+            startup_wait_seconds: 1,
+        }
+    }
+
+    fn allowed_by(server: &ServerConfig, peer: &str, headers: &[(&str, &str)]) -> bool {
+        let mut request = Request::post("/api/auth/login");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer.parse().unwrap()));
+        is_same_site(&request, server)
+    }
 
     fn allowed(site: Option<&'static str>, origin: Option<&'static str>) -> bool {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, "hallpass.test:3000".parse().unwrap());
-        if let Some(site) = site {
-            headers.insert("sec-fetch-site", site.parse().unwrap());
-        }
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
-        }
-        is_same_site(&headers)
+        let headers = [("host", Some("hallpass.test:3000")), ("sec-fetch-site", site), ("origin", origin)];
+        let headers: Vec<_> = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        allowed_by(&server(false, ""), "192.0.2.1:1", &headers)
     }
 
     #[test]
@@ -67,12 +293,92 @@ mod tests {
             Some("http://hallpass.test:3000"),
             Some("http://evil.test"),
             Some("http://hallpass.test:3000.evil.test"),
+            Some("http://hallpass.test:3001"),
+            Some("http://hallpass.test@evil.test:3000"),
+            Some("ftp://hallpass.test:3000"),
             Some("null"),
+            Some(""),
         ];
         for origin in origins {
             assert!(allowed(Some("same-origin"), origin) && allowed(Some("none"), origin));
             assert!(!allowed(Some("cross-site"), origin) && !allowed(Some("same-site"), origin));
         }
-        assert_eq!(origins.map(|origin| allowed(None, origin)), [true, true, false, false, false]);
+        let passes = [true, true, false, false, false, false, false, false, false];
+        assert_eq!(origins.map(|origin| allowed(None, origin)), passes);
+    }
+
+    #[test]
+    fn origin_and_host_are_compared_in_every_form_that_proxies_write() {
+        for (origin, host, passes) in [
+            ("https://id.example.com", "id.example.com", true),
+            ("https://id.example.com", "id.example.com:443", true),
+            ("https://id.example.com", "ID.Example.com.", true),
+            ("HTTPS://ID.example.com", "id.example.com", true),
+            ("https://id.example.com", "id.example.com:80", true),
+            ("http://id.example.com", "id.example.com:80", true),
+            ("http://id.example.com:8080", "id.example.com", true),
+            ("http://id.example.com:8080", "id.example.com:8080", true),
+            ("http://[2001:DB8::1]:8080", "[2001:db8::1]:8080", true),
+            ("http://[2001:db8::1]:8080", "[2001:db8::1]", true),
+            ("https://id.example.com", "id.example.com, id.example.com", true),
+            ("https://id.example.com", "upstream", false),
+            ("https://id.example.com", "127.0.0.1:3000", false),
+            ("http://id.example.com:8080", "id.example.com:8081", false),
+            ("http://id.example.com", "id.example.com:3000", false),
+            ("http://[2001:db8::2]", "[2001:db8::1]", false),
+            ("https://id.example.com.evil.test", "id.example.com", false),
+            ("https://example.com", "id.example.com", false),
+        ] {
+            let headers = [("origin", origin), ("host", host)];
+            assert_eq!(allowed_by(&server(false, ""), "192.0.2.1:1", &headers), passes, "{origin} {host}");
+        }
+        let twice = [("origin", "http://a.test"), ("origin", "http://evil.test"), ("host", "a.test")];
+        assert!(!allowed_by(&server(false, ""), "192.0.2.1:1", &twice));
+    }
+
+    #[test]
+    fn a_changed_host_is_made_good_by_a_trusted_proxy_or_the_setting_alone() {
+        let headers = [
+            ("origin", "https://id.example.com"),
+            ("host", "upstream"),
+            ("x-forwarded-host", "id.example.com"),
+        ];
+        assert!(allowed_by(&server(false, ""), PROXY, &headers));
+        assert!(!allowed_by(&server(false, ""), "192.0.2.1:1", &headers));
+        let set = server(true, "https://id.example.com/, http://10.0.0.7:8080");
+        assert!(allowed_by(&set, "192.0.2.1:1", &headers[..2]));
+        assert!(allowed_by(&set, PROXY, &[("origin", "http://10.0.0.7:8080"), ("host", "x")]));
+        for other in
+            ["http://id.example.com", "https://id.example.com:8080", "http://10.0.0.7", "https://evil.test"]
+        {
+            assert!(!allowed_by(&set, PROXY, &[("origin", other), ("host", "upstream")]), "{other}");
+        }
+        for wrong in ["id.example.com", "https://id.example.com/path", "https://", "ftp://x"] {
+            assert!(PublicOrigins::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_page_without_tls_may_not_post_to_one_with_it() {
+        let of = |scheme: &'static str| [("origin", scheme), ("host", "id.example.com")];
+        let (by_http, by_https) = (of("http://id.example.com"), of("https://id.example.com"));
+        for (https, http_passes) in [(false, true), (true, false)] {
+            assert_eq!(allowed_by(&server(https, ""), "192.0.2.1:1", &by_http), http_passes);
+            assert!(allowed_by(&server(https, ""), "192.0.2.1:1", &by_https));
+        }
+        let [origin, host] = by_http;
+        let forwarded = [origin, host, ("x-forwarded-proto", "https")];
+        assert!(!allowed_by(&server(false, ""), PROXY, &forwarded));
+        assert!(allowed_by(&server(false, ""), "192.0.2.1:1", &forwarded));
+    }
+
+    #[test]
+    fn the_address_of_a_page_is_taken_apart() {
+        let apart = |address| Origin::of_page(address).map(|(origin, rest)| (origin.host.name, rest));
+        assert_eq!(apart("http://a.test:80/login?x=://y"), Some(("a.test".into(), "/login?x=://y")));
+        assert_eq!(apart("http://a.test"), Some(("a.test".into(), "")));
+        assert_eq!(apart("http://a.test?x"), Some(("a.test".into(), "?x")));
+        assert_eq!(apart("about:blank"), None);
+        assert_eq!(apart("//a.test/"), None);
     }
 }

@@ -14,7 +14,7 @@ use axum::{
 use futures::{FutureExt, Stream, StreamExt, stream};
 use tokio::time::{self, MissedTickBehavior};
 
-use super::{AppState, clock, cookie};
+use super::{AppState, clock, cookie::RefreshCookies};
 use crate::api::{
     error::AuthError,
     types::{EndReason, Presence, RefreshToken},
@@ -57,10 +57,10 @@ pub async fn cluster(State(state): State<AppState>, headers: HeaderMap) -> Resul
 }
 
 async fn signed_in(state: &AppState, headers: &HeaderMap) -> Result<RefreshToken, AuthError> {
-    let token = cookie::read(headers, state.config.server.https).ok_or(AuthError::MissingToken)?;
-    match state.auth.presence(&token, clock::now()).await? {
-        Presence::SignedIn => Ok(token),
-        Presence::Anonymous | Presence::Ended(_) => Err(AuthError::InvalidToken),
+    match RefreshCookies::of(headers, state).presence(&state.auth, clock::now()).await? {
+        Some((token, Presence::SignedIn)) => Ok(token),
+        Some((_, Presence::Anonymous | Presence::Ended(_))) => Err(AuthError::InvalidToken),
+        None => Err(AuthError::MissingToken),
     }
 }
 

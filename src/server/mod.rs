@@ -4,7 +4,7 @@
 //! server function's body is in `doors.rs`, and each is told to those outside in `openapi/calls.rs`.
 
 use std::{
-    env, future::IntoFuture, net::SocketAddr, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration,
+    future::IntoFuture, net::SocketAddr, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -30,6 +30,7 @@ mod cookie;
 pub mod db;
 pub mod doors;
 pub mod events;
+mod forms;
 mod guard;
 pub mod ids;
 mod instances;
@@ -89,12 +90,10 @@ pub async fn serve(
         "there is no site folder {}: run `make build`, and start from the folder that holds Leptos.toml",
         site.display()
     );
-    let assets = match env::var_os("LEPTOS_WATCH") {
-        // `make dev` changes them while the server runs.
-        Some(_) => String::new(),
-        None => {
-            format!("/{}", site::version(&site).with_context(|| format!("cannot read {}", site.display()))?)
-        }
+    let assets = if config::is_watched() {
+        String::new()
+    } else {
+        format!("/{}", site::version(&site).with_context(|| format!("cannot read {}", site.display()))?)
     };
     metrics::install()?;
     let db = Db::open(&config, Access::Exclusive).await?;

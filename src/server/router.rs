@@ -1,7 +1,7 @@
 //! Which request goes where, and what goes with every response: pages, server functions, files,
 //! health, headers, limits.
 
-use std::{env, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -32,7 +32,11 @@ use tower_http::{
 };
 use tracing::{Level, info_span};
 
-use super::{AppState, clock, cookie, guard, live, metrics, openapi, respond};
+use super::{
+    AppState, clock, config,
+    cookie::{self, RefreshCookies},
+    forms, guard, live, metrics, openapi, respond,
+};
 use crate::{
     api::{
         CLUSTER_EVENTS, INSTANCE_HEADER, SESSION_EVENTS,
@@ -51,7 +55,9 @@ use crate::{
 /// Everything that the server answers.
 pub fn router(state: AppState) -> Router {
     let server = &state.config.server;
-    let site = Site { options: state.leptos.clone(), root: Arc::clone(&state.assets) };
+    let services = cookie::services(&state.auth).collect::<Vec<_>>().join(" ");
+    let site =
+        Site { options: state.leptos.clone(), root: Arc::clone(&state.assets), services: services.into() };
     let connect = connect_sources(&state.leptos);
     let page_context = move || page_context(&connect);
     // The path has the version of what was there at the start.
@@ -65,7 +71,7 @@ pub fn router(state: AppState) -> Router {
     );
     let assets = Router::new().route_service(&site_pkg_dir_service_route_path(&state.leptos), assets);
 
-    let description = openapi::description(server.https);
+    let description = openapi::description(&cookie::refresh_name(&state));
     let docs = openapi::page::html(&description, &format!("http://{}", state.leptos.site_addr));
     let docs: Arc<str> = docs.into();
     let description = description.to_string();
@@ -101,7 +107,8 @@ pub fn router(state: AppState) -> Router {
         .leptos_routes_with_context(&state, pages, page_context.clone(), move || document::app(&app))
         .fallback(file_and_error_handler_with_context::<AppState, _>(page_context, move |_| document::not_found(&not_found)))
         .layer(middleware::from_fn_with_state(state.clone(), presence))
-        .layer(middleware::from_fn(guard::same_site_only))
+        .layer(middleware::from_fn_with_state(state.clone(), forms::tell_apart))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::same_site_only))
         .layer(middleware::from_fn(guard::no_tunnels))
         .layer(RequestBodyLimitLayer::new(server.body_limit_bytes))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, server.request_timeout()))
@@ -125,9 +132,10 @@ const DOCS: &str = "/docs";
 
 /// Where scripts may connect to: home and, under `make dev`, the watcher that reloads the page.
 fn connect_sources(options: &LeptosOptions) -> String {
-    match env::var_os("LEPTOS_WATCH") {
-        Some(_) => format!("'self' ws://{}:{}", options.site_addr.ip(), options.reload_port),
-        None => "'self'".into(),
+    if config::is_watched() {
+        format!("'self' ws://{}:{}", options.site_addr.ip(), options.reload_port)
+    } else {
+        "'self'".into()
     }
 }
 
@@ -194,13 +202,18 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     if !draws_a_page {
         return next.run(request).await;
     }
-    let https = state.config.server.https;
-    let presence = match cookie::read(request.headers(), https) {
-        _ if cookie::is_logout_pending(request.headers(), https) => Presence::Anonymous,
-        // When nobody can tell, it holds: what the page then asks for is checked again.
-        Some(token) => state.auth.presence(&token, clock::now()).await.unwrap_or(Presence::SignedIn),
-        None => Presence::Anonymous,
+    let cookies = RefreshCookies::of(request.headers(), &state);
+    let forgotten: Vec<_> = cookies.clear(state.config.server.https).collect();
+    let presence = if cookie::is_logout_pending(request.headers(), &state) {
+        Presence::Anonymous
+    } else {
+        match cookies.presence(&state.auth, clock::now()).await {
+            Ok(found) => found.map(|(_, presence)| presence).unwrap_or_default(),
+            // When nobody can tell, it holds: what the page then asks for is checked again.
+            Err(_) => Presence::SignedIn,
+        }
     };
+    let failed_logout = forms::failed_logout(request.uri());
     request.extensions_mut().insert(presence);
     let mut response = next.run(request).await;
     // It is said once, by a page and not by a file. Who signed out knows, and may still have to make
@@ -208,18 +221,20 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     let is_told = matches!(presence, Presence::Ended(reason) if reason != EndReason::SignedOut);
     let content_type = response.headers().get(header::CONTENT_TYPE);
     let is_page = content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
-    if is_told
-        && is_page
-        && response.status() == StatusCode::OK
-        && let Some(header) = cookie::clear(https)
-    {
-        response.headers_mut().append(header::SET_COOKIE, header);
+    if is_page && response.status() == StatusCode::OK {
+        if is_told {
+            response.headers_mut().extend(forgotten.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
+        }
+        if let Some(error) = failed_logout {
+            *response.status_mut() = error.into_response().status();
+        }
     }
     response
 }
 
 fn chosen_theme(headers: &HeaderMap) -> Theme {
-    cookie::value(headers, theme::COOKIE).and_then(|value| value.parse().ok()).unwrap_or_default()
+    let mut chosen = cookie::values(headers, theme::COOKIE).filter_map(|value| value.parse().ok());
+    chosen.find(|theme| *theme != Theme::System).unwrap_or_default()
 }
 
 /// What the app finds while it draws a page: whether the browser is signed in; and a policy under

@@ -19,10 +19,21 @@ use crate::api::{
     types::{EndReason, Role},
 };
 
-/// An e-mail address in the one form it is stored and compared in: trimmed, NFC (RFC 6532, 3.1),
-/// lower case. Two people cannot register addresses that differ only in these.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Email(String);
+/// An e-mail address in the one form it is stored and compared in: trimmed, NFC (RFC 6532, 3.1), lower case,
+/// its domain in Unicode (RFC 5891), which some browsers send in ASCII. Two people cannot register addresses
+/// that differ only in these.
+#[derive(Debug, Clone)]
+pub struct Email {
+    form: String,
+    /// How earlier versions may have stored it, first by what was typed here.
+    earlier: [String; 3],
+}
+
+impl PartialEq for Email {
+    fn eq(&self, other: &Self) -> bool {
+        self.form == other.form
+    }
+}
 
 impl Email {
     /// # Errors
@@ -33,21 +44,46 @@ impl Email {
         let options = email_address::Options::default().without_display_text().without_domain_literal();
         let address = (text.len() <= 254)
             .then(|| Self::form(text))
-            .filter(|text| !text.contains(['"', '\\']) && !text.chars().any(is_invisible))
-            .filter(|text| email_address::EmailAddress::parse_with_options(text, options).is_ok());
+            .filter(|typed| !typed.contains(['"', '\\']) && !typed.chars().any(is_invisible))
+            .map(|typed| (in_unicode(&typed), typed))
+            .filter(|(form, _)| email_address::EmailAddress::parse_with_options(form, options).is_ok());
         match address {
-            Some(address) => Ok(Self(address)),
+            Some((form, typed)) => {
+                let earlier = [nfc(text).to_lowercase(), in_ascii(&typed), typed];
+                Ok(Self { form, earlier })
+            }
             None => Err(AuthError::invalid_field("email", "Enter an e-mail address, like ann@example.com.")),
         }
     }
 
-    /// That form, of a part of an address.
+    /// A part of an address, as it is searched for. Lower case of a composed character need not be composed,
+    /// so that NFC comes last, too.
     pub fn form(text: &str) -> String {
-        ComposingNormalizerBorrowed::new_nfc().normalize(text.trim()).to_lowercase()
+        nfc(&nfc(text.trim()).to_lowercase())
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.form
+    }
+}
+
+fn nfc(text: &str) -> String {
+    ComposingNormalizerBorrowed::new_nfc().normalize(text).into_owned()
+}
+
+/// The address, or the part of one, with its domain in ASCII, if it can be a domain.
+fn in_ascii(address: &str) -> String {
+    let (local, domain) = address.split_at(address.rfind('@').map_or(0, |at| at + 1));
+    idna::domain_to_ascii(domain).map_or_else(|_| address.to_owned(), |domain| format!("{local}{domain}"))
+}
+
+/// The same with its domain in Unicode, if that shows all there is to it.
+fn in_unicode(address: &str) -> String {
+    let ascii = in_ascii(address);
+    let (local, domain) = ascii.split_at(ascii.rfind('@').map_or(0, |at| at + 1));
+    match idna::domain_to_unicode(domain) {
+        (domain, Ok(())) if !domain.chars().any(is_invisible) => format!("{local}{domain}"),
+        _ => ascii,
     }
 }
 
@@ -124,6 +160,10 @@ impl Db {
         session: Option<(NewSession, &TokenConfig)>,
         own: UnixSeconds,
     ) -> Result<Added, DbError> {
+        // By the spelling of an earlier version: the index knows only today's.
+        if self.find_user(email).await?.is_some() {
+            return Ok(Added::EmailTaken);
+        }
         let clock = self.clock_expression(own);
         let (email, password_hash) = (email.clone(), password_hash.to_owned());
         let session = session.map(|(new, config)| (new, config.clone()));
@@ -158,11 +198,18 @@ impl Db {
         Ok(sqlx::query("select 1 from users limit 1").fetch_optional(&self.pool).await?.is_none())
     }
 
+    /// The user with this address, also where an earlier version has stored another spelling of it. Of two
+    /// users that it let have one address each is found by their own.
     pub async fn find_user(&self, email: &Email) -> Result<Option<User>, DbError> {
+        let [typed, ascii, lower] = &email.earlier;
         let row: Option<UserRow> = sqlx::query_as(
-            "select id, email, password_hash, password_version, disabled_at, role from users where email = $1",
+            "select id, email, password_hash, password_version, disabled_at, role from users \
+             where email in ($1, $2, $3, $4) order by case email when $1 then 1 when $2 then 2 else 3 end limit 1",
         )
+        .bind(typed)
         .bind(email.as_str())
+        .bind(ascii)
+        .bind(lower)
         .fetch_optional(&self.pool)
         .await?;
         row.map(User::try_from).transpose()
@@ -187,20 +234,25 @@ impl Db {
         config: &TokenConfig,
         now: UnixSeconds,
     ) -> Result<Vec<UserSummary>, DbError> {
-        let escaped: String = part
-            .chars()
-            .flat_map(|c| matches!(c, '%' | '_' | '\\').then_some('\\').into_iter().chain([c]))
-            .collect();
+        let pattern = |part: &str| {
+            let escaped = part
+                .chars()
+                .flat_map(|c| matches!(c, '%' | '_' | '\\').then_some('\\').into_iter().chain([c]));
+            format!("%{}%", escaped.collect::<String>())
+        };
         sqlx::query_as(
             "select id, email, role, disabled_at, last_login_at, \
              (select count(*) from sessions where user_id = users.id and revoked_at is null \
               and expires_at > $1 and rotated_at > $2) as sessions \
-             from users where email > $3 and email like $4 escape '\\' order by email limit $5",
+             from users where email > $3 and (email like $4 escape '\\' or email like $5 escape '\\' \
+             or email like $6 escape '\\') order by email limit $7",
         )
         .bind(now)
         .bind(now - config.idle_ttl_seconds)
         .bind(after)
-        .bind(format!("%{escaped}%"))
+        .bind(pattern(part))
+        .bind(pattern(&in_unicode(part)))
+        .bind(pattern(&in_ascii(part)))
         .bind(count)
         .fetch_all(&self.pool)
         .await
@@ -339,6 +391,64 @@ mod tests {
         }
         // The same name, composed and decomposed.
         assert_eq!(Email::parse("ren\u{e9}e@example.com"), Email::parse("rene\u{301}e@example.com"));
+    }
+
+    #[test]
+    fn an_international_domain_has_one_form() {
+        for text in [
+            "ann@b\u{fc}cher.example",
+            "ann@xn--bcher-kva.example",
+            "Ann@B\u{dc}CHER.Example",
+            "ann@bu\u{308}cher.example",
+            "ann@XN--BCHER-KVA.example",
+            "ann@b\u{fc}cher\u{3002}example",
+            "ann@\u{ff42}\u{fc}cher.example",
+        ] {
+            let email = Email::parse(text).unwrap();
+            assert_eq!(email.as_str(), "ann@b\u{fc}cher.example", "{text}");
+            assert!(email.earlier.contains(&"ann@xn--bcher-kva.example".to_owned()), "{text}");
+        }
+        assert_eq!(Email::parse("j\u{30c}an@example.com"), Email::parse("J\u{30c}an@example.com"));
+        assert_eq!(Email::parse("\u{1f0}an@example.com"), Email::parse("J\u{30c}an@example.com"));
+    }
+
+    /// All characters of the basic plane and some beyond, alone and with marks that compose with some; of the
+    /// scripts with upper case, in addresses, too.
+    #[test]
+    fn the_form_of_a_form_is_itself() {
+        const MARKS: [&str; 10] = [
+            "",
+            "\u{30c}",
+            "\u{300}",
+            "\u{301}",
+            "\u{307}",
+            "\u{308}",
+            "\u{30a}",
+            "\u{331}",
+            "\u{345}",
+            "\u{342}\u{345}",
+        ];
+        let letters =
+            (0..0x1_1000).chain(0x1_d400..0x1_d800).chain(0x1_e900..0x1_e960).filter_map(char::from_u32);
+        let mut addresses = 0;
+        for letter in letters {
+            for (index, mark) in MARKS.into_iter().enumerate() {
+                let text = format!("{letter}{mark}");
+                let form = Email::form(&text);
+                assert_eq!(Email::form(&form), form, "{text:?}");
+                if index > 1 || letter > '\u{21ff}' {
+                    continue;
+                }
+                for address in [format!("{text}@example.com"), format!("a@x{text}y.example")] {
+                    let Ok(email) = Email::parse(&address) else { continue };
+                    addresses += 1;
+                    for spelling in email.earlier.iter().chain([&email.form]) {
+                        assert_eq!(Email::parse(spelling).unwrap(), email, "{address:?} {spelling:?}");
+                    }
+                }
+            }
+        }
+        assert!(addresses > 10_000, "{addresses}");
     }
 
     #[test]

@@ -106,6 +106,7 @@ async fn users_are_found_by_what_stands_in_their_address() {
         (" A_B@Example ", &["a_b@example.com"]),
         ("RENÉE@EXÄMPLE", &["renée@exämple.com"]),
         ("rene\u{301}e", &["renée@exämple.com"]),
+        ("@XN--EXMPLE-CUA.com", &["renée@exämple.com"]),
         ("\\", &[]),
         ("' or 1=1 --", &[]),
         ("nobody", &[]),

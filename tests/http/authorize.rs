@@ -348,7 +348,7 @@ async fn a_token_expires_to_the_second() {
 
 #[tokio::test]
 async fn while_keys_change_tokens_of_both_are_accepted() {
-    let (old, new) = (BASE64.encode(KEY), BASE64.encode([7; 32]));
+    let (old, new) = (BASE64.encode(KEY), BASE64.encode(OTHER_KEY));
     let home = Home::with(&format!("[token]\nsigning_key = \"{old}\"\n"));
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;

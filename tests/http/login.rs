@@ -28,10 +28,10 @@ async fn a_user_registers_logs_in_and_is_known() {
 #[tokio::test]
 async fn a_browser_gets_the_refresh_token_in_a_cookie_that_scripts_cannot_read() {
     for (settings, expected) in [
-        ("", "hallpass-refresh=SECRET; HttpOnly; SameSite=Strict; Path=/; Max-Age=604800"),
+        ("", "hallpass-refresh-SERVICE=SECRET; HttpOnly; SameSite=Strict; Path=/; Max-Age=604800"),
         (
             "[server]\nhttps = true\n",
-            "__Host-hallpass-refresh=SECRET; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=604800",
+            "__Host-hallpass-refresh-SERVICE=SECRET; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=604800",
         ),
     ] {
         let home = Home::with(settings);
@@ -40,8 +40,9 @@ async fn a_browser_gets_the_refresh_token_in_a_cookie_that_scripts_cannot_read()
         let response = server.post("/api/auth/register").form(&form).send().await.unwrap();
         assert_eq!(response.status(), 200);
         let cookie = response.headers()["set-cookie"].to_str().unwrap().to_owned();
-        let secret = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
-        assert_eq!(cookie.replace(&secret, "SECRET"), expected);
+        let (name, secret) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+        let (_, service) = name.split_once("refresh-").unwrap();
+        assert_eq!(cookie.replace(secret, "SECRET").replace(service, "SERVICE"), expected);
         assert_eq!(response.headers()["cache-control"], "no-store");
         let answer: Value = response.json().await.unwrap();
         assert_eq!((&answer["token_type"], &answer["expires_in"]), (&json!("Bearer"), &json!(300)));

@@ -5,6 +5,8 @@
 
 mod admin;
 mod authorize;
+mod foreign;
+mod forms;
 mod live;
 mod login;
 mod logout;

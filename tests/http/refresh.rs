@@ -323,7 +323,7 @@ async fn a_retired_key_buys_nothing_and_costs_no_session() {
     let home = Home::new();
     let settings = home.path().join("Leptos.toml");
     let text = fs::read_to_string(&settings).unwrap();
-    let (old_key, new_key) = (BASE64.encode(KEY), BASE64.encode([43; 32]));
+    let (old_key, new_key) = (BASE64.encode(KEY), BASE64.encode(OTHER_KEY));
     let change_keys = |keys: &str| {
         fs::write(&settings, text.replace(&format!("signing_key = \"{old_key}\""), keys)).unwrap();
     };

@@ -46,6 +46,78 @@ fn a_setting_that_makes_no_sense_is_named() {
     refuses_to_start(&mut home.command(), &["there is no settings file", "--config"]);
 }
 
+#[tokio::test]
+async fn variables_that_are_empty_or_of_kubernetes_change_nothing() {
+    let home = Home::new();
+    let mut command = home.command();
+    for name in
+        ["REDIS_URL", "DATABASE_URL", "RUST_LOG", "HALLPASS_SIGNING_KEY", "HALLPASS_PREVIOUS_SIGNING_KEY"]
+    {
+        command.env(name, "");
+    }
+    for name in [
+        "HALLPASS_REDIS_CA",
+        "HALLPASS_INSTANCE",
+        "HALLPASS_ACCESS_TTL",
+        "HALLPASS_HTTPS",
+        "LEPTOS_SITE_ADDR",
+    ] {
+        command.env(name, " ");
+    }
+    for (name, value) in [
+        ("HALLPASS_SERVICE_HOST", "10.0.0.7"),
+        ("HALLPASS_SERVICE_PORT", "80"),
+        ("HALLPASS_SERVICE_PORT_HTTP", "80"),
+        ("HALLPASS_PORT", "tcp://10.0.0.7:80"),
+        ("HALLPASS_PORT_80_TCP", "tcp://10.0.0.7:80"),
+        ("HALLPASS_PORT_80_TCP_ADDR", "10.0.0.7"),
+    ] {
+        command.env(name, value);
+    }
+    let server = Process::start(&mut command);
+    let pair = server.register("ann@example.com").await;
+    let me = server.me(&pair.access).send().await.unwrap();
+    assert!(me.status() == 200 && !me.headers()["hallpass-instance"].is_empty());
+    drop(server);
+    for (name, value) in [("HALLPASS_PORT", "8080"), ("HALLPASS_SERVICE_HOTS", "10.0.0.7")] {
+        refuses_to_start(home.command().env(name, value), &[&format!("there is no setting {name}")]);
+    }
+}
+
+#[test]
+fn a_signing_key_that_can_be_guessed_is_refused() {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+    let home = Home::new();
+    for weak in [[0; 32], [255; 32], *b"passwordpasswordpasswordpassword"] {
+        for name in ["HALLPASS_SIGNING_KEY", "HALLPASS_PREVIOUS_SIGNING_KEY"] {
+            refuses_to_start(
+                home.command().env(name, BASE64.encode(weak)),
+                &[name, "can be guessed", "openssl rand"],
+            );
+        }
+    }
+}
+
+/// So that an older version can take the place of a newer one again.
+#[tokio::test]
+async fn a_migration_of_a_later_version_does_not_stop_the_start() {
+    use sqlx::{Connection, Executor, SqliteConnection};
+    let home = Home::new();
+    let server = home.spawn();
+    let pair = server.register("ann@example.com").await;
+    server.kill();
+    let url = format!("sqlite://{}", home.database().display());
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    let later = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 values (9999, 'later', true, x'00', 0)";
+    database.execute(later).await.unwrap();
+    database.close().await.unwrap();
+    let server = home.spawn();
+    assert_eq!(status(server.me(&pair.access)).await, 200);
+    let (output, text) = run(home.command().args(["user", "list"]));
+    assert!(output.status.success() && text.contains("ann@example.com"), "{text}");
+}
+
 #[test]
 fn a_missing_site_folder_is_named() {
     let home = Home::new();

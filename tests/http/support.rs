@@ -25,8 +25,9 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 pub const PASSWORD: &str = "correct horse battery";
-/// Not zeros: HMAC takes those for an empty key.
-pub const KEY: [u8; 32] = [42; 32];
+pub const KEY: [u8; 32] = *b"0123456789abcdefghijklmnopqrstuv";
+/// The key of another service, or of this one after a change.
+pub const OTHER_KEY: [u8; 32] = *b"zyxwvutsrqponmlkjihgfedcba987654";
 
 /// Someone who calls from this machine.
 pub fn caller() -> Caller {

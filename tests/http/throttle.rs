@@ -45,7 +45,7 @@ async fn known_device(server: &Server, path: &str, email: &str) -> String {
     let response = server.post(path).json(&body).send().await.unwrap();
     assert_eq!(response.status(), 200);
     let cookies = response.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
-    let cookie = cookies.into_iter().find(|cookie| cookie.starts_with("hallpass-device=")).unwrap();
+    let cookie = cookies.into_iter().find(|cookie| cookie.starts_with("hallpass-device-")).unwrap();
     cookie.split(';').next().unwrap().to_owned()
 }
 
@@ -235,10 +235,11 @@ async fn only_a_browser_is_remembered_and_scripts_cannot_read_how() {
     let body = json!({ "email": ANN, "password": PASSWORD });
     let response = server.post("/api/auth/register").json(&body).send().await.unwrap();
     let cookie = response.headers().get_all("set-cookie").iter().nth(1).unwrap().to_str().unwrap();
-    let secret = cookie.split(['=', ';']).nth(1).unwrap();
+    let (name, secret) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+    let (_, service) = name.split_once("device-").unwrap();
     assert_eq!(
-        cookie.replace(secret, "SECRET"),
-        "hallpass-device=SECRET; HttpOnly; SameSite=Strict; Path=/; Max-Age=15552000"
+        cookie.replace(secret, "SECRET").replace(service, "SERVICE"),
+        "hallpass-device-SERVICE=SECRET; HttpOnly; SameSite=Strict; Path=/; Max-Age=15552000"
     );
     let program = server.try_login(ANN, PASSWORD).send().await.unwrap();
     assert!(program.headers().get("set-cookie").is_none());

@@ -276,3 +276,29 @@ async fn everyone_is_signed_out_however_many_they_are() {
     let back = api.login(1, ANN).await;
     assert_eq!(api.me_everywhere(&back).await, [200; 3]);
 }
+
+/// PostgreSQL takes no U+0000, which SQLite does. That says nothing about the database's health.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_character_that_postgres_cannot_hold_is_refused_and_an_address_has_one_form() {
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let root = administrator(&world, &api).await;
+    for (path, field, expected) in [
+        ("admin/users", "search", 422),
+        ("admin/users", "after", 422),
+        ("admin/sessions", "user_id", 404),
+        ("admin/disable_user", "user_id", 404),
+        ("account/revoke_session", "session_id", 404),
+    ] {
+        let (status, answer) = api.call(0, &format!("/api/{path}"), &root, json!({ field: "a\0b" })).await;
+        assert_eq!(status, expected, "{path} {field}: {answer}");
+    }
+    assert_eq!(answer(api.try_login(0, "a\0@example.com", PASSWORD)).await.0, 422);
+
+    // As an earlier version has stored it.
+    api.register(0, "ann@b\u{fc}cher.example").await;
+    world.postgres.tell("update users set email = 'ann@xn--bcher-kva.example' where email like 'ann@%'");
+    for spelling in ["ann@b\u{fc}cher.example", "ANN@XN--BCHER-KVA.example"] {
+        api.login(0, spelling).await;
+    }
+}

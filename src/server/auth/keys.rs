@@ -38,6 +38,11 @@ impl Key {
             "a signing key has {} bytes: it needs at least {MIN_SECRET_BYTES}",
             secret.len()
         );
+        // HMAC takes zeros for an empty key (RFC 2104, 2).
+        ensure!(
+            secret.iter().any(|byte| *byte != 0),
+            "a signing key is all zeros: `openssl rand 32 | basenc --base64url` makes one"
+        );
         let master = hmac::Key::new(hmac::HMAC_SHA256, &secret);
         let derive = |purpose: &str| hmac::sign(&master, purpose.as_bytes());
         Ok(Self {
@@ -80,7 +85,7 @@ impl Keys {
     /// the first start.
     ///
     /// # Errors
-    /// A key is not base64url, or too short; the key file can be read by others, or not at all.
+    /// A key is not base64url, too short or easily guessed; the key file can be read by others, or not at all.
     pub fn load(config: &TokenConfig) -> Result<Self> {
         let current = match &config.signing_key {
             Some(key) => decode("HALLPASS_SIGNING_KEY", key)?,
@@ -104,15 +109,24 @@ impl Keys {
 
     /// Whether one of our keys for this purpose made exactly this tag, of 32 bytes, for the message.
     pub fn verify_tag(&self, purpose: fn(&Key) -> &hmac::Key, message: &[u8], tag: &str) -> bool {
-        let mut bytes = [0; 32];
-        let is_whole = BASE64_URL_SAFE_NO_PAD.decode_slice(tag, &mut bytes) == Ok(bytes.len());
-        is_whole && self.all().any(|key| hmac::verify(purpose(key), message, &bytes).is_ok())
+        tag_bytes(tag)
+            .is_some_and(|bytes| self.all().any(|key| hmac::verify(purpose(key), message, &bytes).is_ok()))
+    }
+
+    /// Whether it has the form of such a tag.
+    pub fn is_tag(tag: &str) -> bool {
+        tag_bytes(tag).is_some()
     }
 
     /// Every key whose tokens are accepted, the current one first.
     pub fn all(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.current).chain(&self.previous)
     }
+}
+
+fn tag_bytes(tag: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    (BASE64_URL_SAFE_NO_PAD.decode_slice(tag, &mut bytes) == Ok(bytes.len())).then_some(bytes)
 }
 
 fn decode(variable: &str, key: &SecretString) -> Result<Key> {
@@ -157,4 +171,21 @@ fn make_development_secret(file: &Path) -> Result<String> {
         .and_then(|()| key_file.sync_all())
         .with_context(|| format!("the key file {name} cannot be written"))?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_that_is_too_short_or_all_zeros_is_refused() {
+        let key = |secret: &[u8]| {
+            Key::new(Zeroizing::new(secret.to_vec())).map(drop).map_err(|error| error.to_string())
+        };
+        for zeros in [32, 33, 64, 100] {
+            assert!(key(&vec![0; zeros]).unwrap_err().contains("all zeros"), "{zeros}");
+        }
+        assert!(key(&[1; 31]).unwrap_err().contains("at least 32"));
+        assert_eq!(key(&[1; 32]), Ok(()));
+    }
 }

@@ -87,6 +87,16 @@ impl Auth {
         })
     }
 
+    /// The ids of the keys whose tokens are accepted, the one that signs first.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.all().map(keys::Key::id)
+    }
+
+    /// The session and the counter of a refresh token, if one of our keys made it.
+    pub fn read_refresh_token(&self, token: &RefreshToken) -> Option<(SessionId, i64)> {
+        refresh_token::verify(&self.keys, token)
+    }
+
     /// Whether requests are authorized from memory, and log-in, refresh and log-out can be served.
     pub async fn is_ready(&self) -> bool {
         self.allowlist.is_ready()

@@ -28,6 +28,15 @@ pub fn verify(keys: &Keys, token: &RefreshToken) -> Option<(SessionId, i64)> {
     (is_our_spelling && is_signed).then_some((session_id, number))
 }
 
+/// Whether it has the form of a refresh token, whoever made it.
+pub fn is_well_formed(token: &RefreshToken) -> bool {
+    let mut parts = token.expose().split('.');
+    let session = parts.next().is_some_and(|id| id.parse::<SessionId>().is_ok());
+    let counter = parts.next().is_some_and(|counter| counter.parse::<u64>().is_ok());
+    let tag = parts.next().is_some_and(Keys::is_tag);
+    session && counter && tag && parts.next().is_none()
+}
+
 fn message(session_id: SessionId, counter: i64) -> [u8; 24] {
     let mut message = [0; 24];
     message[..16].copy_from_slice(session_id.as_bytes());
@@ -41,7 +50,7 @@ mod tests {
     use crate::server::config::TokenConfig;
 
     fn keys(current: &str, previous: Option<&str>) -> Keys {
-        let key = |byte: &str| byte.repeat(43).into();
+        let key = |letter: &str| format!("{letter}bcdefghijklmnopqrstuvwxyz0123456789-_ABCDE").into();
         Keys::load(&TokenConfig {
             issuer: "hallpass".into(),
             audience: "hallpass".into(),
@@ -70,6 +79,17 @@ mod tests {
         let token = sign(&keys("A", None), session, 1);
         assert_eq!(verify(&keys("E", Some("A")), &token), Some((session, 1)));
         assert_eq!(verify(&keys("E", None), &token), None);
+    }
+
+    #[test]
+    fn the_tokens_of_another_service_are_told_from_what_is_none() {
+        let token = sign(&keys("A", None), SessionId::random(), 1);
+        assert!(is_well_formed(&token) && verify(&keys("E", None), &token).is_none());
+        for other in
+            ["", "a.1.b", "forged", &token.expose().replace('.', ""), &format!("{}.", token.expose())]
+        {
+            assert!(!is_well_formed(&RefreshToken::new(other.to_owned())), "{other}");
+        }
     }
 
     #[test]

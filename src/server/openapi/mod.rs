@@ -15,7 +15,6 @@ use utoipa::{
     },
 };
 
-use super::cookie;
 use crate::api::error::ErrorBody;
 
 mod answers;
@@ -32,8 +31,8 @@ const ABOUT: &str = "Calls are `POST`, take JSON or a form (`application/x-www-f
     JSON. An error is `{\"error\", \"message\"}` (RFC 6749, 5.2; RFC 6750, 3.1) with a status that says what to \
     do: after 401 the token is dead, after 503 nothing was decided and it makes sense to ask again.";
 
-/// The whole contract. With `https` the cookies have other names.
-pub fn description(https: bool) -> Value {
+/// The whole contract. `cookie` is the name of the cookie with the refresh token.
+pub fn description(cookie: &str) -> Value {
     let mut components = Components::new();
     components.schemas.insert(ErrorBody::name().into(), ErrorBody::schema());
     components.responses.extend(answers::of_any_call().map(|(name, answer)| (name, answer.into())));
@@ -43,7 +42,7 @@ pub fn description(https: bool) -> Value {
         .description(Some("An access token (RFC 6750, RFC 9068): from register, log-in and refresh."));
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer.build()));
     let cookie = ApiKeyValue::with_description(
-        cookie::refresh_name(https),
+        cookie,
         "The refresh token of a browser's session: HttpOnly, from register, log-in and refresh with `delivery=cookie`.",
     );
     components.add_security_scheme(COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));

@@ -1,0 +1,174 @@
+//! Who gets the answer itself and who a redirect: programs that accept text/html are no forms.
+
+use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
+use serde_json::{Value, json};
+use sqlx::{Connection, Executor, SqliteConnection};
+
+use crate::support::*;
+
+const ANN: &str = "ann@example.com";
+const JAVA: &str = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2";
+
+struct Site {
+    home: Home,
+    server: Server,
+    client: Client,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let home = Home::new();
+        let server = home.start().await;
+        server.register(ANN).await;
+        Self { home, server, client: Client::builder().redirect(Policy::none()).build().unwrap() }
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        self.client.post(format!("{}{path}", self.server.url))
+    }
+
+    /// As a browser posts a form of ours, without `Sec-Fetch-Mode` and `Referer`.
+    fn form(&self, path: &str) -> RequestBuilder {
+        let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        self.post(path).header("accept", accept).header("origin", &self.server.url)
+    }
+
+    async fn page(&self, location: &str) -> (u16, String) {
+        let url = if location.starts_with('/') {
+            format!("{}{location}", self.server.url)
+        } else {
+            location.to_owned()
+        };
+        let response = self.client.get(url).header("accept", "text/html").send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Makes SQL fail, so that no log-out can be made certain.
+    async fn break_database(&self) {
+        let url = format!("sqlite://{}", self.home.database().display());
+        let mut database = SqliteConnection::connect(&url).await.unwrap();
+        database.execute("alter table sessions rename to missing").await.unwrap();
+    }
+}
+
+fn location(response: &Response) -> &str {
+    assert_eq!(response.status(), 302);
+    response.headers()["location"].to_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_program_gets_the_answer_itself_whatever_it_accepts() {
+    let site = Site::start().await;
+    let credentials = [("email", ANN), ("password", PASSWORD), ("delivery", "body")];
+    for accept in [JAVA, "text/html", "text/html,*/*;q=0.8"] {
+        let ask = async |request: RequestBuilder| answer(request.header("accept", accept)).await;
+        let (status, pair) = ask(site.post("/api/auth/login").form(&credentials)).await;
+        assert_eq!(status, 200, "{accept}");
+        let pair = Pair::of(&pair);
+        let me = || site.post("/api/account/me");
+        assert_eq!(ask(me().bearer_auth(&pair.access)).await.0, 200, "{accept}");
+        assert_eq!(ask(me().bearer_auth(&pair.access).json(&json!({}))).await.0, 200, "{accept}");
+        assert_eq!(ask(me().json(&json!({}))).await.0, 401, "{accept}");
+        let (status, next) =
+            ask(site.post("/api/auth/refresh").json(&json!({ "refresh_token": pair.refresh }))).await;
+        assert_eq!((status.as_u16(), next["access_token"].is_string()), (200, true), "{accept}");
+        // With what a form has, too: a bearer no form can send, and fetch says that it is none.
+        let form = || me().form(&[("x", "y")]).header("origin", &site.server.url);
+        assert_eq!(ask(form().bearer_auth(&pair.access)).await.0, 200, "{accept}");
+        assert_eq!(ask(form().header("sec-fetch-mode", "cors")).await.0, 401, "{accept}");
+        assert_eq!(ask(me().form(&[("x", "y")])).await.0, 401, "{accept}");
+        let (status, _) = ask(site.post("/api/auth/logout").bearer_auth(&pair.access)).await;
+        assert_eq!(status, 200, "{accept}");
+        assert_eq!(ask(site.post("/api/nothing")).await.0, 404, "{accept}");
+        assert_eq!(
+            ask(site.client.get(format!("{}/api/auth/login", site.server.url))).await.0,
+            405,
+            "{accept}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_uncertain_logout_never_ends_as_200() {
+    let site = Site::start().await;
+    let pair = site.server.login(ANN).await;
+    site.break_database().await;
+    for accept in [JAVA, "text/html", "*/*"] {
+        // Clients that follow redirects.
+        for form in [false, true] {
+            let request = site.server.logout(&pair.access).header("accept", accept);
+            let request = if form { request.form(&[("x", "y")]) } else { request };
+            let (status, answer) = answer(request).await;
+            assert_eq!(
+                (status.as_u16(), &answer["error"]),
+                (503, &Value::from("temporarily_unavailable")),
+                "{accept}"
+            );
+        }
+    }
+    let cookie = format!("hallpass-refresh={}", pair.refresh);
+    let logout = || site.form("/api/auth/logout").header("cookie", &cookie).form(&[("x", "y")]);
+    let referer = |path: &str| format!("{}{path}", site.server.url);
+    for request in [
+        logout(),
+        logout().header("referer", referer("/account")),
+        logout().header("referer", referer("/")),
+        logout().header("referer", referer("")),
+        logout().header("sec-fetch-mode", "navigate").header("sec-fetch-site", "same-origin"),
+    ] {
+        let response = request.send().await.unwrap();
+        let (status, text) = site.page(location(&response)).await;
+        // Whether the page draws the session as alive is another matter, and needs the database.
+        if status != 302 {
+            assert_eq!(status, 503, "{}", location(&response));
+            assert!(text.contains("The server could not end your session"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_error_of_a_form_is_on_the_forms_page_with_and_without_a_referer() {
+    let site = Site::start().await;
+    let wrong = [("email", ANN), ("password", "wrong password")];
+    let words = "The e-mail address or the password is wrong.";
+    let referer = |path: &str| format!("{}{path}", site.server.url);
+    let stale = referer("/login?next=/sessions&__path=x&__err=y");
+    for request in [
+        site.form("/api/auth/login"),
+        site.form("/api/auth/login").header("referer", referer("/login?next=/sessions")),
+        site.form("/api/auth/login").header("referer", &stale),
+        // Cut down to the origin by the browser, or by someone in between.
+        site.form("/api/auth/login").header("referer", referer("/")),
+        site.form("/api/auth/login").header("referer", referer("")),
+        site.post("/api/auth/login").header("accept", "text/html").header("referer", referer("/login")),
+        site.post("/api/auth/login")
+            .header("sec-fetch-mode", "navigate")
+            .header("sec-fetch-site", "same-origin"),
+    ] {
+        let response = request.form(&wrong).send().await.unwrap();
+        let location = location(&response);
+        let (status, text) = site.page(location).await;
+        assert_eq!(status, 200, "{location}");
+        assert!(location.contains("/login?") && text.contains(words), "{location}: {text}");
+        assert_eq!(location.matches("__err").count(), 1, "{location}");
+    }
+    let taken =
+        site.form("/api/auth/register").form(&[("email", ANN), ("password", PASSWORD)]).send().await.unwrap();
+    assert!(location(&taken).starts_with("/register?"), "{}", location(&taken));
+    assert!(site.page(location(&taken)).await.1.contains("exists already"));
+    let right =
+        site.form("/api/auth/login").form(&[("email", ANN), ("password", PASSWORD)]).send().await.unwrap();
+    assert!(location(&right).starts_with("/login"), "{}", location(&right));
+    assert!(right.headers().contains_key("set-cookie"));
+    // Whatever a page elsewhere is called, nobody is sent there.
+    let elsewhere = site
+        .post("/api/auth/login")
+        .header("accept", "text/html")
+        .header("referer", "http://evil.test/login");
+    let (status, _) = answer(elsewhere.form(&wrong)).await;
+    assert_eq!(status, 401);
+    let navigated =
+        site.post("/api/auth/login").header("sec-fetch-mode", "navigate").header("sec-fetch-site", "none");
+    let navigated = navigated.header("referer", "http://evil.test/login").form(&wrong).send().await.unwrap();
+    assert!(location(&navigated).starts_with("/login?"), "{}", location(&navigated));
+}

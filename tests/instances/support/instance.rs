@@ -17,7 +17,6 @@ use crate::support::{
     link::Link,
     postgres::Postgres,
     process::{Process, comes_true, free_port, run, wait_until},
-    sentinel::Sentinel,
     world::Store,
 };
 

@@ -14,6 +14,25 @@ async function tabTo(page: Page, role: "button" | "link" | "textbox", name: stri
 
 const main = (page: Page) => page.locator("main");
 
+test("a dialog that is opened again at once stays open", async ({ visitor, page }) => {
+  await visitor.beginSession();
+  await visitor.open("/sessions");
+  const button = page.locator("button:not(dialog *)", { hasText: "End all others" });
+  await button.click();
+  const dialog = page.getByRole("dialog", { name: "End all other sessions" });
+  await expect(dialog.getByLabel(/Your password/)).toBeFocused();
+  // Before the event of the one that was closed.
+  const wasClosed = page.evaluate(() => new Promise((resolve) => document.querySelector("dialog[open]")!.addEventListener("close", () => resolve(null), { once: true })));
+  await button.evaluate((button) => {
+    document.querySelector<HTMLDialogElement>("dialog[open]")!.close();
+    (button as HTMLElement).click();
+  });
+  await wasClosed;
+  // What the event has set off is done.
+  await page.evaluate(() => new Promise(requestAnimationFrame));
+  await expect(dialog.getByLabel(/Your password/)).toBeVisible();
+});
+
 test.describe("with the keyboard alone", () => {
   test.use({ expectedFault: refused(401, 422) });
 

@@ -40,7 +40,7 @@ fn a_setting_that_makes_no_sense_is_named() {
     assert!(text.contains("HALLPASS_SIGNING_KEY is not base64url") && !text.contains("SECRET"), "{text}");
     let settings = home.path().join("Leptos.toml");
     let text = fs::read_to_string(&settings).unwrap();
-    fs::write(&settings, format!("{text}\n[server]\ntypo = 1\n")).unwrap();
+    fs::write(&settings, format!("{text}\n[redis]\ntypo = 1\n")).unwrap();
     refuses_to_start(&mut home.command(), &["typo"]);
     fs::remove_file(&settings).unwrap();
     refuses_to_start(&mut home.command(), &["there is no settings file", "--config"]);

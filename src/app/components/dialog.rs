@@ -20,8 +20,14 @@ pub fn Dialog(
             _ => {}
         }
     });
+    // The event comes a moment after the dialog has closed: it may have been opened again meanwhile.
+    let on_close = move |_| {
+        if dialog.get_untracked().is_none_or(|dialog| !dialog.open()) {
+            open.set(false);
+        }
+    };
     view! {
-        <dialog class="dialog" node_ref=dialog aria-label=title on:close=move |_| open.set(false)>
+        <dialog class="dialog" node_ref=dialog aria-label=title on:close=on_close>
             <Show when=move || open.get()>
                 <h2>{title}</h2>
                 {children()}

@@ -59,11 +59,13 @@ async fn fresh_token() -> Result<AccessToken, AuthError> {
             storage::save(&token);
             Ok(token.access_token)
         }
-        // The server cannot tell now; what is left of the old token is still good.
-        Err(error @ (AuthError::Unavailable | AuthError::Transport)) => stored
-            .filter(|token| token.seconds_left(device_now()) > 0.0)
-            .map(|token| token.access_token)
-            .ok_or(error),
+        // Nothing was decided about the session; what is left of the old token is still good.
+        Err(error @ (AuthError::Unavailable | AuthError::TooManyRequests(_) | AuthError::Transport)) => {
+            stored
+                .filter(|token| token.seconds_left(device_now()) > 0.0)
+                .map(|token| token.access_token)
+                .ok_or(error)
+        }
         Err(error) => Err(error),
     }
 }

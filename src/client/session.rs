@@ -101,7 +101,11 @@ impl Session {
         let before = storage::load();
         storage::expire();
         let answer = self.call(api::account::me).await;
-        if let (Err(AuthError::Unavailable | AuthError::Transport), Some(token)) = (&answer, before) {
+        if let (
+            Err(AuthError::Unavailable | AuthError::TooManyRequests(_) | AuthError::Transport),
+            Some(token),
+        ) = (&answer, before)
+        {
             storage::save(&token);
         }
         answer.map(|_| ())

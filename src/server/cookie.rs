@@ -25,7 +25,7 @@ pub fn read(headers: &HeaderMap, https: bool) -> Option<RefreshToken> {
     value(headers, refresh_name(https)).map(RefreshToken::new)
 }
 
-/// What shows the browser to be known to an account.
+/// What shows the browser to be known to accounts (`auth/device.rs`).
 pub fn read_device(headers: &HeaderMap, https: bool) -> Option<String> {
     value(headers, device_name(https))
 }
@@ -52,7 +52,7 @@ pub fn clear(https: bool) -> Option<HeaderValue> {
     header_value(refresh_name(https), "", 0, https)
 }
 
-/// `Set-Cookie` for what shows the browser to be known to an account.
+/// `Set-Cookie` for what shows the browser to be known to accounts.
 pub fn set_device(token: &str, https: bool) -> Option<HeaderValue> {
     header_value(device_name(https), token, DEVICE_SECONDS, https)
 }

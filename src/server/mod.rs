@@ -33,6 +33,7 @@ mod live;
 pub mod metrics;
 mod openapi;
 pub mod password;
+mod password_queue;
 mod respond;
 mod router;
 pub mod sessions;

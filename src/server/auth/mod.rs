@@ -63,6 +63,9 @@ pub struct TokenPair {
     pub expires_at: UnixSeconds,
     /// From then on no refresh is accepted any more.
     pub refresh_expires_at: UnixSeconds,
+    /// With the first pair of a session: what a browser keeps, to show that someone has signed in there as
+    /// this user ([`device`]).
+    pub device_token: Option<String>,
 }
 
 impl Auth {
@@ -78,7 +81,11 @@ impl Auth {
             keys,
             verified: VerifiedTokens::default(),
             passwords: Passwords::new(&config.password)?,
-            throttle: Throttle::new(&config.throttle, allowlist.cluster().cloned()),
+            throttle: Throttle::new(
+                &config.throttle,
+                config.token.access_ttl_seconds,
+                allowlist.cluster().cloned(),
+            ),
             allowlist,
             config: config.token.clone(),
             db,

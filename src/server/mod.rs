@@ -28,16 +28,20 @@ pub mod db;
 pub mod doors;
 pub mod events;
 mod guard;
+mod health;
 pub mod ids;
+mod limits;
 mod live;
 pub mod metrics;
 mod openapi;
 pub mod password;
 mod password_queue;
+mod refresh_counter;
 mod respond;
 mod router;
 pub mod sessions;
 mod site;
+mod streams;
 mod throttle;
 pub mod users;
 
@@ -88,6 +92,7 @@ pub async fn serve(
         }
     };
     metrics::install()?;
+    limits::raise_open_files();
     let db = Db::open(&config, Access::Exclusive).await?;
     let auth = Arc::new(Auth::load(&config, db.clone(), clock::now()).await?);
     let address = listener.local_addr()?;

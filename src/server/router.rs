@@ -32,10 +32,10 @@ use tower_http::{
 };
 use tracing::{Level, info_span};
 
-use super::{AppState, clock, cookie, guard, live, metrics, openapi, respond};
+use super::{AppState, clock, cookie, guard, health, live, metrics, openapi, respond};
 use crate::{
     api::{
-        CLUSTER_EVENTS, INSTANCE_HEADER, SESSION_EVENTS,
+        INSTANCE_HEADER,
         error::AuthError,
         types::{EndReason, Presence},
     },
@@ -86,16 +86,14 @@ pub fn router(state: AppState) -> Router {
     let (app, not_found) = (site.clone(), site.clone());
 
     router
-        .route("/health/live", get(StatusCode::OK))
-        .route("/health/ready", get(ready))
+        .merge(health::routes())
         .route("/metrics", get(measurements))
         .route(DOCS, get({
             let site = site.clone();
             async move |request: Request| docs_page(&site, &request, &docs)
         }))
         .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
-        .route(CLUSTER_EVENTS, get(live::cluster))
-        .route(SESSION_EVENTS, get(live::session))
+        .merge(live::routes())
         .route("/api/{*path}", any(AuthError::NotFound))
         .merge(if state.assets.is_empty() { assets } else { Router::new().nest(&state.assets, assets) })
         .leptos_routes_with_context(&state, pages, page_context.clone(), move || document::app(&app))
@@ -161,14 +159,6 @@ async fn front<F: Future<Output = Response>>(
         return (StatusCode::FOUND, [(header::LOCATION, next)]).into_response();
     }
     draw(request).await
-}
-
-async fn ready(State(state): State<AppState>) -> Response {
-    if state.auth.is_ready().await {
-        StatusCode::OK.into_response()
-    } else {
-        AuthError::Unavailable.into_response()
-    }
 }
 
 async fn measurements(State(state): State<AppState>) -> impl IntoResponse {

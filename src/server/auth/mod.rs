@@ -121,6 +121,20 @@ impl Auth {
         })
     }
 
+    /// The session of this refresh token, if the token is the current one, or the one before: the answer
+    /// that brought the current one may be lost, or still on its way. Where the database cannot tell, it
+    /// is taken for one of them. This is no proof that the session is alive ([`Auth::presence`]).
+    pub async fn session_of_recent(&self, token: &RefreshToken) -> Option<SessionId> {
+        let (session_id, counter) = refresh_token::verify(&self.keys, token)?;
+        let current = self.db.refresh_counter(session_id).await.map_err(unavailable);
+        let is_recent = match current {
+            Ok(Some(current)) => (current - 1..=current).contains(&counter),
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        is_recent.then_some(session_id)
+    }
+
     /// Resolves when this instance hears that the session of this refresh token has been revoked.
     pub async fn until_revoked(&self, token: &RefreshToken) {
         if let Some((session_id, _)) = refresh_token::verify(&self.keys, token) {

@@ -199,9 +199,9 @@ pub struct SessionInfo {
     pub device: String,
     /// The network it signed in from, `192.0.2.0/24`; empty when it is not known.
     pub address: String,
-    /// When it signed in, in Unix seconds.
+    /// When it signed in, in Unix seconds, to the minute.
     pub created_at: i64,
-    /// When it last renewed its access token, in Unix seconds.
+    /// When it last renewed its access token, in Unix seconds, to the minute.
     pub last_seen_at: i64,
     /// It is the one that asks.
     pub is_current: bool,

@@ -16,7 +16,7 @@ use super::{
     config::Config,
     db::{Access, Db},
     ids::UserId,
-    password::{Passwords, check_acceptable},
+    password::{Passwords, Share, check_acceptable},
     sessions::{self, RevokedSession},
     users::{Added, Change, Email, User},
 };
@@ -275,7 +275,7 @@ async fn new_password(config: &Config, email: &Email) -> Result<String> {
         line.trim_end_matches(['\r', '\n']).into()
     };
     check_acceptable(&password, email.as_str()).map_err(|error| in_words(&error))?;
-    Passwords::new(&config.password)?.hash(password).await.map_err(|error| in_words(&error))
+    Passwords::new(&config.password)?.hash(Share::default(), password).await.map_err(|error| in_words(&error))
 }
 
 fn in_words(error: &AuthError) -> anyhow::Error {

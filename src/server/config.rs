@@ -47,6 +47,7 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_TRIES_PER_ACCOUNT", "throttle.per_account"),
     ("HALLPASS_TRIES_PER_ADDRESS", "throttle.per_address"),
     ("HALLPASS_TRIES_PER_DEVICE", "throttle.per_device"),
+    ("HALLPASS_REFRESHES_PER_SESSION", "throttle.refreshes_per_session"),
 ];
 
 const MAX_REFRESH_TTL: i64 = 400 * 86_400;
@@ -190,6 +191,7 @@ pub struct ThrottleConfig {
     pub per_account: u32,
     pub per_address: u32,
     pub per_device: u32,
+    pub refreshes_per_session: u32,
 }
 
 impl Config {
@@ -296,6 +298,7 @@ impl Config {
             ("HALLPASS_TRIES_PER_ACCOUNT", self.throttle.per_account.into()),
             ("HALLPASS_TRIES_PER_ADDRESS", self.throttle.per_address.into()),
             ("HALLPASS_TRIES_PER_DEVICE", self.throttle.per_device.into()),
+            ("HALLPASS_REFRESHES_PER_SESSION", self.throttle.refreshes_per_session.into()),
         ];
         for (variable, count) in counts {
             ensure!(count > 0, "{variable} is 0: it has to be at least 1");
@@ -486,6 +489,7 @@ mod tests {
             ("HALLPASS_REDIS_PARTITIONS", "0"),
             ("HALLPASS_STARTUP_WAIT", "0"),
             ("HALLPASS_TRIES_PER_ACCOUNT", "0"),
+            ("HALLPASS_REFRESHES_PER_SESSION", "0"),
         ] {
             let error = load(&[(variable, value)]).unwrap_err().to_string();
             assert!(error.contains(variable), "{variable}={value}: {error}");

@@ -11,9 +11,9 @@ use cookie::{Cookie, SameSite, time::Duration};
 
 use super::{
     AppState,
-    auth::{Auth, refresh_token},
+    auth::{Auth, device, refresh_token},
     clock::UnixSeconds,
-    ids::{DeviceId, SessionId},
+    ids::SessionId,
 };
 use crate::api::{
     cookie_name,
@@ -119,11 +119,12 @@ pub fn clear(state: &AppState) -> Option<HeaderValue> {
     header_value(&current_name(REFRESH, state), "", 0, state.config.server.https)
 }
 
-/// What shows the browser to be known to an account.
+/// What shows the browser to be known to accounts (`auth/device.rs`), under all the names it may have.
 pub fn read_device(headers: &HeaderMap, state: &AppState) -> Option<String> {
     let names = services(&state.auth).map(|service| cookie_name(DEVICE, state.config.server.https, service));
-    let mut found = names.flat_map(|name| values(headers, &name).map(str::to_owned).collect::<Vec<_>>());
-    found.find(|token| token.split_once('.').is_some_and(|(id, _)| id.parse::<DeviceId>().is_ok()))
+    let found: Vec<_> =
+        names.flat_map(|name| values(headers, &name).map(str::to_owned).collect::<Vec<_>>()).collect();
+    (!found.is_empty()).then(|| found.join(&device::SEPARATOR.to_string()))
 }
 
 /// `Set-Cookie` for what shows the browser to be known to an account.

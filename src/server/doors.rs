@@ -9,7 +9,7 @@ use leptos_axum::ResponseOptions;
 use super::{
     AppState,
     auth::{
-        TokenPair,
+        TokenPair, device,
         verify::{Administrator, Authenticated},
     },
     caller::Caller,
@@ -32,16 +32,16 @@ pub async fn register(
     let door = Door::open()?;
     let now = clock::now();
     let pair = door.state.auth.register(&email, password.into(), &door.caller(), now).await?;
-    Ok(door.begin(pair, &email, delivery).await)
+    Ok(door.begin(pair, delivery).await)
 }
 
 pub async fn login(email: String, password: String, delivery: Delivery) -> Result<TokenResponse, AuthError> {
     let door = Door::open()?;
     let now = clock::now();
-    let device = cookie::read_device(door.headers(), &door.state);
+    let devices = cookie::read_device(door.headers(), &door.state);
     let auth = &door.state.auth;
-    let pair = auth.login(&email, password.into(), &door.caller(), device.as_deref(), now).await?;
-    Ok(door.begin(pair, &email, delivery).await)
+    let pair = auth.login(&email, password.into(), &door.caller(), devices.as_deref(), now).await?;
+    Ok(door.begin(pair, delivery).await)
 }
 
 pub async fn refresh(in_body: Option<RefreshToken>) -> Result<TokenResponse, AuthError> {
@@ -121,7 +121,12 @@ pub async fn logout_everywhere(keep_current: bool, password: String) -> Result<R
 pub async fn change_password(current: String, new: String) -> Result<Revocation, AuthError> {
     let door = Door::open()?;
     let authenticated = door.authenticate().await?;
-    door.state.auth.change_password(&authenticated, current.into(), new.into(), clock::now()).await
+    let auth = &door.state.auth;
+    let revocation = auth.change_password(&authenticated, current.into(), new.into(), clock::now()).await?;
+    if let Some(devices) = cookie::read_device(door.headers(), &door.state) {
+        door.remember_device(auth.renew_device_token(&authenticated, &devices).await);
+    }
+    Ok(revocation)
 }
 
 pub async fn users(search: String, after: String) -> Result<UserList, AuthError> {
@@ -213,15 +218,21 @@ impl Door {
     }
 
     /// Hands out the first pair of a session, and what shows this browser to be known to the account.
-    async fn begin(&self, pair: TokenPair, email: &str, delivery: Delivery) -> TokenResponse {
+    async fn begin(&self, mut pair: TokenPair, delivery: Delivery) -> TokenResponse {
         self.end_previous_session().await;
+        let device_token = pair.device_token.take();
         let response = self.deliver(pair, delivery);
         if delivery == Delivery::Cookie {
-            let token = self.state.auth.device_token(email);
-            self.append_cookie(token.and_then(|token| cookie::set_device(&token, &self.state)));
+            self.remember_device(device_token);
             self.settle_logout();
         }
         response
+    }
+
+    fn remember_device(&self, token: Option<String>) {
+        let devices = cookie::read_device(self.headers(), &self.state);
+        let devices = token.map(|token| device::remember(devices.as_deref(), &token));
+        self.append_cookie(devices.and_then(|devices| cookie::set_device(&devices, &self.state)));
     }
 
     /// Ends the session whose cookie the new one replaces: nobody could end it afterwards, for the

@@ -1,67 +1,136 @@
 //! What the server keeps telling a page: server-sent events. Each such response ends with the session,
 //! at once.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::{
+    Extension, Router,
     extract::State,
-    http::HeaderMap,
+    http::request::Parts,
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
     },
+    routing::get,
 };
 use futures::{FutureExt, Stream, StreamExt, stream};
 use tokio::time::{self, MissedTickBehavior};
 
-use super::{AppState, clock, cookie::RefreshCookies};
+use super::{
+    AppState,
+    caller::Caller,
+    clock,
+    cookie::RefreshCookies,
+    limits,
+    streams::{Place, Streams},
+};
 use crate::api::{
+    CLUSTER_EVENTS, SESSION_EVENTS,
     error::AuthError,
-    types::{EndReason, Presence, RefreshToken},
+    types::{ClusterView, EndReason, Presence, RefreshToken},
 };
 
 /// How often the page of the servers is told how they are.
 const CLUSTER_EVERY: Duration = Duration::from_millis(500);
 
+/// How old the view may be that a stream is sent: all streams share one, and each has its own clock.
+const VIEW_AGE: Duration = Duration::from_millis(400);
+
 /// How often the end of a session is asked for that nobody told of: it has expired, or was revoked
 /// while this instance could not hear of it. Keeps proxies from closing the connection, too.
 const SESSION_EVERY: Duration = Duration::from_secs(15);
+
+/// The streams.
+pub fn routes() -> Router<AppState> {
+    Router::new()
+        .route(SESSION_EVENTS, get(session))
+        .route(CLUSTER_EVENTS, get(cluster))
+        .layer(Extension(Arc::new(Streams::new(limits::open_files()))))
+        .layer(Extension(Arc::<View>::default()))
+}
 
 /// Tells a page when its session has ended, and why. A browser cannot send the bearer with this
 /// request, so the session's cookie stands for it, here and in [`cluster`].
 ///
 /// # Errors
-/// [`AuthError::MissingToken`], [`AuthError::InvalidToken`], [`AuthError::Unavailable`].
-pub async fn session(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, AuthError> {
-    let token = signed_in(&state, &headers).await?;
+/// [`AuthError::MissingToken`], [`AuthError::InvalidToken`], [`AuthError::TooManyRequests`],
+/// [`AuthError::Unavailable`].
+async fn session(
+    State(state): State<AppState>,
+    Extension(streams): Extension<Arc<Streams>>,
+    parts: Parts,
+) -> Result<Response, AuthError> {
+    let (token, place) = signed_in(&state, &streams, &parts).await?;
     let (end, first) = (ended(state.clone(), token), Event::default().event("live").data(""));
     let last = end.map(|reason| Event::default().event("ended").json_data(reason).unwrap_or_default());
     let events = stream::once(async { first }).chain(last.into_stream());
-    Ok(respond(&state, events))
+    Ok(respond(&state, place, events))
 }
 
 /// How the running instances are, again and again, to whoever is signed in, until their session ends.
 ///
 /// # Errors
-/// [`AuthError::MissingToken`], [`AuthError::InvalidToken`], [`AuthError::Unavailable`].
-pub async fn cluster(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, AuthError> {
-    let token = signed_in(&state, &headers).await?;
+/// [`AuthError::MissingToken`], [`AuthError::InvalidToken`], [`AuthError::TooManyRequests`],
+/// [`AuthError::Unavailable`].
+async fn cluster(
+    State(state): State<AppState>,
+    Extension(streams): Extension<Arc<Streams>>,
+    Extension(view): Extension<Arc<View>>,
+    parts: Parts,
+) -> Result<Response, AuthError> {
+    let (token, place) = signed_in(&state, &streams, &parts).await?;
     let mut interval = time::interval(CLUSTER_EVERY);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let views = stream::unfold((state.clone(), interval), async |(state, mut interval)| {
+    let auth = Arc::clone(&state.auth);
+    let views = stream::unfold((auth, view, interval), async |(auth, view, mut interval)| {
         interval.tick().await;
-        let event = Event::default().json_data(state.auth.cluster()).unwrap_or_default();
-        Some((event, (state, interval)))
+        let event = Event::default().data(view.current(|| auth.cluster()));
+        Some((event, (auth, view, interval)))
     });
-    Ok(respond(&state, views.take_until(Box::pin(ended(state.clone(), token)))))
+    Ok(respond(&state, place, views.take_until(Box::pin(ended(state.clone(), token)))))
 }
 
-async fn signed_in(state: &AppState, headers: &HeaderMap) -> Result<RefreshToken, AuthError> {
-    match RefreshCookies::of(headers, state).presence(&state.auth, clock::now()).await? {
-        Some((token, Presence::SignedIn)) => Ok(token),
-        Some((_, Presence::Anonymous | Presence::Ended(_))) => Err(AuthError::InvalidToken),
-        None => Err(AuthError::MissingToken),
+/// The running instances as JSON, and when they were looked at.
+#[derive(Default)]
+struct View(Mutex<Option<(Instant, Arc<str>)>>);
+
+impl View {
+    fn current(&self, look: impl FnOnce() -> ClusterView) -> Arc<str> {
+        let mut view = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*view {
+            Some((at, json)) if at.elapsed() < VIEW_AGE => Arc::clone(json),
+            _ => {
+                let json: Arc<str> = serde_json::to_string(&look()).unwrap_or_default().into();
+                *view = Some((Instant::now(), Arc::clone(&json)));
+                json
+            }
+        }
     }
+}
+
+/// The place of a stream, with what resolves when the stream has to make room for another.
+type Opened = (Place, futures::future::BoxFuture<'static, ()>);
+
+async fn signed_in(
+    state: &AppState,
+    streams: &Arc<Streams>,
+    parts: &Parts,
+) -> Result<(RefreshToken, Opened), AuthError> {
+    let server = &state.config.server;
+    let token = match RefreshCookies::of(&parts.headers, state).presence(&state.auth, clock::now()).await? {
+        Some((token, Presence::SignedIn)) => token,
+        Some((_, Presence::Anonymous | Presence::Ended(_))) => return Err(AuthError::InvalidToken),
+        None => return Err(AuthError::MissingToken),
+    };
+    // Whoever holds a copy that was used long ago does not get to follow the session.
+    let session_id = state.auth.session_of_recent(&token).await.ok_or(AuthError::InvalidToken)?;
+    let site = Caller::of(parts, &server.trusted_proxies).site();
+    let (place, displaced) = streams.open(session_id, site)?;
+    Ok((token, (place, displaced.boxed())))
 }
 
 /// Resolves when the session has ended.
@@ -77,11 +146,40 @@ async fn ended(state: AppState, token: RefreshToken) -> EndReason {
     }
 }
 
-fn respond(state: &AppState, events: impl Stream<Item = Event> + Send + 'static) -> Response {
+fn respond(
+    state: &AppState,
+    (place, displaced): Opened,
+    events: impl Stream<Item = Event> + Send + 'static,
+) -> Response {
     let mut stopping = state.stopping.clone();
     let stopped = async move {
         let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
     };
-    let events = events.take_until(Box::pin(stopped)).map(Ok::<_, Infallible>);
-    Sse::new(events).keep_alive(KeepAlive::new().interval(SESSION_EVERY)).into_response()
+    let events = events.take_until(Box::pin(stopped)).take_until(displaced);
+    let events = events.map(move |event| {
+        let _held_as_long_as_the_stream = &place;
+        Ok::<_, Infallible>(event)
+    });
+    // Or nginx collects some kilobytes before it passes anything on.
+    let headers = [("x-accel-buffering", "no")];
+    (headers, Sse::new(events).keep_alive(KeepAlive::new().interval(SESSION_EVERY))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_of_one_tick_share_one_view() {
+        let (view, mut looks) = (View::default(), 0);
+        let started = Instant::now();
+        for _ in 0..1000 {
+            view.current(|| {
+                looks += 1;
+                ClusterView::default()
+            });
+        }
+        let ticks = started.elapsed().as_millis() / VIEW_AGE.as_millis() + 1;
+        assert!(looks <= ticks, "{looks} looks in {ticks} ticks");
+    }
 }

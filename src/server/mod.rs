@@ -32,16 +32,20 @@ pub mod doors;
 pub mod events;
 mod forms;
 mod guard;
+mod health;
 pub mod ids;
 mod instances;
+mod limits;
 mod live;
 pub mod metrics;
 mod openapi;
 pub mod password;
+mod password_queue;
 mod respond;
 mod router;
 pub mod sessions;
 mod site;
+mod streams;
 mod throttle;
 pub mod users;
 
@@ -96,6 +100,7 @@ pub async fn serve(
         format!("/{}", site::version(&site).with_context(|| format!("cannot read {}", site.display()))?)
     };
     metrics::install()?;
+    limits::raise_open_files();
     let db = Db::open(&config, Access::Exclusive).await?;
     let auth = Arc::new(Auth::load(&config, db.clone(), clock::now()).await?);
     let address = listener.local_addr()?;

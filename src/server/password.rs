@@ -5,10 +5,7 @@
 use std::{
     collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, LazyLock, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
+    sync::{Arc, LazyLock},
     thread::{self, available_parallelism},
 };
 
@@ -19,8 +16,10 @@ use argon2::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::oneshot;
 
-use super::config::PasswordConfig;
+use super::{config::PasswordConfig, password_queue::Queue};
 use crate::api::error::AuthError;
+
+pub use super::password_queue::Share;
 
 /// The 10,000 commonest passwords that are long enough to be accepted otherwise.
 static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| {
@@ -71,7 +70,16 @@ pub enum Verified {
 /// Hashes and verifies on threads of its own. Cheap to clone.
 #[derive(Clone)]
 pub struct Passwords {
-    jobs: SyncSender<Job>,
+    jobs: Arc<Jobs>,
+}
+
+/// The queue, which is closed with the last [`Passwords`]: each worker has a hold of it, too.
+struct Jobs(Arc<Queue<Job>>);
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// Something for a worker to do.
@@ -99,8 +107,8 @@ impl Passwords {
             0 => available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
             workers => workers,
         };
-        let (jobs, queue) = sync_channel::<Job>(config.queue);
-        let (hasher, queue) = (Arc::new(Hasher { argon2, nobody }), Arc::new(Mutex::new(queue)));
+        let (hasher, queue) = (Arc::new(Hasher { argon2, nobody }), Arc::new(Queue::new(config.queue)));
+        let jobs = Arc::new(Jobs(Arc::clone(&queue)));
         for _ in 0..workers {
             let (hasher, queue) = (Arc::clone(&hasher), Arc::clone(&queue));
             thread::Builder::new()
@@ -115,8 +123,8 @@ impl Passwords {
     ///
     /// # Errors
     /// [`AuthError::Unavailable`] when too many others are waiting already.
-    pub async fn hash(&self, password: SecretString) -> Result<String, AuthError> {
-        self.run(move |hasher| hash_with(&hasher.argon2, password.expose_secret().as_bytes())).await?
+    pub async fn hash(&self, share: Share, password: SecretString) -> Result<String, AuthError> {
+        self.run(share, move |hasher| hash_with(&hasher.argon2, password.expose_secret().as_bytes())).await?
     }
 
     /// Compares the password with a stored hash, or with nobody's when there is no such user: both
@@ -126,10 +134,11 @@ impl Passwords {
     /// [`AuthError::Unavailable`] when too many others are waiting already.
     pub async fn verify(
         &self,
+        share: Share,
         password: SecretString,
         stored: Option<String>,
     ) -> Result<Verified, AuthError> {
-        self.run(move |hasher| {
+        self.run(share, move |hasher| {
             let password = password.expose_secret().as_bytes();
             let known = stored.is_some();
             let stored = stored.as_deref().unwrap_or(&hasher.nobody);
@@ -150,6 +159,7 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(
         &self,
+        share: Share,
         task: impl FnOnce(&Hasher) -> T + Send + 'static,
     ) -> Result<T, AuthError> {
         let (sender, done) = oneshot::channel();
@@ -159,17 +169,15 @@ impl Passwords {
                 let _ = sender.send(task(hasher));
             }
         });
-        self.jobs.try_send(job).map_err(|_| AuthError::Unavailable)?;
-        done.await.map_err(|_| AuthError::Internal)
+        self.jobs.0.push(share, job);
+        // There was no room for it, or it gave way to another share's.
+        done.await.map_err(|_| AuthError::Unavailable)
     }
 }
 
 /// The life of a worker: until the last [`Passwords`] is gone.
-fn work(hasher: &Hasher, queue: &Mutex<Receiver<Job>>) {
-    loop {
-        // The lock is let go of before the job is done.
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
+fn work(hasher: &Hasher, queue: &Queue<Job>) {
+    while let Some(job) = queue.next() {
         // A job that panics has hung up on its request; the worker goes on.
         let _ = catch_unwind(AssertUnwindSafe(|| job(hasher)));
     }
@@ -196,35 +204,41 @@ mod tests {
     async fn a_password_is_taken_exactly_as_typed() {
         let passwords = passwords(64);
         let long = "é".repeat(72);
-        let hash = passwords.hash(secret(&long)).await.unwrap();
+        let hash = passwords.hash(Share::default(), secret(&long)).await.unwrap();
         assert_eq!(
-            passwords.verify(secret(&long), Some(hash.clone())).await,
+            passwords.verify(Share::default(), secret(&long), Some(hash.clone())).await,
             Ok(Verified::Right { rehashed: None })
         );
         for other in [&format!("{long} "), &format!("{long}\0"), &"é".repeat(71), &long.to_uppercase()] {
-            assert_eq!(passwords.verify(secret(other), Some(hash.clone())).await, Ok(Verified::Wrong));
+            assert_eq!(
+                passwords.verify(Share::default(), secret(other), Some(hash.clone())).await,
+                Ok(Verified::Wrong)
+            );
         }
     }
 
     #[tokio::test]
     async fn a_hash_by_older_parameters_is_renewed() {
-        let old = passwords(64).hash(secret("correct horse")).await.unwrap();
+        let old = passwords(64).hash(Share::default(), secret("correct horse")).await.unwrap();
         let today = passwords(128);
         let Ok(Verified::Right { rehashed: Some(renewed) }) =
-            today.verify(secret("correct horse"), Some(old)).await
+            today.verify(Share::default(), secret("correct horse"), Some(old)).await
         else {
             panic!("not renewed");
         };
         assert!(renewed.starts_with("$argon2id$v=19$m=128,t=1,p=1$"));
         assert_eq!(
-            today.verify(secret("correct horse"), Some(renewed)).await,
+            today.verify(Share::default(), secret("correct horse"), Some(renewed)).await,
             Ok(Verified::Right { rehashed: None })
         );
     }
 
     #[tokio::test]
     async fn nobody_has_no_password() {
-        assert_eq!(passwords(64).verify(secret("correct horse"), None).await, Ok(Verified::Wrong));
+        assert_eq!(
+            passwords(64).verify(Share::default(), secret("correct horse"), None).await,
+            Ok(Verified::Wrong)
+        );
     }
 
     #[test]

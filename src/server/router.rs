@@ -35,11 +35,11 @@ use tracing::{Level, info_span};
 use super::{
     AppState, clock, config,
     cookie::{self, RefreshCookies},
-    forms, guard, live, metrics, openapi, respond,
+    forms, guard, health, live, metrics, openapi, respond,
 };
 use crate::{
     api::{
-        CLUSTER_EVENTS, INSTANCE_HEADER, SESSION_EVENTS,
+        INSTANCE_HEADER,
         error::AuthError,
         types::{EndReason, Presence},
     },
@@ -92,16 +92,14 @@ pub fn router(state: AppState) -> Router {
     let (app, not_found) = (site.clone(), site.clone());
 
     router
-        .route("/health/live", get(StatusCode::OK))
-        .route("/health/ready", get(ready))
+        .merge(health::routes())
         .route("/metrics", get(measurements))
         .route(DOCS, get({
             let site = site.clone();
             async move |request: Request| docs_page(&site, &request, &docs)
         }))
         .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
-        .route(CLUSTER_EVENTS, get(live::cluster))
-        .route(SESSION_EVENTS, get(live::session))
+        .merge(live::routes())
         .route("/api/{*path}", any(AuthError::NotFound))
         .merge(if state.assets.is_empty() { assets } else { Router::new().nest(&state.assets, assets) })
         .leptos_routes_with_context(&state, pages, page_context.clone(), move || document::app(&app))
@@ -169,14 +167,6 @@ async fn front<F: Future<Output = Response>>(
         return (StatusCode::FOUND, [(header::LOCATION, next)]).into_response();
     }
     draw(request).await
-}
-
-async fn ready(State(state): State<AppState>) -> Response {
-    if state.auth.is_ready().await {
-        StatusCode::OK.into_response()
-    } else {
-        AuthError::Unavailable.into_response()
-    }
 }
 
 async fn measurements(State(state): State<AppState>) -> impl IntoResponse {

@@ -636,6 +636,17 @@ impl Db {
         })
     }
 
+    /// What the refresh token that is current in the session counts; `None` if there is no such session.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn refresh_counter(&self, session_id: SessionId) -> Result<Option<i64>, DbError> {
+        sqlx::query_scalar("select counter from sessions where id = $1")
+            .bind(session_id.to_string())
+            .fetch_optional(&self.pool)
+            .await
+    }
+
     /// Whose session this is, and when it began; `None` if it never was.
     pub async fn session_owner(
         &self,

@@ -1,4 +1,4 @@
-//! How often one may try a password.
+//! How often one may try a password, and refresh a session.
 //!
 //! Tries are counted in *buckets*. Each has some free tries, and forgets one from time to time; who
 //! uses them up waits, each time twice as long as before, a minute at the most. No account is ever
@@ -8,10 +8,16 @@
 //!
 //! | bucket | against |
 //! |---|---|
-//! | an address | guessing at many accounts |
-//! | an account and a device that has signed in there | a stolen device |
-//! | an account and an address | guessing at one account |
-//! | an account, from all devices that it does not know | the same from many addresses |
+//! | an address, for devices that the account does not know | guessing at many accounts |
+//! | an account and an address, for the same | guessing at one account |
+//! | an account, for the same | the same from many addresses |
+//! | an account and a device that has signed in there, in a minute and in an hour | a stolen device |
+//! | an account, for all such devices | many stolen devices |
+//! | an account, for right passwords | hashing without end by those who know one |
+//! | a session, for refreshes | tokens without end |
+//!
+//! A charge is refunded when the password was right, or could not be looked at. Those of right passwords
+//! and of refreshes stay.
 //!
 //! With several instances the buckets are in Redis, which all share; while it is out of reach each
 //! instance counts for itself.
@@ -29,13 +35,24 @@ use super::{
     auth::allowlist::Cluster,
     caller::Caller,
     config::ThrottleConfig,
-    ids::{DeviceId, SessionId},
+    ids::{DeviceId, SessionId, UserId},
     users::Email,
 };
 use crate::api::error::AuthError;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// The fewest attempts in an hour that each known device of an account has, and that all of them have
+/// together. A stolen device alone must not use up what the others have.
+const PER_KNOWN_DEVICE: u32 = 100;
+const PER_KNOWN_DEVICES: u32 = 300;
+
+/// The fewest right passwords of one account in a minute: more than anyone needs.
+const RIGHT_PER_ACCOUNT: u32 = 300;
+
+/// How many times as often as a client has to refresh it may at least do so.
+const REFRESH_MARGIN: u32 = 4;
 
 /// The longest wait between two tries.
 pub const LONGEST_WAIT: Duration = MINUTE;
@@ -77,21 +94,31 @@ pub struct Throttle {
     address: Limit,
     device: Limit,
     account: Limit,
+    known_device: Limit,
+    known_devices: Limit,
+    right_passwords: Limit,
+    refreshes: Limit,
     memory: Memory,
     shared: Option<Cluster>,
 }
 
-/// Tries that have been counted. They are given back unless they turn out to be wrong.
+/// Attempts that have been charged. They are refunded unless they turn out to be wrong.
 #[must_use]
 pub struct Counted(Vec<Bucket>);
 
 impl Throttle {
-    /// Counts in memory; with `shared`, together with the other instances.
-    pub fn new(config: &ThrottleConfig, shared: Option<Cluster>) -> Self {
+    /// Counts in memory; with `shared`, together with the other instances. `access_ttl` is how long an
+    /// access token lives, in seconds: however short, a client is not kept from refreshing in time.
+    pub fn new(config: &ThrottleConfig, access_ttl: i64, shared: Option<Cluster>) -> Self {
+        let needed = 60 / u32::try_from(access_ttl).unwrap_or(u32::MAX).max(1);
         Self {
             address: Limit::per(MINUTE, config.per_address),
             device: Limit::per(MINUTE, config.per_device),
             account: Limit::per(HOUR, config.per_account),
+            known_device: Limit::per(HOUR, config.per_account.max(PER_KNOWN_DEVICE)),
+            known_devices: Limit::per(HOUR, config.per_account.saturating_mul(3).max(PER_KNOWN_DEVICES)),
+            right_passwords: Limit::per(MINUTE, config.per_address.max(RIGHT_PER_ACCOUNT)),
+            refreshes: Limit::per(MINUTE, config.refreshes_per_session.max(REFRESH_MARGIN * needed)),
             memory: Memory::default(),
             shared,
         }
@@ -106,26 +133,52 @@ impl Throttle {
         self.count(&[(address, self.address)]).await
     }
 
-    /// Counts a try at an account, whether it exists or not, by a device that has signed in there
-    /// before, or by one that has not.
+    /// Charges an attempt at an account, whether it exists or not, by a device that has signed in there
+    /// before, or by one that has not. The attempts of others from its address do not keep a known
+    /// device waiting.
     ///
     /// # Errors
     /// [`AuthError::TooManyRequests`], with the seconds to wait.
-    pub async fn try_account(
+    pub async fn try_login(
         &self,
         email: &Email,
         caller: &Caller,
         known_device: Option<DeviceId>,
     ) -> Result<Counted, AuthError> {
         let email = email.as_str();
-        match known_device {
-            Some(id) => self.count(&[(Bucket::of("device", &[email, &id.to_string()]), self.device)]).await,
-            None => {
-                let here = Bucket::of("account at address", &[email, &caller.site().to_string()]);
-                let anywhere = Bucket::of("account", &[email]);
-                self.count(&[(here, self.device), (anywhere, self.account)]).await
-            }
+        if let Some(id) = known_device {
+            let id = id.to_string();
+            let device = Bucket::of("device", &[email, &id]);
+            let device_by_hour = Bucket::of("device by hour", &[email, &id]);
+            let devices = Bucket::of("known devices", &[email]);
+            let limits = [self.device, self.known_device, self.known_devices];
+            let buckets: Vec<_> = [device, device_by_hour, devices].into_iter().zip(limits).collect();
+            return self.count(&buckets).await;
         }
+        // This one stays charged when the account's have to wait.
+        let mut counted = self.try_address(caller).await?;
+        let here = Bucket::of("account at address", &[email, &caller.site().to_string()]);
+        let anywhere = Bucket::of("account", &[email]);
+        counted.0.extend(self.count(&[(here, self.device), (anywhere, self.account)]).await?.0);
+        Ok(counted)
+    }
+
+    /// Charges a right password of a user. Never refunded: whoever knows a password could have it
+    /// hashed without end, and begin as many sessions.
+    ///
+    /// # Errors
+    /// [`AuthError::TooManyRequests`], with the seconds to wait.
+    pub async fn charge_right_password(&self, user_id: UserId) -> Result<(), AuthError> {
+        let bucket = Bucket::of("right passwords", &[&user_id.to_string()]);
+        self.count(&[(bucket, self.right_passwords)]).await.map(|_stays| ())
+    }
+
+    /// Charges a refresh of a session.
+    ///
+    /// # Errors
+    /// [`AuthError::TooManyRequests`], with the seconds to wait.
+    pub async fn charge_refresh(&self, session_id: SessionId) -> Result<Counted, AuthError> {
+        self.count(&[(Bucket::of("refreshes", &[&session_id.to_string()]), self.refreshes)]).await
     }
 
     /// Counts a try at the password of a session's own user.
@@ -258,19 +311,89 @@ mod tests {
         }
     }
 
+    const ANN: &str = "ann@example.com";
+
+    fn throttle(per_account: u32, per_address: u32, per_device: u32, access_ttl: i64) -> Throttle {
+        let config = ThrottleConfig { per_account, per_address, per_device, refreshes_per_session: 30 };
+        Throttle::new(&config, access_ttl, None)
+    }
+
+    fn from(address: &str) -> Caller {
+        Caller { address: address.parse().unwrap(), user_agent: String::new() }
+    }
+
     /// Who waits because of others does not use up their own tries by asking again.
     #[tokio::test]
     async fn a_try_that_has_to_wait_counts_nowhere() {
-        let config = ThrottleConfig { per_account: 1, per_address: 1, per_device: 2 };
-        let throttle = Throttle::new(&config, None);
-        let from = |address: &str| Caller { address: address.parse().unwrap(), user_agent: String::new() };
-        let email = Email::parse("ann@example.com").unwrap();
-        let attacker = throttle.try_account(&email, &from("192.0.2.1"), None).await.unwrap();
+        let throttle = throttle(1, 1000, 2, 300);
+        let email = Email::parse(ANN).unwrap();
+        let attacker = throttle.try_login(&email, &from("192.0.2.1"), None).await.unwrap();
         for _ in 0..100 {
-            assert!(throttle.try_account(&email, &from("192.0.2.2"), None).await.is_err());
+            assert!(throttle.try_login(&email, &from("192.0.2.2"), None).await.is_err());
         }
         throttle.give_back(attacker).await;
-        assert!(throttle.try_account(&email, &from("192.0.2.2"), None).await.is_ok());
+        assert!(throttle.try_login(&email, &from("192.0.2.2"), None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn known_device_does_not_wait_for_those_at_its_address_or_for_strangers() {
+        let throttle = throttle(2, 2, 10, 300);
+        let email = Email::parse(ANN).unwrap();
+        while throttle.try_login(&email, &from("192.0.2.1"), None).await.is_ok() {}
+        let known = Some(DeviceId::random());
+        for _ in 0..10 {
+            assert!(throttle.try_login(&email, &from("192.0.2.1"), known).await.is_ok());
+        }
+        assert!(throttle.try_login(&email, &from("192.0.2.1"), known).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn known_devices_of_an_account_are_limited_together() {
+        let throttle = throttle(100, 60, 10, 300);
+        let email = Email::parse(ANN).unwrap();
+        let mut allowed = 0;
+        for _ in 0..100 {
+            let device = Some(DeviceId::random());
+            while allowed < 1000 && throttle.try_login(&email, &from("192.0.2.1"), device).await.is_ok() {
+                allowed += 1;
+            }
+        }
+        assert!((300..310).contains(&allowed), "{allowed}");
+        let other = Email::parse("bob@example.com").unwrap();
+        assert!(throttle.try_login(&other, &from("192.0.2.1"), Some(DeviceId::random())).await.is_ok());
+    }
+
+    /// Guessing for hours, one stolen device reaches its own limit before that of all of them.
+    #[test]
+    fn one_known_device_does_not_use_up_what_all_have() {
+        let throttle = throttle(100, 60, 10, 300);
+        assert!(throttle.known_device.forgets_every > 2 * throttle.known_devices.forgets_every);
+        assert!(throttle.known_device.free * 2 < throttle.known_devices.free);
+    }
+
+    #[tokio::test]
+    async fn right_passwords_of_one_account_are_limited() {
+        let throttle = throttle(100, 60, 10, 300);
+        let ann = UserId::random();
+        for _ in 0..300 {
+            assert!(throttle.charge_right_password(ann).await.is_ok());
+        }
+        assert!(throttle.charge_right_password(ann).await.is_err());
+        assert!(throttle.charge_right_password(UserId::random()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn shorter_tokens_may_be_refreshed_more_often() {
+        for (access_ttl, expected) in [(300, 30), (60, 30), (5, 48), (1, 240)] {
+            let throttle = throttle(100, 60, 10, access_ttl);
+            let session_id = SessionId::random();
+            let mut allowed = 0;
+            while throttle.charge_refresh(session_id).await.is_ok() {
+                allowed += 1;
+            }
+            assert!((expected..expected + 5).contains(&allowed), "{access_ttl}: {allowed}");
+            assert!(throttle.charge_refresh(SessionId::random()).await.is_ok());
+        }
     }
 
     #[test]

@@ -19,6 +19,10 @@ async fn signed_in(server: &Server) -> (Client, Value) {
     (browser, answer)
 }
 
+async fn page_of(server: &Server, refresh: &str, path: &str) -> Response {
+    server.get(path).header("cookie", format!("hallpass-refresh={refresh}")).send().await.unwrap()
+}
+
 fn events(response: Response) -> impl Stream<Item = Value> + Unpin {
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut text = String::new();
@@ -161,6 +165,107 @@ async fn a_stream_does_not_keep_the_server_from_stopping() {
     events.next().await.unwrap();
     server.stop().await;
     while events.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn proxy_is_told_to_pass_streams_on_as_they_come() {
+    let home = Home::new();
+    let server = home.start().await;
+    let (browser, _) = signed_in(&server).await;
+    for path in [EVENTS, SESSION] {
+        let response = browser.get(format!("{}{path}", server.url)).send().await.unwrap();
+        assert_eq!(response.headers()["x-accel-buffering"], "no", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn session_has_sixteen_streams_and_the_oldest_gives_way() {
+    const MOST: usize = 16;
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    let other = server.login("ann@example.com").await;
+    let mut of_other = named_events(page_of(&server, &other.refresh, SESSION).await);
+    assert_eq!(of_other.next().await.unwrap().0, "live");
+    let mut streams = Vec::new();
+    for _ in 0..MOST + 4 {
+        let mut events = named_events(page_of(&server, &pair.refresh, SESSION).await);
+        assert_eq!(events.next().await.unwrap().0, "live");
+        streams.push(events);
+    }
+    let newest = streams.split_off(4);
+    assert_eq!(status(server.logout(&pair.access)).await, 200);
+    for mut events in streams {
+        assert_eq!(events.next().await, None, "it has ended before the session has");
+    }
+    for mut events in newest {
+        assert_eq!(events.next().await.unwrap().1, "\"signed_out\"");
+    }
+    assert_eq!(status(server.logout(&other.access)).await, 200);
+    assert_eq!(of_other.next().await.unwrap().1, "\"signed_out\"");
+}
+
+#[tokio::test]
+async fn used_refresh_token_opens_no_stream_but_the_one_before_the_current_does() {
+    let home = Home::new();
+    let server = home.start().await;
+    let first = server.register("ann@example.com").await;
+    let (_, second) = answer(server.refresh(&first.refresh)).await;
+    let second = Pair::of(&second);
+    for path in [EVENTS, SESSION] {
+        // The answer with the second one may have been lost.
+        for current in [&first, &second] {
+            assert_eq!(page_of(&server, &current.refresh, path).await.status(), 200);
+        }
+    }
+    let (_, third) = answer(server.refresh(&second.refresh)).await;
+    let third = Pair::of(&third);
+    for path in [EVENTS, SESSION] {
+        assert_invalid_token(&page_of(&server, &first.refresh, path).await, path);
+        for current in [&second, &third] {
+            assert_eq!(page_of(&server, &current.refresh, path).await.status(), 200);
+        }
+    }
+    // Asking has ended nothing.
+    assert_eq!(status(server.me(&third.access)).await, 200);
+    assert_eq!(status(server.refresh(&third.refresh)).await, 200);
+}
+
+/// Even where the system allows no more files: streams leave connections for everything else.
+#[tokio::test]
+async fn streams_of_many_sessions_leave_room_for_other_requests() {
+    let home = Home::new();
+    let server = home.spawn_limited("ulimit -n 256");
+    let mut sessions = vec![server.register("ann@example.com").await];
+    for _ in 0..10 {
+        sessions.push(server.login("ann@example.com").await);
+    }
+    let (mut streams, mut refused) = (Vec::new(), 0);
+    for pair in sessions.iter().cycle().take(160) {
+        let cookie = format!("hallpass-refresh={}", pair.refresh);
+        let response = server.get(SESSION).header("cookie", cookie).send().await.unwrap();
+        match response.status().as_u16() {
+            200 => streams.push(response),
+            429 => {
+                assert_eq!(response.headers()["retry-after"], "60");
+                refused += 1;
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!((streams.len(), refused), (64, 96));
+    let new_connection = || Client::builder().pool_max_idle_per_host(0).build().unwrap();
+    for _ in 0..20 {
+        let live = new_connection().get(format!("{}/health/live", server.url)).send().await.unwrap();
+        assert_eq!(live.status(), 200);
+    }
+    assert_eq!(status(server.me(&sessions[0].access)).await, 200);
+    // What has gone leaves its place to another.
+    drop(streams);
+    let cookie = format!("hallpass-refresh={}", sessions[0].refresh);
+    while server.get(SESSION).header("cookie", &cookie).send().await.unwrap().status() != 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]

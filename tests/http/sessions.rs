@@ -45,6 +45,8 @@ async fn the_list_has_every_live_session_of_the_user_and_the_current_one_first()
         let time = |name: &str| first[name].as_i64().unwrap();
         assert!(time("created_at") <= time("last_seen_at"), "{answer}");
         assert!(time("last_seen_at") <= answer["now"].as_i64().unwrap(), "{answer}");
+        // Not to the second: it would tell a thief when to use a copied refresh token unnoticed.
+        assert_eq!((time("created_at") % 60, time("last_seen_at") % 60), (0, 0));
     }
 }
 

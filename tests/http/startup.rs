@@ -309,3 +309,39 @@ async fn users_are_looked_after_on_the_command_line() {
     assert_eq!(status(server.try_login("bob@example.com", PASSWORD)).await, 401);
     assert_eq!(status(server.try_login("bob@example.com", "another good one")).await, 200);
 }
+
+/// The soft limit of open files is 1024 in most places, whatever the hard one is.
+#[cfg(target_os = "linux")]
+#[test]
+fn server_raises_the_limit_of_open_files() {
+    let home = Home::new();
+    let server = home.spawn_limited("ulimit -Sn 128 && ulimit -Hn 512");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
+    let open_files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(open_files.split_whitespace().collect::<Vec<_>>()[3..5], ["512", "512"], "{open_files}");
+}
+
+/// Connections that cannot be accepted neither end the server nor keep it busy, and it is back as soon as
+/// there is room.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn server_survives_more_connections_than_it_may_have_files() {
+    let home = Home::new();
+    let server = home.spawn_limited("ulimit -n 128");
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    let connections: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
+    server.wait_for_log("accept error");
+    // The clock of its processor time has stopped: it does not try again and again.
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", server.id())).unwrap();
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    // 100 ticks are a second.
+    assert!(ticks() - before < 100, "it is busy");
+    drop(connections);
+    assert_eq!(status(server.get("/health/live")).await, 200);
+    assert_eq!(status(server.get("/health/ready")).await, 200);
+}

@@ -73,7 +73,7 @@ impl Home {
         let throttle = if settings.contains("[throttle]") {
             ""
         } else {
-            "[throttle]\nper_account = 1000000\nper_address = 1000000\nper_device = 1000000\n"
+            "[throttle]\nper_account = 1000000\nper_address = 1000000\nper_device = 1000000\nrefreshes_per_session = 1000000\n"
         };
         let token = if settings.contains("[token]") {
             String::new()
@@ -130,6 +130,15 @@ impl Home {
         assert!(added, "{text}");
         let (output, text) = run(self.command().args(["user", "role", email, "admin"]));
         assert!(output.status.success(), "{text}");
+    }
+
+    /// Starts the server as a process of its own, in a shell that has limited itself by `ulimit`.
+    pub fn spawn_limited(&self, ulimit: &str) -> Process {
+        let program = self.command();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{ulimit} && exec \"$0\" \"$@\"")]).arg(program.get_program());
+        shell.args(program.get_args()).current_dir(self.path());
+        Process::start(&mut shell)
     }
 
     /// Starts the server as a process of its own.

@@ -1,6 +1,14 @@
 //! Who guesses waits, longer each time; who is guessed at does not, on a device that the account knows.
+//! And whoever is right, or signed in, cannot take the server from the others.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -213,7 +221,9 @@ async fn a_device_that_the_account_does_not_know_gets_no_further_than_a_stranger
         format!("hallpass-device={}", "x".repeat(5000)),
         "hallpass-device=".to_owned(),
     ] {
-        refused_after(|number| guess(&server, ANN, number).header("cookie", &cookie)).await;
+        let tries = refused_after(|number| guess(&server, ANN, number).header("cookie", &cookie)).await;
+        // A device that it knows would have a hundred.
+        assert!(tries < 50, "{cookie}: {tries}");
     }
 }
 
@@ -250,4 +260,173 @@ async fn only_a_browser_is_remembered_and_scripts_cannot_read_how() {
     }
     let wrong = server.try_login(ANN, "wrong password").header("cookie", cookie);
     assert_eq!(status(wrong).await, 401);
+}
+
+/// The value of the device cookie that the response sets.
+fn device_cookie(response: &reqwest::Response) -> String {
+    let cookies = response.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+    let cookie = cookies.into_iter().find(|cookie| cookie.starts_with("hallpass-device=")).unwrap();
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn known_device_does_not_wait_for_wrong_attempts_from_its_address() {
+    let (_home, server) = server("", Limits { address: 3, ..NO_LIMITS }).await;
+    let known = known_device(&server, "/api/auth/register", ANN).await;
+    for round in 0..3 {
+        let others = refused_after(|number| {
+            server.try_login(&format!("{round}-{number}@example.com"), "wrong password")
+        });
+        others.await;
+        assert_eq!(status(server.try_login(ANN, PASSWORD).header("cookie", &known)).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn browser_of_several_people_is_known_to_each_of_them() {
+    let (_home, server) = server("127.0.0.1", Limits { account: 2, ..NO_LIMITS }).await;
+    let browser = browser();
+    let people: Vec<_> = (0..5).map(|number| format!("user{number}@example.com")).collect();
+    let post = async |path: &str, email: &str| {
+        let body = json!({ "email": email, "password": PASSWORD });
+        status(browser.post(format!("{}{path}", server.url)).json(&body)).await
+    };
+    for email in &people {
+        assert_eq!(post("/api/auth/register", email).await, 200);
+    }
+    for _ in 0..2 {
+        for email in &people {
+            // Strangers wait now.
+            refused_after(|number| guess(&server, email, number)).await;
+            assert_eq!(post("/api/auth/login", email).await, 200, "{email}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn device_tokens_end_with_the_password_but_for_the_browser_that_changed_it() {
+    const NEW: &str = "staple battery horse";
+    let (_home, server) = server("127.0.0.1", Limits { account: 2, ..NO_LIMITS }).await;
+    let mine = known_device(&server, "/api/auth/register", ANN).await;
+    let mut old = Vec::new();
+    for _ in 0..5 {
+        old.push(known_device(&server, "/api/auth/login", ANN).await);
+    }
+    let pair = server.login(ANN).await;
+    let change = json!({ "current": PASSWORD, "new": NEW });
+    let change = server.call("/api/account/change_password", &pair.access, change).header("cookie", &mine);
+    let changed = change.send().await.unwrap();
+    assert_eq!(changed.status(), 200);
+    let new = device_cookie(&changed);
+    for cookie in old.iter().chain([&mine]) {
+        // They have no attempts of their own, only those of strangers.
+        refused_after(|number| guess(&server, ANN, number)).await;
+        let tries = refused_after(|number| guess(&server, ANN, number).header("cookie", cookie)).await;
+        assert!(tries < 50, "{tries}");
+        assert_eq!(status(server.try_login(ANN, NEW).header("cookie", &new)).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn session_that_refreshes_in_a_loop_waits_and_keeps_its_cookie() {
+    let (_home, server) = server("", NO_LIMITS).await;
+    let browser = browser();
+    let post = |path: &str| browser.post(format!("{}{path}", server.url));
+    let body = json!({ "email": ANN, "password": PASSWORD });
+    let (_, tokens) = answer(post("/api/auth/register").json(&body)).await;
+    let mut access = tokens["access_token"].as_str().unwrap().to_owned();
+    let mut allowed = 0;
+    let refused = loop {
+        let response = post("/api/auth/refresh").send().await.unwrap();
+        if response.status() == 429 {
+            break response;
+        }
+        assert_eq!(response.status(), 200);
+        let tokens: Value = response.json().await.unwrap();
+        access = tokens["access_token"].as_str().unwrap().to_owned();
+        allowed += 1;
+        assert!(allowed < 10_000, "no refresh had to wait");
+    };
+    assert!(allowed >= 30, "{allowed}");
+    assert!(refused.headers().get("set-cookie").is_none(), "the cookie is kept");
+    let wait = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"], "too_many_requests");
+    // The session lives, and others do not wait for it.
+    assert_eq!(status(server.me(&access)).await, 200);
+    let other = server.login(ANN).await;
+    assert_eq!(status(server.refresh(&other.refresh)).await, 200);
+    time::sleep(Duration::from_secs(wait)).await;
+    assert_eq!(status(post("/api/auth/refresh")).await, 200);
+}
+
+/// What a browser with many tabs does at once, and again because the answers were lost.
+#[tokio::test]
+async fn tabs_that_refresh_at_once_and_lost_answers_do_not_wait() {
+    let (_home, server) = server("", NO_LIMITS).await;
+    let pair = server.register(ANN).await;
+    for _again in 0..2 {
+        let tabs = (0..10).map(|_| status(server.refresh(&pair.refresh)));
+        for status in futures::future::join_all(tabs).await {
+            assert_eq!(status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn right_logins_of_one_account_are_limited_and_others_are_not_kept_waiting() {
+    let home = Home::with("[throttle]\nper_account = 100\n");
+    let auth = auth(&home, NOW).await;
+    for email in [ANN, "bob@example.com"] {
+        auth.register(email, PASSWORD.into(), &caller(), NOW).await.unwrap();
+    }
+    let login = async |email| auth.login(email, PASSWORD.into(), &caller(), None, NOW).await;
+    let mut allowed = 0;
+    while login(ANN).await.is_ok() {
+        allowed += 1;
+        assert!(allowed < 10_000, "no login had to wait");
+    }
+    assert!(allowed >= 300, "{allowed}");
+    assert!(login("bob@example.com").await.is_ok());
+}
+
+/// A few who know a password each, from two addresses, take all the room that there is for passwords.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn right_logins_without_end_leave_room_for_others() {
+    let home = Home::with(
+        "[server]\ntrusted_proxies = \"127.0.0.1\"\n\
+         [password]\nmemory_kib = 4096\niterations = 1\nworkers = 1\nqueue = 4\n",
+    );
+    let server = Arc::new(home.start().await);
+    let attackers: Vec<_> = (0..4).map(|number| format!("mallory{number}@example.com")).collect();
+    for email in attackers.iter().map(String::as_str).chain([ANN]) {
+        server.register(email).await;
+    }
+    let (refused, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let crowd: Vec<_> = (0..32)
+        .map(|number| {
+            let (server, email) = (Arc::clone(&server), attackers[number % 4].clone());
+            let (refused, is_over) = (Arc::clone(&refused), Arc::clone(&is_over));
+            tokio::spawn(async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    let address = format!("192.0.2.{}", number / 4 % 2);
+                    let login = server.try_login(&email, PASSWORD).header("x-forwarded-for", address);
+                    if status(login).await == 503 {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+        })
+        .collect();
+    for round in 1..=10 {
+        while refused.load(Ordering::Relaxed) < round * 10 {
+            time::sleep(Duration::from_millis(10)).await;
+        }
+        let login = server.try_login(ANN, PASSWORD).header("x-forwarded-for", "198.51.100.1");
+        assert_eq!(status(login).await, 200, "round {round}");
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for caller in crowd {
+        caller.await.unwrap();
+    }
 }

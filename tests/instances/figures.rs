@@ -64,13 +64,14 @@ async fn figures_of_logout_beside_ping() {
 }
 
 /// As shipped.
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("HALLPASS_ARGON2_MEMORY", "19456"),
     ("HALLPASS_ARGON2_ITERATIONS", "2"),
     ("HALLPASS_PASSWORD_QUEUE", "64"),
     ("HALLPASS_TRIES_PER_ACCOUNT", "100"),
     ("HALLPASS_TRIES_PER_ADDRESS", "60"),
     ("HALLPASS_TRIES_PER_DEVICE", "10"),
+    ("HALLPASS_REFRESHES_PER_SESSION", "30"),
 ];
 
 /// All at one instance, the hardest for those who are signed in there.

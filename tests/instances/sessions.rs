@@ -73,6 +73,30 @@ async fn tries_count_at_all(kind: Kind) {
 }
 
 #[tokio::test]
+async fn refreshes_at_one_instance_count_at_all() {
+    const FREE: usize = 30;
+    let world = World::with(Kind::Single, &[("HALLPASS_REFRESHES_PER_SESSION", "30")]).await;
+    let api = Api::of(&world);
+    let mut pair = api.register(0, ANN).await;
+    let mut refreshes = 0;
+    loop {
+        match api.refresh(refreshes, &pair).await {
+            Ok(next) => pair = next,
+            Err(status) => {
+                assert_eq!(status, 429);
+                break;
+            }
+        }
+        refreshes += 1;
+    }
+    // Had each counted for itself, it would have been three times as many.
+    assert!((FREE..2 * FREE).contains(&refreshes), "{refreshes}");
+    assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
+    let other = api.login(1, ANN).await;
+    assert!(api.refresh(2, &other).await.is_ok());
+}
+
+#[tokio::test]
 async fn without_redis_each_instance_counts_for_itself_and_lets_in_who_is_right() {
     const FREE: usize = 5;
     let mut world = World::with(Kind::Single, &[("HALLPASS_TRIES_PER_ACCOUNT", "5")]).await;

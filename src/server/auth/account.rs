@@ -18,7 +18,7 @@ use crate::{
     server::{
         clock::UnixSeconds,
         ids::{SessionId, UserId},
-        password::{self, Verified},
+        password::{self, Share, Verified},
         sessions::LiveSession,
         users::{Change, User},
     },
@@ -57,8 +57,8 @@ impl Auth {
                 device: session.device.in_words(),
                 session_id: session.id,
                 address: session.device.address,
-                created_at: session.created_at,
-                last_seen_at: session.rotated_at,
+                created_at: to_the_minute(session.created_at),
+                last_seen_at: to_the_minute(session.rotated_at),
             })
             .collect();
         Ok(SessionList { now, sessions })
@@ -118,7 +118,7 @@ impl Auth {
             return Err(invalid_fields([missing, new_one.err()]));
         }
         let user = self.verify_password(authenticated, current, "current").await?;
-        let hash = self.passwords.hash(new).await?;
+        let hash = self.passwords.hash(Share::of_user(user.id), new).await?;
         let (db, except) = (self.db.clone(), authenticated.session_id());
         let (user_id, version) = (user.id, user.password_version);
         let recording = async move {
@@ -144,8 +144,8 @@ impl Auth {
     ) -> Result<User, AuthError> {
         let counted = self.throttle.try_session(authenticated.session_id()).await?;
         let verified = self.user_with_password(authenticated.user_id(), password).await;
-        // Only a wrong one counts, and none that could not be looked at.
-        if !matches!(verified, Ok(None)) {
+        // Only wrong ones count, and right ones beyond their own limit; none that could not be looked at.
+        if !matches!(verified, Ok(None) | Err(AuthError::TooManyRequests(_))) {
             self.throttle.give_back(counted).await;
         }
         verified?.ok_or_else(|| wrong(field))
@@ -161,9 +161,20 @@ impl Auth {
         }
         let user = self.db.find_user_by_id(user_id).await.map_err(unavailable)?;
         let user = user.ok_or(AuthError::Internal)?;
-        let verified = self.passwords.verify(password, Some(user.password_hash.clone())).await?;
-        Ok(matches!(verified, Verified::Right { .. }).then_some(user))
+        let share = Share::of_user(user_id);
+        let verified = self.passwords.verify(share, password, Some(user.password_hash.clone())).await?;
+        if verified == Verified::Wrong {
+            return Ok(None);
+        }
+        self.throttle.charge_right_password(user_id).await?;
+        Ok(Some(user))
     }
+}
+
+/// A time as it is shown: a list that is asked for again and again must not tell to the second when
+/// another holder of the session's tokens refreshes it.
+fn to_the_minute(time: UnixSeconds) -> UnixSeconds {
+    time - time.rem_euclid(60)
 }
 
 fn wrong(field: &str) -> AuthError {

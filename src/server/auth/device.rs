@@ -1,22 +1,154 @@
 //! Devices that an account knows: a browser in which someone has signed in keeps a token that says so,
-//! `id.HMAC(key, e-mail address, id)`. It lets nobody in. It only spares its holder from waiting while
-//! others guess at the account's password (see `server/throttle.rs`).
+//! `id.version.HMAC(key, id, version, e-mail address)`. It lets nobody in. It only spares its holder from
+//! waiting while others guess at the account's password (see `server/throttle.rs`). The version is that of the
+//! password: whoever knew an older one is a stranger again.
+//!
+//! A browser may be used by several people, so its cookie holds the tokens of several accounts.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::keys::{Key, Keys};
 use crate::server::{ids::DeviceId, users::Email};
 
+/// How many accounts a browser stays known to: those that were signed in to last.
+const MAX_ACCOUNTS: usize = 5;
+
+/// Between two tokens of a cookie; in none of them.
+pub const SEPARATOR: char = '~';
+
+/// A device that has signed in to an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownDevice {
+    pub id: DeviceId,
+    /// That of the password that was shown there.
+    pub password_version: i64,
+}
+
 /// The token of this device for the account with this address.
-pub fn sign(keys: &Keys, email: &Email, id: DeviceId) -> String {
-    format!("{id}.{}", keys.tag(Key::device, &message(email, id)))
+pub fn sign(keys: &Keys, email: &Email, device: KnownDevice) -> String {
+    let KnownDevice { id, password_version } = device;
+    format!("{id}.{password_version}.{}", keys.tag(Key::device, &message(email, device)))
 }
 
-/// Which device, if one of our keys made the token for this very account.
-pub fn verify(keys: &Keys, email: &Email, token: &str) -> Option<DeviceId> {
-    let (id, tag) = token.split_once('.')?;
-    let id = id.parse().ok()?;
-    keys.verify_tag(Key::device, &message(email, id), tag).then_some(id)
+/// The device, if one of the tokens in the cookie was made by one of our keys for this very account.
+pub fn verify(keys: &Keys, email: &Email, cookie: &str) -> Option<KnownDevice> {
+    tokens(cookie).find_map(|token| {
+        let (device, tag) = parse(token)?;
+        keys.verify_tag(Key::device, &message(email, device), tag).then_some(device)
+    })
 }
 
-fn message(email: &Email, id: DeviceId) -> Vec<u8> {
-    [id.as_bytes(), email.as_str().as_bytes()].concat()
+/// The cookie with this token in it, before those of other devices that it had: of what the browser
+/// sent only that which looks like a token goes back.
+pub fn remember(cookie: Option<&str>, token: &str) -> String {
+    let id = |token: &str| parse(token).map(|(device, _)| device.id);
+    let new = id(token);
+    let others =
+        tokens(cookie.unwrap_or_default()).filter(|other| id(other).is_some_and(|id| Some(id) != new));
+    let kept: Vec<_> = [token].into_iter().chain(others).take(MAX_ACCOUNTS).collect();
+    kept.join(&SEPARATOR.to_string())
+}
+
+fn tokens(cookie: &str) -> impl Iterator<Item = &str> {
+    cookie.split(SEPARATOR).filter(|token| parse(token).is_some()).take(MAX_ACCOUNTS)
+}
+
+/// What a token says, and its tag; `None` for what no key of ours can have made.
+fn parse(token: &str) -> Option<(KnownDevice, &str)> {
+    let mut parts = token.split('.');
+    let (id, version, tag) = (parts.next()?, parts.next()?, parts.next()?);
+    let device = KnownDevice { id: id.parse().ok()?, password_version: version.parse().ok()? };
+    let is_ours = parts.next().is_none()
+        && device.password_version.to_string() == version
+        && BASE64_URL_SAFE_NO_PAD.decode_slice(tag, &mut [0; 32]) == Ok(32);
+    is_ours.then_some((device, tag))
+}
+
+fn message(email: &Email, device: KnownDevice) -> Vec<u8> {
+    let version = device.password_version.to_be_bytes();
+    [device.id.as_bytes(), &version[..], email.as_str().as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::config::TokenConfig;
+
+    fn keys() -> Keys {
+        Keys::load(&TokenConfig {
+            issuer: "hallpass".into(),
+            audience: "hallpass".into(),
+            access_ttl_seconds: 300,
+            refresh_ttl_seconds: 1000,
+            idle_ttl_seconds: 1000,
+            refresh_grace_seconds: 10,
+            key_file: String::new(),
+            signing_key: Some("A".repeat(43).into()),
+            previous_signing_key: None,
+        })
+        .unwrap()
+    }
+
+    fn email(number: usize) -> Email {
+        Email::parse(&format!("user{number}@example.com")).unwrap()
+    }
+
+    fn device(password_version: i64) -> KnownDevice {
+        KnownDevice { id: DeviceId::random(), password_version }
+    }
+
+    #[test]
+    fn cookie_remembers_the_accounts_that_were_signed_in_to_last() {
+        let keys = keys();
+        let devices: Vec<_> = (0..8).map(|_| device(1)).collect();
+        let mut cookie = None;
+        for (number, device) in devices.iter().enumerate() {
+            let token = sign(&keys, &email(number), *device);
+            cookie = Some(remember(cookie.as_deref(), &token));
+        }
+        let cookie = cookie.unwrap();
+        for (number, device) in devices.iter().enumerate() {
+            let known = verify(&keys, &email(number), &cookie);
+            assert_eq!(known, (number >= 3).then_some(*device), "user {number}");
+        }
+        // Signing in again takes no place from another account.
+        let again = KnownDevice { password_version: 2, ..devices[3] };
+        let cookie = remember(Some(&cookie), &sign(&keys, &email(3), again));
+        assert_eq!(verify(&keys, &email(3), &cookie), Some(again));
+        for (number, device) in devices.iter().enumerate().skip(4) {
+            assert_eq!(verify(&keys, &email(number), &cookie), Some(*device));
+        }
+        assert!(cookie.len() < 500, "{}", cookie.len());
+    }
+
+    #[test]
+    fn token_is_good_for_its_own_account_and_version_only() {
+        let keys = keys();
+        let device = device(1);
+        let token = sign(&keys, &email(0), device);
+        assert_eq!(verify(&keys, &email(0), &token), Some(device));
+        assert_eq!(verify(&keys, &email(1), &token), None);
+        for forged in [
+            token.replace(".1.", ".2."),
+            token.replace(".1.", ".01."),
+            token.replace(".1.", ".+1."),
+            token.replace(".1.", "."),
+            format!("{token}."),
+            token[..token.len() - 2].to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(verify(&keys, &email(0), &forged), None, "{forged}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_tokens_is_sent_back_to_the_browser() {
+        let keys = keys();
+        let token = sign(&keys, &email(0), device(1));
+        for junk in
+            ["", "~", "~~~~", "a.1.b", "x", &"y".repeat(5000), &format!("{token}.z"), "\u{e9}; Path=/"]
+        {
+            assert_eq!(remember(Some(junk), &token), token, "{junk}");
+        }
+    }
 }

@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{error, info};
 
-use super::{Auth, TokenPair, device, refresh_token, unavailable};
+use super::{
+    Auth, TokenPair,
+    device::{self, KnownDevice},
+    refresh_token, unavailable,
+    verify::Authenticated,
+};
 use crate::{
     api::{error::AuthError, types::Role},
     server::{
@@ -13,7 +18,7 @@ use crate::{
         caller::Caller,
         clock::UnixSeconds,
         ids::{DeviceId, SessionId, TokenId, UserId},
-        password::{self, Verified},
+        password::{self, Share, Verified},
         sessions::{NewSession, Started},
         users::{Added, Email},
     },
@@ -21,6 +26,9 @@ use crate::{
 
 /// No accepted password has more bytes (128 characters of 4), so a longer one is wrong unhashed.
 pub(super) const MAX_PASSWORD_BYTES: usize = 512;
+
+/// That of a user who has never changed it.
+const FIRST_PASSWORD_VERSION: i64 = 0;
 
 impl Auth {
     /// Creates a user and starts their first session, both or neither.
@@ -41,7 +49,8 @@ impl Auth {
             (Ok(email), Ok(())) => email,
             (email, password) => return Err(invalid_fields([email.err(), password.err()])),
         };
-        let hash = self.passwords.hash(password).await?;
+        let share = Share::of(caller.site(), &email);
+        let hash = self.passwords.hash(share, password).await?;
         let new = new_session(UserId::random(), caller);
         let adding = self.db.add_user(new.user_id, &email, &hash, Some((new, &self.config)), now);
         let (entry, now) = match adding.await.map_err(unavailable)? {
@@ -51,11 +60,13 @@ impl Auth {
         };
         let (user, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user, session.id = %session, "user {user} registered, session {session}");
-        self.allow(&entry, email.as_str(), Role::User, 0, self.idle_at(now), now).await
+        let pair = self.allow(&entry, email.as_str(), Role::User, 0, self.idle_at(now), now).await?;
+        let device = KnownDevice { id: DeviceId::random(), password_version: FIRST_PASSWORD_VERSION };
+        Ok(TokenPair { device_token: Some(device::sign(&self.keys, &email, device)), ..pair })
     }
 
-    /// Starts a session for the holder of the password. `device_token` is what an earlier log-in
-    /// left with this browser ([`Auth::device_token`]).
+    /// Starts a session for the holder of the password. `devices` is what earlier logins left with this
+    /// browser ([`device`]).
     ///
     /// # Errors
     /// [`AuthError::InvalidGrant`], the same for an unknown user, a disabled one and a wrong
@@ -66,23 +77,32 @@ impl Auth {
         email: &str,
         password: SecretString,
         caller: &Caller,
-        device_token: Option<&str>,
+        devices: Option<&str>,
         now: UnixSeconds,
     ) -> Result<TokenPair, AuthError> {
-        let from_address = self.throttle.try_address(caller).await?;
         let email = Email::parse(email)?;
         if password.expose_secret().is_empty() {
             return Err(AuthError::invalid_field("password", "Enter your password."));
         }
-        let known_device = device_token.and_then(|token| device::verify(&self.keys, &email, token));
-        let at_account = self.throttle.try_account(&email, caller, known_device).await?;
-        let begun = self.begin_session(&email, password, caller, now).await;
-        // Only a wrong one counts, and none that could not be looked at.
-        if !matches!(begun, Err(AuthError::InvalidGrant(_))) {
-            self.throttle.give_back(from_address).await;
-            self.throttle.give_back(at_account).await;
+        let device = devices.and_then(|devices| device::verify(&self.keys, &email, devices));
+        let known_device = match device {
+            Some(device) => self.still_known(&email, device).await?,
+            None => None,
+        };
+        let charge = self.throttle.try_login(&email, caller, known_device).await?;
+        let begun = self.begin_session(&email, password, caller, device, now).await;
+        // Only wrong ones count, and right ones beyond their own limit; none that could not be looked at.
+        if !matches!(begun, Err(AuthError::InvalidGrant(_) | AuthError::TooManyRequests(_))) {
+            self.throttle.give_back(charge).await;
         }
         begun
+    }
+
+    /// The device, unless the password has been changed since it signed in.
+    async fn still_known(&self, email: &Email, device: KnownDevice) -> Result<Option<DeviceId>, AuthError> {
+        let user = self.db.find_user(email).await.map_err(unavailable)?;
+        let is_known = user.is_some_and(|user| user.password_version == device.password_version);
+        Ok(is_known.then_some(device.id))
     }
 
     /// Starts a session if this is the password.
@@ -91,6 +111,7 @@ impl Auth {
         email: &Email,
         password: SecretString,
         caller: &Caller,
+        device: Option<KnownDevice>,
         now: UnixSeconds,
     ) -> Result<TokenPair, AuthError> {
         if password.expose_secret().len() > MAX_PASSWORD_BYTES {
@@ -98,10 +119,11 @@ impl Auth {
         }
         let user = self.db.find_user(email).await.map_err(unavailable)?;
         let stored = user.as_ref().map(|user| user.password_hash.clone());
-        let verified = self.passwords.verify(password, stored).await?;
+        let verified = self.passwords.verify(Share::of(caller.site(), email), password, stored).await?;
         let (Some(user), Verified::Right { rehashed }) = (user, verified) else {
             return Err(AuthError::wrong_credentials());
         };
+        self.throttle.charge_right_password(user.id).await?;
 
         let started = self.db.start_session(new_session(user.id, caller), &user, &self.config, now).await;
         let Some(Started { entry, now, displaced }) = started.map_err(unavailable)? else {
@@ -114,13 +136,21 @@ impl Auth {
         }
         let (user_id, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user_id, session.id = %session, "user {user_id} logged in, session {session}");
-        self.allow(&entry, &user.email, user.role, 0, self.idle_at(now), now).await
+        let pair = self.allow(&entry, &user.email, user.role, 0, self.idle_at(now), now).await?;
+        // A device keeps its id, and with it what it has been charged.
+        let id = device.map_or_else(DeviceId::random, |device| device.id);
+        let device = KnownDevice { id, password_version: user.password_version };
+        Ok(TokenPair { device_token: Some(device::sign(&self.keys, email, device)), ..pair })
     }
 
-    /// What a browser keeps, to show that someone has signed in there as the user with this address.
-    pub fn device_token(&self, email: &str) -> Option<String> {
-        let email = Email::parse(email).ok()?;
-        Some(device::sign(&self.keys, &email, DeviceId::random()))
+    /// The token that a browser keeps in place of the one in `devices` when the password has been changed
+    /// in it, so that its user does not become a stranger there.
+    pub async fn renew_device_token(&self, authenticated: &Authenticated, devices: &str) -> Option<String> {
+        let email = Email::parse(authenticated.email()).ok()?;
+        let KnownDevice { id, .. } = device::verify(&self.keys, &email, devices)?;
+        let user = self.db.find_user(&email).await.ok()??;
+        let device = KnownDevice { id, password_version: user.password_version };
+        Some(device::sign(&self.keys, &email, device))
     }
 
     /// When a session that begins now can be refreshed no more, if it is not refreshed before.
@@ -150,6 +180,7 @@ impl Auth {
             issued_at: now,
             expires_at: entry.expires_at,
             refresh_expires_at,
+            device_token: None,
         })
     }
 }

@@ -65,6 +65,9 @@ pub struct TokenPair {
     pub expires_at: UnixSeconds,
     /// From then on no refresh is accepted any more.
     pub refresh_expires_at: UnixSeconds,
+    /// With the first pair of a session: what a browser keeps, to show that someone has signed in there as
+    /// this user ([`device`]).
+    pub device_token: Option<String>,
 }
 
 impl Auth {
@@ -80,7 +83,11 @@ impl Auth {
             keys,
             verified: VerifiedTokens::default(),
             passwords: Passwords::new(&config.password)?,
-            throttle: Throttle::new(&config.throttle, allowlist.cluster().cloned()),
+            throttle: Throttle::new(
+                &config.throttle,
+                config.token.access_ttl_seconds,
+                allowlist.cluster().cloned(),
+            ),
             allowlist,
             config: config.token.clone(),
             db,
@@ -127,6 +134,20 @@ impl Auth {
             (_, Some(_)) => Presence::Ended(EndReason::SignedOut),
             (Err(error), None) => return Err(unavailable(error)),
         })
+    }
+
+    /// The session of this refresh token, if the token is the current one, or the one before: the answer
+    /// that brought the current one may be lost, or still on its way. Where the database cannot tell, it
+    /// is taken for one of them. This is no proof that the session is alive ([`Auth::presence`]).
+    pub async fn session_of_recent(&self, token: &RefreshToken) -> Option<SessionId> {
+        let (session_id, counter) = refresh_token::verify(&self.keys, token)?;
+        let current = self.db.refresh_counter(session_id).await.map_err(unavailable);
+        let is_recent = match current {
+            Ok(Some(current)) => (current - 1..=current).contains(&counter),
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        is_recent.then_some(session_id)
     }
 
     /// Resolves when this instance hears that the session of this refresh token has been revoked.

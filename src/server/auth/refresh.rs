@@ -24,7 +24,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::InvalidGrant`] when the token is forged or used up, or its session has ended;
-    /// [`AuthError::Unavailable`].
+    /// [`AuthError::TooManyRequests`], which says nothing of the session; [`AuthError::Unavailable`].
     pub async fn refresh(
         &self,
         token: &RefreshToken,
@@ -33,8 +33,12 @@ impl Auth {
     ) -> Result<TokenPair, AuthError> {
         let (session_id, counter) =
             refresh_token::verify(&self.keys, token).ok_or_else(AuthError::dead_refresh_token)?;
+        let charge = self.throttle.charge_refresh(session_id).await?;
         let (token_id, device) = (TokenId::random(), Some(caller.device()));
         let rotation = self.db.rotate(session_id, counter, token_id, device, &self.config, clock).await;
+        if rotation.is_err() {
+            self.throttle.give_back(charge).await;
+        }
         match rotation.map_err(unavailable)? {
             Rotation::Done(next) => {
                 self.allow(&next.entry, &next.email, next.role, next.counter, next.idle_at, next.now).await

@@ -113,8 +113,8 @@ impl Call {
     /// Server-sent events whose data are JSON of this type.
     pub fn stream<T: ToSchema>(path: &'static str, words: &str, example: &str) -> Self {
         let words = format!("{words}\n\nThe data of an event are JSON: `{}`.", T::name());
-        let unavailable = vec![AuthError::Unavailable];
-        let call = Self::get(path, Who::Cookie, &words, "text/event-stream", example, unavailable);
+        let errors = vec![AuthError::TooManyRequests(60), AuthError::Unavailable];
+        let call = Self::get(path, Who::Cookie, &words, "text/event-stream", example, errors);
         Self { schemas: schemas_of::<T>(), ..call }
     }
 

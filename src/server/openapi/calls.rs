@@ -46,7 +46,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             Who::RefreshToken,
             auth::Refresh { refresh_token: refresh_token.clone() },
             tokens(),
-            vec![AuthError::dead_refresh_token()],
+            vec![AuthError::dead_refresh_token(), often()],
         ),
         Call::of(
             Who::AnyToken,

@@ -90,6 +90,7 @@ impl Instance {
             ("HALLPASS_TRIES_PER_ACCOUNT", "1000000".into()),
             ("HALLPASS_TRIES_PER_ADDRESS", "1000000".into()),
             ("HALLPASS_TRIES_PER_DEVICE", "1000000".into()),
+            ("HALLPASS_REFRESHES_PER_SESSION", "1000000".into()),
         ];
         settings.extend(store.settings());
         settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));

@@ -28,6 +28,11 @@ const EXPIRY_MARGIN: i64 = 60;
 /// The most that lies between the expiries of two live tokens of a session, in seconds.
 const MAX_TTL: i64 = 300;
 
+/// The most older tokens that are kept of a session. A client uses the newest one; a session that is
+/// refreshed in a loop must not make each of its further tokens cost more than the last. A token
+/// that is not kept is unknown, so it is looked up.
+const MAX_OLDER: usize = 16;
+
 /// What the mirror knows of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -60,7 +65,8 @@ enum Session {
         user_id: UserId,
         /// The one that expires last.
         newest: Token,
-        /// The others that may still be alive; mostly none.
+        /// The others that may still be alive, the one that expires last first; mostly none, and
+        /// [`MAX_OLDER`] at the most.
         older: Box<[Token]>,
     },
     Dead {
@@ -76,7 +82,7 @@ struct Token {
 }
 
 impl Mirror {
-    /// Adds a token, unless its session is dead.
+    /// Adds a token, unless its session is dead, or has so many that expire later.
     pub fn insert(&self, entry: &TokenEntry) {
         let token = Token { id: entry.token_id, expires_at: entry.expires_at };
         self.sessions.pin().compute(entry.session_id, |known| match known {
@@ -91,13 +97,16 @@ impl Mirror {
                 }
                 let (newest, other) =
                     if token.expires_at < newest.expires_at { (*newest, token) } else { (token, *newest) };
+                let place = older.partition_point(|known| known.expires_at > other.expires_at);
+                if place >= MAX_OLDER && other == token {
+                    return Operation::Abort(());
+                }
+                let (later, earlier) = older.split_at(place);
                 let may_live =
                     |older: &&Token| older.expires_at > newest.expires_at - MAX_TTL - EXPIRY_MARGIN;
-                Operation::Insert(Session::Live {
-                    user_id: *user_id,
-                    newest,
-                    older: older.iter().chain([&other]).filter(may_live).copied().collect(),
-                })
+                let kept = later.iter().chain([&other]).chain(earlier).filter(may_live).take(MAX_OLDER);
+                let older = kept.copied().collect();
+                Operation::Insert(Session::Live { user_id: *user_id, newest, older })
             }
             Some((_, Session::Dead { .. })) => Operation::Abort(()),
         });
@@ -251,6 +260,51 @@ mod tests {
         ] {
             assert_eq!(mirror.state(&other), State::Unknown);
         }
+    }
+
+    fn older_count(mirror: &Mirror, session_id: SessionId) -> usize {
+        match mirror.sessions.pin().get(&session_id) {
+            Some(Session::Live { older, .. }) => older.len(),
+            _ => panic!("the session is not live"),
+        }
+    }
+
+    /// Were each insert to copy the tokens of all before it, this would take minutes.
+    #[test]
+    fn session_that_refreshes_in_a_loop_keeps_a_bounded_number_of_tokens() {
+        type Order = fn(i64) -> i64;
+        let orders: [(Order, State); 3] = [
+            (|_| 1000, State::Live),
+            (|number| 1000 + number / 1000, State::Live),
+            (|number| 1300 - number / 1000, State::Unknown),
+        ];
+        for (expires_at, state_of_the_last) in orders {
+            let mirror = Mirror::default();
+            let mut last = entry(SessionId::random(), 1000);
+            for number in 0..100_000 {
+                last = next(&last, expires_at(number));
+                mirror.insert(&last);
+                assert!(older_count(&mirror, last.session_id) <= MAX_OLDER);
+            }
+            assert_eq!(mirror.state(&last), state_of_the_last);
+        }
+    }
+
+    #[test]
+    fn newest_tokens_are_kept_and_a_look_up_of_an_old_one_pushes_none_of_them_out() {
+        let mirror = Mirror::default();
+        let first = entry(SessionId::random(), 1000);
+        let tokens: Vec<_> = (0..100).map(|number| next(&first, 1000 + number)).collect();
+        tokens.iter().for_each(|token| mirror.insert(token));
+        let (dropped, kept) = tokens.split_at(tokens.len() - MAX_OLDER - 1);
+        // An old token is unknown, so it is looked up, found to be live, and inserted again.
+        for token in dropped.iter().chain(kept) {
+            mirror.insert(token);
+        }
+        assert!(dropped.iter().all(|token| mirror.state(token) == State::Unknown));
+        assert!(kept.iter().all(|token| mirror.state(token) == State::Live));
+        mirror.revoke(first.session_id);
+        assert!(tokens.iter().all(|token| mirror.state(token) == State::Dead));
     }
 
     #[test]

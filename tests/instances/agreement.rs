@@ -74,6 +74,8 @@ async fn whoever_uses_another_redis_claims_nothing() {
     if !output.status.success() && !said.contains("REDIS_URL") {
         wrong.push(format!("the command line does not name REDIS_URL: {said}"));
     }
+    // It may wait for the others to be gone. They will not.
+    world.instances[0].set("HALLPASS_STARTUP_WAIT", "5");
     if starts_with(&mut world, 0, &[("REDIS_URL", &url(&other))]).await
         && !log_out_is_true(&api, 0, &two).await
     {
@@ -148,6 +150,7 @@ async fn another_number_of_nodes_is_refused() {
     let _replicas = [Redis::start(&folder, &replica_of).await, Redis::start(&folder, &replica_of).await];
     wait_until("they follow", async || world.redis().info("connected_slaves").as_deref() == Some("2")).await;
     let pair = api.register(1, ANN).await;
+    world.instances[0].set("HALLPASS_STARTUP_WAIT", "5");
     let runs = starts_with(&mut world, 0, &[("HALLPASS_REDIS_NODES", "3")]).await;
     assert!(!runs, "it runs with three nodes, beside two instances that count one");
     assert_eq!(api.logout(1, &pair).await.0, 200);
@@ -163,6 +166,7 @@ async fn keys_are_changed_in_the_right_order_or_not_at_all() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let old = api.register(0, ANN).await;
+    world.instances[0].set("HALLPASS_STARTUP_WAIT", "5");
     // The others would refuse what it signs.
     if starts_with(&mut world, 0, &[(SIGNING, NEXT_KEY), (PREVIOUS, KEY)]).await {
         let new = api.login(0, ANN).await;
@@ -176,6 +180,7 @@ async fn keys_are_changed_in_the_right_order_or_not_at_all() {
             if world.instances[number].is_running() {
                 world.instances[number].stop().await;
             }
+            world.instances[number].set("HALLPASS_STARTUP_WAIT", "60");
             let starts = starts_with(&mut world, number, &step).await;
             assert!(starts, "{}", world.instances[number].printed());
             let new = api.login(number, ANN).await;

@@ -23,6 +23,11 @@ pub enum Breach {
     Untrue,
 }
 
+impl Breach {
+    pub const ALL: [Self; 6] =
+        [Self::Revived, Self::Refused, Self::Lost, Self::Strange, Self::Expired, Self::Untrue];
+}
+
 #[derive(Debug, Default)]
 pub struct Verdict {
     /// In the order of the calls.

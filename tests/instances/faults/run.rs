@@ -8,7 +8,7 @@ use tokio::{sync::Mutex, time::sleep};
 use crate::{
     client::Api,
     faults::{
-        checker::{Verdict, check},
+        checker::{Breach, Verdict, check},
         finish::finish,
         history::{Events, History, Kind as Call},
         kinds::Fault,
@@ -30,8 +30,8 @@ const CALM: Duration = Duration::from_secs(1);
 const FORGOTTEN: Duration = Duration::from_millis(1500);
 /// After how many faults there is a calm in which counts have to be right.
 const LOOKS_EVERY: usize = 6;
-/// More of them tell nothing new.
-const SHOWN: usize = 20;
+/// More of a kind tell nothing new.
+const SHOWN: usize = 10;
 /// Of a hundred calls, how many are not waited for.
 const HANG_UPS: u8 = 10;
 
@@ -145,8 +145,9 @@ pub async fn spell(
         acknowledged(Call::ChangePassword),
         Table(&rows)
     );
-    for violation in violations.iter().take(SHOWN) {
-        println!("{}", violation.story);
+    for breach in Breach::ALL {
+        let of_its_kind = violations.iter().filter(|violation| violation.breach == breach);
+        of_its_kind.take(SHOWN).for_each(|violation| println!("{}", violation.story));
     }
     let felt: Vec<_> = rows.iter().flat_map(|row| &row.felt).collect();
     for call in felt.iter().take(SHOWN) {

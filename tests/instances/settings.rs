@@ -83,6 +83,12 @@ fn refuses(start: (bool, String), words: &[&str]) {
     assert!(words.iter().all(|words| text.contains(words)), "{words:?} in {text}");
 }
 
+/// Without waiting for what will not come.
+fn refuses_at_once(start: (bool, String), words: &[&str]) {
+    assert!(!start.1.contains("gave up"), "{}", start.1);
+    refuses(start, words);
+}
+
 fn runs(start: (bool, String)) -> String {
     let (runs, text) = start;
     assert!(runs, "{text}");
@@ -247,9 +253,10 @@ async fn a_name_that_is_used_twice_is_said_and_harms_nobody() {
 async fn a_redis_that_is_loading_is_waited_for() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
+    // Two minutes in all, unless it is told to hurry up.
     let slow = "key-load-delay 4000\nloading-process-events-interval-bytes 1024\n";
     let mut redis = Redis::start(folder.path(), slow).await;
-    redis.tell(&["EVAL", "for i = 1, 300 do redis.call('SET', 'k' .. i, 'v') end", "0"]);
+    redis.tell(&["EVAL", "for i = 1, 30000 do redis.call('SET', 'k' .. i, 'v') end", "0"]);
     redis.tell(&["BGREWRITEAOF"]);
     wait_until("the data is in a file that is loaded key by key", async || {
         redis.ask(&["INFO", "persistence"]).is_ok_and(|info| info.contains("aof_rewrite_in_progress:0"))
@@ -261,8 +268,16 @@ async fn a_redis_that_is_loading_is_waited_for() {
         redis.ask(&["GET", "k1"]).is_err_and(|error| error.contains("LOADING"))
     })
     .await;
-    let text = runs(start(folder.path(), &postgres, &url(&redis), &[]));
-    assert!(text.contains("LOADING") || text.contains("loading"), "{text}");
+    let log = folder.path().join("start.log");
+    thread::scope(|scope| {
+        let started = scope.spawn(|| start(folder.path(), &postgres, &url(&redis), &[]));
+        let says_so = |text: &str| text.contains("not followed any more") && text.contains("oading");
+        while !started.is_finished() && !fs::read_to_string(&log).is_ok_and(|text| says_so(&text)) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        redis.tell(&["CONFIG", "SET", "key-load-delay", "0"]);
+        assert!(says_so(&runs(started.join().unwrap())));
+    });
 }
 
 /// Not forbidden outright, but to the scripts: found out when the first of them runs.
@@ -275,7 +290,8 @@ async fn missing_permission_is_refused_at_once() {
     let at = format!("redis://hallpass:{SECRET}@127.0.0.1:{}", redis.port);
     for (forbidden, words) in [("-hset", "run this command"), ("-evalsha", "no permissions to run")] {
         redis.tell(&["ACL", "SETUSER", "hallpass", "reset", "on", &password, "~*", "+@all", forbidden]);
-        refuses(start(folder.path(), &postgres, &at, &[]), &["Redis (REDIS_URL) cannot be used", words]);
+        let words = ["Redis (REDIS_URL) cannot be used", words];
+        refuses_at_once(start(folder.path(), &postgres, &at, &[]), &words);
     }
 }
 
@@ -287,7 +303,10 @@ async fn servers_of_another_kind_are_refused_by_name() {
     let start =
         |redis_url: &str, settings: &[(&str, &str)]| start(folder.path(), &postgres, redis_url, settings);
     let at = |port: u16| format!("redis://127.0.0.1:{port}");
-    refuses(start(&at(sentinel.ports[0]), &[]), &["this is a Sentinel: write redis+sentinel://"]);
+    refuses_at_once(start(&at(sentinel.ports[0]), &[]), &["this is a Sentinel: write redis+sentinel://"]);
+    let node = sentinel.nodes[0].port;
+    let node = start(&sentinel.url_by("", &[node]), &[("HALLPASS_REDIS_NODES", "3")]);
+    refuses_at_once(node, &["the Sentinel 127.0.0.1", "unknown command 'SENTINEL'"]);
     // It may be promoted.
     let replica = (sentinel.primary().unwrap() + 1) % sentinel.nodes.len();
     let replica = sentinel.nodes[replica].port;
@@ -334,7 +353,7 @@ async fn redis_before_7_is_refused_at_once_with_both_versions() {
     let version = run("redis-cli", &["-p", &port, "INFO", "server"]).unwrap();
     let version = version.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap().trim();
     let words = format!("Redis 7.0 or newer is needed, and this server is version {version}");
-    refuses(start(folder.path(), &postgres, &format!("redis://127.0.0.1:{port}"), &[]), &[&words]);
+    refuses_at_once(start(folder.path(), &postgres, &format!("redis://127.0.0.1:{port}"), &[]), &[&words]);
 }
 
 #[tokio::test]
@@ -371,9 +390,9 @@ async fn sentinels_with_users_of_their_own_are_asked() {
         start(&credentials, &[("HALLPASS_SENTINEL_PASSWORD", "wrong")]),
         start(&credentials, &[("HALLPASS_SENTINEL_USERNAME", "nobody"), own]),
     ] {
-        refuses(wrong, &["the Sentinel 127.0.0.1", "HALLPASS_SENTINEL_PASSWORD"]);
+        refuses_at_once(wrong, &["the Sentinel 127.0.0.1", "HALLPASS_SENTINEL_PASSWORD"]);
     }
-    refuses(start(&credentials, &[user]), &["HALLPASS_SENTINEL_PASSWORD is missing"]);
+    refuses_at_once(start(&credentials, &[user]), &["HALLPASS_SENTINEL_PASSWORD is missing"]);
 }
 
 #[tokio::test]
@@ -469,6 +488,31 @@ async fn commands_go_to_the_primary_that_is_followed() {
         assert!(output.status.success(), "{text}");
         assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
     }
+}
+
+/// The ids of a stream never go back: they stay where the clock was.
+#[tokio::test]
+async fn stream_stays_short_after_the_clock_of_redis_was_ahead() {
+    const REVOKE: &str = include_str!("../../src/server/auth/allowlist/scripts/revoke.lua");
+    const ALLOW: &str = include_str!("../../src/server/auth/allowlist/scripts/allow.lua");
+    let folder = folder();
+    let redis = Redis::start(folder.path(), "").await;
+    let fill = "local ms = redis.call('TIME')[1] * 1000 + 86400000 \
+                for i = 1, 105000 do redis.call('XADD', 'events', string.format('%d-%d', ms, i), 'a', 'b') end";
+    let length = || redis.ask(&["XLEN", "events"]).unwrap().parse::<u32>().unwrap();
+    let revoke = ["EVAL", REVOKE, "2", "register", "events", "1", "event", "600000"];
+    let allow = ["EVAL", ALLOW, "3", "register", "events", "token", "2", "event", "600000", "session", "300"];
+    for command in [&revoke[..], &allow] {
+        redis.tell(&["EVAL", fill, "1", "events"]);
+        assert_eq!(length(), 105_000);
+        redis.tell(command);
+        assert!((100_000..101_000).contains(&length()), "{}", length());
+        redis.tell(&["DEL", "events"]);
+    }
+    // With the right time, only age counts.
+    redis.tell(&["EVAL", &fill.replace("+ 86400000", ""), "1", "events"]);
+    redis.tell(&revoke);
+    assert_eq!(length(), 105_001);
 }
 
 /// A connection without traffic would otherwise not notice that the other end is gone.

@@ -446,9 +446,14 @@ fn in_context(server: &str, error: &RedisError) -> RedisError {
 
 /// Whether trying again will not help: the settings are wrong.
 pub fn is_final(error: &RedisError) -> bool {
-    // What a script was not allowed to do, and what a server says that knows no flags of scripts.
-    const IN_SCRIPTS: [&str; 4] =
-        ["can't run this command", "ACL failure in script", "compiling script", "script shebang"];
+    // A command that a script was not allowed to use; a server that knows no flags of scripts, or no scripts.
+    const LASTING: [&str; 5] = [
+        "can't run this command",
+        "ACL failure in script",
+        "compiling script",
+        "script shebang",
+        "unknown command",
+    ];
     // An `io::Error` within a `RedisError` is shared by its clones.
     let is_refused = error
         .source()
@@ -459,7 +464,7 @@ pub fn is_final(error: &RedisError) -> bool {
         || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED"))
         || matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
         || error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
-            && error.detail().is_some_and(|detail| IN_SCRIPTS.iter().any(|words| detail.contains(words)))
+            && error.detail().is_some_and(|detail| LASTING.iter().any(|words| detail.contains(words)))
 }
 
 /// A share of the users, and their keys.
@@ -804,6 +809,7 @@ mod tests {
             // 6.2, and others that know other flags
             ("ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'", GiveUp),
             ("ERR Unexpected flag in script shebang: allow-oom", GiveUp),
+            ("ERR unknown command 'EVALSHA', with args beginning with: ", GiveUp),
         ] {
             let error = answer(text);
             let found = match (is_final(&error), is_elsewhere(&error)) {

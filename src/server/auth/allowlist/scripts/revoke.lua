@@ -4,7 +4,12 @@
 for i = 3, #KEYS do
   redis.call('DEL', KEYS[i])
 end
-local oldest = string.format('%d', redis.call('TIME')[1] * 1000 - ARGV[3])
+local now = redis.call('TIME')[1] * 1000
+local oldest = string.format('%d', now - ARGV[3])
 local before = redis.call('HGET', KEYS[1], 'head') or ''
-redis.call('XADD', KEYS[2], 'MINID', '~', oldest, '*', 'n', ARGV[1], 'p', before, 'e', ARGV[2])
+local id = redis.call('XADD', KEYS[2], 'MINID', '~', oldest, '*', 'n', ARGV[1], 'p', before, 'e', ARGV[2])
 redis.call('HSET', KEYS[1], 'head', ARGV[1])
+-- After a moment in which the clock was ahead, ids stay ahead of it, and none is old enough.
+if tonumber(string.match(id, '^%d+')) - now > tonumber(ARGV[3]) then
+  redis.pcall('XTRIM', KEYS[2], 'MAXLEN', '~', 100000)
+end

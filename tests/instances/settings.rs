@@ -14,7 +14,7 @@ use crate::{
     client::Api,
     support::{
         postgres::Postgres,
-        process::{free_port, wait_until},
+        process::{free_port, run, wait_until},
         redis::Redis,
         world::{Kind, World},
     },
@@ -25,13 +25,25 @@ const SECRET: &str = "a-secret-of-redis";
 /// The words of the log line that says that the program serves requests.
 const RUNNING: &str = "Hallpass is running";
 
-/// Starts the program against this database and this Redis, and ends it when it runs. Blocks: where links
-/// have to go on meanwhile, the test needs more than one thread.
+/// Starts the program against this database and this Redis, and ends it when it runs.
 fn start(folder: &Path, postgres: &Postgres, redis_url: &str, settings: &[(&str, &str)]) -> (bool, String) {
+    start_until(RUNNING, folder, postgres, redis_url, settings)
+}
+
+/// Starts the program and ends it when it has logged these words. Blocks: where links have to go on meanwhile,
+/// the test needs more than one thread.
+fn start_until(
+    words: &str,
+    folder: &Path,
+    postgres: &Postgres,
+    redis_url: &str,
+    settings: &[(&str, &str)],
+) -> (bool, String) {
     fs::create_dir_all(folder.join("site/pkg")).unwrap();
     let text = "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\n";
     fs::write(folder.join("Leptos.toml"), text).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_hallpass"))
+    let mut child = Command::new("timeout")
+        .args(["300", env!("CARGO_BIN_EXE_hallpass")])
         .current_dir(folder)
         .env("LEPTOS_SITE_ADDR", format!("127.0.0.1:{}", free_port()))
         .env("DATABASE_URL", postgres.url(postgres.port))
@@ -45,8 +57,8 @@ fn start(folder: &Path, postgres: &Postgres, redis_url: &str, settings: &[(&str,
         .unwrap();
     let mut text = String::new();
     for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
-        if line.contains(RUNNING) {
-            child.kill().unwrap();
+        if line.contains(words) {
+            run("kill", &[&child.id().to_string()]).unwrap();
         }
         text = text + &line + "\n";
     }
@@ -202,7 +214,8 @@ async fn a_name_that_is_used_twice_is_said_and_harms_nobody() {
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
     let folder = folder();
-    let text = runs(start(
+    let text = runs(start_until(
+        "another instance is called",
         folder.path(),
         &world.postgres,
         &world.redis_url(),

@@ -7,10 +7,11 @@ use sqlx::{AssertSqlSafe, FromRow};
 use tokio::time;
 
 use super::{
-    clock::UnixSeconds,
-    db::{Db, DbError, POSTGRES_CLOCK},
+    db::{Db, DbError},
     ids::InstanceId,
 };
+
+const POSTGRES_CLOCK_MS: &str = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
 
 /// How long a statement may take, with the wait for a connection.
 const TIMEOUT: Duration = Duration::from_secs(6);
@@ -27,20 +28,15 @@ pub struct InstanceRow {
 
 impl Db {
     /// Writes down that the instance lives, and with which facts. Returns the time by the clock of the
-    /// database.
+    /// database, in milliseconds since the Unix epoch.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn record_instance(
-        &self,
-        id: InstanceId,
-        name: &str,
-        facts: &str,
-    ) -> Result<UnixSeconds, DbError> {
+    pub async fn record_instance(&self, id: InstanceId, name: &str, facts: &str) -> Result<i64, DbError> {
         let statement = format!(
             "insert into instances (id, name, facts) values ($1, $2, $3) \
              on conflict (id) do update set beat = instances.beat + 1, facts = excluded.facts \
-             returning {POSTGRES_CLOCK}"
+             returning {POSTGRES_CLOCK_MS}"
         );
         let recording = sqlx::query_scalar(AssertSqlSafe(statement))
             .bind(id.to_string())
@@ -48,7 +44,7 @@ impl Db {
             .bind(facts)
             // All rows of one: only at the end is it known that the change was committed.
             .fetch_all(self.reserved_pool());
-        let rows: Vec<UnixSeconds> = in_time(recording).await?;
+        let rows: Vec<i64> = in_time(recording).await?;
         rows.first().copied().ok_or(DbError::RowNotFound)
     }
 

@@ -229,7 +229,8 @@ async fn still_holds(connection: &mut AnyConnection, by: SessionId) -> Result<Op
 }
 
 /// Makes sure that the session on whose authority something is changed still holds when the
-/// transaction commits. `None`: by the command line.
+/// transaction commits. `None`: by the command line. To be called when the row of the user is held whom the
+/// change is about: a change that waits for it holds nothing that ending this session would need.
 ///
 /// # Errors
 /// [`ChangeError::SessionEnded`].
@@ -481,7 +482,15 @@ impl Db {
         self.revocation()
             .transaction(move |connection| {
                 async move {
-                    if by != Some(session_id) {
+                    if by.is_some_and(|by| by != session_id) {
+                        // The user's row before any session's, as all do that take several: none waits for
+                        // another that waits for it.
+                        sqlx::query(
+                            "update users set id = id where id = (select user_id from sessions where id = $1)",
+                        )
+                        .bind(session_id.to_string())
+                        .execute(&mut *connection)
+                        .await?;
                         require_not_revoked(connection, by).await?;
                     }
                     let updated = sqlx::query(AssertSqlSafe(format!(
@@ -532,7 +541,6 @@ impl Db {
         self.revocation_of_many()
             .transaction(move |connection| {
                 async move {
-                    require_not_revoked(connection, by).await?;
                     allow_time(connection, MANY_TIMEOUT).await?;
                     // A write that changes nothing: it holds the user's row, so that a login beside this
                     // either comes before and is ended too, or comes after.
@@ -545,6 +553,7 @@ impl Db {
                     let Some(row) = held.first() else {
                         return Ok(Vec::new());
                     };
+                    require_not_revoked(connection, by).await?;
                     Ok(revoke_all(connection, user_id, except, reason, row.try_get(0)?).await?)
                 }
                 .boxed()

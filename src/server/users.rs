@@ -287,7 +287,6 @@ impl Db {
         self.revocation_of_many()
             .transaction(move |connection| {
                 async move {
-                    sessions::require_live(connection, by).await?;
                     allow_time(connection, MANY_TIMEOUT).await?;
                     let (event, reason, except) = change.consequences();
                     let set = match &change {
@@ -309,6 +308,7 @@ impl Db {
                     }
                     let updated = update.fetch_all(&mut *connection).await?;
                     let now = updated.first().ok_or(ChangeError::NotFound)?.try_get(0)?;
+                    sessions::require_live(connection, by).await?;
                     events::record(connection, user_id, event, now).await?;
                     Ok(sessions::revoke_all(connection, user_id, except, reason, now).await?)
                 }
@@ -332,7 +332,6 @@ impl Db {
         self.requests()
             .transaction(move |connection| {
                 async move {
-                    sessions::require_live(connection, by).await?;
                     let enabled = sqlx::query(AssertSqlSafe(format!(
                         "update users set disabled_at = null where id = $1 returning {clock}"
                     )))
@@ -340,6 +339,7 @@ impl Db {
                     .fetch_all(&mut *connection)
                     .await?;
                     let now = enabled.first().ok_or(ChangeError::NotFound)?.try_get(0)?;
+                    sessions::require_live(connection, by).await?;
                     Ok(events::record(connection, user_id, AccountEvent::Enabled, now).await?)
                 }
                 .boxed()

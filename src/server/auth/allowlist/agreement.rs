@@ -37,7 +37,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    lease::{LEASE, LEASE_EXPIRY_BOUND},
+    lease::{LEASE, LEASE_EXPIRY_BOUND, Uptime},
     redis::Partition,
 };
 use crate::server::{
@@ -185,6 +185,8 @@ pub struct Agreement {
     conflict: StdMutex<Option<String>>,
     /// Seconds by which the wall clock here is ahead of the database's, as measured last.
     clock_offset: AtomicI64,
+    /// The database's clock less [`Uptime`], in milliseconds, as measured last.
+    database_clock: AtomicI64,
 }
 
 struct State {
@@ -215,6 +217,7 @@ impl Agreement {
             state: Mutex::new(State { facts, others: HashMap::new() }),
             conflict: StdMutex::default(),
             clock_offset: AtomicI64::default(),
+            database_clock: AtomicI64::default(),
         };
         let mut beat = time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -304,6 +307,12 @@ impl Agreement {
         (offset.unsigned_abs() > CLOCK_TOLERANCE).then_some(offset)
     }
 
+    /// The time by the database's clock: as it was read last, and told on by a clock that nobody can set. So
+    /// a wall clock that is stepped is not felt here.
+    pub fn database_time(&self) -> UnixSeconds {
+        (self.database_clock.load(Ordering::Relaxed) + Uptime::now().milliseconds()).div_euclid(1000)
+    }
+
     /// Takes this instance off the table.
     pub async fn leave(&self) {
         // The others find out by themselves, some seconds later.
@@ -320,8 +329,9 @@ impl Agreement {
     async fn write(&self, state: &State) -> Result<(), DbError> {
         let facts = serde_json::to_string(&state.facts).unwrap_or_default();
         let before = clock::now();
-        let database = self.db.record_instance(self.id, &self.name, &facts).await?;
-        self.compare_clocks(before, database, clock::now());
+        let database_ms = self.db.record_instance(self.id, &self.name, &facts).await?;
+        self.database_clock.store(database_ms - Uptime::now().milliseconds(), Ordering::Relaxed);
+        self.compare_clocks(before, database_ms.div_euclid(1000), clock::now());
         Ok(())
     }
 

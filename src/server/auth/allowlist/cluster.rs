@@ -178,7 +178,8 @@ impl Cluster {
             so_far.acknowledged = so_far.acknowledged.min(one.acknowledged);
         }
         Ok(total.unwrap_or_else(|| {
-            let instances = self.followers[0].running().try_into().unwrap_or(u32::MAX);
+            // This one, at least, which may just have joined anew.
+            let instances = self.followers[0].running().max(1).try_into().unwrap_or(u32::MAX);
             Acknowledged { instances, acknowledged: instances }
         }))
     }
@@ -209,9 +210,9 @@ impl Cluster {
         self.instance.agreement.clock_offset().is_none()
     }
 
-    /// The time by the clock that all instances share, where the one here, which shows `own`, is known to be wrong.
-    pub fn shared_time(&self, own: UnixSeconds) -> UnixSeconds {
-        own - self.instance.agreement.clock_offset().unwrap_or_default()
+    /// The time by the clock that all instances share.
+    pub fn shared_time(&self) -> UnixSeconds {
+        self.instance.agreement.database_time()
     }
 
     /// Stops trusting the mirror, and takes this instance off the register. First it stops following: a

@@ -40,6 +40,11 @@ impl Uptime {
         Self(now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned())
     }
 
+    /// The same in milliseconds.
+    pub fn milliseconds(self) -> i64 {
+        (self.0 / 1_000_000).cast_signed()
+    }
+
     /// How long ago it was; zero if it is still to come.
     pub fn elapsed(self) -> Duration {
         Self::now().since(self)

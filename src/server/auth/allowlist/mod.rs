@@ -498,10 +498,9 @@ impl Allowlist {
         self.cluster.as_ref().is_none_or(Cluster::is_clock_right)
     }
 
-    /// The time by the clock that all instances share, where the one here, which shows `own`, is known to be
-    /// wrong.
+    /// The time by the clock that all instances share; alone, `own`, which is this process's.
     pub fn shared_time(&self, own: UnixSeconds) -> UnixSeconds {
-        self.cluster.as_ref().map_or(own, |cluster| cluster.shared_time(own))
+        self.cluster.as_ref().map_or(own, Cluster::shared_time)
     }
 
     /// Stops trusting memory, and tells the others not to wait for this instance.

@@ -73,7 +73,7 @@ test.describe("with the server out of reach", () => {
     await visitor.signOut();
     await expect.poll(() => asked).toBeGreaterThan(0);
     const cookies = await page.context().cookies();
-    expect(cookies.map(({ name }) => name)).toContain("hallpass-logout-pending");
+    expect(cookies.some(({ name }) => name.startsWith("hallpass-logout-pending"))).toBe(true);
     await page.getByRole("link", { name: "Hallpass" }).click();
     await expect(page).toHaveURL("/");
     await expect(page.getByText(/Your token died on the server/)).toBeVisible();

@@ -265,7 +265,7 @@ async fn only_a_browser_is_remembered_and_scripts_cannot_read_how() {
 /// The value of the device cookie that the response sets.
 fn device_cookie(response: &reqwest::Response) -> String {
     let cookies = response.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
-    let cookie = cookies.into_iter().find(|cookie| cookie.starts_with("hallpass-device=")).unwrap();
+    let cookie = cookies.into_iter().find(|cookie| cookie.starts_with("hallpass-device-")).unwrap();
     cookie.split(';').next().unwrap().to_owned()
 }
 

@@ -83,7 +83,7 @@ mod tests {
             idle_ttl_seconds: 1000,
             refresh_grace_seconds: 10,
             key_file: String::new(),
-            signing_key: Some("A".repeat(43).into()),
+            signing_key: Some("E".repeat(43).into()),
             previous_signing_key: None,
         })
         .unwrap()

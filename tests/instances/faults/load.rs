@@ -117,7 +117,12 @@ async fn read(load: Arc<Load>, caller: Arc<Caller>, mut rng: Rng) {
                 0 => Some(session.newest()),
                 1 => Some(session.first()),
                 2 => {
-                    caller.events(session.number, session.cookie()).await;
+                    // With the current token, as a browser has it. While the session is refreshed, not at all.
+                    if let Ok(refreshing) = session.refreshing.try_lock()
+                        && let Some(token) = &refreshing.token
+                    {
+                        caller.events(session.number, token).await;
+                    }
                     None
                 }
                 3 => {

@@ -23,7 +23,8 @@
 //!   and a paused process are the same thing here. No moment is stored, only ages, and none above a lease, where it
 //!   makes no difference any more. So the states are finite although time has no end, and all of them are visited.
 //! - `XREAD` between renewals is a renewal whose answer comes too late to extend the lease.
-//! - All clocks run alike, so the margin is zero. `WAIT`, and two primaries at a time, are not modelled: Redis has
+//! - Ticks are those of the slowest clock. A faster one counts a lease as expired a tick too soon, unless a margin is
+//!   added for it (`MarginForDrift`), which makes all clocks alike here. `WAIT`, and two primaries at a time, are not modelled: Redis has
 //!   one life after the other, and a new one may start from an older copy.
 //!
 //! Then each [`Rule`] is left out in turn, and the checker must find the harm. To read how it comes about:
@@ -64,6 +65,8 @@ enum Rule {
     ForgetOnlyTheSilent,
     ConnectionEndsWithRedis,
     HeadInTheRegister,
+    MarginForDrift,
+    StopFollowingBeforeLeaving,
 }
 
 /// What may go wrong once, at any moment. Delay is no mishap: it is everywhere.
@@ -77,6 +80,8 @@ enum Mishap {
     FailOver,
     /// One key is gone, as when Redis evicts it.
     LoseRegister,
+    /// An instance is told to stop: it takes its report off the register, while requests under way go on.
+    Leave(Instance),
 }
 
 struct Protocol {
@@ -230,6 +235,11 @@ impl Protocol {
         self.left_out != Some(rule)
     }
 
+    /// Whether a lease granted that long ago has expired for certain.
+    fn has_expired(&self, age: Ticks) -> bool {
+        age + Ticks::from(!self.keeps(MarginForDrift)) >= self.lease
+    }
+
     fn tick(&self, world: &mut World) -> Option<()> {
         let grow = |age: &mut Ticks| *age = self.lease.min(*age + 1);
         for lease in &mut world.leases {
@@ -326,7 +336,7 @@ impl Protocol {
 
     fn forget_report(&self, world: &mut World, of: Instance) -> Option<()> {
         let report = world.redis.register[of]?;
-        only_if(report.age == self.lease || !self.keeps(ForgetOnlyTheSilent))?;
+        only_if(self.has_expired(report.age) || !self.keeps(ForgetOnlyTheSilent))?;
         world.redis.register[of] = None;
         Some(())
     }
@@ -356,9 +366,9 @@ impl Protocol {
         let came_back_now = (answer.newest_event >= Some(event)).then_some(0);
         let Some(age) = applied.or(came_back_now) else { return };
         // A young tenure may read a register that has lost an instance whose lease still runs.
-        let reports_count = tenure.age == self.lease || !self.keeps(OldTenureToCountReports);
+        let reports_count = self.has_expired(tenure.age) || !self.keeps(OldTenureToCountReports);
         let all_have_heard = answer.all_report_it && reports_count;
-        let leases_have_lapsed = age == self.lease;
+        let leases_have_lapsed = self.has_expired(age);
         if all_have_heard || leases_have_lapsed {
             world.revoked_in_sql = true; // as it was already, unless the truth comes last
             world.revocation = Revocation::Acknowledged { all_have_heard };
@@ -439,6 +449,13 @@ impl Protocol {
                 world.redis.chain.pop();
                 world.redis.lists_the_token = true;
                 world.redis.register = [None; INSTANCES];
+            }
+            Leave(who) => {
+                world.leases[who] = 0;
+                world.redis.register[who] = None;
+                if self.keeps(StopFollowingBeforeLeaving) {
+                    world.end_tenure(who);
+                }
             }
             LoseRegister => {
                 world.redis.register = [None; INSTANCES];
@@ -537,7 +554,20 @@ fn no_request_gets_in_after_the_acknowledgement() {
 
 #[test]
 fn the_promise_survives_a_crash_a_lost_connection_and_every_loss_of_data() {
-    holds(1, &[Crash(0), Crash(1), Disconnect(0), Disconnect(1), Flush, FailOver, LoseRegister]);
+    holds(
+        1,
+        &[
+            Crash(0),
+            Crash(1),
+            Disconnect(0),
+            Disconnect(1),
+            Flush,
+            FailOver,
+            LoseRegister,
+            Leave(0),
+            Leave(1),
+        ],
+    );
 }
 
 /// Leave out the rule, let the mishaps happen, and the promise is broken: one test for each line.
@@ -564,4 +594,6 @@ needed! {
     a_report_forgotten_too_soon_hides_a_lease: ForgetOnlyTheSilent, [], PROMISE;
     a_connection_that_outlives_a_failover_hides_it: ConnectionEndsWithRedis, [FailOver], PROMISE;
     a_register_lost_without_the_head_goes_unnoticed: HeadInTheRegister, [LoseRegister], PROMISE;
+    a_fast_clock_takes_a_lease_for_expired_too_soon: MarginForDrift, [], PROMISE;
+    a_follower_that_goes_on_after_leaving_holds_a_lease_unseen: StopFollowingBeforeLeaving, [Leave(OTHER)], PROMISE;
 }

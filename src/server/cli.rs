@@ -5,22 +5,28 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use tokio::{net::TcpListener, signal};
 
 use super::{
-    auth::{allowlist::Allowlist, keys::Keys},
+    auth::{
+        allowlist::{Allowlist, RevokeError, Whose},
+        keys::Keys,
+    },
     clock,
     config::Config,
-    db::{Access, Db},
+    db::{Access, ChangeError, Db},
     ids::UserId,
     password::{Passwords, Share, check_acceptable},
     sessions::{self, RevokedSession},
     users::{Added, Change, Email, User},
 };
-use crate::api::{error::AuthError, types::EndReason};
+use crate::api::{
+    error::AuthError,
+    types::{EndReason, Revocation},
+};
 
 /// JWT login whose logout works at once, on every server.
 #[derive(Parser)]
@@ -203,22 +209,32 @@ async fn look_after_sessions(command: SessionsCommand, config: &Config) -> Resul
         SessionsCommand::Revoke(which) => {
             let db = Db::open(config, Access::Exclusive).await?;
             let reason = EndReason::EndedByAdmin;
-            let allowlist = join(config, &db).await?;
-            let recording = async {
-                anyhow::Ok(match (which.session, which.user) {
-                    (Some(id), _) => {
-                        let id = id.parse().with_context(|| format!("there is no session {id}"))?;
-                        let recorded = db.revoke_session(id, None, reason, now).await?;
-                        vec![recorded.with_context(|| format!("there is no session {id}"))?.session]
-                    }
-                    (None, Some(email)) => {
-                        let user = find(&db, &email).await?;
-                        db.revoke_sessions_of(user.id, None, None, reason, now).await?
-                    }
-                    (None, None) => db.revoke_every_session(None, reason, now).await?,
-                })
-            };
-            end(recording, &allowlist).await?;
+            let recording = db.clone();
+            match (which.session, which.user) {
+                (Some(id), _) => {
+                    let session_id = id.parse().with_context(|| format!("there is no session {id}"))?;
+                    let is_known = db.session_owner(session_id).await?.is_some();
+                    let allowlist = join(config, &db).await?;
+                    let recording =
+                        async move { recording.revoke_session(session_id, None, reason, now).await };
+                    end(&allowlist, allowlist.revoke_session(session_id, None, recording)).await?;
+                    // It may have been lost there, and live in the memory of the servers.
+                    ensure!(
+                        is_known,
+                        "there is no session {id} in the database; servers that know it refuse it"
+                    );
+                }
+                (None, Some(email)) => {
+                    let user_id = find(&db, &email).await?.id;
+                    let recording =
+                        async move { recording.revoke_sessions_of(user_id, None, None, reason, now).await };
+                    revoke(Whose::User { user_id, except: None }, recording, config, &db).await?;
+                }
+                (None, None) => {
+                    let recording = async move { recording.revoke_every_session(None, reason, now).await };
+                    revoke(Whose::Everyone, recording, config, &db).await?;
+                }
+            }
             println!("these sessions have ended: no server accepts a token of theirs");
         }
     }
@@ -227,9 +243,41 @@ async fn look_after_sessions(command: SessionsCommand, config: &Config) -> Resul
 
 /// Changes something about a user, and ends their sessions everywhere.
 async fn change(user_id: UserId, change: Change, config: &Config, db: Db) -> Result<()> {
-    let allowlist = join(config, &db).await?;
-    let recording = async { Ok(db.change_user(user_id, change, None, clock::now()).await?) };
-    end(recording, &allowlist).await
+    let recording = db.clone();
+    let recording = async move { recording.change_user(user_id, change, None, clock::now()).await };
+    revoke(Whose::User { user_id, except: None }, recording, config, &db).await
+}
+
+/// Ends the sessions that `recording` records as revoked, and those that SQL has lost, on all running
+/// instances.
+async fn revoke(
+    whose: Whose,
+    recording: impl Future<Output = Result<Vec<RevokedSession>, ChangeError>> + Send + 'static,
+    config: &Config,
+    db: &Db,
+) -> Result<()> {
+    let allowlist = join(config, db).await?;
+    let ending = async {
+        allowlist.replay().await?;
+        allowlist.revoke(whose, recording).await
+    };
+    end(&allowlist, ending).await
+}
+
+/// Waits for a revocation, then takes this process off the list of instances.
+async fn end(
+    allowlist: &Allowlist,
+    ending: impl Future<Output = Result<Revocation, RevokeError>>,
+) -> Result<()> {
+    let ended = ending.await;
+    allowlist.leave().await;
+    match ended {
+        Ok(_) => Ok(()),
+        Err(error @ RevokeError::Unconfirmed(_)) => {
+            Err(error).context("some servers may not know of it yet: run this again")
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Who {
@@ -249,21 +297,6 @@ async fn find(db: &Db, email: &str) -> Result<User> {
 async fn join(config: &Config, db: &Db) -> Result<Allowlist> {
     let keys = Keys::load(&config.token)?;
     Allowlist::join(config, &keys, db.clone()).await
-}
-
-/// Makes sure that no running instance accepts a token of the sessions that `recording` records as revoked.
-async fn end(
-    recording: impl Future<Output = Result<Vec<RevokedSession>>>,
-    allowlist: &Allowlist,
-) -> Result<()> {
-    let ended = async {
-        let revoked = recording.await?;
-        let propagated = allowlist.propagate(&revoked).await;
-        propagated.context("it is recorded, but some servers may not know of it yet: run this again")
-    };
-    let ended = ended.await;
-    allowlist.leave().await;
-    ended.map(|_| ())
 }
 
 async fn new_password(config: &Config, email: &Email) -> Result<String> {

@@ -315,19 +315,11 @@ impl Follower {
                         return Err(Lost::BrokenChain);
                     }
                     *chain = Chain { position: link.position, nonce: link.nonce };
-                    match link.event {
-                        Event::Issued(entry) => {
-                            self.instance.mirror.insert(&entry);
-                            news = news.max(News::Issued);
-                        }
-                        Event::Revoked(sessions) => {
-                            news = News::Revoked;
-                            sessions
-                                .into_iter()
-                                .for_each(|session_id| self.instance.mirror.revoke(session_id));
-                            self.watches.applied(link.nonce, link.position, Uptime::now());
-                        }
+                    let one = self.remember(link.event);
+                    if one == News::Revoked {
+                        self.watches.applied(link.nonce, link.position, Uptime::now());
                     }
+                    news = news.max(one);
                 }
                 Entry::Foreign(position) => {
                     counter!("hallpass_foreign_entries_total").increment(1);
@@ -484,6 +476,45 @@ impl Follower {
     ) -> Result<(), RedisError> {
         let mut connection = self.command().await?;
         self.kept(connection.revoke(nonce, sessions, tokens).await).await
+    }
+
+    /// Fills the mirror with what the stream of events still holds: it reaches back further than any token
+    /// lives.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn replay(&self) -> Result<(), RedisError> {
+        let mut connection = self.instance.servers.connect(self.partition).await?;
+        let mut position = Position::default();
+        loop {
+            let entries = connection.wait_for_entries(position, Duration::ZERO).await?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            for entry in entries {
+                position = match entry {
+                    Entry::Link(link) => {
+                        self.remember(link.event);
+                        link.position
+                    }
+                    Entry::Foreign(position) | Entry::Unreadable(position) => position,
+                };
+            }
+        }
+    }
+
+    fn remember(&self, event: Event) -> News {
+        let mirror = &self.instance.mirror;
+        match event {
+            Event::Issued(entry) => {
+                mirror.insert(&entry);
+                News::Issued
+            }
+            Event::Revoked(sessions) => {
+                sessions.into_iter().for_each(|session_id| mirror.revoke(session_id));
+                News::Revoked
+            }
+        }
     }
 
     /// Takes this instance off the register, so that nobody waits for it. The follower has been stopped.

@@ -401,15 +401,19 @@ impl Allowlist {
         }
     }
 
-    /// Ends sessions that SQL has recorded as revoked, as [`Allowlist::revoke`] does.
+    /// Fills the mirror with the sessions of which tokens were issued lately, as far as instances have told
+    /// each other: for a process that has joined with an empty one, and is to end what SQL has lost.
     ///
     /// # Errors
-    /// [`RevokeError`].
-    pub async fn propagate(&self, revoked: &[RevokedSession]) -> Result<Revocation, RevokeError> {
-        self.propagation().propagate(revoked, Instant::now()).await
+    /// Redis cannot be read.
+    pub async fn replay(&self) -> Result<(), RevokeError> {
+        match &self.cluster {
+            Some(cluster) => Ok(cluster.replay().await.map_err(Unconfirmed::from)?),
+            None => Ok(()),
+        }
     }
 
-    /// The same for sessions that nobody waits for: it is done when it is done.
+    /// Ends sessions that SQL has recorded as revoked, and that nobody waits for: it is done when it is done.
     pub fn propagate_later(&self, revoked: Vec<RevokedSession>) {
         if revoked.is_empty() {
             return;

@@ -3,7 +3,7 @@ import { expect, freshEmail, PASSWORD, test } from "./support";
 // Cookies know no ports: the cluster's proxy is another service on the same host.
 const cluster = `http://127.0.0.1:${process.env.CLUSTER_PORT}`;
 
-test("a foreign cookie with any characters signs nobody out and hides no session from a log-out", async ({ visitor, page }) => {
+test("a foreign cookie with any characters signs nobody out and hides no session from a logout", async ({ visitor, page }) => {
   await visitor.open("/");
   await page.evaluate(() => {
     document.cookie = "who=Renée; Path=/";

@@ -111,7 +111,7 @@ struct Posted {
     error: String,
 }
 
-/// The log-out that failed before a browser was sent to this page: the page says so, and so does its status.
+/// The logout that failed before a browser was sent to this page: the page says so, and so does its status.
 pub fn failed_logout(page: &Uri) -> Option<AuthError> {
     let posted: Posted = serde_qs::from_str(page.query()?).ok()?;
     let is_logout = posted.path == "/api/auth/logout";

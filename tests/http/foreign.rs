@@ -111,7 +111,7 @@ async fn each_of_several_cookies_of_one_name_is_tried() {
         let response = server.post("/api/auth/refresh").header("cookie", &cookies).send().await.unwrap();
         assert_eq!(response.status(), 200, "{cookies}");
     }
-    // Log-out ends the session of each.
+    // Logout ends the session of each.
     let (other, other_token) = signed_in(&server, ANN).await;
     let both = format!("{name}={last}; {other}");
     assert_eq!(status(server.post("/api/auth/logout").header("cookie", both)).await, 200);

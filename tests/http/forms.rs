@@ -43,7 +43,7 @@ impl Site {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// Makes SQL fail, so that no log-out can be made certain.
+    /// Makes SQL fail, so that no logout can be made certain.
     async fn break_database(&self) {
         let url = format!("sqlite://{}", self.home.database().display());
         let mut database = SqliteConnection::connect(&url).await.unwrap();

@@ -46,7 +46,7 @@ async fn starts_with(world: &mut World, number: usize, settings: &[(&'static str
     runs
 }
 
-/// Whether a log-out there is either not answered 200, or true everywhere.
+/// Whether a logout there is either not answered 200, or true everywhere.
 async fn log_out_is_true(api: &Api, number: usize, pair: &Pair) -> bool {
     api.status(api.logout_request(number, pair)).await != Some(200)
         || api.me_everywhere_that_answers(pair).await.iter().all(|status| *status == 401)
@@ -136,7 +136,7 @@ async fn two_counts_of_partitions_that_start_together_do_not_both_answer_200() {
     for pair in &pairs {
         in_vain += u32::from(!log_out_is_true(&api, number, pair).await);
     }
-    assert_eq!(in_vain, 0, "log-outs of {ROUNDS} answered 200, and the other accepts the token");
+    assert_eq!(in_vain, 0, "logouts of {ROUNDS} answered 200, and the other accepts the token");
 }
 
 /// G5: one that counts fewer nodes would confirm what no majority has.
@@ -232,7 +232,7 @@ async fn connection_for_commands_follows_that_of_the_follower() {
     for number in 0..3 {
         let pair = api.login(number, ANN).await;
         if !comes_true(async || api.status(api.logout_request(number, &pair)).await == Some(200)).await {
-            wrong.push("every log-out is sent to the primary that was");
+            wrong.push("every logout is sent to the primary that was");
             break;
         }
         assert_eq!(api.me_everywhere(&pair).await, [401; 3]);

@@ -28,7 +28,7 @@ fn send(request: RequestBuilder) -> JoinHandle<Option<u16>> {
     tokio::spawn(async move { request.send().await.ok().map(|response| response.status().as_u16()) })
 }
 
-/// Log-ins of which no other instance is told: `by` is cut off from Redis meanwhile.
+/// Logins of which no other instance is told: `by` is cut off from Redis meanwhile.
 async fn unlisted(world: &World, api: &Api, by: usize, count: usize) -> Vec<Pair> {
     let link = world.instances[by].redis();
     link.set(|weather| weather.cut = true);
@@ -166,7 +166,7 @@ async fn in_parallel<T: Send + 'static>(
     results
 }
 
-/// The instance with one connection, at which the next to use it is the log-out.
+/// The instance with one connection, at which the next to use it is the logout.
 async fn with_one_connection(instance: &mut Instance) {
     instance.kill();
     instance.set("HALLPASS_DATABASE_CONNECTIONS", "1");
@@ -208,7 +208,7 @@ async fn logout_is_committed_though_others_hang_up_while_their_transaction_begin
             acknowledged = api.status(api.logout_request(0, &ann)).await == Some(200);
             acknowledged
         });
-        assert!(logs_out.await, "{call}: no log-out is answered 200 any more");
+        assert!(logs_out.await, "{call}: no logout is answered 200 any more");
         // Another connection sees what is committed, and nothing else.
         if !is_revoked_in_sql(&world, &ann.session).await {
             undone.push(call);
@@ -249,7 +249,7 @@ async fn no_acknowledged_logout_is_rolled_back_while_others_hang_up() {
     }
     let (begin, mut ended) = (Instant::now(), Vec::new());
     while ended.len() < LOGOUTS && begin.elapsed() < AT_MOST {
-        // It is begun elsewhere, so that only the log-out has to get through.
+        // It is begun elsewhere, so that only the logout has to get through.
         let pairs = join_all((0..2).map(|_| api.login(1, ANN))).await;
         for pair in pairs {
             if api.status(api.logout_request(0, &pair)).await == Some(200) {
@@ -261,6 +261,6 @@ async fn no_acknowledged_logout_is_rolled_back_while_others_hang_up() {
     let list = json!(ended).to_string().replace('"', "'").replace(['[', ']'], "");
     let query = format!("select count(*) from sessions where id in ({list}) and revoked_at is null");
     let rolled_back = world.postgres.query(&query).unwrap();
-    assert_eq!(rolled_back, "0", "of {} acknowledged log-outs", ended.len());
+    assert_eq!(rolled_back, "0", "of {} acknowledged logouts", ended.len());
     health::check_transactions(&world.postgres).await.unwrap();
 }

@@ -128,7 +128,7 @@ async fn revocation_of_a_session_that_sql_has_lost_holds() {
     assert!(in_vain.is_empty(), "succeeded, and the session lives: {in_vain:#?}");
 }
 
-/// G6: the rows of tokens are gone, by whosever clean-up, before an instance comes back that missed a log-out.
+/// G6: the rows of tokens are gone, by whosever clean-up, before an instance comes back that missed a logout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
     let mut world = World::start(Kind::Single).await;
@@ -144,7 +144,7 @@ async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
     let mut wrong = Vec::new();
     let statuses = api.me_everywhere(&pair).await;
     if statuses != [401; 3] {
-        wrong.push(format!("after its log-out a token is answered {statuses:?}"));
+        wrong.push(format!("after its logout a token is answered {statuses:?}"));
     }
 
     if !clock::can_be_stepped() {
@@ -266,7 +266,7 @@ async fn neither_a_standby_nor_a_demoted_primary_is_believed() {
     log_out_behind_its_back(&world, &api, &first, 2).await;
     let status = api.me(2, &first).await;
     if status == 200 {
-        wrong.push("reads from a standby: a token is accepted after its log-out".to_owned());
+        wrong.push("reads from a standby: a token is accepted after its logout".to_owned());
     }
     world.instances[2].sql.retarget(world.postgres.port);
     world.instances[2].sql.reset();
@@ -288,12 +288,12 @@ async fn neither_a_standby_nor_a_demoted_primary_is_believed() {
     log_out_behind_its_back(&world, &api, &second, 1).await;
     let status = api.me(1, &second).await;
     if status == 200 {
-        wrong.push("reads from a demoted primary: a token is accepted after its log-out".to_owned());
+        wrong.push("reads from a demoted primary: a token is accepted after its logout".to_owned());
     }
     if !comes_true(async || api.try_get(1, "/health/ready").await == Some(200)).await {
-        wrong.push("writes go to a demoted primary for ever: not ready".to_owned());
+        wrong.push("writes go to a demoted primary forever: not ready".to_owned());
     } else if let Err(what) = health::check_calls(&api, 1).await {
-        wrong.push(format!("writes go to a demoted primary for ever: {what}"));
+        wrong.push(format!("writes go to a demoted primary forever: {what}"));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -304,7 +304,7 @@ async fn log_out_behind_its_back(world: &World, api: &Api, pair: &Pair, number: 
     link.set(|weather| weather.cut = true);
     wait_until("its lease has lapsed", async || !has_lease(api, number).await).await;
     let logs_out = comes_true(async || api.status(api.logout_request(0, pair)).await == Some(200)).await;
-    assert!(logs_out, "no log-out at another instance");
+    assert!(logs_out, "no logout at another instance");
     link.heal();
     // If it gets a lease again: it may rather have none than believe what it is told.
     let _ = time::timeout(Duration::from_secs(5), async {

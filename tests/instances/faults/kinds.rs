@@ -242,7 +242,7 @@ impl Fault {
             RedisReplaced => "Redis fails over behind its address, the old one lives",
             FloodOfStreams => "a flood of event streams of a session",
             FloodOfRefreshes => "a flood of refreshes of a session",
-            FloodOfLogouts => "a flood of log-outs with a dead token",
+            FloodOfLogouts => "a flood of logouts with a dead token",
             FloodOfReadiness => "a flood of /health/ready",
             PrimaryKilled => "Sentinel: the primary is killed",
             PrimaryStopped => "Sentinel: the primary stands still until replaced",
@@ -258,7 +258,7 @@ impl Fault {
         matches!(self, ClockBehind | ClockAhead | ClockDaysAhead)
     }
 
-    /// Whether log-ins and log-outs have to go on all the while.
+    /// Whether logins and logouts have to go on all the while.
     pub fn must_not_be_felt(self) -> bool {
         matches!(self, ScriptsFlushed | RedisFull)
     }

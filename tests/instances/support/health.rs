@@ -39,7 +39,7 @@ pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(
 }
 
 /// Makes sure that each of these instances can use so many connections at the same time: as many
-/// log-ins of each as wait for one locked table.
+/// logins of each as wait for one locked table.
 pub async fn check_pools(
     postgres: &Postgres,
     api: &Api,
@@ -90,7 +90,7 @@ pub async fn check_pools(
     }
 }
 
-/// Makes sure that log-in, refresh and log-out work there, and that the last is believed everywhere.
+/// Makes sure that login, refresh and logout work there, and that the last is believed everywhere.
 pub async fn check_calls(api: &Api, number: usize) -> Result<(), String> {
     let mut pair = None;
     let logs_in = comes_true(async || {
@@ -115,7 +115,7 @@ pub async fn check_calls(api: &Api, number: usize) -> Result<(), String> {
     logs_out.await.then_some(()).ok_or_else(|| format!("instance {number} does not log out"))?;
     let statuses = join_all((0..api.count()).map(|one| api.status(api.me_request(one, &next)))).await;
     if statuses.iter().any(|status| *status != Some(401)) {
-        return Err(format!("after a log-out at instance {number} its token is answered {statuses:?}"));
+        return Err(format!("after a logout at instance {number} its token is answered {statuses:?}"));
     }
     Ok(())
 }

@@ -46,6 +46,7 @@ impl Auth {
         current: Option<SessionId>,
         now: UnixSeconds,
     ) -> Result<SessionList, AuthError> {
+        let now = self.allowlist.shared_time(now);
         let live =
             self.db.live_sessions_of(user_id, current, &self.config, now).await.map_err(unavailable)?;
         let current = current.map(|id| id.to_string());
@@ -73,6 +74,7 @@ impl Auth {
         authenticated: &Authenticated,
         now: UnixSeconds,
     ) -> Result<SecurityEvents, AuthError> {
+        let now = self.allowlist.shared_time(now);
         let events = self.db.events_of(authenticated.user_id()).await.map_err(unavailable)?;
         Ok(SecurityEvents { now, events })
     }
@@ -92,6 +94,7 @@ impl Auth {
         if !password.expose_secret().is_empty() {
             return self.verify_password(authenticated, password, "password").await.map(drop);
         }
+        let now = self.allowlist.shared_time(now);
         let session = self.db.session_owner(authenticated.session_id()).await.map_err(unavailable)?;
         let is_recent = session.is_some_and(|(_, created_at)| now - created_at <= RECENT_SIGN_IN);
         if is_recent { Ok(()) } else { Err(AuthError::ReauthenticationRequired) }

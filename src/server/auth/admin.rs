@@ -33,6 +33,7 @@ impl Auth {
         after: &str,
         now: UnixSeconds,
     ) -> Result<UserList, AuthError> {
+        let now = self.allowlist.shared_time(now);
         let found = self.db.list_users(&Email::form(part), after, PAGE as i64 + 1, &self.config, now).await;
         let mut users: Vec<_> = found
             .map_err(unavailable)?

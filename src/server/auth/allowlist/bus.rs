@@ -1,10 +1,11 @@
 //! Keeps the mirrors of all instances in step: one follower for each partition.
 //!
 //! A follower has a connection of its own, and each new connection starts a *tenure*:
-//! 1. **Join**: find out where the chain of events stands.
-//! 2. **Reconcile**: take over from SQL what has been revoked. What is revoked from here on will
+//! 1. **Join**: find out where the chain of events stands, and which Redis this is.
+//! 2. **Agree**: no live instance may follow another one ([`super::agreement`]).
+//! 3. **Reconcile**: take over from SQL what has been revoked. What is revoked from here on will
 //!    come as an event.
-//! 3. **Follow**, for as long as the connection and the chain hold: report, apply what has
+//! 4. **Follow**, for as long as the connection and the chain hold: report, apply what has
 //!    happened, renew the lease; then wait for the next event.
 //!
 //! Only an unbroken chain renews the lease. When the connection is lost the lease lapses by

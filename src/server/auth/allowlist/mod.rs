@@ -11,8 +11,11 @@
 //! Every change goes to SQL first, to this mirror second, to the others third, and is answered
 //! last. To read how, in this order: [`lease`] (when a mirror may be trusted), [`mirror`] (dead
 //! wins), [`event`] (the chain that shows what is missing), [`bus`] (how mirrors are kept in step),
-//! [`watch`] (when a revocation may be answered), [`register`] (who is waited for), [`seen`] (who is
-//! shown), [`redis`] (keys and scripts).
+//! [`watch`] (when a revocation may be answered), [`register`] (who is waited for), [`agreement`] (what all
+//! instances have to agree on), [`seen`] (who is shown), [`redis`] (keys and scripts).
+//!
+//! What several callers wait for, and what must not stop halfway, is a task of its own here: a client that hangs
+//! up drops its request at whatever it waits for.
 //!
 //! `auth/` calls this; this calls the database. It knows ids and no JWT.
 
@@ -186,6 +189,7 @@ impl Allowlist {
     pub async fn load(config: &Config, keys: &Keys, db: Db, now: UnixSeconds) -> Result<Self> {
         let allowlist = Self::join(config, keys, db).await?;
         let mirror = &allowlist.mirror;
+        let now = allowlist.shared_time(now);
         let live = allowlist.db.live_tokens(now, |entry| mirror.insert(&entry)).await;
         live.context("the live tokens cannot be read")?;
         let sessions = mirror.session_count();
@@ -450,7 +454,7 @@ impl Allowlist {
     /// # Errors
     /// The database cannot be used; memory has been cleaned all the same.
     pub async fn maintain(&self, now: UnixSeconds) -> Result<(), DbError> {
-        self.mirror.forget_expired(now);
+        self.mirror.forget_expired(self.shared_time(now));
         self.forget_confirmed();
         // One that fails keeps none of the others from being done.
         let reconciled = match self.cluster {

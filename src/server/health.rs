@@ -11,7 +11,7 @@ use tokio::{sync::Mutex, time};
 use super::AppState;
 use crate::api::error::AuthError;
 
-/// How long an answer holds: a flood of questions is one write to the database in this time.
+/// How long an answer of the database holds: a flood of questions is one write to it in this time.
 const VALID: Duration = Duration::from_millis(500);
 
 /// How long a check may take. A database that answers later than this serves nobody either.
@@ -22,7 +22,12 @@ pub fn routes() -> Router<AppState> {
     let readiness = Arc::new(Readiness::default());
     let ready = async move |State(state): State<AppState>| {
         let auth = state.auth;
-        if readiness.ask(async move { auth.is_ready().await }).await {
+        // A lease that has ended shows at once; asking the database is what costs something.
+        let is_ready = auth.may_decide() && {
+            let auth = Arc::clone(&auth);
+            readiness.ask(async move { auth.may_record().await }).await
+        };
+        if is_ready && auth.may_decide() {
             StatusCode::OK.into_response()
         } else {
             AuthError::Unavailable.into_response()

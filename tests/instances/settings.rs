@@ -356,7 +356,7 @@ async fn redis_before_7_is_refused_at_once_with_both_versions() {
     refuses_at_once(start(folder.path(), &postgres, &format!("redis://127.0.0.1:{port}"), &[]), &[&words]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn sentinels_with_users_of_their_own_are_asked() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
@@ -395,7 +395,7 @@ async fn sentinels_with_users_of_their_own_are_asked() {
     refuses_at_once(start(&credentials, &[user]), &["HALLPASS_SENTINEL_PASSWORD is missing"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn sentinels_that_know_less_do_not_hide_the_primary() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;

@@ -104,11 +104,14 @@ impl Auth {
         refresh_token::verify(&self.keys, token)
     }
 
-    /// Whether requests are authorized from memory, and log-in, refresh and log-out can be served.
-    pub async fn is_ready(&self) -> bool {
-        self.allowlist.is_ready()
-            && self.allowlist.is_clock_right()
-            && self.db.check_writable().await.map_err(unavailable).is_ok()
+    /// Whether requests are authorized from memory, by a clock that is right.
+    pub fn may_decide(&self) -> bool {
+        self.allowlist.is_ready() && self.allowlist.is_clock_right()
+    }
+
+    /// Whether login, refresh and logout can be recorded.
+    pub async fn may_record(&self) -> bool {
+        self.db.check_writable().await.map_err(unavailable).is_ok()
     }
 
     /// What the holder of this refresh token is to see: a session that holds, or why it does not.

@@ -419,7 +419,7 @@ async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
     Ok(())
 }
 
-fn is_postgres(connection: &AnyConnection) -> bool {
+pub(super) fn is_postgres(connection: &AnyConnection) -> bool {
     connection.backend_name() == "PostgreSQL"
 }
 

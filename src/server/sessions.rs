@@ -10,7 +10,7 @@ use super::{
     access_tokens::{self, TokenEntry},
     clock::UnixSeconds,
     config::TokenConfig,
-    db::{ChangeError, Db, DbError, MANY_TIMEOUT, allow_time},
+    db::{ChangeError, Db, DbError, MANY_TIMEOUT, allow_time, is_postgres},
     events::{self, AccountEvent},
     ids::{SessionId, TokenId, UserId},
     users::User,
@@ -226,6 +226,29 @@ async fn still_holds(connection: &mut AnyConnection, by: SessionId) -> Result<Op
             .fetch_all(connection)
             .await?;
     Ok(rows.first().map(|(revoked_at,)| revoked_at.is_none()))
+}
+
+/// Locks the live sessions of a user and these two, by their ids: of two transactions that each take several,
+/// neither waits for one that the other has, in turn, for one that it has. SQLite has one writer.
+pub async fn lock_in_order(
+    connection: &mut AnyConnection,
+    user_id: Option<UserId>,
+    sessions: [Option<SessionId>; 2],
+) -> Result<(), DbError> {
+    if !is_postgres(connection) {
+        return Ok(());
+    }
+    let [one, other] = sessions.map(|id| id.map(|id| id.to_string()).unwrap_or_default());
+    sqlx::query(
+        "select id from sessions where (user_id = $1 and revoked_at is null) or id in ($2, $3) \
+         order by id for update",
+    )
+    .bind(user_id.map(|id| id.to_string()).unwrap_or_default())
+    .bind(one)
+    .bind(other)
+    .fetch_all(connection)
+    .await?;
+    Ok(())
 }
 
 /// Makes sure that the session on whose authority something is changed still holds when the
@@ -483,14 +506,7 @@ impl Db {
             .transaction(move |connection| {
                 async move {
                     if by.is_some_and(|by| by != session_id) {
-                        // The user's row before any session's, as all do that take several: none waits for
-                        // another that waits for it.
-                        sqlx::query(
-                            "update users set id = id where id = (select user_id from sessions where id = $1)",
-                        )
-                        .bind(session_id.to_string())
-                        .execute(&mut *connection)
-                        .await?;
+                        lock_in_order(connection, None, [Some(session_id), by]).await?;
                         require_not_revoked(connection, by).await?;
                     }
                     let updated = sqlx::query(AssertSqlSafe(format!(
@@ -553,6 +569,7 @@ impl Db {
                     let Some(row) = held.first() else {
                         return Ok(Vec::new());
                     };
+                    lock_in_order(connection, Some(user_id), [by, None]).await?;
                     require_not_revoked(connection, by).await?;
                     Ok(revoke_all(connection, user_id, except, reason, row.try_get(0)?).await?)
                 }

@@ -308,6 +308,7 @@ impl Db {
                     }
                     let updated = update.fetch_all(&mut *connection).await?;
                     let now = updated.first().ok_or(ChangeError::NotFound)?.try_get(0)?;
+                    sessions::lock_in_order(connection, Some(user_id), [by, None]).await?;
                     sessions::require_live(connection, by).await?;
                     events::record(connection, user_id, event, now).await?;
                     Ok(sessions::revoke_all(connection, user_id, except, reason, now).await?)

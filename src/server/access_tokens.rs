@@ -15,7 +15,7 @@ use super::{
 };
 
 /// How long the next of many rows may take to come.
-const ROW_TIMEOUT: Duration = Duration::from_secs(30);
+pub const ROW_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An access token's place in the allowlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

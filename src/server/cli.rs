@@ -257,11 +257,7 @@ async fn revoke(
     db: &Db,
 ) -> Result<()> {
     let allowlist = join(config, db).await?;
-    let ending = async {
-        allowlist.replay().await?;
-        allowlist.revoke(whose, recording).await
-    };
-    end(&allowlist, ending).await
+    end(&allowlist, allowlist.revoke(whose, recording)).await
 }
 
 /// Waits for a revocation, then takes this process off the list of instances.

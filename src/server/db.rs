@@ -49,7 +49,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Connections for what must get through while requests use up all of theirs: revocations, reconciling,
-/// the table of instances, deleting what has expired. For PostgreSQL only: SQLite has one writer.
+/// deleting what has expired. For PostgreSQL only: SQLite has one writer.
 const RESERVED_CONNECTIONS: u32 = 4;
 
 /// PostgreSQL's clock as [`UnixSeconds`], read when the expression is evaluated and not when the
@@ -61,6 +61,7 @@ pub(super) const POSTGRES_CLOCK: &str = "extract(epoch from clock_timestamp())::
 pub struct Db {
     pub(super) pool: AnyPool,
     reserved: AnyPool,
+    instances: AnyPool,
     is_postgres: bool,
     /// Held by the one process that serves this database; released by the system when it ends,
     /// however it ends.
@@ -118,6 +119,20 @@ impl Db {
             .with_context(|| format!("the database {name} cannot be opened"))?;
         prepare(&mut first).await.with_context(|| format!("the database {name} cannot be used"))?;
         first.close().await?;
+        let mut migrations = sqlx::migrate!();
+        // A newer version may have added some: what it changes has to work with this one, too.
+        migrations.set_ignore_missing(true);
+        let migrating = AnyPoolOptions::new()
+            .max_connections(1)
+            .after_connect(|connection, _| Box::pin(prepare_to_migrate(connection)))
+            .connect(&url)
+            .await
+            .with_context(|| format!("the database {name} cannot be opened"))?;
+        migrations
+            .run(&migrating)
+            .await
+            .with_context(|| format!("the database {name} cannot be brought up to date"))?;
+        migrating.close().await;
         let silence = Arc::new(Silence::default());
         let open = async |max_connections| {
             pool_options(max_connections, Arc::clone(&silence))
@@ -126,15 +141,12 @@ impl Db {
                 .with_context(|| format!("the database {name} cannot be opened"))
         };
         let pool = open(config.max_connections).await?;
-        let reserved = if config.is_shared() { open(RESERVED_CONNECTIONS).await? } else { pool.clone() };
-        let mut migrations = sqlx::migrate!();
-        // A newer version may have added some: what it changes has to work with this one, too.
-        migrations.set_ignore_missing(true);
-        migrations
-            .run(&pool)
-            .await
-            .with_context(|| format!("the database {name} cannot be brought up to date"))?;
-        let db = Self { pool, reserved, is_postgres: config.is_shared(), _lock: lock };
+        let (reserved, instances) = if config.is_shared() {
+            (open(RESERVED_CONNECTIONS).await?, open(1).await?)
+        } else {
+            (pool.clone(), pool.clone())
+        };
+        let db = Self { pool, reserved, instances, is_postgres: config.is_shared(), _lock: lock };
         // A file that cannot be written is found out now, and not by the first login.
         db.check_writable().await.with_context(|| format!("the database {name} cannot be written"))?;
         Ok(db)
@@ -164,6 +176,12 @@ impl Db {
     /// The same for a revocation that takes as long as the sessions it ends are many: see [`allow_time`].
     pub(super) fn revocation_of_many(&self) -> Lane<'_> {
         self.reserved(MANY_TIMEOUT)
+    }
+
+    /// The one connection for the table of instances: revocations that wait for rows must not make this
+    /// instance look dead.
+    pub(super) fn instances_pool(&self) -> &AnyPool {
+        &self.instances
     }
 
     /// A reserved connection for single statements. A caller that may be dropped uses a transaction instead.
@@ -196,9 +214,7 @@ impl Db {
     pub(super) async fn unlimited_connection(&self) -> Result<AnyConnection, DbError> {
         let mut connection = self.reserved.acquire().await?.detach();
         if self.is_postgres {
-            connection
-                .execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0")
-                .await?;
+            connection.execute("set statement_timeout = 0").await?;
         }
         Ok(connection)
     }
@@ -214,7 +230,8 @@ impl Db {
 
     /// Ends all connections, after the statements under way, if these end in time.
     pub async fn close(&self) {
-        let closing = async { tokio::join!(self.pool.close(), self.reserved.close()) };
+        let closing =
+            async { tokio::join!(self.pool.close(), self.reserved.close(), self.instances.close()) };
         let _ = time::timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
@@ -314,7 +331,6 @@ impl Silence {
 }
 
 fn pool_options(max_connections: u32, silence: Arc<Silence>) -> AnyPoolOptions {
-    let before = Arc::clone(&silence);
     AnyPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -322,36 +338,35 @@ fn pool_options(max_connections: u32, silence: Arc<Silence>) -> AnyPoolOptions {
         // `before_acquire` asks more than the ping that this would send, and not without a timeout.
         .test_before_acquire(false)
         .before_acquire(move |connection, metadata| {
-            let silence = Arc::clone(&before);
-            Box::pin(async move { check(connection, &metadata, &silence).await.map(|()| true) })
-        })
-        .after_release(move |connection, metadata| {
             let silence = Arc::clone(&silence);
-            Box::pin(async move { check(connection, &metadata, &silence).await.map(|()| true) })
+            Box::pin(async move {
+                if silence.may_affect(&metadata) {
+                    return Err(unusable("it is as old as one that did not answer"));
+                }
+                let checked = check(connection).await;
+                if matches!(&checked, Err(DbError::Io(error)) if error.kind() == io::ErrorKind::TimedOut) {
+                    silence.noticed();
+                }
+                checked.map(|()| true)
+            })
         })
+        // One that is given back in the middle of a long statement is silent until the statement ends: that
+        // says nothing of the others.
+        .after_release(|connection, _| Box::pin(async move { check(connection).await.map(|()| true) }))
 }
 
 /// Makes sure that a connection answers, is in no transaction, and leads to a server that takes writes: not
 /// to a standby, nor to a primary that has been demoted under it.
-async fn check(
-    connection: &mut AnyConnection,
-    metadata: &PoolConnectionMetadata,
-    silence: &Silence,
-) -> Result<(), DbError> {
+async fn check(connection: &mut AnyConnection) -> Result<(), DbError> {
     if !is_postgres(connection) {
         return Ok(());
-    }
-    let unusable = |why: &str| DbError::Io(io::Error::other(why.to_owned()));
-    if silence.may_affect(metadata) {
-        return Err(unusable("it is as old as one that did not answer"));
     }
     // As a simple query, not a prepared one, these times are the same where the query is the first of
     // its transaction.
     const CHECK: &str = "select now() = statement_timestamp() as is_clean, \
         not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as is_primary";
     let Ok(answer) = time::timeout(CHECK_TIMEOUT, connection.fetch_one(CHECK)).await else {
-        silence.noticed();
-        return Err(unusable("it does not answer"));
+        return Err(DbError::Io(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")));
     };
     let row = answer?;
     if !row.try_get::<bool, _>("is_clean")? {
@@ -361,6 +376,10 @@ async fn check(
         return Err(unusable("the server takes no writes any more"));
     }
     Ok(())
+}
+
+fn unusable(why: &str) -> DbError {
+    DbError::Io(io::Error::other(why.to_owned()))
 }
 
 /// Connects, trying again while the server is not up.
@@ -415,6 +434,15 @@ async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
     if is_standby {
         let why = "this PostgreSQL is a standby (in recovery): DATABASE_URL has to lead to the primary";
         return Err(DbError::Configuration(why.into()));
+    }
+    Ok(())
+}
+
+/// An index on many rows takes its time, and so may another instance that is at it.
+async fn prepare_to_migrate(connection: &mut AnyConnection) -> Result<(), DbError> {
+    prepare(connection).await?;
+    if is_postgres(connection) {
+        connection.execute("set statement_timeout = 0").await?;
     }
     Ok(())
 }

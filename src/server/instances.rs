@@ -43,7 +43,7 @@ impl Db {
             .bind(name)
             .bind(facts)
             // All rows of one: only at the end is it known that the change was committed.
-            .fetch_all(self.reserved_pool());
+            .fetch_all(self.instances_pool());
         let rows: Vec<i64> = in_time(recording).await?;
         rows.first().copied().ok_or(DbError::RowNotFound)
     }
@@ -55,7 +55,7 @@ impl Db {
     pub async fn other_instances(&self, id: InstanceId) -> Result<Vec<InstanceRow>, DbError> {
         let reading = sqlx::query_as("select id, name, beat, facts from instances where id <> $1")
             .bind(id.to_string())
-            .fetch_all(self.reserved_pool());
+            .fetch_all(self.instances_pool());
         in_time(reading).await
     }
 
@@ -67,7 +67,7 @@ impl Db {
         let deleting = sqlx::query("delete from instances where id = $1 and beat = coalesce($2, beat)")
             .bind(id)
             .bind(beat)
-            .execute(self.reserved_pool());
+            .execute(self.instances_pool());
         in_time(deleting).await.map(|_| ())
     }
 }

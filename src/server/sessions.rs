@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt, TryStreamExt};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, FromRow, Row};
+use tokio::time;
 
 use super::{
-    access_tokens::{self, TokenEntry},
+    access_tokens::{self, ROW_TIMEOUT, TokenEntry},
     clock::UnixSeconds,
     config::TokenConfig,
     db::{ChangeError, Db, DbError, MANY_TIMEOUT, allow_time, is_postgres},
@@ -43,6 +44,9 @@ const MAX_DELISTED: i64 = 1000;
 /// any size shrinks, and holds no locks for long.
 const DELETED_AT_ONCE: i64 = 10_000;
 const DELETE_FOR: Duration = Duration::from_secs(5);
+
+/// How long revoking the sessions of everyone may take.
+const EVERYONE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long reading the revoked sessions may take.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -591,21 +595,27 @@ impl Db {
     ) -> Result<Vec<RevokedSession>, ChangeError> {
         let now = self.clock(own).await?;
         let mut connection = self.unlimited_connection().await?;
-        let mut transaction = connection.begin().await?;
-        require_not_revoked(&mut transaction, by).await?;
-        sqlx::query("update sessions set revoked_at = $1, revoke_reason = $2 where revoked_at is null")
-            .bind(now)
-            .bind(reason.as_str())
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
+        let revoking = async {
+            let mut transaction = connection.begin().await?;
+            require_not_revoked(&mut transaction, by).await?;
+            sqlx::query("update sessions set revoked_at = $1, revoke_reason = $2 where revoked_at is null")
+                .bind(now)
+                .bind(reason.as_str())
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok::<_, ChangeError>(())
+        };
+        time::timeout(EVERYONE_TIMEOUT, revoking).await.map_err(|_| DbError::PoolTimedOut)??;
         let mut sessions = Vec::new();
         let mut rows = sqlx::query_as::<_, (String, String)>(
             "select id, user_id from sessions where revoked_at is not null and rotated_at > $1",
         )
         .bind(now - TOKENS_MAY_LIVE)
         .fetch(&mut connection);
-        while let Some((id, user_id)) = rows.try_next().await? {
+        while let Some((id, user_id)) =
+            time::timeout(ROW_TIMEOUT, rows.try_next()).await.map_err(|_| DbError::PoolTimedOut)??
+        {
             let user_id = Some(parse(&user_id)?);
             // Its tokens stay on the list, which would be long: they end when they expire.
             sessions.push(RevokedSession { session_id: parse(&id)?, user_id, tokens: Vec::new() });

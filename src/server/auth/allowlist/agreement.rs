@@ -49,7 +49,7 @@ use crate::server::{
 };
 
 /// Seconds by which the wall clock of an instance may differ from that of the database.
-pub const CLOCK_TOLERANCE: u64 = 5;
+const CLOCK_TOLERANCE: u64 = 5;
 
 /// How often an instance writes down that it lives, and looks at the others.
 const BEAT: Duration = Duration::from_secs(1);
@@ -257,14 +257,15 @@ impl Agreement {
             beat.tick().await;
             let mut state = self.state.lock().await;
             let looked = self.look(&mut state, true).await;
-            // While nothing can be read, nothing can have begun that was not allowed to.
-            let conflict = looked.is_ok().then(|| state.running_conflict()).flatten();
+            // A conflict that is known holds until it is known to be over.
+            if looked.is_ok() {
+                *self.conflict.lock().unwrap_or_else(PoisonError::into_inner) = state.running_conflict();
+            }
             drop(state);
             if let (Err(error), false) = (&looked, has_failed) {
                 warn!(%error, "the table of instances cannot be used: {error}");
             }
             has_failed = looked.is_err();
-            *self.conflict.lock().unwrap_or_else(PoisonError::into_inner) = conflict;
         }
     }
 
@@ -400,7 +401,7 @@ impl State {
     /// A live instance that runs and contradicts this one.
     fn running_conflict(&self) -> Option<String> {
         let has_joined = |other: &Other| other.facts.as_ref().is_none_or(|facts| facts.has_joined);
-        self.conflicts().find(|(other, _)| other.is_alive && has_joined(other)).map(|(_, conflict)| conflict)
+        self.conflicts().find(|(other, _)| has_joined(other)).map(|(_, conflict)| conflict)
     }
 
     /// Whether a live instance follows another Redis in this partition.

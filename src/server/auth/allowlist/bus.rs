@@ -67,6 +67,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long reconciling may take: a follower that waits for SQL any longer has no lease.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long after its last renewal a follower starts anew: less than it takes to be taken for dead.
+const STALLED: Duration = Duration::from_secs(3);
+
 /// More would make one event too large for one script.
 const SESSIONS_IN_AN_EVENT: usize = 500;
 
@@ -115,6 +118,8 @@ pub struct Follower {
     commands: AsyncMutex<Option<Connection>>,
     /// The connection for commands is being asked whether it still answers.
     is_probing: AtomicBool,
+    /// By which Redis, and up to where, events have been applied.
+    applied: Mutex<Option<(String, Position)>>,
 }
 
 /// Why a tenure ended.
@@ -124,6 +129,8 @@ enum Lost {
     Redis(#[from] RedisError),
     #[error("the database: {0}")]
     Db(#[from] DbError),
+    #[error("this process stood still")]
+    Stalled,
     #[error("events are missing from the stream")]
     BrokenChain,
     #[error("an event cannot be read")]
@@ -168,6 +175,7 @@ impl Follower {
             standing: watch::Sender::default(),
             commands: AsyncMutex::default(),
             is_probing: AtomicBool::default(),
+            applied: Mutex::default(),
         }
     }
 
@@ -235,20 +243,27 @@ impl Follower {
         let (position, register, identity) = connection.join().await?;
         // From here on no other server can confirm a write to a majority.
         connection.wait_for_replicas(replicas).await?;
-        let since = Uptime::now();
         // The other connection may still lead to a server that has been replaced since.
         self.discard_commands().await;
         instance.agreement.follow(self.partition, &identity).await?;
+        // Only from here on is it certain that no other instance holds a lease by another Redis.
+        let since = Uptime::now();
         self.watches.interrupt();
         reconcile(&instance.db, &instance.mirror).await?;
+        self.replay(&mut connection, &identity, position).await?;
         self.say_misgivings(&mut connection).await;
 
         let mut chain = Chain { position, nonce: register.head.ok_or(Lost::BrokenChain)? };
         let mut peers = Peers::default();
         let mut pace = Pace::default();
         let mut has_warned = false;
+        let mut renewed = since;
         loop {
             let sent = Uptime::now();
+            // This process stood still. Others may have taken it for dead: SQL has to be asked first.
+            if sent.since(renewed) > STALLED {
+                return Err(Lost::Stalled);
+            }
             let report = self.report(chain.position);
             let lapsed = peers.lapsed(sent);
             let (entries, register) =
@@ -261,6 +276,9 @@ impl Follower {
             }
             if register.head != Some(chain.nonce) {
                 return Err(Lost::BrokenChain);
+            }
+            if let Some((_, applied)) = &mut *self.applied.lock().unwrap_or_else(PoisonError::into_inner) {
+                *applied = chain.position;
             }
             if let Some(conflict) = instance.agreement.conflict() {
                 return Err(Disagreement::Bus(conflict).into());
@@ -279,6 +297,7 @@ impl Follower {
                 continue;
             }
             self.lease.renew(sent);
+            renewed = sent;
             self.watches.settle(&peers, since, now);
             self.say_following(since);
             if !has_warned && peers.has_namesake(instance.id, &instance.name) {
@@ -431,24 +450,29 @@ impl Follower {
     /// # Errors
     /// [`Unconfirmed`]: some may still accept them.
     pub async fn revoke(&self, revoked: &[RevokedSession]) -> Result<Acknowledged, Unconfirmed> {
-        let deadline = Instant::now() + REVOCATION_TIMEOUT;
-        let started = Instant::now();
-        // Many events take their time to be sent, and the last is waited for as long as the only one is.
-        let deadline = || deadline + started.elapsed().min(PUBLISHING_TIMEOUT);
+        let mut deadline = Instant::now() + REVOCATION_TIMEOUT;
+        let latest = deadline + PUBLISHING_TIMEOUT;
         loop {
             let nonce = Nonce::random();
             let answer = self.watches.begin(nonce);
+            let began = Instant::now();
             match self.publish_all(revoked, nonce).await {
-                Ok(()) => match time::timeout_at(deadline(), answer).await {
-                    Ok(Ok(Ok(acknowledged))) => return Ok(acknowledged),
-                    Ok(_interrupted) => {}
-                    Err(_) => return Err(Unconfirmed::TimedOut),
-                },
+                Ok(()) => {
+                    if revoked.len() > SESSIONS_IN_AN_EVENT {
+                        // Many events take their time, and the last is waited for as long as the only one is.
+                        deadline = (deadline + began.elapsed()).min(latest);
+                    }
+                    match time::timeout_at(deadline, answer).await {
+                        Ok(Ok(Ok(acknowledged))) => return Ok(acknowledged),
+                        Ok(_interrupted) => {}
+                        Err(_) => return Err(Unconfirmed::TimedOut),
+                    }
+                }
                 // Not even followed: no use in trying on.
                 Err(error) if !self.is_leased() => return Err(error),
                 Err(_) => time::sleep(Duration::from_millis(20)).await,
             }
-            if Instant::now() >= deadline() {
+            if Instant::now() >= deadline {
                 return Err(Unconfirmed::TimedOut);
             }
         }
@@ -479,18 +503,19 @@ impl Follower {
         self.kept(connection.revoke(nonce, sessions, tokens).await).await
     }
 
-    /// Fills the mirror with what the stream of events still holds: it reaches back further than any token
-    /// lives.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn replay(&self) -> Result<(), RedisError> {
-        let mut connection = self.instance.servers.connect(self.partition).await?;
-        let mut position = Position::default();
-        loop {
+    /// Applies what the stream holds from before this tenure: all of it, or what has come since this follower
+    /// was last here. It reaches back further than any token lives. SQL may have lost a session that was
+    /// revoked in that time, and then reconciling does not tell.
+    async fn replay(&self, connection: &mut Connection, identity: &str, to: Position) -> Result<(), Lost> {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut position = match applied {
+            Some((known, position)) if known == identity => position,
+            _ => Position::default(),
+        };
+        while position < to {
             let entries = connection.wait_for_entries(position, Duration::ZERO).await?;
             if entries.is_empty() {
-                return Ok(());
+                break;
             }
             for entry in entries {
                 position = match entry {
@@ -502,6 +527,8 @@ impl Follower {
                 };
             }
         }
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some((identity.to_owned(), to));
+        Ok(())
     }
 
     fn remember(&self, event: Event) -> News {

@@ -22,7 +22,7 @@ use super::{
     bus::{Follower, Instance, Standing, Unconfirmed},
     lease::{LEASE, Uptime},
     mirror::Mirror,
-    redis::{Partition, RedisError, Servers},
+    redis::{Partition, Servers},
     watch::Acknowledged,
 };
 use crate::{
@@ -182,17 +182,6 @@ impl Cluster {
             let instances = self.followers[0].running().max(1).try_into().unwrap_or(u32::MAX);
             Acknowledged { instances, acknowledged: instances }
         }))
-    }
-
-    /// Fills the mirror with what the streams of events still hold.
-    ///
-    /// # Errors
-    /// One of them cannot be read.
-    pub async fn replay(&self) -> Result<(), RedisError> {
-        for follower in self.followers.iter() {
-            follower.replay().await?;
-        }
-        Ok(())
     }
 
     /// Counts a try at a password for all instances, unless it has to wait: then for how long. `None`

@@ -68,8 +68,6 @@ mod watch;
 
 pub use cluster::Cluster;
 
-use agreement::CLOCK_TOLERANCE;
-
 /// How long SQL may take to answer a request that memory could not.
 const SQL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -197,8 +195,8 @@ impl Allowlist {
         Ok(allowlist)
     }
 
-    /// Joins the other instances, where there are to be any, with an empty mirror: all that is needed to
-    /// revoke.
+    /// Joins the other instances, where there are to be any. The mirror has what they have told each other in
+    /// the last minutes, which is all that is needed to revoke.
     ///
     /// # Errors
     /// An instance that is running differs in what all have to agree on, or Redis cannot be followed in the
@@ -405,18 +403,6 @@ impl Allowlist {
         }
     }
 
-    /// Fills the mirror with the sessions of which tokens were issued lately, as far as instances have told
-    /// each other: for a process that has joined with an empty one, and is to end what SQL has lost.
-    ///
-    /// # Errors
-    /// Redis cannot be read.
-    pub async fn replay(&self) -> Result<(), RevokeError> {
-        match &self.cluster {
-            Some(cluster) => Ok(cluster.replay().await.map_err(Unconfirmed::from)?),
-            None => Ok(()),
-        }
-    }
-
     /// Ends sessions that SQL has recorded as revoked, and that nobody waits for: it is done when it is done.
     pub fn propagate_later(&self, revoked: Vec<RevokedSession>) {
         if revoked.is_empty() {
@@ -472,10 +458,10 @@ impl Allowlist {
     /// Deletes by the clock of the database, and not at all where this process's is another: a clock that is
     /// wrong must not delete what others still need.
     async fn delete_expired(&self, own: UnixSeconds) -> Result<(), DbError> {
-        let now = self.db.clock(own).await?;
-        if now.abs_diff(own) > CLOCK_TOLERANCE {
+        if !self.is_clock_right() {
             return Ok(());
         }
+        let now = self.db.clock(own).await?;
         let deleted = self.db.delete_expired(now).await;
         deleted.and(self.db.forget_old_events(now).await)
     }

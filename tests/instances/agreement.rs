@@ -54,17 +54,34 @@ async fn log_out_is_true(api: &Api, number: usize, pair: &Pair) -> bool {
 
 /// G1: the command line, and an instance, of another Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whoever_uses_another_redis_claims_nothing() {
+async fn instance_and_command_line_of_another_redis_claim_nothing() {
     let mut world = World::start(Kind::Single).await;
-    let api = Api::of(&world);
     let other = another_redis(&world).await;
+    claims_nothing_by(&mut world, &other).await;
+}
+
+/// The same of a copy, as it is made to move a Redis: its data is that of the one which the others follow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn promoted_copy_of_the_redis_is_told_from_it() {
+    let mut world = World::start(Kind::Single).await;
+    let other = another_redis(&world).await;
+    let original = world.redis().port.to_string();
+    other.tell(&["REPLICAOF", "127.0.0.1", &original]);
+    wait_until("the copy is complete", async || other.info("master_link_status").as_deref() == Some("up"))
+        .await;
+    other.tell(&["REPLICAOF", "NO", "ONE"]);
+    claims_nothing_by(&mut world, &other).await;
+}
+
+async fn claims_nothing_by(world: &mut World, other: &Redis) {
+    let api = Api::of(world);
     let (one, two) = (api.register(0, ANN).await, api.login(1, ANN).await);
     for pair in [&one, &two] {
         assert_eq!(api.me_everywhere(pair).await, [200; 3]);
     }
     let mut wrong = Vec::new();
     let mut command = world.instances[0].command();
-    command.env("REDIS_URL", url(&other)).args(["sessions", "revoke", "--session", &one.session]);
+    command.env("REDIS_URL", url(other)).args(["sessions", "revoke", "--session", &one.session]);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let statuses = api.me_everywhere(&one).await;
     if output.status.success() && statuses != [401; 3] {
@@ -76,9 +93,7 @@ async fn whoever_uses_another_redis_claims_nothing() {
     }
     // It may wait for the others to be gone. They will not.
     world.instances[0].set("HALLPASS_STARTUP_WAIT", "5");
-    if starts_with(&mut world, 0, &[("REDIS_URL", &url(&other))]).await
-        && !log_out_is_true(&api, 0, &two).await
-    {
+    if starts_with(world, 0, &[("REDIS_URL", &url(other))]).await && !log_out_is_true(&api, 0, &two).await {
         wrong.push("an instance of another Redis has answered 200, and others accept the token".to_owned());
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -68,10 +68,10 @@ async fn has_lease(api: &Api, number: usize) -> bool {
 /// G2: the session is still alive in every mirror.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn revocation_of_a_session_that_sql_has_lost_holds() {
-    let world = World::start(Kind::Single).await;
+    let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let root = administrator(&world, &api, ROOT).await;
-    let mut in_vain = Vec::new();
+    let (mut in_vain, mut ended) = (Vec::new(), Vec::new());
     for (place, way) in [
         "logout by access token",
         "logout by refresh token",
@@ -124,6 +124,17 @@ async fn revocation_of_a_session_that_sql_has_lost_holds() {
             in_vain.push(format!("{way}: {statuses:?}"));
         }
         assert!(api.refresh(place, &lost).await.is_err(), "{way}");
+        ended.push((way, lost));
+    }
+    // Nor by an instance that was not there, and whose database does not know of it.
+    world.instances[2].kill();
+    world.instances[2].start_again();
+    world.wait_until_ready().await;
+    for (way, lost) in &ended {
+        let status = api.me(2, lost).await;
+        if status != 401 {
+            in_vain.push(format!("{way}, at an instance that was started since: {status}"));
+        }
     }
     assert!(in_vain.is_empty(), "succeeded, and the session lives: {in_vain:#?}");
 }

@@ -102,6 +102,8 @@ pub enum Standing {
         why: String,
         /// Trying again will not help: the settings are wrong.
         is_final: bool,
+        /// A live instance contradicts this one. That passes if they are all about to find the same.
+        is_disagreement: bool,
     },
 }
 
@@ -221,6 +223,7 @@ impl Follower {
             let was = self.standing.send_replace(Standing::Lost {
                 why: lost.to_string(),
                 is_final: matches!(&lost, Lost::Redis(error) if redis::is_final(error)),
+                is_disagreement: matches!(&lost, Lost::Disagreement(Disagreement::Bus(_))),
             });
             if let Standing::Lost { why, .. } = &was
                 && *why == lost.to_string()

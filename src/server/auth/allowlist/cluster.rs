@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use futures::FutureExt;
 use metrics::{counter, gauge};
-use tokio::{task::JoinSet, time};
+use tokio::{
+    task::JoinSet,
+    time::{self, Instant},
+};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -41,6 +44,9 @@ use crate::{
 
 /// How long a wait may last at start before a word is said about it.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long a start waits for the others to follow the same Redis, as they do soon after it was replaced.
+const DISAGREEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a task that has panicked waits before it begins anew.
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
@@ -278,10 +284,17 @@ async fn restarted(task: impl AsyncFn() -> Infallible) -> Infallible {
 
 async fn until_followed(follower: &Follower) -> Result<()> {
     let mut standing = follower.standing();
+    let mut disagrees_since: Option<Instant> = None;
     loop {
         match &*standing.borrow_and_update() {
             Standing::Following => return Ok(()),
-            Standing::Lost { why, is_final: true } => bail!("{why}"),
+            Standing::Lost { why, is_final: true, .. } => bail!("{why}"),
+            Standing::Lost { why, is_disagreement: true, .. } => {
+                let since = disagrees_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= DISAGREEMENT_TIMEOUT {
+                    bail!("{why}");
+                }
+            }
             Standing::Lost { .. } | Standing::Joining => {}
         }
         let changed = time::timeout(SILENCE, standing.changed()).await;

@@ -90,6 +90,9 @@ pub struct Instance {
     pub recent: Recent,
     /// What all instances have to agree on.
     pub agreement: Agreement,
+    /// Tokens that were issued before it joined are remembered, too: by a process that is to end sessions
+    /// which SQL may have lost. Others look a token up when they meet it.
+    pub replays_issued: bool,
 }
 
 /// How a follower is doing.
@@ -523,7 +526,9 @@ impl Follower {
             for entry in entries {
                 position = match entry {
                     Entry::Link(link) => {
-                        self.remember(link.event);
+                        if self.instance.replays_issued || matches!(link.event, Event::Revoked(_)) {
+                            self.remember(link.event);
+                        }
                         link.position
                     }
                     Entry::Foreign(position) | Entry::Unreadable(position) => position,

@@ -71,6 +71,7 @@ impl Cluster {
         db: Db,
         mirror: Arc<Mirror>,
         recent: Recent,
+        replays_issued: bool,
     ) -> Result<Self> {
         let redis = &config.redis;
         let ca = redis
@@ -91,6 +92,7 @@ impl Cluster {
             mirror,
             recent,
             agreement,
+            replays_issued,
         });
         let followers: Arc<[_]> = Partition::all(redis.partitions)
             .map(|partition| Arc::new(Follower::new(Arc::clone(&instance), partition)))

@@ -185,7 +185,7 @@ impl Allowlist {
     /// # Errors
     /// The database cannot be read, or Redis cannot be followed in the time that the settings give.
     pub async fn load(config: &Config, keys: &Keys, db: Db, now: UnixSeconds) -> Result<Self> {
-        let allowlist = Self::join(config, keys, db).await?;
+        let allowlist = Self::join_as(config, keys, db, false).await?;
         let mirror = &allowlist.mirror;
         let now = allowlist.shared_time(now);
         let live = allowlist.db.live_tokens(now, |entry| mirror.insert(&entry)).await;
@@ -202,11 +202,15 @@ impl Allowlist {
     /// An instance that is running differs in what all have to agree on, or Redis cannot be followed in the
     /// time that the settings give.
     pub async fn join(config: &Config, keys: &Keys, db: Db) -> Result<Self> {
+        Self::join_as(config, keys, db, true).await
+    }
+
+    async fn join_as(config: &Config, keys: &Keys, db: Db, replays_issued: bool) -> Result<Self> {
         let (mirror, recent) = (Arc::new(Mirror::default()), Recent::default());
         let cluster = match &config.redis.url {
             Some(_) => {
                 let (mirror, recent) = (Arc::clone(&mirror), Arc::clone(&recent));
-                Some(Cluster::join(config, keys, db.clone(), mirror, recent).await?)
+                Some(Cluster::join(config, keys, db.clone(), mirror, recent, replays_issued).await?)
             }
             None => None,
         };

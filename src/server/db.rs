@@ -54,7 +54,7 @@ const RESERVED_CONNECTIONS: u32 = 4;
 
 /// PostgreSQL's clock as [`UnixSeconds`], read when the expression is evaluated and not when the
 /// transaction began.
-pub(super) const POSTGRES_CLOCK: &str = "extract(epoch from clock_timestamp())::bigint";
+const POSTGRES_CLOCK: &str = "extract(epoch from clock_timestamp())::bigint";
 
 /// A handle to the database, cheap to clone.
 #[derive(Clone)]
@@ -207,7 +207,8 @@ impl Db {
         if !self.is_postgres {
             return Ok(own);
         }
-        sqlx::query_scalar(SELECT_CLOCK).fetch_one(&self.reserved).await
+        let select = format!("select {}", self.clock_expression(own));
+        sqlx::query_scalar(AssertSqlSafe(select)).fetch_one(&self.reserved).await
     }
 
     /// A connection outside the pools, for a statement that may take longer than others.
@@ -235,8 +236,6 @@ impl Db {
         let _ = time::timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
-
-const SELECT_CLOCK: &str = "select extract(epoch from clock_timestamp())::bigint";
 
 /// Where a transaction gets its connection, and how long it may take.
 pub(super) struct Lane<'a> {

@@ -5,7 +5,8 @@
 //! for one would be unknown to the other. SQL is what they share for certain: each keeps a row there
 //! (`server/instances.rs`) with its [`Facts`] and a beat.
 //!
-//! - A process that starts compares its facts with those of every live instance, and ends if they differ.
+//! - A process that starts compares its facts with those of every live instance, and ends if they differ. Of
+//!   two that start at the same time and differ, the one with the lower id goes on.
 //! - A follower that begins an epoch compares the Redis that it is connected to. No live instance may follow
 //!   another one, so two instances never hold leases by two: each writes down which it follows before it
 //!   looks at the others, so that of two that begin at the same time one at least sees the other.
@@ -172,6 +173,10 @@ impl Other {
     fn may_live(&self) -> bool {
         self.unchanged < DEAD_AFTER
     }
+
+    fn has_joined(&self) -> bool {
+        self.facts.as_ref().is_none_or(|facts| facts.has_joined)
+    }
 }
 
 /// This instance's row, and what it knows of the others.
@@ -225,24 +230,20 @@ impl Agreement {
             beat.tick().await;
             let mut state = agreement.state.lock().await;
             agreement.look(&mut state, true).await.context("the table of instances cannot be used")?;
-            let conflicts: Vec<_> = state.conflicts().collect();
-            match conflicts.iter().find(|(other, _)| other.is_alive) {
-                Some((_, conflict)) => {
-                    let conflict = conflict.clone();
-                    drop(conflicts);
-                    drop(state);
-                    agreement.leave().await;
-                    bail!("{conflict}");
-                }
-                None if conflicts.is_empty() && state.facts.has_joined => break,
-                None if conflicts.is_empty() => {
-                    drop(conflicts);
-                    // Written down before the others are looked at once more: of two that start at the same
-                    // time, one at least sees the other.
-                    state.facts.has_joined = true;
-                    beat.reset_immediately();
-                }
-                None => info!("waiting to see whether an instance with other settings is still running"),
+            if let Some(conflict) = state.lost_conflict(&id.to_string()) {
+                drop(state);
+                agreement.leave().await;
+                bail!("{conflict}");
+            }
+            if state.conflicts().next().is_some() {
+                info!("waiting to see whether an instance with other settings is still running");
+            } else if state.facts.has_joined {
+                break;
+            } else {
+                // Written down before the others are looked at once more: of two that start at the same
+                // time, one at least sees the other.
+                state.facts.has_joined = true;
+                beat.reset_immediately();
             }
         }
         Ok(agreement)
@@ -384,9 +385,19 @@ impl State {
         }
     }
 
-    /// The instances that may live and contradict this one.
-    fn conflicts(&self) -> impl Iterator<Item = (&Other, String)> {
-        self.others.values().filter(|other| other.may_live()).filter_map(|other| {
+    /// A live instance that contradicts this one, which has this id and is about to start, and need not give
+    /// way: it runs, or of two that start at the same time it has the lower id.
+    fn lost_conflict(&self, id: &str) -> Option<String> {
+        let wins = |other_id: &str, other: &Other| {
+            let is_first = !self.facts.has_joined && other_id < id;
+            other.is_alive && (other.has_joined() || is_first)
+        };
+        self.conflicts().find(|(other_id, other, _)| wins(other_id, other)).map(|(_, _, conflict)| conflict)
+    }
+
+    /// The instances that may live and contradict this one, with their ids.
+    fn conflicts(&self) -> impl Iterator<Item = (&str, &Other, String)> {
+        self.others.iter().filter(|(_, other)| other.may_live()).filter_map(|(id, other)| {
             let conflict = match &other.facts {
                 Some(facts) => self.facts.conflict(&other.name, facts)?,
                 None => format!(
@@ -394,14 +405,13 @@ impl State {
                     other.name
                 ),
             };
-            Some((other, conflict))
+            Some((id.as_str(), other, conflict))
         })
     }
 
     /// A live instance that runs and contradicts this one.
     fn running_conflict(&self) -> Option<String> {
-        let has_joined = |other: &Other| other.facts.as_ref().is_none_or(|facts| facts.has_joined);
-        self.conflicts().find(|(other, _)| has_joined(other)).map(|(_, conflict)| conflict)
+        self.conflicts().find(|(_, other, _)| other.has_joined()).map(|(_, _, conflict)| conflict)
     }
 
     /// Whether a live instance follows another Redis in this partition.

@@ -7,8 +7,9 @@ use std::sync::{
 };
 
 use anyhow::{Context, Result};
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::runtime::Handle;
 
 /// In seconds: a revocation takes a few milliseconds, or a lease.
 const REVOCATION_BUCKETS: &[f64] =
@@ -38,6 +39,9 @@ pub fn install() -> Result<()> {
 /// All of them, as Prometheus reads them.
 pub fn render() -> String {
     counter!("hallpass_mirror_hits_total").absolute(hits());
+    if let Ok(runtime) = Handle::try_current() {
+        gauge!("hallpass_tasks").set(runtime.metrics().num_alive_tasks() as f64);
+    }
     HANDLE.get().map(PrometheusHandle::render).unwrap_or_default()
 }
 
@@ -54,6 +58,7 @@ fn describe() {
     describe_counter!("hallpass_redis_look_ups_total", "Tokens looked up in Redis, by outcome");
     describe_gauge!("hallpass_database_connections", "Connections to the database, by pool");
     describe_gauge!("hallpass_database_connections_idle", "Those of them that nothing uses");
+    describe_gauge!("hallpass_tasks", "Tasks of Tokio that have not ended");
     describe_counter!("hallpass_revocations_total", "Revocations, by outcome");
     describe_counter!("hallpass_acknowledgements_total", "Acknowledgements of revocations by instances");
     describe_counter!("hallpass_reconciles_total", "Times that the revocations were read from SQL");

@@ -1,5 +1,7 @@
 //! What each instance holds of what could leak, when there is no load.
 
+use futures::future::join_all;
+
 use crate::{
     client::Api,
     support::{
@@ -16,20 +18,22 @@ struct Holding {
     connections: u64,
     files: u64,
     threads: u64,
+    tasks: u64,
     bytes: u64,
 }
 
-/// One for each instance.
+/// One for each instance that is still the process that it was at first.
 #[derive(Debug)]
 pub struct Holdings(Vec<Holding>);
 
 impl Holdings {
-    pub async fn of(world: &World) -> Self {
+    pub async fn of(world: &World, instances: &[usize]) -> Self {
         let api = Api::of(world);
         // So that each has opened all connections that it may open.
         health::check_all(world, &api, CONNECTIONS).await.unwrap();
-        drop(api);
-        let holdings = world.instances.iter().enumerate().map(|(number, instance)| {
+        let holdings = instances.iter().map(async |number| {
+            let instance = &world.instances[*number];
+            let tasks = api.metric(*number, "hallpass_tasks").await as u64;
             let (files, threads) = instance.holds();
             let query =
                 format!("select count(*) from pg_stat_activity where application_name = 'instance-{number}'");
@@ -37,10 +41,11 @@ impl Holdings {
                 connections: world.postgres.query(&query).unwrap().parse().unwrap(),
                 files: files as u64,
                 threads: threads as u64,
+                tasks,
                 bytes: instance.resident_bytes(),
             }
         });
-        Self(holdings.collect())
+        Self(join_all(holdings).await)
     }
 
     /// Whether none of it has grown since `before`.
@@ -50,6 +55,7 @@ impl Holdings {
             is_within(now.connections, then.connections)
                 && is_within(now.files, then.files)
                 && is_within(now.threads, then.threads)
+                && is_within(now.tasks, then.tasks)
                 && is_within(now.bytes, then.bytes)
         })
     }

@@ -100,6 +100,7 @@ const SINGLE: &[Fault] = &[
     RedisFull,
     ClockBehind,
     ClockAhead,
+    ClockDaysAhead,
     InstanceTold,
     InstanceToldAtOnce,
     SlowSqlForOne,
@@ -115,9 +116,6 @@ const SINGLE: &[Fault] = &[
     FloodOfLogouts,
     FloodOfReadiness,
 ];
-
-/// Those that take longer than a test should, which only the long run has.
-const LONG: &[Fault] = &[ClockDaysAhead];
 
 /// Those of a single Redis that a world with any other can have, too.
 const ANYWHERE: &[Fault] = &[
@@ -144,9 +142,25 @@ impl Fault {
         }
     }
 
-    /// Those that only the long run has.
-    pub fn long_ones_of(kind: Kind) -> &'static [Self] {
-        if kind == Kind::Single { LONG } else { &[] }
+    /// Whether the short run can do without it: it takes too long, or another that it has is much the same.
+    pub fn is_left_to_long_runs(self) -> bool {
+        matches!(
+            self,
+            BlackHoleFromRedis
+                | BlackHoleFromSql
+                | SlowRedisForAll
+                | SlowRedisForOne
+                | StreamTrimmed
+                | RedisFlushed
+                | RedisLinksReset
+                | PostgresStopped
+                | RedisKilled
+                | ClockDaysAhead
+                | PrimaryStopped
+                | ReplicasStopped
+                | StaleReplicaPromoted
+                | MasterStopped
+        )
     }
 
     /// Every two that can happen at the same time in such a world.
@@ -161,6 +175,9 @@ impl Fault {
     }
 
     fn goes_with(self, other: Self) -> bool {
+        if [self, other].contains(&ClockDaysAhead) {
+            return false;
+        }
         // Whoever connects at that very moment would stay with the old one unnoticed, as no fail-over allows.
         if [self, other].contains(&RedisReplaced) {
             return self.places() == [Place::Outside] || other.places() == [Place::Outside];
@@ -252,6 +269,11 @@ impl Fault {
             MasterKilled => "Cluster: a master is killed",
             MasterStopped => "Cluster: a master stands still until replaced",
         }
+    }
+
+    /// Whether the process of an instance is another one afterwards.
+    pub fn ends_instance(self) -> bool {
+        matches!(self, InstanceKilled | InstanceTold | InstanceToldAtOnce)
     }
 
     pub fn needs_libfaketime(self) -> bool {

@@ -34,6 +34,7 @@ pub struct Load {
     pub users: Users,
     /// Calls that nobody waits for.
     aside: Mutex<JoinSet<()>>,
+    slowness: u32,
     is_over: AtomicBool,
 }
 
@@ -44,8 +45,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Of a hundred calls, `hang_ups` are not waited for.
-    pub fn start(world: &World, seed: u64, hang_ups: u8) -> Self {
+    /// Of a hundred calls, `hang_ups` are not waited for. The pauses between them are `slowness` times as long as usual.
+    pub fn start(world: &World, seed: u64, hang_ups: u8, slowness: u32) -> Self {
         let mut rng = Rng::with_seed(seed);
         let history = Arc::new(History::begin());
         let instances = world.instances.iter().enumerate();
@@ -61,6 +62,7 @@ impl Running {
             sessions: Sessions::default(),
             users: Users::default(),
             aside: Mutex::default(),
+            slowness,
             is_over: AtomicBool::new(false),
         });
         let mut workers = JoinSet::new();
@@ -92,6 +94,11 @@ impl Running {
 impl Load {
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Between two calls.
+    pub async fn pause(&self, milliseconds: u64) {
+        time::sleep(Duration::from_millis(milliseconds) * self.slowness).await;
     }
 
     pub fn any_caller(&self) -> &Caller {
@@ -135,7 +142,7 @@ async fn read(load: Arc<Load>, caller: Arc<Caller>, mut rng: Rng) {
                 caller.me(session.number, &token, false).await;
             }
         }
-        time::sleep(Duration::from_millis(rng.u64(5..30))).await;
+        load.pause(rng.u64(5..30)).await;
     }
 }
 

@@ -35,9 +35,22 @@ const SHOWN: usize = 10;
 /// Of a hundred calls, how many are not waited for.
 const HANG_UPS: u8 = 10;
 
+/// How much happens at a time, and to whom.
+pub struct Rate {
+    /// How many times as long as usual the pauses between calls are.
+    pub slowness: u32,
+    /// Between two faults.
+    pub rest: Duration,
+    /// The instance that is never ended.
+    pub spared: Option<usize>,
+}
+
+/// As much as there is time for.
+const FULL: Rate = Rate { slowness: 1, rest: Duration::ZERO, spared: None };
+
 /// Strikes the faults in this order, in a world of their own.
 pub async fn run(kind: Kind, seed: u64, faults: impl Iterator<Item = Vec<Fault>>) {
-    spell(world(kind).await, seed, faults, Duration::ZERO).await;
+    spell(world(kind).await, seed, faults, &FULL).await;
 }
 
 /// One of whose instances has no grace.
@@ -54,16 +67,11 @@ pub async fn world(kind: Kind) -> World {
 /// Strikes the faults in this order, one or two at a time, with a `rest` between them; prints the table, and fails
 /// the test if a guarantee was broken, or if an instance did not work again by itself. The load is over when it
 /// returns the world.
-pub async fn spell(
-    world: World,
-    seed: u64,
-    faults: impl Iterator<Item = Vec<Fault>>,
-    rest: Duration,
-) -> World {
+pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fault>>, rate: &Rate) -> World {
     let mut rng = Rng::with_seed(seed);
     let kind = world.store.kind();
     let api = Api::of(&world);
-    let running = Running::start(&world, rng.u64(..), HANG_UPS);
+    let running = Running::start(&world, rng.u64(..), HANG_UPS, rate.slowness);
     let history = Arc::clone(&running.load.history);
     let window = |fault: String, must_not_be_felt| Window { fault, must_not_be_felt, from: history.now() };
     let mut windows = vec![window("no fault".into(), true)];
@@ -89,12 +97,9 @@ pub async fn spell(
         let must_not_be_felt = faults.iter().all(|fault| fault.must_not_be_felt());
         windows.push(window(name.clone(), must_not_be_felt));
         eprintln!("{:8.2} s  {name}", history.now().as_secs_f64());
-        let first = match faults[0] {
-            Fault::InstanceToldAtOnce => WITHOUT_GRACE,
-            _ => rng.usize(..INSTANCES),
-        };
         // Two at a time happen to two instances, and not quite at the same moment.
-        let other = (first + rng.usize(1..INSTANCES)) % INSTANCES;
+        let first = rate.choose(faults[0], None, &mut rng);
+        let other = rate.choose(faults[faults.len() - 1], Some(first), &mut rng);
         let (mut rng_of_first, mut rng_of_other) = (rng.fork(), rng.fork());
         let later = Duration::from_millis(rng.u64(..1500));
         let one = strike(faults[0], &world, first, &mut rng_of_first);
@@ -124,7 +129,7 @@ pub async fn spell(
         } else {
             sleep(CALM).await;
         }
-        sleep(rest).await;
+        sleep(rate.rest).await;
     }
     let mut world = world.into_inner();
 
@@ -171,6 +176,19 @@ pub async fn spell(
         "of {all} revocations while nothing was wrong {counted} counted all instances"
     );
     world
+}
+
+impl Rate {
+    /// To which instance the fault happens.
+    fn choose(&self, fault: Fault, taken: Option<usize>, rng: &mut Rng) -> usize {
+        if fault == Fault::InstanceToldAtOnce {
+            return WITHOUT_GRACE;
+        }
+        let spared = self.spared.filter(|_| fault.ends_instance());
+        let instances: Vec<_> =
+            (0..INSTANCES).filter(|one| Some(*one) != taken && Some(*one) != spared).collect();
+        *rng.choice(&instances).expect("at most two of three are left out")
+    }
 }
 
 /// Of the revocations that were made while nothing was wrong: how many counted all instances, and how many there are.

@@ -23,7 +23,8 @@ pub async fn work(load: Arc<Load>, caller: Arc<Caller>, rng: Rng) {
     let mut writer = Writer { load, caller, rng };
     while !writer.load.is_over() {
         writer.step().await;
-        time::sleep(Duration::from_millis(writer.rng.u64(10..60))).await;
+        let milliseconds = writer.rng.u64(10..60);
+        writer.load.pause(milliseconds).await;
     }
 }
 

@@ -188,6 +188,8 @@ impl World {
         wait_until("it follows", async || successor.info("master_link_status").as_deref() == Some("up"))
             .await;
         successor.tell(&["REPLICAOF", "NO", "ONE"]);
+        // Or it would be a replica again once it is started again.
+        successor.tell(&["CONFIG", "REWRITE"]);
         for link in self.redis_links() {
             link.retarget(successor.port);
         }

@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
 use hallpass::server::{
     auth::{Auth, jwt::AccessClaims},
-    caller::Caller,
+    client_info::ClientInfo,
     clock,
     config::Config,
     db::{Access, Db},
@@ -43,7 +43,7 @@ fn authorize(criterion: &mut Criterion) {
         let db = Db::open(&config, Access::Exclusive).await.unwrap();
         let auth = Auth::load(&config, db, now).await.unwrap();
         let email = "ann@example.com";
-        let caller = Caller { address: Ipv4Addr::LOCALHOST.into(), user_agent: String::new() };
+        let caller = ClientInfo { address: Ipv4Addr::LOCALHOST.into(), user_agent: String::new() };
         let pair = auth.register(email, "correct horse".into(), &caller, now).await.unwrap();
         for _ in 0..OTHERS {
             auth.login(email, "correct horse".into(), &caller, None, now).await.unwrap();

@@ -2,7 +2,7 @@
 //!
 //! The tree is split first by where code runs, then by what happens to a token. To read the point
 //! of the project, go in this order: [`server::auth`](crate::server::auth) (the guarantee),
-//! `server/auth/allowlist` (which tokens are alive), `server/auth/verify.rs`,
+//! `server/auth/allowlist` (which tokens are alive), `server/auth/authenticate.rs`,
 //! `server/auth/revoke.rs`, [`client::session`], [`client::bearer`].
 
 #![recursion_limit = "256"] // for views whose types are not erased, under RUSTFLAGS of one's own
@@ -33,13 +33,13 @@ pub fn hydrate() {
     match FrontPage::at(&window().location().pathname().unwrap_or_default()) {
         Some(page) => leptos::mount::hydrate_body(move || view! { <Front page /> }),
         None => wasm_bindgen_futures::spawn_local(async {
-            client::calls::fetched().await;
+            client::lazy_app::fetched().await;
             let _ = start_app().await;
         }),
     }
 }
 
-/// Makes the drawn app live: a door into the part of the wasm that has it (see `client/calls.rs`).
+/// Makes the drawn app live: a door into the part of the wasm that has it (see `client/lazy_app.rs`).
 ///
 /// # Errors
 /// The part cannot be had.

@@ -55,7 +55,7 @@ test("news of the servers that are slow to begin are waited for", async ({ visit
 test.describe("when the server cannot tell", () => {
   test.use({ expectedFault: refused(503) });
 
-  test("a page says so, and tries again when told", async ({ visitor, page }) => {
+  test("a page says so, and attempts again when told", async ({ visitor, page }) => {
     await visitor.register();
     const unavailable = { status: 503, json: { error: "temporarily_unavailable", message: "" }, headers: { "retry-after": "1" } };
     await page.route("**/api/account/sessions", (route) => route.fulfill(unavailable));

@@ -185,11 +185,11 @@ test.describe("with a server that refuses a refresh for now", () => {
     });
     await visitor.alterStored({ expires_at: 0 });
     const alert = page.getByRole("alert");
-    await expect(alert).toHaveText(/Too many tries\. Wait \d+ seconds/);
+    await expect(alert).toHaveText(/Too many attempts\. Wait \d+ seconds/);
     const told = await alert.innerText();
     await page.getByRole("button", { name: "Try again" }).click();
     await expect(alert).not.toHaveText(told);
-    await expect(alert).toHaveText(/Too many tries\. Wait \d+ seconds/);
+    await expect(alert).toHaveText(/Too many attempts\. Wait \d+ seconds/);
     expect(attempts).toBe(1);
     await page.unroute("**/api/auth/refresh");
     await page.reload();
@@ -295,7 +295,7 @@ test("two tabs renew one at a time, and share what they get", async ({ visitor, 
   }).toPass();
 });
 
-test.describe("after too many tries", () => {
+test.describe("after too many attempts", () => {
   test.use({ expectedFault: refused(401, 429) });
 
   test("the form counts down to the next one", async ({ visitor, page }) => {
@@ -313,7 +313,7 @@ test.describe("after too many tries", () => {
       await page.getByRole("button", { name: "Sign in" }).click();
       expect((await answer).status()).toBe(429);
     }).toPass();
-    await expect(page.getByText("That were too many tries.")).toBeVisible();
+    await expect(page.getByText("Too many attempts.")).toBeVisible();
     await expect(page.getByRole("timer")).toHaveText("You can try again now.");
     await visitor.fillIn(email, PASSWORD);
     await page.getByRole("button", { name: "Sign in" }).click();

@@ -4,22 +4,22 @@ use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    error::AuthError,
+    error::ApiError,
     protocol::FormOrJson,
     types::{Account, Revocation, SecurityEvents, SessionList},
 };
-use crate::{ToSchema, client::renew::RenewingClient};
+use crate::{ToSchema, client::refresh::RefreshingClient};
 
 /// What the bearer's own token says. Answered from memory: no database, no network.
 ///
 /// # Errors
 /// 401 without a token, or when it is malformed, expired or revoked.
 #[server(
-    prefix = "/api", endpoint = "account/me", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "account/me", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn me() -> Result<Account, AuthError> {
-    crate::server::doors::me().await
+pub async fn me() -> Result<Account, ApiError> {
+    crate::server::handlers::me().await
 }
 
 /// The live sessions of the bearer's user.
@@ -27,11 +27,11 @@ pub async fn me() -> Result<Account, AuthError> {
 /// # Errors
 /// 401 without a live token; 503.
 #[server(
-    prefix = "/api", endpoint = "account/sessions", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "account/sessions", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn sessions() -> Result<SessionList, AuthError> {
-    crate::server::doors::sessions().await
+pub async fn sessions() -> Result<SessionList, ApiError> {
+    crate::server::handlers::sessions().await
 }
 
 /// What happened to the account lately: who signed in and out, from which device.
@@ -39,11 +39,11 @@ pub async fn sessions() -> Result<SessionList, AuthError> {
 /// # Errors
 /// 401 without a live token; 503.
 #[server(
-    prefix = "/api", endpoint = "account/events", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "account/events", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn events() -> Result<SecurityEvents, AuthError> {
-    crate::server::doors::events().await
+pub async fn events() -> Result<SecurityEvents, ApiError> {
+    crate::server::handlers::events().await
 }
 
 /// Ends one session of the bearer's user; when this answers, no instance accepts any token of it.
@@ -52,15 +52,15 @@ pub async fn events() -> Result<SecurityEvents, AuthError> {
 /// 401 without a live token; 404 when they have no such session; 503 when the revocation cannot be
 /// made certain.
 #[server(
-    prefix = "/api", endpoint = "account/revoke_session", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "account/revoke_session", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn revoke_session(
     /// One of those that `/api/account/sessions` tells.
     #[server(default)]
     session_id: String,
-) -> Result<Revocation, AuthError> {
-    crate::server::doors::revoke_session(session_id).await
+) -> Result<Revocation, ApiError> {
+    crate::server::handlers::revoke_session(session_id).await
 }
 
 /// Ends all sessions of the bearer's user; with `keep_current`, all but the bearer's own. Whoever has
@@ -73,7 +73,7 @@ pub async fn revoke_session(
 /// when it is wrong; 429 when it was tried too often; 503 when the revocation cannot be made certain:
 /// assume that the sessions are alive.
 #[server(
-    prefix = "/api", endpoint = "account/logout_everywhere", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "account/logout_everywhere", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn logout_everywhere(
@@ -83,8 +83,8 @@ pub async fn logout_everywhere(
     /// Not needed within five minutes of signing in.
     #[server(default)]
     password: String,
-) -> Result<Revocation, AuthError> {
-    crate::server::doors::logout_everywhere(keep_current, password).await
+) -> Result<Revocation, ApiError> {
+    crate::server::handlers::logout_everywhere(keep_current, password).await
 }
 
 /// Changes the password of the bearer's user, and ends all of their other sessions with it.
@@ -94,7 +94,7 @@ pub async fn logout_everywhere(
 /// cannot be accepted; 429 when it was tried too often; 503 when it cannot be made certain that the
 /// other sessions have ended.
 #[server(
-    prefix = "/api", endpoint = "account/change_password", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "account/change_password", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn change_password(
@@ -104,6 +104,6 @@ pub async fn change_password(
     /// As it shall be.
     #[server(default)]
     new: String,
-) -> Result<Revocation, AuthError> {
-    crate::server::doors::change_password(current, new).await
+) -> Result<Revocation, ApiError> {
+    crate::server::handlers::change_password(current, new).await
 }

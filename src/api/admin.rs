@@ -5,18 +5,18 @@ use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    error::AuthError,
+    error::ApiError,
     protocol::FormOrJson,
     types::{Revocation, Role, SessionList, UserList},
 };
-use crate::{ToSchema, client::renew::RenewingClient};
+use crate::{ToSchema, client::refresh::RefreshingClient};
 
 /// A page of users, by address: those with `search` in it, from after the address `after` on.
 ///
 /// # Errors
 /// 401, 403, 503.
 #[server(
-    prefix = "/api", endpoint = "admin/users", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "admin/users", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn users(
@@ -26,8 +26,8 @@ pub async fn users(
     /// The last address of the page before; the first page without it.
     #[server(default)]
     after: String,
-) -> Result<UserList, AuthError> {
-    crate::server::doors::users(search, after).await
+) -> Result<UserList, ApiError> {
+    crate::server::handlers::users(search, after).await
 }
 
 /// The live sessions of a user.
@@ -35,11 +35,11 @@ pub async fn users(
 /// # Errors
 /// 401, 403, 404, 503.
 #[server(
-    prefix = "/api", endpoint = "admin/sessions", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "admin/sessions", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList, AuthError> {
-    crate::server::doors::sessions_of_user(user_id).await
+pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList, ApiError> {
+    crate::server::handlers::sessions_of_user(user_id).await
 }
 
 /// Disables a user: they cannot sign in any more, and when this answers, no instance accepts any token
@@ -48,11 +48,11 @@ pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList,
 /// # Errors
 /// 401, 403, 404; 422 for one's own account; 503 when it cannot be made certain.
 #[server(
-    prefix = "/api", endpoint = "admin/disable_user", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "admin/disable_user", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocation, AuthError> {
-    crate::server::doors::disable_user(user_id).await
+pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocation, ApiError> {
+    crate::server::handlers::disable_user(user_id).await
 }
 
 /// Lets a disabled user sign in again.
@@ -60,11 +60,11 @@ pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocati
 /// # Errors
 /// 401, 403, 404; 422 for one's own account; 503.
 #[server(
-    prefix = "/api", endpoint = "admin/enable_user", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "admin/enable_user", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn enable_user(#[server(default)] user_id: String) -> Result<(), AuthError> {
-    crate::server::doors::enable_user(user_id).await
+pub async fn enable_user(#[server(default)] user_id: String) -> Result<(), ApiError> {
+    crate::server::handlers::enable_user(user_id).await
 }
 
 /// Changes a user's role; ends their sessions, so that no token says what is no longer true.
@@ -72,14 +72,14 @@ pub async fn enable_user(#[server(default)] user_id: String) -> Result<(), AuthE
 /// # Errors
 /// 401, 403, 404; 422 for one's own account or without a role; 503 when it cannot be made certain.
 #[server(
-    prefix = "/api", endpoint = "admin/set_role", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "admin/set_role", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn set_role(
     #[server(default)] user_id: String,
     #[server(default)] role: Option<Role>,
-) -> Result<Revocation, AuthError> {
-    crate::server::doors::set_role(user_id, role).await
+) -> Result<Revocation, ApiError> {
+    crate::server::handlers::set_role(user_id, role).await
 }
 
 /// Ends one session, whosever it is.
@@ -87,11 +87,11 @@ pub async fn set_role(
 /// # Errors
 /// 401, 403, 404; 503 when it cannot be made certain.
 #[server(
-    prefix = "/api", endpoint = "admin/revoke_session", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "admin/revoke_session", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Revocation, AuthError> {
-    crate::server::doors::end_users_session(session_id).await
+pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Revocation, ApiError> {
+    crate::server::handlers::end_users_session(session_id).await
 }
 
 /// Ends all sessions of a user.
@@ -99,11 +99,11 @@ pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Rev
 /// # Errors
 /// 401, 403, 404; 503 when it cannot be made certain.
 #[server(
-    prefix = "/api", endpoint = "admin/revoke_sessions", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "admin/revoke_sessions", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn revoke_sessions(#[server(default)] user_id: String) -> Result<Revocation, AuthError> {
-    crate::server::doors::end_users_sessions(user_id).await
+pub async fn revoke_sessions(#[server(default)] user_id: String) -> Result<Revocation, ApiError> {
+    crate::server::handlers::end_users_sessions(user_id).await
 }
 
 /// Ends all sessions of everyone, one's own included.
@@ -111,9 +111,9 @@ pub async fn revoke_sessions(#[server(default)] user_id: String) -> Result<Revoc
 /// # Errors
 /// 401, 403; 503 when it cannot be made certain.
 #[server(
-    prefix = "/api", endpoint = "admin/revoke_all_sessions", protocol = FormOrJson, client = RenewingClient,
+    prefix = "/api", endpoint = "admin/revoke_all_sessions", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn revoke_all_sessions() -> Result<Revocation, AuthError> {
-    crate::server::doors::end_all_sessions().await
+pub async fn revoke_all_sessions() -> Result<Revocation, ApiError> {
+    crate::server::handlers::end_all_sessions().await
 }

@@ -8,7 +8,7 @@ use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    error::AuthError,
+    error::ApiError,
     protocol::FormOrJson,
     types::{Delivery, RefreshToken, Revocation, TokenResponse},
 };
@@ -28,8 +28,8 @@ pub async fn register(
     /// 8 to 128 characters of any kind, and none of the commonest passwords.
     password: String,
     #[server(default)] delivery: Delivery,
-) -> Result<TokenResponse, AuthError> {
-    crate::server::doors::register(email, password, delivery).await
+) -> Result<TokenResponse, ApiError> {
+    crate::server::handlers::register(email, password, delivery).await
 }
 
 /// Exchanges an e-mail address and a password for a pair of tokens, in a new session.
@@ -45,8 +45,8 @@ pub async fn login(
     email: String,
     password: String,
     #[server(default)] delivery: Delivery,
-) -> Result<TokenResponse, AuthError> {
-    crate::server::doors::login(email, password, delivery).await
+) -> Result<TokenResponse, ApiError> {
+    crate::server::handlers::login(email, password, delivery).await
 }
 
 /// Exchanges the session's refresh token, from the cookie or the body, for the next pair. The
@@ -62,8 +62,8 @@ pub async fn refresh(
     /// Without it, the cookie counts.
     #[server(default)]
     refresh_token: Option<RefreshToken>,
-) -> Result<TokenResponse, AuthError> {
-    crate::server::doors::refresh(refresh_token).await
+) -> Result<TokenResponse, ApiError> {
+    crate::server::handlers::refresh(refresh_token).await
 }
 
 /// Ends the session of every token that came with the request: the bearer (an expired one will
@@ -79,6 +79,6 @@ pub async fn refresh(
     prefix = "/api", endpoint = "auth/logout", protocol = FormOrJson, client = BearerClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn logout(#[server(default)] refresh_token: Option<RefreshToken>) -> Result<Revocation, AuthError> {
-    crate::server::doors::logout(refresh_token).await
+pub async fn logout(#[server(default)] refresh_token: Option<RefreshToken>) -> Result<Revocation, ApiError> {
+    crate::server::handlers::logout(refresh_token).await
 }

@@ -1,7 +1,7 @@
 //! The one error of every call: a variant for each thing a client can do about it.
 //!
 //! On the wire it is `{"error": code, "message": text}` with the codes of RFC 6749 5.2 and
-//! RFC 6750 3.1. The status that goes with a variant is set in `server/respond.rs` alone.
+//! RFC 6750 3.1. The status that goes with a variant is set in `server/error_response.rs` alone.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::ToSchema;
 /// never says which part of a token was wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(into = "ErrorBody", from = "ErrorBody")]
-pub enum AuthError {
+pub enum ApiError {
     /// The request cannot be read.
     #[error("{0}")]
     InvalidRequest(String),
@@ -55,7 +55,7 @@ pub enum AuthError {
     #[error("Some fields need your attention.")]
     InvalidFields(BTreeMap<String, String>),
     /// Tried too often; the seconds until the next try makes sense.
-    #[error("Too many tries. Wait {0} seconds, then try again.")]
+    #[error("Too many attempts. Wait {0} seconds, then try again.")]
     TooManyRequests(u64),
     /// A fault of the server's own.
     #[error("Something went wrong on our side.")]
@@ -68,7 +68,7 @@ pub enum AuthError {
     Transport,
 }
 
-impl AuthError {
+impl ApiError {
     /// Wrong credentials: the same words whether the user is unknown, disabled, or the password
     /// is wrong.
     pub fn wrong_credentials() -> Self {
@@ -93,7 +93,7 @@ impl AuthError {
     }
 
     /// The same refusal, of the one field that it is about under another name.
-    pub fn about_field(self, name: &str) -> Self {
+    pub fn with_field_name(self, name: &str) -> Self {
         match self {
             Self::InvalidFields(fields) => {
                 Self::InvalidFields(fields.into_values().map(|advice| (name.to_owned(), advice)).collect())
@@ -146,24 +146,24 @@ pub struct ErrorBody {
     retry_after: Option<u64>,
 }
 
-impl From<AuthError> for ErrorBody {
-    fn from(error: AuthError) -> Self {
+impl From<ApiError> for ErrorBody {
+    fn from(error: ApiError) -> Self {
         Self {
             error: error.code().to_owned(),
             message: error.to_string(),
             retry_after: match error {
-                AuthError::TooManyRequests(seconds) => Some(seconds),
+                ApiError::TooManyRequests(seconds) => Some(seconds),
                 _ => None,
             },
             fields: match error {
-                AuthError::InvalidFields(fields) => fields,
+                ApiError::InvalidFields(fields) => fields,
                 _ => BTreeMap::new(),
             },
         }
     }
 }
 
-impl From<ErrorBody> for AuthError {
+impl From<ErrorBody> for ApiError {
     fn from(body: ErrorBody) -> Self {
         match body.error.as_str() {
             "invalid_request" => Self::InvalidRequest(body.message),
@@ -187,7 +187,7 @@ impl From<ErrorBody> for AuthError {
     }
 }
 
-impl FromServerFnError for AuthError {
+impl FromServerFnError for ApiError {
     type Encoder = JsonEncoding;
 
     fn from_server_fn_error(error: ServerFnErrorErr) -> Self {
@@ -211,26 +211,26 @@ mod tests {
     #[test]
     fn every_error_survives_the_wire() {
         let errors = [
-            AuthError::InvalidRequest("what".into()),
-            AuthError::MissingToken,
-            AuthError::InvalidToken,
-            AuthError::wrong_credentials(),
-            AuthError::CrossSite,
-            AuthError::InsufficientScope,
-            AuthError::ReauthenticationRequired,
-            AuthError::NotFound,
-            AuthError::MethodNotAllowed,
-            AuthError::EmailTaken,
-            AuthError::PayloadTooLarge,
-            AuthError::UnsupportedMediaType,
-            AuthError::invalid_field("email", "shorter"),
-            AuthError::TooManyRequests(7),
-            AuthError::Internal,
-            AuthError::Unavailable,
-            AuthError::Transport,
+            ApiError::InvalidRequest("what".into()),
+            ApiError::MissingToken,
+            ApiError::InvalidToken,
+            ApiError::wrong_credentials(),
+            ApiError::CrossSite,
+            ApiError::InsufficientScope,
+            ApiError::ReauthenticationRequired,
+            ApiError::NotFound,
+            ApiError::MethodNotAllowed,
+            ApiError::EmailTaken,
+            ApiError::PayloadTooLarge,
+            ApiError::UnsupportedMediaType,
+            ApiError::invalid_field("email", "shorter"),
+            ApiError::TooManyRequests(7),
+            ApiError::Internal,
+            ApiError::Unavailable,
+            ApiError::Transport,
         ];
         for error in errors {
-            assert_eq!(AuthError::de(error.ser()), error);
+            assert_eq!(ApiError::de(error.ser()), error);
         }
     }
 }

@@ -11,7 +11,7 @@ use server_fn::{
     response::{ClientRes, TryRes},
 };
 
-use super::error::AuthError;
+use super::error::ApiError;
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -19,53 +19,53 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// The protocol of every server function here.
 ///
 /// # Errors
-/// The server answers [`AuthError::UnsupportedMediaType`] for any other content type,
-/// [`AuthError::PayloadTooLarge`] when the body cannot be read to its end, and
-/// [`AuthError::InvalidRequest`] when it cannot be understood, a repeated field included.
+/// The server answers [`ApiError::UnsupportedMediaType`] for any other content type,
+/// [`ApiError::PayloadTooLarge`] when the body cannot be read to its end, and
+/// [`ApiError::InvalidRequest`] when it cannot be understood, a repeated field included.
 pub struct FormOrJson;
 
-impl<Input, Output, Client, Server> Protocol<Input, Output, Client, Server, AuthError> for FormOrJson
+impl<Input, Output, Client, Server> Protocol<Input, Output, Client, Server, ApiError> for FormOrJson
 where
     Input: Serialize + DeserializeOwned + Send,
     Output: Serialize + DeserializeOwned + Send,
-    Client: server_fn::client::Client<AuthError>,
-    Server: server_fn::server::Server<AuthError>,
+    Client: server_fn::client::Client<ApiError>,
+    Server: server_fn::server::Server<ApiError>,
 {
     const METHOD: Method = Method::POST;
 
-    async fn run_server<F, Fut>(request: Server::Request, server_fn: F) -> Result<Server::Response, AuthError>
+    async fn run_server<F, Fut>(request: Server::Request, server_fn: F) -> Result<Server::Response, ApiError>
     where
         F: Fn(Input) -> Fut + Send,
-        Fut: Future<Output = Result<Output, AuthError>> + Send,
+        Fut: Future<Output = Result<Output, ApiError>> + Send,
     {
         let content_type = request.to_content_type().map(|value| {
             let media_type = value.split(';').next().unwrap_or_default();
             media_type.trim().to_ascii_lowercase()
         });
-        let body = request.try_into_bytes().await.map_err(|_| AuthError::PayloadTooLarge)?;
+        let body = request.try_into_bytes().await.map_err(|_| ApiError::PayloadTooLarge)?;
         let input = match content_type.as_deref() {
             Some(JSON) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
             Some(FORM) => from_form(&body),
             None if body.is_empty() => from_form(&body),
-            _ => return Err(AuthError::UnsupportedMediaType),
+            _ => return Err(ApiError::UnsupportedMediaType),
         };
         let input =
-            input.map_err(|_| AuthError::InvalidRequest("The request's fields cannot be read.".into()))?;
+            input.map_err(|_| ApiError::InvalidRequest("The request's fields cannot be read.".into()))?;
         let output = server_fn(input).await?;
-        let json = serde_json::to_string(&output).map_err(|_| AuthError::Internal)?;
+        let json = serde_json::to_string(&output).map_err(|_| ApiError::Internal)?;
         Server::Response::try_from_string(JSON, json)
     }
 
-    async fn run_client(path: &str, input: Input) -> Result<Output, AuthError> {
-        let body = serde_json::to_string(&input).map_err(|_| AuthError::Internal)?;
+    async fn run_client(path: &str, input: Input) -> Result<Output, ApiError> {
+        let body = serde_json::to_string(&input).map_err(|_| ApiError::Internal)?;
         let request = Client::Request::try_new_post(path, JSON, JSON, body)?;
         let response = Client::send(request).await?;
         let refused = response.status() >= 400;
         let body = response.try_into_bytes().await?;
         if refused {
-            return Err(AuthError::de(body));
+            return Err(ApiError::de(body));
         }
-        serde_json::from_slice(&body).map_err(|_| AuthError::Transport)
+        serde_json::from_slice(&body).map_err(|_| ApiError::Transport)
     }
 }
 

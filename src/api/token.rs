@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    error::AuthError,
+    error::ApiError,
     protocol::FormOrJson,
     types::{AccessToken, StatelessCheck},
 };
@@ -21,6 +21,6 @@ use crate::ToSchema;
     prefix = "/api", endpoint = "token/check_statelessly", protocol = FormOrJson,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn check_statelessly(access_token: AccessToken) -> Result<StatelessCheck, AuthError> {
-    crate::server::doors::check_statelessly(&access_token)
+pub async fn check_statelessly(access_token: AccessToken) -> Result<StatelessCheck, ApiError> {
+    crate::server::handlers::check_statelessly(&access_token)
 }

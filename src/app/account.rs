@@ -5,17 +5,17 @@ use leptos_meta::Title;
 use leptos_router::components::A;
 
 use super::{
-    answered::Trouble,
     components::{ActionButton, Waiting, each_second},
-    form::Shortcomings,
+    form::BrowserLimitations,
     nav::{LogoutButton, NeedsScripts},
+    resource_view::Trouble,
     token::{Exchange, TokenParts, minutes},
     walk::{Step, WalkStep},
 };
 use crate::{
     api::{
         self,
-        error::AuthError,
+        error::ApiError,
         types::{Account, Role},
     },
     client::{
@@ -24,14 +24,14 @@ use crate::{
     },
 };
 
-/// Seconds between two tries to renew a token that is due.
+/// Seconds between two attempts to renew a token that is due.
 const RETRY_AFTER: u32 = 10;
 
 #[component]
 pub fn AccountPage() -> impl IntoView {
     let answer = ask_account();
     let account = RwSignal::new(None::<Account>);
-    let trouble = RwSignal::new(None::<AuthError>);
+    let trouble = RwSignal::new(None::<ApiError>);
     let token = RwSignal::new(None::<HeldToken>);
     Effect::new(move || match answer.get() {
         Some(Ok(found)) => {
@@ -54,7 +54,7 @@ pub fn AccountPage() -> impl IntoView {
             <h1>"Your access token"</h1>
             <AccountNav account=answer />
             <NeedsScripts />
-            <Shortcomings />
+            <BrowserLimitations />
             {move || trouble.get().map(|error| view! { <Trouble error on_retry=again /> })}
             <Show
                 when=move || account.with(Option::is_some)
@@ -85,14 +85,14 @@ pub fn AccountPage() -> impl IntoView {
 
 /// What the token says, by the server. Only the browser has it: the server draws the frame of a page,
 /// and this fills it.
-pub fn ask_account() -> LocalResource<Result<Account, AuthError>> {
+pub fn ask_account() -> LocalResource<Result<Account, ApiError>> {
     let session = Session::expect();
     LocalResource::new(move || session.call(api::account::me))
 }
 
 /// From one page about your account to the others.
 #[component]
-pub fn AccountNav(account: LocalResource<Result<Account, AuthError>>) -> impl IntoView {
+pub fn AccountNav(account: LocalResource<Result<Account, ApiError>>) -> impl IntoView {
     let is_admin = move || matches!(account.get(), Some(Ok(account)) if account.role == Role::Admin);
     view! {
         <nav class="tabs" aria-label="Account">
@@ -166,7 +166,7 @@ fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + Clone + 'static)
 #[component]
 fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
     let exchange = RwSignal::new(None::<(HeldToken, Answer)>);
-    let trouble = RwSignal::new(None::<AuthError>);
+    let trouble = RwSignal::new(None::<ApiError>);
     let copy = RwSignal::new(kept_copy());
     let step = Memo::new(move |_| match (copy.with(Option::is_some), exchange.with(Option::is_some)) {
         (true, _) => Step::SignOut,

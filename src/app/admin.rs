@@ -5,16 +5,16 @@ use leptos_meta::Title;
 
 use super::{
     account::{AccountNav, ask_account},
-    ago::ago,
-    answered::{Answered, Outcome},
     components::{ActionButton, Dialog, TableFrame},
     form::value,
     nav::NeedsScripts,
+    relative_time::ago,
+    resource_view::{Answered, Outcome},
 };
 use crate::{
     api::{
         self,
-        error::AuthError,
+        error::ApiError,
         types::{Role, SessionInfo, UserInfo, UserList},
     },
     client::session::Session,
@@ -194,7 +194,7 @@ fn Sessions(user: UserInfo, outcome: Outcome) -> impl IntoView {
 fn EndAll() -> impl IntoView {
     let session = Session::expect();
     let asks = RwSignal::new(false);
-    let error = RwSignal::new(None::<AuthError>);
+    let error = RwSignal::new(None::<ApiError>);
     let end = move || async move {
         if let Err(failure) = session.end_by(api::admin::revoke_all_sessions).await {
             error.try_set(Some(failure));

@@ -15,15 +15,15 @@ use web_sys::HtmlFormElement;
 
 use super::{
     components::{Field, each_second},
-    next::next_page,
     query::query,
+    return_to::next_page,
 };
 use crate::{
-    api::error::AuthError,
+    api::error::ApiError,
     client::{
-        calls,
-        session::{Farewell, Session},
-        storage::shortcomings,
+        lazy_app,
+        session::{Session, SignOutNotice},
+        storage::browser_limitations,
     },
 };
 
@@ -31,7 +31,7 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct Sending {
     busy: RwSignal<bool>,
-    error: RwSignal<Option<AuthError>>,
+    error: RwSignal<Option<ApiError>>,
 }
 
 impl Sending {
@@ -41,9 +41,9 @@ impl Sending {
 
     /// With the error of a form that was posted before its page was live.
     pub fn with_posted_error() -> Self {
-        let posted = SharedValue::new_str(posted_error).into_inner();
+        let posted = SharedValue::new_str(error_from_query).into_inner();
         let sending = Self::new();
-        sending.error.set(in_our_words(&posted));
+        sending.error.set(sanitized_error(&posted));
         sending
     }
 
@@ -52,9 +52,9 @@ impl Sending {
         self,
         event: &SubmitEvent,
         call: F,
-        on_answer: impl FnOnce(Result<T, &AuthError>) + 'static,
+        on_answer: impl FnOnce(Result<T, &ApiError>) + 'static,
     ) where
-        F: Future<Output = Result<T, AuthError>> + 'static,
+        F: Future<Output = Result<T, ApiError>> + 'static,
     {
         event.prevent_default();
         if self.busy.get_untracked() {
@@ -120,9 +120,9 @@ impl CredentialsForm {
     /// success it stays busy: the next page is on its way.
     pub fn submit<F>(self, event: &SubmitEvent, call: impl FnOnce(String, String) -> F)
     where
-        F: Future<Output = Result<(), AuthError>> + 'static,
+        F: Future<Output = Result<(), ApiError>> + 'static,
     {
-        let on_answer = move |answer: Result<(), &AuthError>| {
+        let on_answer = move |answer: Result<(), &ApiError>| {
             if let Err(error) = answer {
                 focus(if error_of(error, "email").is_some() { self.email } else { self.password });
             }
@@ -132,9 +132,9 @@ impl CredentialsForm {
         let send = async move {
             // What cannot be fetched may be gone with the version of the site that this page is of. The form
             // works without.
-            if calls::fetch().await.is_err() && window().navigator().on_line() {
+            if lazy_app::fetch().await.is_err() && window().navigator().on_line() {
                 let sent = form.is_some_and(|form| form.submit().is_ok());
-                return if sent { pending().await } else { Err(AuthError::Transport) };
+                return if sent { pending().await } else { Err(ApiError::Transport) };
             }
             call.await?;
             pending().await
@@ -144,8 +144,8 @@ impl CredentialsForm {
 }
 
 /// Has what the form is sent by come while it is being filled in.
-pub fn fetch_ahead(_: Event) {
-    spawn_local(async { drop(calls::fetch().await) });
+pub fn preload_app(_: Event) {
+    spawn_local(async { drop(lazy_app::fetch().await) });
 }
 
 /// What to say of a field that was refused, where what the server said about it cannot be believed.
@@ -154,18 +154,18 @@ const ADVICE: [(&str, &str); 2] = [
     ("password", "Use a password of at least 8 characters that is not among the common ones."),
 ];
 
-/// The error that came in the address of the page, as [`in_our_words`] reads it: its code, then the names of
+/// The error that came in the address of the page, as [`sanitized_error`] reads it: its code, then the names of
 /// the fields that it is about or the seconds to wait. Empty without one, and in a browser: the server reads
 /// it, the first load of the app has no JSON.
-fn posted_error() -> String {
+fn error_from_query() -> String {
     if !cfg!(feature = "ssr") {
         return String::new();
     }
-    let error = query("__err").map(|error| ServerFnUrlError::<AuthError>::decode_err(&error));
+    let error = query("__err").map(|error| ServerFnUrlError::<ApiError>::decode_err(&error));
     match error {
-        None | Some(AuthError::Transport) => String::new(),
-        Some(AuthError::TooManyRequests(seconds)) => format!("too_many_requests {seconds}"),
-        Some(ref error @ AuthError::InvalidFields(ref fields)) => {
+        None | Some(ApiError::Transport) => String::new(),
+        Some(ApiError::TooManyRequests(seconds)) => format!("too_many_requests {seconds}"),
+        Some(ref error @ ApiError::InvalidFields(ref fields)) => {
             let known = ADVICE.into_iter().map(|(name, _)| name).filter(|name| fields.contains_key(*name));
             [error.code()].into_iter().chain(known).collect::<Vec<_>>().join(" ")
         }
@@ -174,28 +174,28 @@ fn posted_error() -> String {
 }
 
 /// Anyone can have written what came in the address, so only its kind is taken over, and none of its text.
-fn in_our_words(posted: &str) -> Option<AuthError> {
+fn sanitized_error(posted: &str) -> Option<ApiError> {
     let (code, about) = posted.split_once(' ').unwrap_or((posted, ""));
-    Some(match AuthError::from_code(code) {
-        AuthError::InvalidRequest(_) => AuthError::InvalidRequest("The form could not be read.".into()),
-        AuthError::InvalidGrant(_) => AuthError::wrong_credentials(),
-        AuthError::TooManyRequests(_) => AuthError::TooManyRequests(about.parse().unwrap_or(1)),
-        AuthError::InvalidFields(_) => {
+    Some(match ApiError::from_code(code) {
+        ApiError::InvalidRequest(_) => ApiError::InvalidRequest("The form could not be read.".into()),
+        ApiError::InvalidGrant(_) => ApiError::wrong_credentials(),
+        ApiError::TooManyRequests(_) => ApiError::TooManyRequests(about.parse().unwrap_or(1)),
+        ApiError::InvalidFields(_) => {
             let known = ADVICE.into_iter().filter(|(name, _)| about.split(' ').any(|field| field == *name));
-            AuthError::InvalidFields(
+            ApiError::InvalidFields(
                 known.map(|(name, advice)| (name.to_owned(), advice.to_owned())).collect(),
             )
         }
-        AuthError::Transport => return None,
+        ApiError::Transport => return None,
         other => other,
     })
 }
 
 /// What the error says about one field.
-fn error_of(error: &AuthError, name: &str) -> Option<String> {
+fn error_of(error: &ApiError, name: &str) -> Option<String> {
     match error {
-        AuthError::InvalidFields(fields) => fields.get(name).cloned(),
-        AuthError::EmailTaken if name == "email" => Some(error.to_string()),
+        ApiError::InvalidFields(fields) => fields.get(name).cloned(),
+        ApiError::EmailTaken if name == "email" => Some(error.to_string()),
         _ => None,
     }
 }
@@ -226,13 +226,13 @@ pub fn FormAlert(sending: Sending, fields: &'static [&'static str]) -> impl Into
     let text = move || {
         sending.error.with(|error| match error.as_ref()? {
             error if fields.iter().any(|field| error_of(error, field).is_some()) => None,
-            AuthError::TooManyRequests(_) => Some("That were too many tries.".to_owned()),
+            ApiError::TooManyRequests(_) => Some("Too many attempts.".to_owned()),
             error => Some(error.to_string()),
         })
     };
     let wait = move || {
         sending.error.with(|error| match error {
-            Some(AuthError::TooManyRequests(seconds)) => Some(*seconds),
+            Some(ApiError::TooManyRequests(seconds)) => Some(*seconds),
             _ => None,
         })
     };
@@ -273,17 +273,17 @@ pub fn SubmitButton(
 
 /// How the last session in this tab ended.
 #[component]
-pub fn FarewellNote() -> impl IntoView {
+pub fn SignOutNote() -> impl IntoView {
     let session = Session::expect();
     let note = move || {
-        session.farewell().map(|farewell| match farewell {
-            Farewell::Confirmed { instances, elapsed_ms } => {
+        session.sign_out_notice().map(|sign_out_notice| match sign_out_notice {
+            SignOutNotice::Confirmed { instances, elapsed_ms } => {
                 let servers = if instances == 1 { "the server".to_owned() } else { format!("all {instances} servers") };
                 let time = if elapsed_ms == 0 { "less than a millisecond".to_owned() } else { format!("{elapsed_ms} ms") };
                 view! { <p class="note good">{format!("You have been signed out. Your token died on {servers} in {time}.")}</p> }.into_any()
             }
-            Farewell::Ended(reason) => view! { <p class="note">{reason}</p> }.into_any(),
-            Farewell::Unconfirmed => view! { <UnconfirmedNote /> }.into_any(),
+            SignOutNotice::Ended(reason) => view! { <p class="note">{reason}</p> }.into_any(),
+            SignOutNotice::Unconfirmed => view! { <UnconfirmedNote /> }.into_any(),
         })
     };
     view! { <div role="status">{note}</div> }
@@ -305,9 +305,9 @@ fn UnconfirmedNote() -> impl IntoView {
 
 /// What this browser does not let us do, found out when the page is live.
 #[component]
-pub fn Shortcomings() -> impl IntoView {
+pub fn BrowserLimitations() -> impl IntoView {
     let found = RwSignal::new(Vec::new());
-    Effect::new(move || found.set(shortcomings()));
+    Effect::new(move || found.set(browser_limitations()));
     let notes =
         move || found.get().into_iter().map(|text| view! { <p class="note">{text}</p> }).collect_view();
     view! { <div role="status">{notes}</div> }

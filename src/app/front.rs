@@ -4,12 +4,12 @@
 use leptos::prelude::*;
 
 use super::{
-    document::{Foot, SkipLink},
     home::HomePage,
-    live_once,
     login::LoginPage,
+    mark_hydrated,
     nav::Nav,
     register::RegisterPage,
+    shell::{Foot, SkipLink},
     theme::ThemeSwitch,
 };
 use crate::client::session::Session;
@@ -60,7 +60,7 @@ pub fn Front(page: FrontPage) -> impl IntoView {
     if !page.is_for_guests() {
         session.follow();
     }
-    live_once();
+    mark_hydrated();
     view! {
         <SkipLink />
         <Nav path=Signal::stored(page.path().to_owned()) />

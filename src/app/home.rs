@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::form::FarewellNote;
+use super::form::SignOutNote;
 use crate::client::session::Session;
 
 #[component]
@@ -10,7 +10,7 @@ pub fn HomePage() -> impl IntoView {
     let session = Session::expect();
     view! {
         <section class="hero">
-            <FarewellNote />
+            <SignOutNote />
             <h1>"Log out, and the token is dead. " <em>"Everywhere. Now."</em></h1>
             <p class="lead">
                 "A JWT is checked without asking anyone, which makes it fast, and usually makes it impossible to take back: after log-out it works on until it expires. Hallpass does both. No network call per request, and when log-out answers, no server accepts the token again."

@@ -3,8 +3,8 @@
 use leptos::prelude::*;
 
 use super::{
-    form::{CredentialsFields, CredentialsForm, FarewellNote, Shortcomings, fetch_ahead},
-    next::with_next,
+    form::{BrowserLimitations, CredentialsFields, CredentialsForm, SignOutNote, preload_app},
+    return_to::with_next,
 };
 use crate::client::session::Session;
 
@@ -15,13 +15,13 @@ pub fn LoginPage() -> impl IntoView {
     view! {
         <section class="card">
             <h1>"Sign in"</h1>
-            <FarewellNote />
-            <Shortcomings />
+            <SignOutNote />
+            <BrowserLimitations />
             <form
                 method="post"
                 action="/api/auth/login"
                 novalidate
-                on:input=fetch_ahead
+                on:input=preload_app
                 on:submit=move |event| form.submit(&event, move |email, password| session.login(email, password))
             >
                 <CredentialsFields form password_autocomplete="current-password" password_hint="" button=("Sign in", "Signing in…") />

@@ -23,13 +23,13 @@ use self::{
     admin::AdminPage,
     cluster::ClusterPage,
     components::Toasts,
-    document::{Foot, SkipLink, titled},
     nav::Nav,
-    next::sign_in_first,
     not_found::NotFoundPage,
     password::PasswordPage,
     replay::ReplayPage,
+    return_to::sign_in_first,
     sessions::SessionsPage,
+    shell::{Foot, SkipLink, titled},
     signed_out::SignedOut,
     theme::ThemeSwitch,
 };
@@ -37,23 +37,23 @@ use crate::client::{session::Session, token::kept_copy};
 
 mod account;
 mod admin;
-mod ago;
-mod answered;
 mod cluster;
 mod components;
-pub mod document;
 mod form;
 pub mod front;
 mod home;
 mod login;
 mod nav;
-pub mod next;
 mod not_found;
 mod password;
 mod query;
 mod register;
+mod relative_time;
 mod replay;
+mod resource_view;
+pub mod return_to;
 mod sessions;
+pub mod shell;
 mod signed_out;
 pub mod theme;
 mod token;
@@ -69,7 +69,7 @@ pub fn App() -> impl IntoView {
     provide_meta_context();
     Session::provide().follow();
     let toasts = Toasts::provide();
-    live_once();
+    mark_hydrated();
     view! {
         <Title formatter=|title: String| titled(&title) />
         <Router>
@@ -78,11 +78,11 @@ pub fn App() -> impl IntoView {
             <FocusOnNavigation />
             <main id="main" tabindex="-1">
                 <FlatRoutes fallback=NotFoundPage>
-                    <Route path=path!("/account") view=|| for_users(AccountPage) ssr=WHOLE />
-                    <Route path=path!("/sessions") view=|| for_users(SessionsPage) ssr=WHOLE />
-                    <Route path=path!("/password") view=|| for_users(PasswordPage) ssr=WHOLE />
-                    <Route path=path!("/admin") view=|| for_users(AdminPage) ssr=WHOLE />
-                    <Route path=path!("/cluster") view=|| for_users(ClusterPage) ssr=WHOLE />
+                    <Route path=path!("/account") view=|| require_login(AccountPage) ssr=WHOLE />
+                    <Route path=path!("/sessions") view=|| require_login(SessionsPage) ssr=WHOLE />
+                    <Route path=path!("/password") view=|| require_login(PasswordPage) ssr=WHOLE />
+                    <Route path=path!("/admin") view=|| require_login(AdminPage) ssr=WHOLE />
+                    <Route path=path!("/cluster") view=|| require_login(ClusterPage) ssr=WHOLE />
                     <Route path=path!("/replay") view=ReplayPage ssr=WHOLE />
                 </FlatRoutes>
             </main>
@@ -95,7 +95,7 @@ pub fn App() -> impl IntoView {
 /// A page for those who are signed in. The server sends the others to sign in first. In an open page it
 /// says so when the session ends, in the place of the page; who has kept a copy of the token goes to see
 /// what that is worth.
-fn for_users<V: IntoView + 'static>(page: impl Fn() -> V + Copy + Send + 'static) -> impl IntoView {
+fn require_login<V: IntoView + 'static>(page: impl Fn() -> V + Copy + Send + 'static) -> impl IntoView {
     let session = Session::expect();
     let path = use_location().pathname;
     move || match session.is_signed_in() {
@@ -133,7 +133,7 @@ fn focus_on_main() {
 }
 
 /// Says so when clicks are heard: by `data-hydrated` on `<html>`.
-fn live_once() {
+fn mark_hydrated() {
     Effect::new(|| {
         if let Some(root) = document().document_element() {
             let _ = root.set_attribute("data-hydrated", "");

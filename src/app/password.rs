@@ -10,7 +10,7 @@ use super::{
     nav::NeedsScripts,
 };
 use crate::{
-    api::{self, error::AuthError, types::Revocation},
+    api::{self, error::ApiError, types::Revocation},
     client::session::Session,
 };
 
@@ -35,7 +35,7 @@ pub fn PasswordPage() -> impl IntoView {
                 }
                 done.set(Some(revocation));
             }
-            Err(AuthError::InvalidFields(fields)) if fields.contains_key("current") => focus(current),
+            Err(ApiError::InvalidFields(fields)) if fields.contains_key("current") => focus(current),
             Err(_) => focus(new),
         });
     };

@@ -3,8 +3,8 @@
 use leptos::prelude::*;
 
 use super::{
-    form::{CredentialsFields, CredentialsForm, fetch_ahead},
-    next::with_next,
+    form::{CredentialsFields, CredentialsForm, preload_app},
+    return_to::with_next,
 };
 use crate::client::session::Session;
 
@@ -19,7 +19,7 @@ pub fn RegisterPage() -> impl IntoView {
                 method="post"
                 action="/api/auth/register"
                 novalidate
-                on:input=fetch_ahead
+                on:input=preload_app
                 on:submit=move |event| form.submit(&event, move |email, password| session.register(email, password))
             >
                 <CredentialsFields

@@ -6,15 +6,15 @@ use leptos_meta::Title;
 
 use super::{
     components::{ActionButton, TableFrame, each_second},
-    form::FarewellNote,
+    form::SignOutNote,
     nav::NeedsScripts,
     token::{Status, milliseconds, minutes},
     walk::{Step, WalkStep},
 };
 use crate::{
-    api::{error::AuthError, types::StatelessCheck},
+    api::{error::ApiError, types::StatelessCheck},
     client::{
-        session::{Farewell, Session},
+        session::{Session, SignOutNotice},
         token::{Answer, HeldToken, forget_copy, kept_copy},
     },
 };
@@ -35,7 +35,7 @@ pub fn ReplayPage() -> impl IntoView {
         <Title text="The copy" />
         <section class="card full">
             <h1>"Is the copy still good?"</h1>
-            <FarewellNote />
+            <SignOutNote />
             <NeedsScripts />
             {move || match copy.get() {
                 Some(token) => view! { <Replay token copy /> }.into_any(),
@@ -53,14 +53,14 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
     let session = Session::expect();
     let answers = RwSignal::new(Vec::<Answer>::new());
     let check = RwSignal::new(None::<StatelessCheck>);
-    let trouble = RwSignal::new(None::<AuthError>);
+    let trouble = RwSignal::new(None::<ApiError>);
     let is_done = RwSignal::new(false);
     let left = RwSignal::new(token.seconds_left());
     let token = StoredValue::new(token);
     each_second(move || left.set(token.with_value(HeldToken::seconds_left)));
     // How many there are to be heard, the log-out has said.
-    let expected = move || match session.farewell() {
-        Some(Farewell::Confirmed { instances, .. }) => instances.max(1),
+    let expected = move || match session.sign_out_notice() {
+        Some(SignOutNotice::Confirmed { instances, .. }) => instances.max(1),
         _ => 1,
     };
     // The page may be left before it is done.

@@ -5,16 +5,16 @@ use leptos_meta::Title;
 
 use super::{
     account::{AccountNav, ask_account},
-    ago::ago,
-    answered::{Answered, Outcome},
     components::{ActionButton, Dialog, Field},
     form::{FormAlert, Sending, SubmitButton, focus, value},
     nav::NeedsScripts,
+    relative_time::ago,
+    resource_view::{Answered, Outcome},
 };
 use crate::{
     api::{
         self,
-        error::AuthError,
+        error::ApiError,
         types::{EndReason, EventKind, Revocation, SecurityEvent, SessionInfo},
     },
     client::session::Session,
@@ -29,7 +29,7 @@ pub fn SessionsPage() -> impl IntoView {
     let list = LocalResource::new(move || session.call(api::account::sessions));
     let events = LocalResource::new(move || session.call(api::account::events));
     let outcome = Outcome::new();
-    let on_ended = move |answer: Result<Revocation, AuthError>| {
+    let on_ended = move |answer: Result<Revocation, ApiError>| {
         outcome.tell(answer);
         list.refetch();
         events.refetch();
@@ -65,7 +65,7 @@ pub fn SessionsPage() -> impl IntoView {
 fn List(
     sessions: Vec<SessionInfo>,
     now: i64,
-    on_ended: impl Fn(Result<Revocation, AuthError>) + Copy + Send + Sync + 'static,
+    on_ended: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync + 'static,
 ) -> impl IntoView {
     let count = sessions.len();
     let shows_all = RwSignal::new(count <= SHOWN);
@@ -89,7 +89,7 @@ fn List(
 fn Row(
     info: SessionInfo,
     now: i64,
-    on_ended: impl Fn(Result<Revocation, AuthError>) + Copy + Send + Sync + 'static,
+    on_ended: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync + 'static,
 ) -> impl IntoView {
     let session = Session::expect();
     let SessionInfo { session_id, device, address, created_at, last_seen_at, is_current } = info;
@@ -123,7 +123,7 @@ fn Row(
 
 /// Ends all other sessions, or all: after the password has been shown again.
 #[component]
-fn EndMany(on_ended: impl Fn(Result<Revocation, AuthError>) + Copy + Send + Sync + 'static) -> impl IntoView {
+fn EndMany(on_ended: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync + 'static) -> impl IntoView {
     let (ends_others, ends_all) = (RwSignal::new(false), RwSignal::new(false));
     let on_done = move |answer| {
         ends_others.set(false);
@@ -147,7 +147,7 @@ fn EndMany(on_ended: impl Fn(Result<Revocation, AuthError>) + Copy + Send + Sync
 #[component]
 fn Confirm(
     keep_current: bool,
-    on_done: impl Fn(Result<Revocation, AuthError>) + Copy + Send + Sync + 'static,
+    on_done: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync + 'static,
     on_cancel: impl Fn() + 'static,
 ) -> impl IntoView {
     let session = Session::expect();
@@ -157,7 +157,7 @@ fn Confirm(
         let password_text = value(password);
         let call = async move {
             if password_text.is_empty() {
-                return Err(AuthError::invalid_field("password", "Enter your password."));
+                return Err(ApiError::invalid_field("password", "Enter your password."));
             }
             let call = || api::account::logout_everywhere(keep_current, password_text.clone());
             if keep_current {

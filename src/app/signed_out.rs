@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use leptos_meta::Title;
 
-use super::{focus_on_main, form::FarewellNote, next::sign_in_first};
+use super::{focus_on_main, form::SignOutNote, return_to::sign_in_first};
 
 #[component]
 pub fn SignedOut(
@@ -15,7 +15,7 @@ pub fn SignedOut(
         <Title text="Signed out" />
         <section class="card">
             <h1>"You are signed out"</h1>
-            <FarewellNote />
+            <SignOutNote />
             <p class="actions"><a href=sign_in_first(&path) rel="external" class="button">"Sign in again"</a></p>
         </section>
     }

@@ -13,7 +13,7 @@ use server_fn::{
 };
 
 use super::storage;
-use crate::api::{error::AuthError, types::AccessToken};
+use crate::api::{error::ApiError, types::AccessToken};
 
 /// Attaches the stored access token, expired or not, or the last one that was stored, for the sake of logging out; without
 /// one the request goes as it is.
@@ -22,23 +22,23 @@ pub struct BearerClient;
 pub(super) async fn send(
     request: BrowserRequest,
     token: Option<AccessToken>,
-) -> Result<BrowserResponse, AuthError> {
+) -> Result<BrowserResponse, ApiError> {
     if let Some(token) = token {
         request.headers().set("Authorization", &format!("Bearer {}", token.expose()));
     }
-    <BrowserClient as Client<AuthError>>::send(request).await
+    <BrowserClient as Client<ApiError>>::send(request).await
 }
 
 /// Makes `$client` a client that sends each request with the token that `$token` gives.
 macro_rules! attach_token {
     ($client:ty, $token:expr) => {
-        impl Client<AuthError> for $client {
+        impl Client<ApiError> for $client {
             type Request = BrowserRequest;
             type Response = BrowserResponse;
 
             fn send(
                 request: BrowserRequest,
-            ) -> impl Future<Output = Result<BrowserResponse, AuthError>> + Send {
+            ) -> impl Future<Output = Result<BrowserResponse, ApiError>> + Send {
                 SendWrapper::new(async move { send(request, $token).await })
             }
 
@@ -50,14 +50,14 @@ macro_rules! attach_token {
                         impl Stream<Item = Result<Bytes, Bytes>> + Send + 'static,
                         impl Sink<Bytes> + Send + 'static,
                     ),
-                    AuthError,
+                    ApiError,
                 >,
             > + Send {
-                <BrowserClient as Client<AuthError>>::open_websocket(path)
+                <BrowserClient as Client<ApiError>>::open_websocket(path)
             }
 
             fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-                <BrowserClient as Client<AuthError>>::spawn(future);
+                <BrowserClient as Client<ApiError>>::spawn(future);
             }
         }
     };

@@ -11,12 +11,12 @@
 //! All of it compiles on the server too, where it is never called: the types of the calls name it.
 
 pub mod bearer;
-pub mod calls;
 pub mod cookie;
-pub mod live;
-mod patience;
-pub mod renew;
+pub mod lazy_app;
+pub mod refresh;
+mod refresh_lock;
 pub mod session;
+pub mod sse;
 pub mod storage;
-mod tabs;
+mod timeout;
 pub mod token;

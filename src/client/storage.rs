@@ -139,7 +139,7 @@ pub fn blocks_cookies() -> bool {
 }
 
 /// What this browser does not let us do, in words for its user.
-pub fn shortcomings() -> Vec<&'static str> {
+pub fn browser_limitations() -> Vec<&'static str> {
     let keeps_nothing = UNSTORED.with_borrow(Option::is_some) || !is_available();
     let notes = [
         (blocks_cookies(), "This browser blocks the cookies of this site, so you cannot sign in here."),

@@ -1,5 +1,5 @@
 //! The access token in the hands of its owner: taken apart, sent by hand, copied. For the token page;
-//! all other calls go through [`bearer`](super::bearer) and [`renew`](super::renew).
+//! all other calls go through [`bearer`](super::bearer) and [`renew`](super::refresh).
 
 use std::cell::RefCell;
 
@@ -10,7 +10,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::RequestCredentials;
 
 use super::storage::{self, StoredToken, device_now};
-use crate::api::{self, INSTANCE_HEADER, error::AuthError, types::StatelessCheck};
+use crate::api::{self, INSTANCE_HEADER, error::ApiError, types::StatelessCheck};
 
 /// The call that a token is tried on: it answers from memory, and only to a live token.
 pub const PROTECTED_CALL: &str = "/api/account/me";
@@ -86,18 +86,18 @@ impl HeldToken {
     /// Calls the protected API with it, and with nothing else: no cookie, no renewal.
     ///
     /// # Errors
-    /// [`AuthError::Transport`] when no answer came.
-    pub async fn call(&self) -> Result<Answer, AuthError> {
+    /// [`ApiError::Transport`] when no answer came.
+    pub async fn call(&self) -> Result<Answer, ApiError> {
         let start = now_ms();
         let request = Request::post(PROTECTED_CALL)
             .credentials(RequestCredentials::Omit)
             .header("Authorization", &format!("Bearer {}", self.0.access_token.expose()))
             .send();
-        let response = request.await.map_err(|_| AuthError::Transport)?;
+        let response = request.await.map_err(|_| ApiError::Transport)?;
         let elapsed_ms = (now_ms() - start).round() as u32;
         let header = |name| Response::headers(&response).get(name).unwrap_or_default();
         let (instance, challenge) = (header(INSTANCE_HEADER), header("WWW-Authenticate"));
-        let body = response.text().await.map_err(|_| AuthError::Transport)?;
+        let body = response.text().await.map_err(|_| ApiError::Transport)?;
         let body = laid_out(&body).unwrap_or(body);
         Ok(Answer { status: response.status(), instance, challenge, body, elapsed_ms })
     }
@@ -106,7 +106,7 @@ impl HeldToken {
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn check_statelessly(&self) -> Result<StatelessCheck, AuthError> {
+    pub async fn check_statelessly(&self) -> Result<StatelessCheck, ApiError> {
         api::token::check_statelessly(self.0.access_token.clone()).await
     }
 }

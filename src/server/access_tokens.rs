@@ -19,7 +19,7 @@ pub const ROW_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An access token's place in the allowlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenEntry {
+pub struct TokenRecord {
     pub token_id: TokenId,
     pub session_id: SessionId,
     pub user_id: UserId,
@@ -35,7 +35,7 @@ pub struct TokenRow {
 }
 
 /// Writes one down, in the same transaction as what it is issued for.
-pub async fn record(connection: &mut AnyConnection, entry: &TokenEntry) -> Result<(), DbError> {
+pub async fn record(connection: &mut AnyConnection, entry: &TokenRecord) -> Result<(), DbError> {
     sqlx::query("insert into access_tokens (id, session_id, expires_at) values ($1, $2, $3)")
         .bind(entry.token_id.to_string())
         .bind(entry.session_id.to_string())
@@ -48,7 +48,7 @@ pub async fn record(connection: &mut AnyConnection, entry: &TokenEntry) -> Resul
 impl Db {
     /// Whether exactly this access token has been issued, and its session not been revoked. That it
     /// has not expired is for the caller to check.
-    pub async fn is_token_live(&self, entry: &TokenEntry) -> Result<bool, DbError> {
+    pub async fn is_token_live(&self, entry: &TokenRecord) -> Result<bool, DbError> {
         let live = sqlx::query(
             "select 1 from access_tokens join sessions on sessions.id = session_id \
              where access_tokens.id = $1 and session_id = $2 and user_id = $3 \
@@ -68,7 +68,7 @@ impl Db {
     pub async fn live_tokens(
         &self,
         now: UnixSeconds,
-        mut each: impl FnMut(TokenEntry),
+        mut each: impl FnMut(TokenRecord),
     ) -> Result<(), DbError> {
         let mut connection = self.unlimited_connection().await?;
         let mut rows = sqlx::query_as::<_, TokenRow>(
@@ -81,7 +81,7 @@ impl Db {
         while let Some(row) =
             time::timeout(ROW_TIMEOUT, rows.try_next()).await.map_err(|_| DbError::PoolTimedOut)??
         {
-            each(TokenEntry {
+            each(TokenRecord {
                 token_id: parse(&row.id)?,
                 session_id: parse(&row.session_id)?,
                 user_id: parse(&row.user_id)?,

@@ -19,12 +19,12 @@ use super::{
     config::Config,
     db::{Access, ChangeError, Db},
     ids::UserId,
-    password::{Passwords, Share, check_acceptable},
+    password::{PasswordHasherPool, Share, validate_new_password},
     sessions::{self, RevokedSession},
     users::{Added, Change, Email, User},
 };
 use crate::api::{
-    error::AuthError,
+    error::ApiError,
     types::{EndReason, Revocation},
 };
 
@@ -54,13 +54,13 @@ enum Command {
 #[derive(Subcommand)]
 enum UserCommand {
     /// Add a user. Asks for the password, or reads it from standard input.
-    Add(Who),
+    Add(UserArg),
     /// List all users.
     List,
     /// Disable a user and end all of their sessions. With SQLite, while no server is running.
-    Disable(Who),
+    Disable(UserArg),
     /// Let a disabled user sign in again.
-    Enable(Who),
+    Enable(UserArg),
     /// Make a user an administrator, or take that back, and end all of their sessions. With SQLite,
     /// while no server is running.
     Role {
@@ -69,7 +69,7 @@ enum UserCommand {
         role: String,
     },
     /// Set a user's password and end all of their sessions. With SQLite, while no server is running.
-    SetPassword(Who),
+    SetPassword(UserArg),
 }
 
 #[derive(Subcommand)]
@@ -80,12 +80,12 @@ enum SessionsCommand {
         user: String,
     },
     /// End sessions. With SQLite, while no server is running.
-    Revoke(Which),
+    Revoke(SessionSelector),
 }
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-struct Which {
+struct SessionSelector {
     /// One session, by its id.
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     session: Option<String>,
@@ -98,7 +98,7 @@ struct Which {
 }
 
 #[derive(Args)]
-struct Who {
+struct UserArg {
     email: String,
 }
 
@@ -112,7 +112,7 @@ impl Cli {
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve(config).await,
             Command::User(command) => user(command, &config).await,
-            Command::Sessions(command) => look_after_sessions(command, &config).await,
+            Command::Sessions(command) => run_sessions(command, &config).await,
         }
     }
 }
@@ -122,11 +122,11 @@ async fn serve(config: Config) -> Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}: set LEPTOS_SITE_ADDR to another address"))?;
-    super::serve(config, listener, told_to_stop()).await
+    super::serve(config, listener, shutdown_signal()).await
 }
 
 /// Resolves on Ctrl-C and on SIGTERM.
-async fn told_to_stop() {
+async fn shutdown_signal() {
     let terminated = async {
         match signal::unix::signal(signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => signal.recv().await,
@@ -194,7 +194,7 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
     Ok(())
 }
 
-async fn look_after_sessions(command: SessionsCommand, config: &Config) -> Result<()> {
+async fn run_sessions(command: SessionsCommand, config: &Config) -> Result<()> {
     let now = clock::now();
     match command {
         SessionsCommand::List { user } => {
@@ -202,7 +202,7 @@ async fn look_after_sessions(command: SessionsCommand, config: &Config) -> Resul
             let user = find(&db, &user).await?;
             for session in db.live_sessions_of(user.id, None, &config.token, now).await? {
                 let (began, seen) = (now - session.created_at, now - session.rotated_at);
-                let (device, address) = (session.device.in_words(), &session.device.address);
+                let (device, address) = (session.device.label(), &session.device.address);
                 println!("{}  began {began} s ago, last seen {seen} s ago, {device}, {address}", session.id);
             }
         }
@@ -276,14 +276,14 @@ async fn end(
     }
 }
 
-impl Who {
+impl UserArg {
     fn email(&self) -> Result<Email> {
-        Email::parse(&self.email).map_err(|error| in_words(&error))
+        Email::parse(&self.email).map_err(|error| display_error(&error))
     }
 }
 
 async fn find(db: &Db, email: &str) -> Result<User> {
-    let parsed = Email::parse(email).map_err(|error| in_words(&error))?;
+    let parsed = Email::parse(email).map_err(|error| display_error(&error))?;
     db.find_user(&parsed).await?.with_context(|| format!("there is no user {email}"))
 }
 
@@ -303,13 +303,16 @@ async fn new_password(config: &Config, email: &Email) -> Result<String> {
         io::stdin().read_line(&mut line).context("the password cannot be read")?;
         line.trim_end_matches(['\r', '\n']).into()
     };
-    check_acceptable(&password, email.as_str()).map_err(|error| in_words(&error))?;
-    Passwords::new(&config.password)?.hash(Share::default(), password).await.map_err(|error| in_words(&error))
+    validate_new_password(&password, email.as_str()).map_err(|error| display_error(&error))?;
+    PasswordHasherPool::new(&config.password)?
+        .hash(Share::default(), password)
+        .await
+        .map_err(|error| display_error(&error))
 }
 
-fn in_words(error: &AuthError) -> anyhow::Error {
+fn display_error(error: &ApiError) -> anyhow::Error {
     match error {
-        AuthError::InvalidFields(fields) => {
+        ApiError::InvalidFields(fields) => {
             anyhow::anyhow!("{}", fields.values().cloned().collect::<Vec<_>>().join(" "))
         }
         other => anyhow::anyhow!("{other}"),

@@ -8,7 +8,7 @@ use leptos::config::LeptosOptions;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{caller::TrustedProxies, guard::PublicOrigins};
+use super::{client_info::TrustedProxies, csrf::PublicOrigins};
 
 const DEFAULTS: &str = include_str!("../../Leptos.toml");
 
@@ -44,10 +44,17 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_ARGON2_PARALLELISM", "password.parallelism"),
     ("HALLPASS_PASSWORD_WORKERS", "password.workers"),
     ("HALLPASS_PASSWORD_QUEUE", "password.queue"),
-    ("HALLPASS_TRIES_PER_ACCOUNT", "throttle.per_account"),
-    ("HALLPASS_TRIES_PER_ADDRESS", "throttle.per_address"),
-    ("HALLPASS_TRIES_PER_DEVICE", "throttle.per_device"),
+    ("HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT", "throttle.per_account"),
+    ("HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS", "throttle.per_address"),
+    ("HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE", "throttle.per_device"),
     ("HALLPASS_REFRESHES_PER_SESSION", "throttle.refreshes_per_session"),
+];
+
+/// Variables of earlier versions, and what they are called now.
+const RENAMED: &[(&str, &str)] = &[
+    ("HALLPASS_TRIES_PER_ACCOUNT", "HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT"),
+    ("HALLPASS_TRIES_PER_ADDRESS", "HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS"),
+    ("HALLPASS_TRIES_PER_DEVICE", "HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE"),
 ];
 
 const MAX_REFRESH_TTL: i64 = 400 * 86_400;
@@ -268,7 +275,10 @@ impl Config {
             "HALLPASS_IDLE_TTL is {idle_ttl}: a session cannot be shorter than its access tokens ({access_ttl} seconds)"
         );
         let grace = self.token.refresh_grace_seconds;
-        ensure!((0..=60).contains(&grace), "HALLPASS_REFRESH_GRACE is {grace}: 0 to 60 seconds make sense");
+        ensure!(
+            (0..=60).contains(&grace),
+            "HALLPASS_REFRESH_GRACE is {grace}: it must be between 0 and 60 seconds"
+        );
         let is_shared = self.database.is_shared();
         if !is_shared && !self.database.url.expose_secret().starts_with("sqlite://") {
             bail!("DATABASE_URL has to start with sqlite:// and name a file, or with postgres://");
@@ -286,7 +296,7 @@ impl Config {
         }
         ensure!(
             (1..=1024).contains(&self.redis.partitions),
-            "HALLPASS_REDIS_PARTITIONS is {}: 1 to 1024 make sense",
+            "HALLPASS_REDIS_PARTITIONS is {}: it must be between 1 and 1024",
             self.redis.partitions
         );
         let counts = [
@@ -295,9 +305,9 @@ impl Config {
             ("HALLPASS_DATABASE_CONNECTIONS", self.database.max_connections.into()),
             ("HALLPASS_STARTUP_WAIT", self.server.startup_wait_seconds),
             ("HALLPASS_REDIS_NODES", self.redis.nodes as u64),
-            ("HALLPASS_TRIES_PER_ACCOUNT", self.throttle.per_account.into()),
-            ("HALLPASS_TRIES_PER_ADDRESS", self.throttle.per_address.into()),
-            ("HALLPASS_TRIES_PER_DEVICE", self.throttle.per_device.into()),
+            ("HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT", self.throttle.per_account.into()),
+            ("HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS", self.throttle.per_address.into()),
+            ("HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE", self.throttle.per_device.into()),
             ("HALLPASS_REFRESHES_PER_SESSION", self.throttle.refreshes_per_session.into()),
         ];
         for (variable, count) in counts {
@@ -325,6 +335,9 @@ fn settings_in(variables: impl Iterator<Item = (String, OsString)>) -> Result<BT
         if !is_known {
             let is_refused =
                 name.starts_with("HALLPASS_") && !is_of_kubernetes(&name, &value.to_string_lossy());
+            if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == name && !value.is_empty()) {
+                bail!("{name} is now called {new}: see CHANGELOG.md");
+            }
             ensure!(!is_refused, "there is no setting {name}: see Leptos.toml");
             continue;
         }
@@ -488,7 +501,7 @@ mod tests {
             ("HALLPASS_REDIS_NODES", "0"),
             ("HALLPASS_REDIS_PARTITIONS", "0"),
             ("HALLPASS_STARTUP_WAIT", "0"),
-            ("HALLPASS_TRIES_PER_ACCOUNT", "0"),
+            ("HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT", "0"),
             ("HALLPASS_REFRESHES_PER_SESSION", "0"),
         ] {
             let error = load(&[(variable, value)]).unwrap_err().to_string();

@@ -11,13 +11,13 @@ use cookie::{Cookie, SameSite, time::Duration};
 
 use super::{
     AppState,
-    auth::{Auth, device, refresh_token},
+    auth::{Auth, device_cookie, refresh_token},
     clock::UnixSeconds,
     ids::SessionId,
 };
 use crate::api::{
     cookie_name,
-    error::AuthError,
+    error::ApiError,
     logout_pending_cookie,
     types::{Presence, RefreshToken},
 };
@@ -85,13 +85,13 @@ impl RefreshCookies {
     /// None without any.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`].
+    /// [`ApiError::Unavailable`].
     pub async fn presence(
         self,
         auth: &Auth,
         now: UnixSeconds,
-    ) -> Result<Option<(RefreshToken, Presence)>, AuthError> {
-        let mut best: Option<Result<(RefreshToken, Presence), AuthError>> = None;
+    ) -> Result<Option<(RefreshToken, Presence)>, ApiError> {
+        let mut best: Option<Result<(RefreshToken, Presence), ApiError>> = None;
         for token in self.tokens {
             match (auth.presence(&token, now).await, &best) {
                 (Ok(Presence::SignedIn), _) => return Ok(Some((token, Presence::SignedIn))),
@@ -124,7 +124,7 @@ pub fn read_device(headers: &HeaderMap, state: &AppState) -> Option<String> {
     let names = services(&state.auth).map(|service| cookie_name(DEVICE, state.config.server.https, service));
     let found: Vec<_> =
         names.flat_map(|name| values(headers, &name).map(str::to_owned).collect::<Vec<_>>()).collect();
-    (!found.is_empty()).then(|| found.join(&device::SEPARATOR.to_string()))
+    (!found.is_empty()).then(|| found.join(&device_cookie::SEPARATOR.to_string()))
 }
 
 /// `Set-Cookie` for what shows the browser to be known to an account.

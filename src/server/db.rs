@@ -103,7 +103,7 @@ impl Db {
         let config = &config.database;
         let (name, url, lock) = if config.is_shared() {
             let url = config.url.expose_secret().to_owned();
-            (nameable(&url), url, None)
+            (redact_credentials(&url), url, None)
         } else {
             let file = sqlite_file(config.url.expose_secret())?;
             let lock = match access {
@@ -451,7 +451,7 @@ pub(super) fn is_postgres(connection: &AnyConnection) -> bool {
 }
 
 /// The address without user and password.
-fn nameable(url: &str) -> String {
+fn redact_credentials(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
     format!("{scheme}://{}", place.split('?').next().unwrap_or_default())

@@ -84,7 +84,7 @@ impl EventRow {
         };
         let device = match self.rank {
             ACCOUNT => String::new(),
-            _ => self.device.in_words(),
+            _ => self.device.label(),
         };
         Some(SecurityEvent { at: self.at, kind, device, address: self.device.address })
     }

@@ -15,9 +15,9 @@ use server_fn::error::ServerFnUrlError;
 use super::{
     AppState,
     config::ServerConfig,
-    guard::{Origin, Target},
+    csrf::{Origin, Target},
 };
-use crate::api::error::AuthError;
+use crate::api::error::ApiError;
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
@@ -112,9 +112,9 @@ struct Posted {
 }
 
 /// The logout that failed before a browser was sent to this page: the page says so, and so does its status.
-pub fn failed_logout(page: &Uri) -> Option<AuthError> {
+pub fn failed_logout(page: &Uri) -> Option<ApiError> {
     let posted: Posted = serde_qs::from_str(page.query()?).ok()?;
     let is_logout = posted.path == "/api/auth/logout";
-    let error = is_logout.then(|| ServerFnUrlError::<AuthError>::decode_err(&posted.error))?;
-    Some(if error == AuthError::Transport { AuthError::Unavailable } else { error })
+    let error = is_logout.then(|| ServerFnUrlError::<ApiError>::decode_err(&posted.error))?;
+    Some(if error == ApiError::Transport { ApiError::Unavailable } else { error })
 }

@@ -9,7 +9,7 @@ use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, rou
 use tokio::{sync::Mutex, time};
 
 use super::AppState;
-use crate::api::error::AuthError;
+use crate::api::error::ApiError;
 
 /// How long an answer of the database holds: a flood of questions is one write to it in this time.
 const VALID: Duration = Duration::from_millis(500);
@@ -30,7 +30,7 @@ pub fn routes() -> Router<AppState> {
         if is_ready && auth.may_decide() {
             StatusCode::OK.into_response()
         } else {
-            AuthError::Unavailable.into_response()
+            ApiError::Unavailable.into_response()
         }
     };
     Router::new().route("/health/live", get(StatusCode::OK)).route("/health/ready", get(ready))

@@ -21,30 +21,30 @@ use self::{
 };
 
 pub mod access_tokens;
+mod assets;
 pub mod auth;
-pub mod caller;
 pub mod cli;
+pub mod client_info;
 pub mod clock;
 pub mod config;
 mod cookie;
+mod csrf;
 pub mod db;
-pub mod doors;
+mod error_response;
 pub mod events;
 mod forms;
-mod guard;
+pub mod handlers;
 mod health;
 pub mod ids;
 mod instances;
 mod limits;
-mod live;
 pub mod metrics;
 mod openapi;
 pub mod password;
 mod password_queue;
-mod respond;
 mod router;
 pub mod sessions;
-mod site;
+mod sse;
 mod streams;
 mod throttle;
 pub mod users;
@@ -97,7 +97,7 @@ pub async fn serve(
     let assets = if config::is_watched() {
         String::new()
     } else {
-        format!("/{}", site::version(&site).with_context(|| format!("cannot read {}", site.display()))?)
+        format!("/{}", assets::version(&site).with_context(|| format!("cannot read {}", site.display()))?)
     };
     metrics::install()?;
     limits::raise_open_files();

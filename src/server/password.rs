@@ -1,4 +1,4 @@
-//! Passwords: which are accepted, how they are hashed and verified. Argon2id, on its own bounded
+//! PasswordHasherPool: which are accepted, how they are hashed and verified. Argon2id, on its own bounded
 //! set of threads, so that a crowd at the log-in page never starves the requests of those who are
 //! signed in.
 
@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::oneshot;
 
 use super::{config::PasswordConfig, password_queue::Queue};
-use crate::api::error::AuthError;
+use crate::api::error::ApiError;
 
 pub use super::password_queue::Share;
 
@@ -33,10 +33,10 @@ const MAX_CHARS: usize = 128;
 /// are no rules of composition (NIST SP 800-63B-4, 3.1.1.2). A password is taken exactly as typed.
 ///
 /// # Errors
-/// [`AuthError::InvalidFields`], with what to change.
-pub fn check_acceptable(password: &SecretString, email: &str) -> Result<(), AuthError> {
+/// [`ApiError::InvalidFields`], with what to change.
+pub fn validate_new_password(password: &SecretString, email: &str) -> Result<(), ApiError> {
     let text = password.expose_secret();
-    let refuse = |advice: &str| Err(AuthError::invalid_field("password", advice));
+    let refuse = |advice: &str| Err(ApiError::invalid_field("password", advice));
     let chars = text.chars().count();
     if chars < MIN_CHARS {
         return refuse("Use at least 8 characters. A few words work well.");
@@ -59,21 +59,21 @@ pub fn check_acceptable(password: &SecretString, email: &str) -> Result<(), Auth
 
 /// What became of a verification.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verified {
+pub enum PasswordCheck {
     /// The right password; with it, a hash by today's parameters if the stored one has others.
-    Right {
+    Match {
         rehashed: Option<String>,
     },
-    Wrong,
+    Mismatch,
 }
 
 /// Hashes and verifies on threads of its own. Cheap to clone.
 #[derive(Clone)]
-pub struct Passwords {
+pub struct PasswordHasherPool {
     jobs: Arc<Jobs>,
 }
 
-/// The queue, which is closed with the last [`Passwords`]: each worker has a hold of it, too.
+/// The queue, which is closed with the last [`PasswordHasherPool`]: each worker has a hold of it, too.
 struct Jobs(Arc<Queue<Job>>);
 
 impl Drop for Jobs {
@@ -89,10 +89,10 @@ struct Hasher {
     argon2: Argon2<'static>,
     /// A hash by today's parameters that no password is known for: what an unknown user's
     /// password is compared with, so that it takes as long as a known user's.
-    nobody: String,
+    dummy_hash: String,
 }
 
-impl Passwords {
+impl PasswordHasherPool {
     /// # Errors
     /// The parameters are outside what Argon2 allows.
     pub fn new(config: &PasswordConfig) -> Result<Self> {
@@ -102,12 +102,12 @@ impl Passwords {
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let mut secret = [0; 32];
         aws_lc_rs::rand::fill(&mut secret).context("the system's random generator fails")?;
-        let nobody = hash_with(&argon2, &secret).context("a password cannot be hashed")?;
+        let dummy_hash = hash_with(&argon2, &secret).context("a password cannot be hashed")?;
         let workers = match config.workers {
             0 => available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
             workers => workers,
         };
-        let (hasher, queue) = (Arc::new(Hasher { argon2, nobody }), Arc::new(Queue::new(config.queue)));
+        let (hasher, queue) = (Arc::new(Hasher { argon2, dummy_hash }), Arc::new(Queue::new(config.queue)));
         let jobs = Arc::new(Jobs(Arc::clone(&queue)));
         for _ in 0..workers {
             let (hasher, queue) = (Arc::clone(&hasher), Arc::clone(&queue));
@@ -122,37 +122,37 @@ impl Passwords {
     /// A PHC string of the password.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`] when too many others are waiting already.
-    pub async fn hash(&self, share: Share, password: SecretString) -> Result<String, AuthError> {
+    /// [`ApiError::Unavailable`] when too many others are waiting already.
+    pub async fn hash(&self, share: Share, password: SecretString) -> Result<String, ApiError> {
         self.run(share, move |hasher| hash_with(&hasher.argon2, password.expose_secret().as_bytes())).await?
     }
 
-    /// Compares the password with a stored hash, or with nobody's when there is no such user: both
+    /// Compares the password with a stored hash, or with a dummy hash when there is no such user: both
     /// take the same time.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`] when too many others are waiting already.
+    /// [`ApiError::Unavailable`] when too many others are waiting already.
     pub async fn verify(
         &self,
         share: Share,
         password: SecretString,
         stored: Option<String>,
-    ) -> Result<Verified, AuthError> {
+    ) -> Result<PasswordCheck, ApiError> {
         self.run(share, move |hasher| {
             let password = password.expose_secret().as_bytes();
             let known = stored.is_some();
-            let stored = stored.as_deref().unwrap_or(&hasher.nobody);
-            let stored = PasswordHash::new(stored).map_err(|_| AuthError::Internal)?;
+            let stored = stored.as_deref().unwrap_or(&hasher.dummy_hash);
+            let stored = PasswordHash::new(stored).map_err(|_| ApiError::Internal)?;
             let right = hasher.argon2.verify_password(password, &stored).is_ok();
             if !(right && known) {
-                return Ok(Verified::Wrong);
+                return Ok(PasswordCheck::Mismatch);
             }
-            let today = PasswordHash::new(&hasher.nobody).map_err(|_| AuthError::Internal)?;
+            let today = PasswordHash::new(&hasher.dummy_hash).map_err(|_| ApiError::Internal)?;
             let same = stored.algorithm == today.algorithm
                 && stored.version == today.version
                 && stored.params == today.params;
             let rehashed = if same { None } else { Some(hash_with(&hasher.argon2, password)?) };
-            Ok(Verified::Right { rehashed })
+            Ok(PasswordCheck::Match { rehashed })
         })
         .await?
     }
@@ -161,7 +161,7 @@ impl Passwords {
         &self,
         share: Share,
         task: impl FnOnce(&Hasher) -> T + Send + 'static,
-    ) -> Result<T, AuthError> {
+    ) -> Result<T, ApiError> {
         let (sender, done) = oneshot::channel();
         let job: Job = Box::new(move |hasher| {
             // Whoever hung up while waiting costs nothing.
@@ -171,11 +171,11 @@ impl Passwords {
         });
         self.jobs.0.push(share, job);
         // There was no room for it, or it gave way to another share's.
-        done.await.map_err(|_| AuthError::Unavailable)
+        done.await.map_err(|_| ApiError::Unavailable)
     }
 }
 
-/// The life of a worker: until the last [`Passwords`] is gone.
+/// The life of a worker: until the last [`PasswordHasherPool`] is gone.
 fn work(hasher: &Hasher, queue: &Queue<Job>) {
     while let Some(job) = queue.next() {
         // A job that panics has hung up on its request; the worker goes on.
@@ -183,17 +183,17 @@ fn work(hasher: &Hasher, queue: &Queue<Job>) {
     }
 }
 
-fn hash_with(argon2: &Argon2<'_>, password: &[u8]) -> Result<String, AuthError> {
-    argon2.hash_password(password).map(|hash| hash.to_string()).map_err(|_| AuthError::Internal)
+fn hash_with(argon2: &Argon2<'_>, password: &[u8]) -> Result<String, ApiError> {
+    argon2.hash_password(password).map(|hash| hash.to_string()).map_err(|_| ApiError::Internal)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn passwords(memory_kib: u32) -> Passwords {
+    fn passwords(memory_kib: u32) -> PasswordHasherPool {
         let config = PasswordConfig { memory_kib, iterations: 1, parallelism: 1, workers: 1, queue: 8 };
-        Passwords::new(&config).unwrap()
+        PasswordHasherPool::new(&config).unwrap()
     }
 
     fn secret(text: &str) -> SecretString {
@@ -207,12 +207,12 @@ mod tests {
         let hash = passwords.hash(Share::default(), secret(&long)).await.unwrap();
         assert_eq!(
             passwords.verify(Share::default(), secret(&long), Some(hash.clone())).await,
-            Ok(Verified::Right { rehashed: None })
+            Ok(PasswordCheck::Match { rehashed: None })
         );
         for other in [&format!("{long} "), &format!("{long}\0"), &"é".repeat(71), &long.to_uppercase()] {
             assert_eq!(
                 passwords.verify(Share::default(), secret(other), Some(hash.clone())).await,
-                Ok(Verified::Wrong)
+                Ok(PasswordCheck::Mismatch)
             );
         }
     }
@@ -221,7 +221,7 @@ mod tests {
     async fn a_hash_by_older_parameters_is_renewed() {
         let old = passwords(64).hash(Share::default(), secret("correct horse")).await.unwrap();
         let today = passwords(128);
-        let Ok(Verified::Right { rehashed: Some(renewed) }) =
+        let Ok(PasswordCheck::Match { rehashed: Some(renewed) }) =
             today.verify(Share::default(), secret("correct horse"), Some(old)).await
         else {
             panic!("not renewed");
@@ -229,7 +229,7 @@ mod tests {
         assert!(renewed.starts_with("$argon2id$v=19$m=128,t=1,p=1$"));
         assert_eq!(
             today.verify(Share::default(), secret("correct horse"), Some(renewed)).await,
-            Ok(Verified::Right { rehashed: None })
+            Ok(PasswordCheck::Match { rehashed: None })
         );
     }
 
@@ -237,7 +237,7 @@ mod tests {
     async fn nobody_has_no_password() {
         assert_eq!(
             passwords(64).verify(Share::default(), secret("correct horse"), None).await,
-            Ok(Verified::Wrong)
+            Ok(PasswordCheck::Mismatch)
         );
     }
 
@@ -256,10 +256,10 @@ mod tests {
             "Annabelle@example.com",
             &"a".repeat(129),
         ] {
-            assert!(check_acceptable(&secret(text), email).is_err(), "{text}");
+            assert!(validate_new_password(&secret(text), email).is_err(), "{text}");
         }
         for text in ["        x", "correct horse", "ünïcödé🔑", &"a".repeat(128)] {
-            assert!(check_acceptable(&secret(text), email).is_ok(), "{text}");
+            assert!(validate_new_password(&secret(text), email).is_ok(), "{text}");
         }
     }
 }

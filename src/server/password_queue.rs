@@ -15,7 +15,7 @@ use super::{ids::UserId, users::Email};
 
 /// How many jobs that have been started still weigh on their share. Without them, shares that have one
 /// job each would be equal, however often they come back.
-const REMEMBERED: usize = 64;
+const RECENT_JOBS: usize = 64;
 
 /// The share of the workers that a job takes: a network's and, within it, an account's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -25,7 +25,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// The share of an attempt at an account from a network ([`Caller::site`](super::caller::Caller::site)).
+    /// The share of an attempt at an account from a network ([`ClientInfo::site`](super::client_info::ClientInfo::site)).
     pub fn of(network: IpNet, account: &Email) -> Self {
         Self { network: network.to_string(), account: account.as_str().to_owned() }
     }
@@ -81,7 +81,7 @@ impl<Job> Queue<Job> {
             }
             if let Some((share, job)) = state.waiting.pop_front() {
                 state.started.push_back(share);
-                if state.started.len() > REMEMBERED {
+                if state.started.len() > RECENT_JOBS {
                     state.started.pop_front();
                 }
                 return Some(job);

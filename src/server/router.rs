@@ -1,4 +1,4 @@
-//! Which request goes where, and what goes with every response: pages, server functions, files,
+//! SessionSelector request goes where, and what goes with every response: pages, server functions, files,
 //! health, headers, limits.
 
 use std::sync::Arc;
@@ -35,19 +35,19 @@ use tracing::{Level, info_span};
 use super::{
     AppState, clock, config,
     cookie::{self, RefreshCookies},
-    forms, guard, health, live, metrics, openapi, respond,
+    csrf, error_response, forms, health, metrics, openapi, sse,
 };
 use crate::{
     api::{
         INSTANCE_HEADER,
-        error::AuthError,
+        error::ApiError,
         types::{EndReason, Presence},
     },
     app::{
         self,
-        document::{self, Site},
         front::FrontPage,
-        next::next_page,
+        return_to::next_page,
+        shell::{self, Site},
         theme::{self, Theme},
     },
 };
@@ -86,7 +86,7 @@ pub fn router(state: AppState) -> Router {
     });
     let router = FrontPage::ALL.into_iter().fold(router, |router, page| {
         let (site, context) = (site.clone(), page_context.clone());
-        let draw = render_app_async_with_context(context, move || document::front(&site, page));
+        let draw = render_app_async_with_context(context, move || shell::front(&site, page));
         router.route(page.path(), get(async move |request: Request| front(page, request, draw).await))
     });
     let (app, not_found) = (site.clone(), site.clone());
@@ -99,20 +99,20 @@ pub fn router(state: AppState) -> Router {
             async move |request: Request| docs_page(&site, &request, &docs)
         }))
         .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
-        .merge(live::routes())
-        .route("/api/{*path}", any(AuthError::NotFound))
+        .merge(sse::routes())
+        .route("/api/{*path}", any(ApiError::NotFound))
         .merge(if state.assets.is_empty() { assets } else { Router::new().nest(&state.assets, assets) })
-        .leptos_routes_with_context(&state, pages, page_context.clone(), move || document::app(&app))
-        .fallback(file_and_error_handler_with_context::<AppState, _>(page_context, move |_| document::not_found(&not_found)))
+        .leptos_routes_with_context(&state, pages, page_context.clone(), move || shell::app(&app))
+        .fallback(file_and_error_handler_with_context::<AppState, _>(page_context, move |_| shell::not_found(&not_found)))
         .layer(middleware::from_fn_with_state(state.clone(), presence))
         .layer(middleware::from_fn_with_state(state.clone(), forms::tell_apart))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::same_site_only))
-        .layer(middleware::from_fn(guard::no_tunnels))
+        .layer(middleware::from_fn_with_state(state.clone(), csrf::require_same_origin))
+        .layer(middleware::from_fn(csrf::reject_connect))
         .layer(RequestBodyLimitLayer::new(server.body_limit_bytes))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, server.request_timeout()))
         .layer(middleware::from_fn(api_errors))
         .layer(CompressionLayer::new())
-        .layer(CatchPanicLayer::custom(respond::panicked))
+        .layer(CatchPanicLayer::custom(error_response::panicked))
         .layer(middleware::from_fn_with_state((state.clone(), instance), security_headers))
         .layer(
             TraceLayer::new_for_http()
@@ -146,7 +146,7 @@ fn docs_page(site: &Site, request: &Request, content: &str) -> impl IntoResponse
         provide_context(RequestUrl::new(&request.uri().to_string()));
         provide_context(request.extensions().get::<Presence>().copied().unwrap_or_default());
         provide_context(chosen_theme(request.headers()));
-        document::still(site, "API", content).to_html()
+        shell::still(site, "API", content).to_html()
     });
     let headers = [(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, "private, no-store")];
     (headers, Html(html))
@@ -176,7 +176,7 @@ async fn measurements(State(state): State<AppState>) -> impl IntoResponse {
 
 async fn api_errors(request: Request, next: Next) -> Response {
     if request.uri().path().starts_with("/api/") {
-        respond::api_errors(request, next).await
+        error_response::api_errors(request, next).await
     } else {
         next.run(request).await
     }
@@ -206,7 +206,7 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     let failed_logout = forms::failed_logout(request.uri());
     request.extensions_mut().insert(presence);
     let mut response = next.run(request).await;
-    // It is said once, by a page and not by a file. Who signed out knows, and may still have to make
+    // It is said once, by a page and not by a file. UserArg signed out knows, and may still have to make
     // it certain.
     let is_told = matches!(presence, Presence::Ended(reason) if reason != EndReason::SignedOut);
     let content_type = response.headers().get(header::CONTENT_TYPE);

@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection, FromRow, Row};
 use tokio::time;
 
 use super::{
-    access_tokens::{self, ROW_TIMEOUT, TokenEntry},
+    access_tokens::{self, ROW_TIMEOUT, TokenRecord},
     clock::UnixSeconds,
     config::TokenConfig,
     db::{ChangeError, Db, DbError, MANY_TIMEOUT, allow_time, is_postgres},
@@ -73,7 +73,7 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct Started {
     /// Its first access token.
-    pub entry: TokenEntry,
+    pub entry: TokenRecord,
     /// When it began.
     pub now: UnixSeconds,
     /// The user's sessions that were one too many, which have been revoked for it.
@@ -136,7 +136,7 @@ pub enum Rotation {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rotated {
     /// The new access token's.
-    pub entry: TokenEntry,
+    pub entry: TokenRecord,
     pub email: String,
     pub role: Role,
     /// What the refresh token that is current now counts.
@@ -197,7 +197,7 @@ pub async fn start(
     new: &NewSession,
     config: &TokenConfig,
     now: UnixSeconds,
-) -> Result<TokenEntry, DbError> {
+) -> Result<TokenRecord, DbError> {
     sqlx::query(
         "insert into sessions (id, user_id, rotated_at, created_at, expires_at, user_agent, address) \
          values ($1, $2, $3, $3, $4, $5, $6)",
@@ -210,7 +210,7 @@ pub async fn start(
     .bind(&new.device.address)
     .execute(&mut *connection)
     .await?;
-    let entry = TokenEntry {
+    let entry = TokenRecord {
         token_id: new.token_id,
         session_id: new.session_id,
         user_id: new.user_id,
@@ -320,7 +320,7 @@ pub async fn revoke_all(
     .bind(MAX_DELISTED)
     .fetch_all(&mut *connection)
     .await?;
-    // Which session a token was of does not matter: all are taken off the list of one partition.
+    // SessionSelector session a token was of does not matter: all are taken off the list of one partition.
     if let Some(first) = sessions.first_mut() {
         first.tokens = tokens.iter().map(|(id,)| parse(id)).collect::<Result<_, _>>()?;
     }
@@ -472,7 +472,7 @@ impl Db {
                             .bind(&session.user_id)
                             .fetch_one(&mut *connection)
                             .await?;
-                    let entry = TokenEntry {
+                    let entry = TokenRecord {
                         token_id,
                         session_id,
                         user_id,

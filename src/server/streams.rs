@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use super::ids::SessionId;
-use crate::api::error::AuthError;
+use crate::api::error::ApiError;
 
 /// How many streams a session has: more than a user has windows. For one more the oldest ends, whose
 /// client may be gone.
@@ -64,21 +64,21 @@ impl Streams {
     /// Takes a place for a stream of the session; with what resolves when the stream has to end.
     ///
     /// # Errors
-    /// [`AuthError::TooManyRequests`] for the address, [`AuthError::Unavailable`] for all.
+    /// [`ApiError::TooManyRequests`] for the address, [`ApiError::Unavailable`] for all.
     pub fn open(
         self: &Arc<Self>,
         session_id: SessionId,
         address: IpNet,
-    ) -> Result<(Place, impl Future<Output = ()> + Send + use<>), AuthError> {
+    ) -> Result<(Place, impl Future<Output = ()> + Send + use<>), ApiError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.sessions.get(&session_id).is_some_and(|streams| streams.len() >= PER_SESSION) {
             open.close(session_id, |_| true);
         }
         if open.addresses.get(&address).is_some_and(|count| *count >= self.per_address) {
-            return Err(AuthError::TooManyRequests(RETRY_AFTER));
+            return Err(ApiError::TooManyRequests(RETRY_AFTER));
         }
         if open.count >= self.in_all {
-            return Err(AuthError::Unavailable);
+            return Err(ApiError::Unavailable);
         }
         let (end, ended) = oneshot::channel();
         open.last_number += 1;
@@ -167,9 +167,9 @@ mod tests {
                 count += 1;
             }
         };
-        assert_eq!(fill(1), (256, AuthError::TooManyRequests(RETRY_AFTER)));
-        assert_eq!(fill(2), (256, AuthError::TooManyRequests(RETRY_AFTER)));
-        assert_eq!(fill(3), (0, AuthError::Unavailable));
+        assert_eq!(fill(1), (256, ApiError::TooManyRequests(RETRY_AFTER)));
+        assert_eq!(fill(2), (256, ApiError::TooManyRequests(RETRY_AFTER)));
+        assert_eq!(fill(3), (0, ApiError::Unavailable));
         places.pop();
         let last = streams.open(SessionId::random(), address(3)).unwrap();
         assert!(streams.open(SessionId::random(), address(3)).is_err());

@@ -1,8 +1,8 @@
 //! How often one may try a password, and refresh a session.
 //!
-//! Tries are counted in *buckets*. Each has some free tries, and forgets one from time to time; who
+//! Tries are counted in *buckets*. Each has some free attempts, and forgets one from time to time; who
 //! uses them up waits, each time twice as long as before, a minute at the most. No account is ever
-//! locked: the tries of others can keep a user waiting, and not even that on a device where they have
+//! locked: the attempts of others can keep a user waiting, and not even that on a device where they have
 //! signed in before, because it has a bucket of its own ("device cookies", OWASP: Slow Down Online
 //! Guessing Attacks with Device Cookies).
 //!
@@ -33,12 +33,12 @@ use metrics::counter;
 
 use super::{
     auth::allowlist::Cluster,
-    caller::Caller,
+    client_info::ClientInfo,
     config::ThrottleConfig,
     ids::{DeviceId, SessionId, UserId},
     users::Email,
 };
-use crate::api::error::AuthError;
+use crate::api::error::ApiError;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -54,29 +54,29 @@ const RIGHT_PER_ACCOUNT: u32 = 300;
 /// How many times as often as a client has to refresh it may at least do so.
 const REFRESH_MARGIN: u32 = 4;
 
-/// The longest wait between two tries.
-pub const LONGEST_WAIT: Duration = MINUTE;
+/// The longest wait between two attempts.
+pub const MAX_BACKOFF: Duration = MINUTE;
 
 /// How full a bucket may get for nothing, and how fast it drains.
 #[derive(Debug, Clone, Copy)]
-pub struct Limit {
-    pub free: u32,
+pub struct RateLimit {
+    pub burst: u32,
     /// One try is forgotten in this time.
-    pub forgets_every: Duration,
+    pub refill_interval: Duration,
 }
 
-impl Limit {
-    fn per(period: Duration, free: u32) -> Self {
-        Self { free, forgets_every: period / free.max(1) }
+impl RateLimit {
+    fn per(period: Duration, burst: u32) -> Self {
+        Self { burst, refill_interval: period / burst.max(1) }
     }
 }
 
-/// Which bucket: a hash of what it counts for, so that no address and no account can be read where
+/// SessionSelector bucket: a hash of what it counts for, so that no address and no account can be read where
 /// they are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Bucket(pub [u8; 16]);
+pub struct BucketKey(pub [u8; 16]);
 
-impl Bucket {
+impl BucketKey {
     fn of(kind: &str, parts: &[&str]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in [&kind].into_iter().chain(parts) {
@@ -89,22 +89,22 @@ impl Bucket {
     }
 }
 
-/// Counts the tries.
+/// Counts the attempts.
 pub struct Throttle {
-    address: Limit,
-    device: Limit,
-    account: Limit,
-    known_device: Limit,
-    known_devices: Limit,
-    right_passwords: Limit,
-    refreshes: Limit,
+    address: RateLimit,
+    device: RateLimit,
+    account: RateLimit,
+    known_device: RateLimit,
+    known_devices: RateLimit,
+    right_passwords: RateLimit,
+    refreshes: RateLimit,
     memory: Memory,
     shared: Option<Cluster>,
 }
 
 /// Attempts that have been charged. They are refunded unless they turn out to be wrong.
 #[must_use]
-pub struct Counted(Vec<Bucket>);
+pub struct Charge(Vec<BucketKey>);
 
 impl Throttle {
     /// Counts in memory; with `shared`, together with the other instances. `access_ttl` is how long an
@@ -112,13 +112,13 @@ impl Throttle {
     pub fn new(config: &ThrottleConfig, access_ttl: i64, shared: Option<Cluster>) -> Self {
         let needed = 60 / u32::try_from(access_ttl).unwrap_or(u32::MAX).max(1);
         Self {
-            address: Limit::per(MINUTE, config.per_address),
-            device: Limit::per(MINUTE, config.per_device),
-            account: Limit::per(HOUR, config.per_account),
-            known_device: Limit::per(HOUR, config.per_account.max(PER_KNOWN_DEVICE)),
-            known_devices: Limit::per(HOUR, config.per_account.saturating_mul(3).max(PER_KNOWN_DEVICES)),
-            right_passwords: Limit::per(MINUTE, config.per_address.max(RIGHT_PER_ACCOUNT)),
-            refreshes: Limit::per(MINUTE, config.refreshes_per_session.max(REFRESH_MARGIN * needed)),
+            address: RateLimit::per(MINUTE, config.per_address),
+            device: RateLimit::per(MINUTE, config.per_device),
+            account: RateLimit::per(HOUR, config.per_account),
+            known_device: RateLimit::per(HOUR, config.per_account.max(PER_KNOWN_DEVICE)),
+            known_devices: RateLimit::per(HOUR, config.per_account.saturating_mul(3).max(PER_KNOWN_DEVICES)),
+            right_passwords: RateLimit::per(MINUTE, config.per_address.max(RIGHT_PER_ACCOUNT)),
+            refreshes: RateLimit::per(MINUTE, config.refreshes_per_session.max(REFRESH_MARGIN * needed)),
             memory: Memory::default(),
             shared,
         }
@@ -127,9 +127,9 @@ impl Throttle {
     /// Counts a try from the caller's address.
     ///
     /// # Errors
-    /// [`AuthError::TooManyRequests`], with the seconds to wait.
-    pub async fn try_address(&self, caller: &Caller) -> Result<Counted, AuthError> {
-        let address = Bucket::of("address", &[&caller.site().to_string()]);
+    /// [`ApiError::TooManyRequests`], with the seconds to wait.
+    pub async fn try_address(&self, caller: &ClientInfo) -> Result<Charge, ApiError> {
+        let address = BucketKey::of("address", &[&caller.site().to_string()]);
         self.count(&[(address, self.address)]).await
     }
 
@@ -138,27 +138,27 @@ impl Throttle {
     /// device waiting.
     ///
     /// # Errors
-    /// [`AuthError::TooManyRequests`], with the seconds to wait.
+    /// [`ApiError::TooManyRequests`], with the seconds to wait.
     pub async fn try_login(
         &self,
         email: &Email,
-        caller: &Caller,
+        caller: &ClientInfo,
         known_device: Option<DeviceId>,
-    ) -> Result<Counted, AuthError> {
+    ) -> Result<Charge, ApiError> {
         let email = email.as_str();
         if let Some(id) = known_device {
             let id = id.to_string();
-            let device = Bucket::of("device", &[email, &id]);
-            let device_by_hour = Bucket::of("device by hour", &[email, &id]);
-            let devices = Bucket::of("known devices", &[email]);
+            let device = BucketKey::of("device", &[email, &id]);
+            let device_by_hour = BucketKey::of("device by hour", &[email, &id]);
+            let devices = BucketKey::of("known devices", &[email]);
             let limits = [self.device, self.known_device, self.known_devices];
             let buckets: Vec<_> = [device, device_by_hour, devices].into_iter().zip(limits).collect();
             return self.count(&buckets).await;
         }
         // This one stays charged when the account's have to wait.
         let mut counted = self.try_address(caller).await?;
-        let here = Bucket::of("account at address", &[email, &caller.site().to_string()]);
-        let anywhere = Bucket::of("account", &[email]);
+        let here = BucketKey::of("account at address", &[email, &caller.site().to_string()]);
+        let anywhere = BucketKey::of("account", &[email]);
         counted.0.extend(self.count(&[(here, self.device), (anywhere, self.account)]).await?.0);
         Ok(counted)
     }
@@ -167,54 +167,54 @@ impl Throttle {
     /// hashed without end, and begin as many sessions.
     ///
     /// # Errors
-    /// [`AuthError::TooManyRequests`], with the seconds to wait.
-    pub async fn charge_right_password(&self, user_id: UserId) -> Result<(), AuthError> {
-        let bucket = Bucket::of("right passwords", &[&user_id.to_string()]);
+    /// [`ApiError::TooManyRequests`], with the seconds to wait.
+    pub async fn charge_right_password(&self, user_id: UserId) -> Result<(), ApiError> {
+        let bucket = BucketKey::of("right passwords", &[&user_id.to_string()]);
         self.count(&[(bucket, self.right_passwords)]).await.map(|_stays| ())
     }
 
     /// Charges a refresh of a session.
     ///
     /// # Errors
-    /// [`AuthError::TooManyRequests`], with the seconds to wait.
-    pub async fn charge_refresh(&self, session_id: SessionId) -> Result<Counted, AuthError> {
-        self.count(&[(Bucket::of("refreshes", &[&session_id.to_string()]), self.refreshes)]).await
+    /// [`ApiError::TooManyRequests`], with the seconds to wait.
+    pub async fn charge_refresh(&self, session_id: SessionId) -> Result<Charge, ApiError> {
+        self.count(&[(BucketKey::of("refreshes", &[&session_id.to_string()]), self.refreshes)]).await
     }
 
     /// Counts a try at the password of a session's own user.
     ///
     /// # Errors
-    /// [`AuthError::TooManyRequests`], with the seconds to wait.
-    pub async fn try_session(&self, session_id: SessionId) -> Result<Counted, AuthError> {
-        self.count(&[(Bucket::of("session", &[&session_id.to_string()]), self.device)]).await
+    /// [`ApiError::TooManyRequests`], with the seconds to wait.
+    pub async fn try_session(&self, session_id: SessionId) -> Result<Charge, ApiError> {
+        self.count(&[(BucketKey::of("session", &[&session_id.to_string()]), self.device)]).await
     }
 
     /// Counts a try in all of these or, if it has to wait for one of them, in none.
-    async fn count(&self, buckets: &[(Bucket, Limit)]) -> Result<Counted, AuthError> {
-        let mut counted = Counted(Vec::new());
+    async fn count(&self, buckets: &[(BucketKey, RateLimit)]) -> Result<Charge, ApiError> {
+        let mut counted = Charge(Vec::new());
         for (bucket, limit) in buckets {
             let wait = match &self.shared {
-                Some(cluster) => cluster.count_try(*bucket, *limit).await,
+                Some(cluster) => cluster.record_attempt(*bucket, *limit).await,
                 None => None,
             };
             let wait = wait.unwrap_or_else(|| self.memory.count(*bucket, *limit, Instant::now()));
             if !wait.is_zero() {
                 counter!("hallpass_throttled_total").increment(1);
-                self.give_back(counted).await;
-                return Err(AuthError::TooManyRequests(wait.as_millis().div_ceil(1000) as u64));
+                self.refund(counted).await;
+                return Err(ApiError::TooManyRequests(wait.as_millis().div_ceil(1000) as u64));
             }
             counted.0.push(*bucket);
         }
         Ok(counted)
     }
 
-    /// Takes back tries that were right, or could not be looked at.
-    pub async fn give_back(&self, counted: Counted) {
+    /// Takes back attempts that were right, or could not be looked at.
+    pub async fn refund(&self, counted: Charge) {
         for bucket in counted.0 {
             if let Some(cluster) = &self.shared {
-                cluster.give_back_try(bucket).await;
+                cluster.refund_attempt(bucket).await;
             }
-            self.memory.give_back(bucket);
+            self.memory.refund(bucket);
         }
     }
 
@@ -226,11 +226,11 @@ impl Throttle {
 
 /// The buckets of this process.
 #[derive(Default)]
-struct Memory(Mutex<HashMap<Bucket, Level>>);
+struct Memory(Mutex<HashMap<BucketKey, Level>>);
 
 #[derive(Clone, Copy)]
 struct Level {
-    tries: f64,
+    attempts: f64,
     at: Instant,
     waits_until: Instant,
     empty_at: Instant,
@@ -238,32 +238,36 @@ struct Level {
 
 impl Memory {
     /// Counts a try, unless it has to wait: then for how long. The same rule as in
-    /// `allowlist/scripts/count_try.lua`.
-    fn count(&self, bucket: Bucket, limit: Limit, now: Instant) -> Duration {
+    /// `allowlist/scripts/record_attempt.lua`.
+    fn count(&self, bucket: BucketKey, limit: RateLimit, now: Instant) -> Duration {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let level =
-            buckets.entry(bucket).or_insert(Level { tries: 0.0, at: now, waits_until: now, empty_at: now });
+        let level = buckets.entry(bucket).or_insert(Level {
+            attempts: 0.0,
+            at: now,
+            waits_until: now,
+            empty_at: now,
+        });
         if level.waits_until > now {
             return level.waits_until - now;
         }
-        let forgotten = (now - level.at).as_secs_f64() / limit.forgets_every.as_secs_f64();
-        level.tries = (level.tries - forgotten).max(0.0) + 1.0;
+        let forgotten = (now - level.at).as_secs_f64() / limit.refill_interval.as_secs_f64();
+        level.attempts = (level.attempts - forgotten).max(0.0) + 1.0;
         level.at = now;
-        let over = (level.tries - f64::from(limit.free)).round();
+        let over = (level.attempts - f64::from(limit.burst)).round();
         let wait = if over >= 0.0 {
-            Duration::from_secs(1 << (over as u32).min(30)).min(LONGEST_WAIT)
+            Duration::from_secs(1 << (over as u32).min(30)).min(MAX_BACKOFF)
         } else {
             Duration::ZERO
         };
         level.waits_until = now + wait;
-        level.empty_at = level.waits_until + limit.forgets_every.mul_f64(level.tries);
+        level.empty_at = level.waits_until + limit.refill_interval.mul_f64(level.attempts);
         Duration::ZERO
     }
 
-    fn give_back(&self, bucket: Bucket) {
+    fn refund(&self, bucket: BucketKey) {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(level) = buckets.get_mut(&bucket) {
-            level.tries -= 1.0;
+            level.attempts -= 1.0;
             level.waits_until = level.at;
         }
     }
@@ -279,11 +283,11 @@ impl Memory {
 mod tests {
     use super::*;
 
-    const LIMIT: Limit = Limit { free: 3, forgets_every: Duration::from_secs(100_000) };
+    const LIMIT: RateLimit = RateLimit { burst: 3, refill_interval: Duration::from_secs(100_000) };
 
     #[test]
     fn each_wait_is_twice_the_last_and_a_minute_at_the_most() {
-        let (memory, bucket) = (Memory::default(), Bucket::of("test", &[]));
+        let (memory, bucket) = (Memory::default(), BucketKey::of("test", &[]));
         let mut now = Instant::now();
         for _ in 0..3 {
             assert_eq!(memory.count(bucket, LIMIT, now), Duration::ZERO);
@@ -291,23 +295,23 @@ mod tests {
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
             let wait = Duration::from_secs(seconds);
             assert_eq!(memory.count(bucket, LIMIT, now), wait);
-            // Who does not wait does not make it longer.
+            // UserArg does not wait does not make it longer.
             assert_eq!(memory.count(bucket, LIMIT, now + wait / 2), wait / 2);
             now += wait;
             assert_eq!(memory.count(bucket, LIMIT, now), Duration::ZERO);
         }
-        let later = now + LONGEST_WAIT + LIMIT.forgets_every * 20;
+        let later = now + MAX_BACKOFF + LIMIT.refill_interval * 20;
         memory.forget_old(later);
         assert!(memory.0.lock().unwrap().is_empty());
     }
 
     #[test]
     fn a_right_one_does_not_count() {
-        let (memory, bucket) = (Memory::default(), Bucket::of("test", &[]));
+        let (memory, bucket) = (Memory::default(), BucketKey::of("test", &[]));
         let now = Instant::now();
         for _ in 0..100 {
             assert_eq!(memory.count(bucket, LIMIT, now), Duration::ZERO);
-            memory.give_back(bucket);
+            memory.refund(bucket);
         }
     }
 
@@ -318,11 +322,11 @@ mod tests {
         Throttle::new(&config, access_ttl, None)
     }
 
-    fn from(address: &str) -> Caller {
-        Caller { address: address.parse().unwrap(), user_agent: String::new() }
+    fn from(address: &str) -> ClientInfo {
+        ClientInfo { address: address.parse().unwrap(), user_agent: String::new() }
     }
 
-    /// Who waits because of others does not use up their own tries by asking again.
+    /// UserArg waits because of others does not use up their own attempts by asking again.
     #[tokio::test]
     async fn a_try_that_has_to_wait_counts_nowhere() {
         let throttle = throttle(1, 1000, 2, 300);
@@ -331,7 +335,7 @@ mod tests {
         for _ in 0..100 {
             assert!(throttle.try_login(&email, &from("192.0.2.2"), None).await.is_err());
         }
-        throttle.give_back(attacker).await;
+        throttle.refund(attacker).await;
         assert!(throttle.try_login(&email, &from("192.0.2.2"), None).await.is_ok());
     }
 
@@ -367,8 +371,8 @@ mod tests {
     #[test]
     fn one_known_device_does_not_use_up_what_all_have() {
         let throttle = throttle(100, 60, 10, 300);
-        assert!(throttle.known_device.forgets_every > 2 * throttle.known_devices.forgets_every);
-        assert!(throttle.known_device.free * 2 < throttle.known_devices.free);
+        assert!(throttle.known_device.refill_interval > 2 * throttle.known_devices.refill_interval);
+        assert!(throttle.known_device.burst * 2 < throttle.known_devices.burst);
     }
 
     #[tokio::test]
@@ -398,7 +402,7 @@ mod tests {
 
     #[test]
     fn buckets_are_told_apart() {
-        assert_ne!(Bucket::of("a", &["b", "c"]), Bucket::of("a", &["bc"]));
-        assert_ne!(Bucket::of("a", &["b"]), Bucket::of("b", &["b"]));
+        assert_ne!(BucketKey::of("a", &["b", "c"]), BucketKey::of("a", &["bc"]));
+        assert_ne!(BucketKey::of("a", &["b"]), BucketKey::of("b", &["b"]));
     }
 }

@@ -6,7 +6,7 @@ use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
 use sqlx::{AssertSqlSafe, FromRow, Row};
 
 use super::{
-    access_tokens::TokenEntry,
+    access_tokens::TokenRecord,
     clock::UnixSeconds,
     config::TokenConfig,
     db::{ChangeError, Db, DbError, MANY_TIMEOUT, allow_time},
@@ -15,7 +15,7 @@ use super::{
     sessions::{self, NewSession, RevokedSession},
 };
 use crate::api::{
-    error::AuthError,
+    error::ApiError,
     types::{EndReason, Role},
 };
 
@@ -37,9 +37,9 @@ impl PartialEq for Email {
 
 impl Email {
     /// # Errors
-    /// [`AuthError::InvalidFields`] when it is not an address (RFC 5322, with the Unicode of
+    /// [`ApiError::InvalidFields`] when it is not an address (RFC 5322, with the Unicode of
     /// RFC 6531), or has more than 254 bytes (RFC 5321, 4.5.3.1.3).
-    pub fn parse(text: &str) -> Result<Self, AuthError> {
+    pub fn parse(text: &str) -> Result<Self, ApiError> {
         let text = text.trim();
         let options = email_address::Options::default().without_display_text().without_domain_literal();
         let address = (text.len() <= 254)
@@ -52,7 +52,7 @@ impl Email {
                 let earlier = [nfc(text).to_lowercase(), in_ascii(&typed), typed];
                 Ok(Self { form, earlier })
             }
-            None => Err(AuthError::invalid_field("email", "Enter an e-mail address, like ann@example.com.")),
+            None => Err(ApiError::invalid_field("email", "Enter an e-mail address, like ann@example.com.")),
         }
     }
 
@@ -142,7 +142,7 @@ pub struct UserSummary {
 /// What became of a new user.
 pub enum Added {
     /// With the first access token of their first session, and the time, if one was to be started.
-    Done(Option<(TokenEntry, UnixSeconds)>),
+    Done(Option<(TokenRecord, UnixSeconds)>),
     EmailTaken,
 }
 

@@ -10,7 +10,7 @@ use crate::support::*;
 const ANN: &str = "ann@example.com";
 const ROOT: &str = "root@example.com";
 
-/// What no request provokes at once: it takes many tries, an old session, or a fault.
+/// What no request provokes at once: it takes many attempts, an old session, or a fault.
 const TOLD_ONLY: [&str; 4] =
     ["too_many_requests", "insufficient_user_authentication", "server_error", "temporarily_unavailable"];
 

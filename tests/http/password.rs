@@ -127,16 +127,16 @@ async fn who_guesses_at_the_old_password_waits() {
     let home = Home::with("[throttle]\nper_device = 3\n");
     let server = home.start().await;
     let (mine, other) = (server.register(ANN).await, server.login(ANN).await);
-    let mut tries = 0;
+    let mut attempts = 0;
     let refused = loop {
         let response = change(&server, &mine, "wrong password", NEW).send().await.unwrap();
         if response.status() == 429 {
             break response;
         }
         assert_eq!(response.status(), 422);
-        tries += 1;
+        attempts += 1;
     };
-    assert!(tries >= 3);
+    assert!(attempts >= 3);
     let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
     assert_eq!(refused.json::<serde_json::Value>().await.unwrap()["error"], "too_many_requests");

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hallpass::{
     api::{
-        error::AuthError,
+        error::ApiError,
         types::{EndReason, EventKind, Presence},
     },
     server::{
@@ -89,7 +89,7 @@ async fn a_token_used_again_after_the_grace_ends_the_session() {
     let auth = auth(&home, NOW).await;
     let thief = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     let owner = auth.refresh(&thief.refresh_token, &caller(), || NOW).await.unwrap();
-    let Err(AuthError::InvalidGrant(reason)) =
+    let Err(ApiError::InvalidGrant(reason)) =
         auth.refresh(&thief.refresh_token, &caller(), || NOW + 11).await
     else {
         panic!("reuse passed");
@@ -196,7 +196,7 @@ async fn a_token_that_was_never_handed_out_buys_nothing_and_ends_nothing() {
     // Signed with the real key: from a database that was set back, say.
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
     let ahead = refresh_token::sign(&Keys::load(&config.token).unwrap(), pair.session_id, 5);
-    assert_eq!(auth.refresh(&ahead, &caller(), || NOW).await.unwrap_err(), AuthError::dead_refresh_token());
+    assert_eq!(auth.refresh(&ahead, &caller(), || NOW).await.unwrap_err(), ApiError::dead_refresh_token());
     assert!(auth.refresh(&pair.refresh_token, &caller(), || NOW).await.is_ok());
 }
 
@@ -257,7 +257,7 @@ async fn whether_the_thief_or_the_owner_comes_second_both_are_told_and_it_is_wri
         let stolen = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW).await.unwrap();
         // From here on one of them is the thief: nobody can tell which.
         let first = auth.refresh(&stolen.refresh_token, &caller(), || NOW + 20).await.unwrap();
-        let told = AuthError::InvalidGrant(EndReason::TokenReused.words().into());
+        let told = ApiError::InvalidGrant(EndReason::TokenReused.words().into());
         for token in [&stolen, &first, &stolen] {
             assert_eq!(auth.refresh(&token.refresh_token, &caller(), || NOW + 40).await.unwrap_err(), told);
             assert!(auth.authorize(token.access_token.expose(), NOW + 40).await.is_err());
@@ -337,7 +337,7 @@ async fn a_retired_key_buys_nothing_and_costs_no_session() {
     change_keys(&format!("signing_key = \"{new_key}\""));
     let changed = auth(&home, NOW).await;
     let refused = changed.refresh(&first.refresh_token, &caller(), || NOW).await.unwrap_err();
-    assert_eq!(refused, AuthError::dead_refresh_token());
+    assert_eq!(refused, ApiError::dead_refresh_token());
     assert_eq!(changed.presence(&first.refresh_token, NOW).await, Ok(Presence::Anonymous));
     assert!(changed.refresh(&second.refresh_token, &caller(), || NOW).await.is_ok());
 }
@@ -355,7 +355,7 @@ async fn a_session_that_nobody_uses_expires() {
 
     let presence = auth.presence(&idle.refresh_token, end).await;
     assert_eq!(presence, Ok(Presence::Ended(EndReason::Expired)));
-    let told = AuthError::InvalidGrant(EndReason::Expired.words().into());
+    let told = ApiError::InvalidGrant(EndReason::Expired.words().into());
     assert_eq!(auth.refresh(&idle.refresh_token, &caller(), || end).await.unwrap_err(), told);
     let ann = auth.authorize(used.access_token.expose(), end).await.unwrap();
     let listed = auth.sessions(&ann, end).await.unwrap().sessions;

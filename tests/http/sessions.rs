@@ -3,10 +3,10 @@
 use axum::http::HeaderMap;
 use hallpass::{
     api::{
-        error::AuthError,
+        error::ApiError,
         types::{EndReason, EventKind},
     },
-    server::{caller::Caller, clock},
+    server::{client_info::ClientInfo, clock},
 };
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ async fn the_current_session_may_be_ended_too_and_takes_its_cookie_with_it() {
     );
     assert_invalid_token(&server.me(access).send().await.unwrap(), "the current one");
     let (refused, why) = answer(browser.post(at("/api/auth/refresh"))).await;
-    assert_eq!((refused.as_u16(), &why["message"]), (401, &json!(AuthError::no_refresh_token().to_string())));
+    assert_eq!((refused.as_u16(), &why["message"]), (401, &json!(ApiError::no_refresh_token().to_string())));
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn a_sign_in_is_recent_for_five_minutes_to_the_second() {
     let ann = auth.authorize(pair.access_token.expose(), NOW).await.unwrap();
     assert_eq!(auth.reauthenticate(&ann, "".into(), NOW + 300).await, Ok(()));
     let refused = auth.reauthenticate(&ann, "".into(), NOW + 301).await;
-    assert_eq!(refused, Err(AuthError::ReauthenticationRequired));
+    assert_eq!(refused, Err(ApiError::ReauthenticationRequired));
     assert_eq!(auth.reauthenticate(&ann, PASSWORD.into(), NOW + 301).await, Ok(()));
 }
 
@@ -264,7 +264,7 @@ async fn what_happened_to_an_account_is_told_in_order() {
     let stolen = login(NOW + 30).await;
     auth.refresh(&stolen.refresh_token, &caller(), || NOW + 40).await.unwrap();
     auth.refresh(&stolen.refresh_token, &caller(), || NOW + 60).await.unwrap_err();
-    let firefox = Caller { user_agent: FIREFOX.into(), ..caller() };
+    let firefox = ClientInfo { user_agent: FIREFOX.into(), ..caller() };
     auth.login("ann@example.com", PASSWORD.into(), &firefox, None, NOW + 70).await.unwrap();
     let ann = auth.authorize(first.access_token.expose(), NOW + 80).await.unwrap();
     auth.change_password(&ann, PASSWORD.into(), "another good one".into(), NOW + 80).await.unwrap();

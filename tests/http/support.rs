@@ -15,7 +15,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hallpass::server::{
     self,
     auth::Auth,
-    caller::Caller,
+    client_info::ClientInfo,
     config::Config,
     db::{Access, Db},
 };
@@ -30,8 +30,8 @@ pub const KEY: [u8; 32] = *b"0123456789abcdefghijklmnopqrstuv";
 pub const OTHER_KEY: [u8; 32] = *b"zyxwvutsrqponmlkjihgfedcba987654";
 
 /// Someone who calls from this machine.
-pub fn caller() -> Caller {
-    Caller { address: [127, 0, 0, 1].into(), user_agent: "test".into() }
+pub fn caller() -> ClientInfo {
+    ClientInfo { address: [127, 0, 0, 1].into(), user_agent: "test".into() }
 }
 
 /// A browser: it keeps its cookies.

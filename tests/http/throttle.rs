@@ -65,7 +65,7 @@ async fn refused_after(mut attempt: impl FnMut(u32) -> RequestBuilder) -> u32 {
             other => assert_eq!(other, 401),
         }
     }
-    panic!("none of {MANY} tries had to wait")
+    panic!("none of {MANY} attempts had to wait")
 }
 
 #[tokio::test]
@@ -92,8 +92,8 @@ async fn who_comes_back_when_told_is_let_in_and_waits_twice_as_long_the_next_tim
         time::sleep(Duration::from_secs(seconds)).await;
     }
     // From before one was counted until after the next was.
-    for (tries, wait) in let_in[2..].windows(2).zip([1, 2, 4]) {
-        let apart = tries[1].1 - tries[0].0;
+    for (attempts, wait) in let_in[2..].windows(2).zip([1, 2, 4]) {
+        let apart = attempts[1].1 - attempts[0].0;
         assert!(apart >= Duration::from_secs(wait), "{apart:?} apart instead of {wait} s");
     }
 }
@@ -157,8 +157,8 @@ async fn addresses_behind_a_trusted_proxy_are_told_apart() {
 async fn an_address_that_nobody_vouches_for_is_not_believed() {
     for proxies in ["", "10.0.0.0/8"] {
         let (_home, server) = server(proxies, Limits { address: 3, ..NO_LIMITS }).await;
-        let tries = refused_after(|number| guess(&server, &format!("{number}@example.com"), number)).await;
-        assert!(tries >= 3);
+        let attempts = refused_after(|number| guess(&server, &format!("{number}@example.com"), number)).await;
+        assert!(attempts >= 3);
     }
     // Nor is it what the account's user gets to see.
     let (_home, server) = server("", NO_LIMITS).await;
@@ -221,9 +221,9 @@ async fn a_device_that_the_account_does_not_know_gets_no_further_than_a_stranger
         format!("hallpass-device={}", "x".repeat(5000)),
         "hallpass-device=".to_owned(),
     ] {
-        let tries = refused_after(|number| guess(&server, ANN, number).header("cookie", &cookie)).await;
+        let attempts = refused_after(|number| guess(&server, ANN, number).header("cookie", &cookie)).await;
         // A device that it knows would have a hundred.
-        assert!(tries < 50, "{cookie}: {tries}");
+        assert!(attempts < 50, "{cookie}: {attempts}");
     }
 }
 
@@ -232,8 +232,8 @@ async fn a_stolen_device_is_slowed_down_alone() {
     let (_home, server) = server("", Limits { account: 2, device: 3, ..NO_LIMITS }).await;
     let stolen = known_device(&server, "/api/auth/register", ANN).await;
     let other = known_device(&server, "/api/auth/login", ANN).await;
-    let tries = refused_after(|_| server.try_login(ANN, "wrong password").header("cookie", &stolen)).await;
-    assert!(tries >= 3);
+    let attempts = refused_after(|_| server.try_login(ANN, "wrong password").header("cookie", &stolen)).await;
+    assert!(attempts >= 3);
     assert_eq!(status(server.try_login(ANN, PASSWORD).header("cookie", &other)).await, 200);
     // Those without the cookie are none the worse for it.
     assert_eq!(status(server.try_login(ANN, PASSWORD)).await, 200);
@@ -321,8 +321,8 @@ async fn device_tokens_end_with_the_password_but_for_the_browser_that_changed_it
     for cookie in old.iter().chain([&mine]) {
         // They have no attempts of their own, only those of strangers.
         refused_after(|number| guess(&server, ANN, number)).await;
-        let tries = refused_after(|number| guess(&server, ANN, number).header("cookie", cookie)).await;
-        assert!(tries < 50, "{tries}");
+        let attempts = refused_after(|number| guess(&server, ANN, number).header("cookie", cookie)).await;
+        assert!(attempts < 50, "{attempts}");
         assert_eq!(status(server.try_login(ANN, NEW).header("cookie", &new)).await, 200);
     }
 }

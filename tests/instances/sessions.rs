@@ -1,4 +1,4 @@
-//! Sessions that are seen and ended, users that are disabled, tries that are counted: through one
+//! Sessions that are seen and ended, users that are disabled, attempts that are counted: through one
 //! instance, and it holds on all.
 
 use futures::StreamExt;
@@ -52,19 +52,19 @@ async fn tries_at_one_instance_count_at_all_with_a_cluster() {
 
 async fn tries_count_at_all(kind: Kind) {
     const FREE: usize = 30;
-    let world = World::with(kind, &[("HALLPASS_TRIES_PER_ACCOUNT", "30")]).await;
+    let world = World::with(kind, &[("HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT", "30")]).await;
     let api = Api::of(&world);
     api.register(0, ANN).await;
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
-        match answer(api.try_login(tries, ANN, "wrong password")).await.0.as_u16() {
+        match answer(api.try_login(attempts, ANN, "wrong password")).await.0.as_u16() {
             429 => break,
             other => assert_eq!(other, 401),
         }
-        tries += 1;
+        attempts += 1;
     }
     // Had each counted for itself, it would have been three times as many.
-    assert!((FREE..2 * FREE).contains(&tries), "{tries}");
+    assert!((FREE..2 * FREE).contains(&attempts), "{attempts}");
     // Right ones count nowhere.
     api.register(0, "bob@example.com").await;
     for number in 0..2 * FREE {
@@ -99,7 +99,7 @@ async fn refreshes_at_one_instance_count_at_all() {
 #[tokio::test]
 async fn without_redis_each_instance_counts_for_itself_and_lets_in_who_is_right() {
     const FREE: usize = 5;
-    let mut world = World::with(Kind::Single, &[("HALLPASS_TRIES_PER_ACCOUNT", "5")]).await;
+    let mut world = World::with(Kind::Single, &[("HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT", "5")]).await;
     let api = Api::of(&world);
     api.register(0, ANN).await;
     world.redis().kill();
@@ -120,11 +120,11 @@ async fn without_redis_each_instance_counts_for_itself_and_lets_in_who_is_right(
     .await;
     for instance in 0..3 {
         login(instance).await;
-        let mut tries = 0;
+        let mut attempts = 0;
         while answer(api.try_login(instance, "bob@example.com", "wrong password")).await.0 != 429 {
-            tries += 1;
+            attempts += 1;
         }
-        assert!(tries >= FREE, "{tries}");
+        assert!(attempts >= FREE, "{attempts}");
         login(instance).await;
     }
     world.redis().start_again().await;

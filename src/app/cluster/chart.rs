@@ -4,8 +4,8 @@
 use leptos::prelude::*;
 
 use super::{
-    scene::{KEPT, Past, Scene, Stage, each, say},
-    words::millis,
+    labels::millis,
+    state::{KEPT, Past, Scene, Stage, each, say},
 };
 
 /// Where the scale begins, and what is written beside it: pixels above that.

@@ -6,18 +6,18 @@ use leptos_meta::Title;
 
 use self::{
     chart::Chart,
-    picture::Picture,
-    scene::{Scene, Stage},
+    diagram::Picture,
+    state::{Scene, Stage},
     tables::{LogOuts, Servers},
 };
 use super::nav::NeedsScripts;
-use crate::client::live::LiveCluster;
+use crate::client::sse::LiveCluster;
 
 mod chart;
-mod picture;
-mod scene;
+mod diagram;
+mod labels;
+mod state;
 mod tables;
-mod words;
 
 #[component]
 pub fn ClusterPage() -> impl IntoView {
@@ -40,7 +40,7 @@ pub fn ClusterPage() -> impl IntoView {
             <p class="lead">
                 "Each server checks tokens in its own memory. It may trust that memory for one second at a time, and a log-out is answered when every server knows of it, or has stopped trusting."
             </p>
-            <p role="status" class="note standing">{words}</p>
+            <p role="status" class="note status">{words}</p>
             <Show when=move || is_told.get()>
                 <div class="frame"><Picture stage /></div>
                 <div class="beside">

@@ -3,10 +3,10 @@
 use leptos::prelude::*;
 
 use super::{
-    scene::{Node, Stage, each, follow, say_of},
-    words::{confirmed, millis},
+    labels::{confirmed, millis},
+    state::{Node, Stage, each, follow, say_of},
 };
-use crate::app::{ago::ago, components::TableFrame};
+use crate::app::{components::TableFrame, relative_time::ago};
 
 #[component]
 pub fn Servers(stage: Stage) -> impl IntoView {
@@ -40,12 +40,12 @@ fn server(stage: Stage, key: usize) -> AnyView {
                     {say_of(node, |node| if node.instance.is_this { " answers you" } else { "" }.to_owned())}
                 </span>
             </th>
-            <td>{say_of(node, |node| node.standing.lease().to_owned())}</td>
+            <td>{say_of(node, |node| node.status.lease().to_owned())}</td>
             <td>
                 <span class=say_of(
                     node,
-                    |node| format!("badge {}", node.standing.class()),
-                )>{say_of(node, |node| node.standing.memory().to_owned())}</span>
+                    |node| format!("badge {}", node.status.class()),
+                )>{say_of(node, |node| node.status.memory().to_owned())}</span>
             </td>
             <td class="figure">{say_of(node, |node| format!("{} ms ago", node.instance.renewed_ms))}</td>
             <td class="figure">{say_of(node, |node| node.instance.sessions.to_string())}</td>

@@ -2,15 +2,15 @@
 //! nothing of sessions, calls or tokens. Their looks are in `style/main.css` under the same names.
 
 pub use self::{
-    button::ActionButton, code_block::CodeBlock, dialog::Dialog, field::Field, table::TableFrame,
-    ticking::each_second, toast::Toasts, waiting::Waiting,
+    button::ActionButton, code_block::CodeBlock, dialog::Dialog, field::Field, interval::each_second,
+    loading::Waiting, table::TableFrame, toast::Toasts,
 };
 
 mod button;
 mod code_block;
 mod dialog;
 mod field;
+mod interval;
+mod loading;
 mod table;
-mod ticking;
 mod toast;
-mod waiting;

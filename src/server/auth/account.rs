@@ -6,19 +6,19 @@ use tracing::info;
 use super::{
     Auth,
     allowlist::Whose,
-    issue::{MAX_PASSWORD_BYTES, invalid_fields},
+    authenticate::Authenticated,
+    login::{MAX_PASSWORD_BYTES, invalid_fields},
     unavailable,
-    verify::Authenticated,
 };
 use crate::{
     api::{
-        error::AuthError,
+        error::ApiError,
         types::{Revocation, SecurityEvents, SessionInfo, SessionList},
     },
     server::{
         clock::UnixSeconds,
         ids::{SessionId, UserId},
-        password::{self, Share, Verified},
+        password::{self, PasswordCheck, Share},
         sessions::LiveSession,
         users::{Change, User},
     },
@@ -31,12 +31,12 @@ impl Auth {
     /// The live sessions of the bearer's user.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`].
+    /// [`ApiError::Unavailable`].
     pub async fn sessions(
         &self,
         authenticated: &Authenticated,
         now: UnixSeconds,
-    ) -> Result<SessionList, AuthError> {
+    ) -> Result<SessionList, ApiError> {
         self.sessions_of(authenticated.user_id(), Some(authenticated.session_id()), now).await
     }
 
@@ -45,7 +45,7 @@ impl Auth {
         user_id: UserId,
         current: Option<SessionId>,
         now: UnixSeconds,
-    ) -> Result<SessionList, AuthError> {
+    ) -> Result<SessionList, ApiError> {
         let now = self.allowlist.shared_time(now);
         let live =
             self.db.live_sessions_of(user_id, current, &self.config, now).await.map_err(unavailable)?;
@@ -55,7 +55,7 @@ impl Auth {
             .into_iter()
             .map(|session| SessionInfo {
                 is_current: is_current(&session),
-                device: session.device.in_words(),
+                device: session.device.label(),
                 session_id: session.id,
                 address: session.device.address,
                 created_at: to_the_minute(session.created_at),
@@ -68,12 +68,12 @@ impl Auth {
     /// What happened to the account of the bearer's user lately.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`].
+    /// [`ApiError::Unavailable`].
     pub async fn security_events(
         &self,
         authenticated: &Authenticated,
         now: UnixSeconds,
-    ) -> Result<SecurityEvents, AuthError> {
+    ) -> Result<SecurityEvents, ApiError> {
         let now = self.allowlist.shared_time(now);
         let events = self.db.events_of(authenticated.user_id()).await.map_err(unavailable)?;
         Ok(SecurityEvents { now, events })
@@ -83,28 +83,28 @@ impl Auth {
     /// the password, or by a session that has just begun with it.
     ///
     /// # Errors
-    /// [`AuthError::ReauthenticationRequired`]; [`AuthError::InvalidFields`] for a wrong password;
-    /// [`AuthError::TooManyRequests`], [`AuthError::Unavailable`].
+    /// [`ApiError::ReauthenticationRequired`]; [`ApiError::InvalidFields`] for a wrong password;
+    /// [`ApiError::TooManyRequests`], [`ApiError::Unavailable`].
     pub async fn reauthenticate(
         &self,
         authenticated: &Authenticated,
         password: SecretString,
         now: UnixSeconds,
-    ) -> Result<(), AuthError> {
+    ) -> Result<(), ApiError> {
         if !password.expose_secret().is_empty() {
             return self.verify_password(authenticated, password, "password").await.map(drop);
         }
         let now = self.allowlist.shared_time(now);
         let session = self.db.session_owner(authenticated.session_id()).await.map_err(unavailable)?;
         let is_recent = session.is_some_and(|(_, created_at)| now - created_at <= RECENT_SIGN_IN);
-        if is_recent { Ok(()) } else { Err(AuthError::ReauthenticationRequired) }
+        if is_recent { Ok(()) } else { Err(ApiError::ReauthenticationRequired) }
     }
 
     /// Changes the password of the bearer's user, and ends all of their other sessions.
     ///
     /// # Errors
-    /// [`AuthError::InvalidFields`] when the current password is wrong or the new one cannot be
-    /// accepted; [`AuthError::TooManyRequests`]; [`AuthError::Unavailable`] when it cannot be made
+    /// [`ApiError::InvalidFields`] when the current password is wrong or the new one cannot be
+    /// accepted; [`ApiError::TooManyRequests`]; [`ApiError::Unavailable`] when it cannot be made
     /// certain: the password may have been changed, and the other sessions may be alive.
     pub async fn change_password(
         &self,
@@ -112,11 +112,11 @@ impl Auth {
         current: SecretString,
         new: SecretString,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
+    ) -> Result<Revocation, ApiError> {
         let missing = current.expose_secret().is_empty();
-        let missing = missing.then(|| AuthError::invalid_field("current", "Enter your current password."));
-        let new_one = password::check_acceptable(&new, authenticated.email());
-        let new_one = new_one.map_err(|error| error.about_field("new"));
+        let missing = missing.then(|| ApiError::invalid_field("current", "Enter your current password."));
+        let new_one = password::validate_new_password(&new, authenticated.email());
+        let new_one = new_one.map_err(|error| error.with_field_name("new"));
         if missing.is_some() || new_one.is_err() {
             return Err(invalid_fields([missing, new_one.err()]));
         }
@@ -131,7 +131,7 @@ impl Auth {
         let whose = Whose::User { user_id, except: Some(except) };
         let revocation = self.revoke(whose, recording).await.map_err(|error| match error {
             // It has been changed since it was verified.
-            AuthError::NotFound => wrong("current"),
+            ApiError::NotFound => wrong("current"),
             other => other,
         })?;
         info!(user.id = %user_id, "user {user_id} changed the password");
@@ -144,12 +144,12 @@ impl Auth {
         authenticated: &Authenticated,
         password: SecretString,
         field: &'static str,
-    ) -> Result<User, AuthError> {
+    ) -> Result<User, ApiError> {
         let counted = self.throttle.try_session(authenticated.session_id()).await?;
         let verified = self.user_with_password(authenticated.user_id(), password).await;
         // Only wrong ones count, and right ones beyond their own limit; none that could not be looked at.
-        if !matches!(verified, Ok(None) | Err(AuthError::TooManyRequests(_))) {
-            self.throttle.give_back(counted).await;
+        if !matches!(verified, Ok(None) | Err(ApiError::TooManyRequests(_))) {
+            self.throttle.refund(counted).await;
         }
         verified?.ok_or_else(|| wrong(field))
     }
@@ -158,15 +158,15 @@ impl Auth {
         &self,
         user_id: UserId,
         password: SecretString,
-    ) -> Result<Option<User>, AuthError> {
+    ) -> Result<Option<User>, ApiError> {
         if password.expose_secret().len() > MAX_PASSWORD_BYTES {
             return Ok(None);
         }
         let user = self.db.find_user_by_id(user_id).await.map_err(unavailable)?;
-        let user = user.ok_or(AuthError::Internal)?;
+        let user = user.ok_or(ApiError::Internal)?;
         let share = Share::of_user(user_id);
         let verified = self.passwords.verify(share, password, Some(user.password_hash.clone())).await?;
-        if verified == Verified::Wrong {
+        if verified == PasswordCheck::Mismatch {
             return Ok(None);
         }
         self.throttle.charge_right_password(user_id).await?;
@@ -180,6 +180,6 @@ fn to_the_minute(time: UnixSeconds) -> UnixSeconds {
     time - time.rem_euclid(60)
 }
 
-fn wrong(field: &str) -> AuthError {
-    AuthError::invalid_field(field, "This is not your password.")
+fn wrong(field: &str) -> ApiError {
+    ApiError::invalid_field(field, "This is not your password.")
 }

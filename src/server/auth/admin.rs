@@ -3,10 +3,10 @@
 
 use tracing::info;
 
-use super::{Auth, allowlist::Whose, unavailable, verify::Administrator};
+use super::{Auth, allowlist::Whose, authenticate::Administrator, unavailable};
 use crate::{
     api::{
-        error::AuthError,
+        error::ApiError,
         types::{EndReason, Revocation, Role, SessionList, UserInfo, UserList},
     },
     server::{
@@ -25,14 +25,14 @@ impl Auth {
     /// A page of users whose address has `part` in it, from after the address `after` on.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`].
+    /// [`ApiError::Unavailable`].
     pub async fn users(
         &self,
         _: &Administrator,
         part: &str,
         after: &str,
         now: UnixSeconds,
-    ) -> Result<UserList, AuthError> {
+    ) -> Result<UserList, ApiError> {
         let now = self.allowlist.shared_time(now);
         let found = self.db.list_users(&Email::form(part), after, PAGE as i64 + 1, &self.config, now).await;
         let mut users: Vec<_> = found
@@ -55,26 +55,26 @@ impl Auth {
     /// The live sessions of a user.
     ///
     /// # Errors
-    /// [`AuthError::NotFound`], [`AuthError::Unavailable`].
+    /// [`ApiError::NotFound`], [`ApiError::Unavailable`].
     pub async fn sessions_of_user(
         &self,
         _: &Administrator,
         user_id: &str,
         now: UnixSeconds,
-    ) -> Result<SessionList, AuthError> {
+    ) -> Result<SessionList, ApiError> {
         self.sessions_of(self.existing(user_id).await?, None, now).await
     }
 
     /// Disables a user and ends all of their sessions.
     ///
     /// # Errors
-    /// [`AuthError::NotFound`]; [`AuthError::InvalidFields`] for oneself; [`AuthError::Unavailable`].
+    /// [`ApiError::NotFound`]; [`ApiError::InvalidFields`] for oneself; [`ApiError::Unavailable`].
     pub async fn disable_user(
         &self,
         administrator: &Administrator,
         user_id: &str,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
+    ) -> Result<Revocation, ApiError> {
         let user_id = someone_else(administrator, user_id)?;
         let db = self.db.clone();
         let by = Some(administrator.session_id());
@@ -88,18 +88,18 @@ impl Auth {
     /// Lets a disabled user sign in again.
     ///
     /// # Errors
-    /// [`AuthError::NotFound`]; [`AuthError::InvalidFields`] for oneself; [`AuthError::Unavailable`].
+    /// [`ApiError::NotFound`]; [`ApiError::InvalidFields`] for oneself; [`ApiError::Unavailable`].
     pub async fn enable_user(
         &self,
         administrator: &Administrator,
         user_id: &str,
         now: UnixSeconds,
-    ) -> Result<(), AuthError> {
+    ) -> Result<(), ApiError> {
         let user_id = someone_else(administrator, user_id)?;
         let enabled = self.db.enable_user(user_id, Some(administrator.session_id()), now).await;
         enabled.map_err(|error| match error {
-            ChangeError::NotFound => AuthError::NotFound,
-            ChangeError::SessionEnded => AuthError::InvalidToken,
+            ChangeError::NotFound => ApiError::NotFound,
+            ChangeError::SessionEnded => ApiError::InvalidToken,
             ChangeError::Db(error) => unavailable(error),
         })?;
         let by = administrator.user_id();
@@ -110,14 +110,14 @@ impl Auth {
     /// Changes a user's role and ends all of their sessions.
     ///
     /// # Errors
-    /// [`AuthError::NotFound`]; [`AuthError::InvalidFields`] for oneself; [`AuthError::Unavailable`].
+    /// [`ApiError::NotFound`]; [`ApiError::InvalidFields`] for oneself; [`ApiError::Unavailable`].
     pub async fn set_role(
         &self,
         administrator: &Administrator,
         user_id: &str,
         role: Role,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
+    ) -> Result<Revocation, ApiError> {
         let user_id = someone_else(administrator, user_id)?;
         let db = self.db.clone();
         let by = Some(administrator.session_id());
@@ -131,16 +131,16 @@ impl Auth {
     /// Ends one session, whosever it is.
     ///
     /// # Errors
-    /// [`AuthError::NotFound`], [`AuthError::Unavailable`].
+    /// [`ApiError::NotFound`], [`ApiError::Unavailable`].
     pub async fn end_users_session(
         &self,
         administrator: &Administrator,
         session_id: &str,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
-        let session_id: SessionId = session_id.parse().map_err(|_| AuthError::NotFound)?;
+    ) -> Result<Revocation, ApiError> {
+        let session_id: SessionId = session_id.parse().map_err(|_| ApiError::NotFound)?;
         let owner = self.db.session_owner(session_id).await.map_err(unavailable)?;
-        owner.ok_or(AuthError::NotFound)?;
+        owner.ok_or(ApiError::NotFound)?;
         let by = administrator.user_id();
         info!(session.id = %session_id, admin.id = %by, "administrator {by} ends session {session_id}");
         self.end_session(session_id, Some(administrator.session_id()), EndReason::EndedByAdmin, now).await
@@ -149,13 +149,13 @@ impl Auth {
     /// Ends all sessions of a user.
     ///
     /// # Errors
-    /// [`AuthError::NotFound`], [`AuthError::Unavailable`].
+    /// [`ApiError::NotFound`], [`ApiError::Unavailable`].
     pub async fn end_users_sessions(
         &self,
         administrator: &Administrator,
         user_id: &str,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
+    ) -> Result<Revocation, ApiError> {
         let user_id = self.existing(user_id).await?;
         let by = administrator.user_id();
         info!(user.id = %user_id, admin.id = %by, "administrator {by} ends the sessions of user {user_id}");
@@ -165,12 +165,12 @@ impl Auth {
     /// Ends all sessions of everyone, the administrator's own included.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`].
+    /// [`ApiError::Unavailable`].
     pub async fn end_all_sessions(
         &self,
         administrator: &Administrator,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
+    ) -> Result<Revocation, ApiError> {
         let by = administrator.user_id();
         info!(admin.id = %by, "administrator {by} ends all sessions");
         let db = self.db.clone();
@@ -179,18 +179,18 @@ impl Auth {
         self.revoke(Whose::Everyone, recording).await
     }
 
-    async fn existing(&self, user_id: &str) -> Result<UserId, AuthError> {
-        let user_id = user_id.parse().map_err(|_| AuthError::NotFound)?;
+    async fn existing(&self, user_id: &str) -> Result<UserId, ApiError> {
+        let user_id = user_id.parse().map_err(|_| ApiError::NotFound)?;
         let user = self.db.find_user_by_id(user_id).await.map_err(unavailable)?;
-        user.map(|user| user.id).ok_or(AuthError::NotFound)
+        user.map(|user| user.id).ok_or(ApiError::NotFound)
     }
 }
 
 /// The last administrator must not be able to lock themselves out.
-fn someone_else(administrator: &Administrator, user_id: &str) -> Result<UserId, AuthError> {
-    let user_id = user_id.parse().map_err(|_| AuthError::NotFound)?;
+fn someone_else(administrator: &Administrator, user_id: &str) -> Result<UserId, ApiError> {
+    let user_id = user_id.parse().map_err(|_| ApiError::NotFound)?;
     if user_id == administrator.user_id() {
-        return Err(AuthError::invalid_field(
+        return Err(ApiError::invalid_field(
             "user_id",
             "Ask another administrator to do this to your account.",
         ));

@@ -9,7 +9,7 @@ use super::keys::Keys;
 use crate::{
     api::types::{AccessToken, Role},
     server::{
-        access_tokens::TokenEntry,
+        access_tokens::TokenRecord,
         clock::UnixSeconds,
         config::TokenConfig,
         ids::{SessionId, TokenId, UserId},
@@ -38,8 +38,8 @@ pub struct AccessClaims {
 
 impl AccessClaims {
     /// The entry of the allowlist that has to stand for this token to be alive.
-    pub fn entry(&self) -> TokenEntry {
-        TokenEntry { token_id: self.jti, session_id: self.sid, user_id: self.sub, expires_at: self.exp }
+    pub fn entry(&self) -> TokenRecord {
+        TokenRecord { token_id: self.jti, session_id: self.sid, user_id: self.sub, expires_at: self.exp }
     }
 }
 
@@ -98,7 +98,13 @@ impl Jwt {
     ///
     /// # Errors
     /// Never with the keys that [`Jwt::new`] accepted.
-    pub fn sign(&self, entry: &TokenEntry, email: &str, role: Role, now: UnixSeconds) -> Result<AccessToken> {
+    pub fn sign(
+        &self,
+        entry: &TokenRecord,
+        email: &str,
+        role: Role,
+        now: UnixSeconds,
+    ) -> Result<AccessToken> {
         let claims = AccessClaims {
             iss: self.issuer.clone(),
             aud: self.audience.clone(),

@@ -6,41 +6,41 @@
 //! 2. Authorizing a request asks nobody: a signature, then one look into local memory, for as long
 //!    as it may be trusted: [`verify`], `allowlist/lease.rs`.
 //! 3. A live token is never refused with 401. When the server cannot know, it answers 503:
-//!    [`AuthError::Unavailable`].
+//!    [`ApiError::Unavailable`].
 //! 4. A log-out that cannot be made certain answers 503, never 2xx: `allowlist/mod.rs`.
 //!
-//! `server/doors.rs` calls this, with what it found in the request; nothing in here knows HTTP
+//! `server/handlers.rs` calls this, with what it found in the request; nothing in here knows HTTP
 //! but for the one header that carries the bearer.
 
 use anyhow::Result;
 use tracing::error;
 
-use self::{allowlist::Allowlist, jwt::Jwt, keys::Keys, verify::VerifiedTokens};
+use self::{allowlist::Allowlist, authenticate::VerifiedTokens, jwt::Jwt, keys::Keys};
 use super::{
     clock::UnixSeconds,
     config::{Config, TokenConfig},
     db::{Db, DbError},
     ids::SessionId,
-    password::Passwords,
+    password::PasswordHasherPool,
     sessions::SessionState,
     throttle::Throttle,
 };
 use crate::api::{
-    error::AuthError,
+    error::ApiError,
     types::{AccessToken, ClusterView, EndReason, Presence, RefreshToken},
 };
 
 pub mod account;
 pub mod admin;
 pub mod allowlist;
-pub mod device;
-pub mod issue;
+pub mod authenticate;
+pub mod device_cookie;
 pub mod jwt;
 pub mod keys;
+pub mod login;
 pub mod refresh;
 pub mod refresh_token;
 pub mod revoke;
-pub mod verify;
 
 /// Issues, verifies, refreshes and revokes tokens. One for the whole server.
 pub struct Auth {
@@ -49,7 +49,7 @@ pub struct Auth {
     jwt: Jwt,
     allowlist: Allowlist,
     verified: VerifiedTokens,
-    passwords: Passwords,
+    passwords: PasswordHasherPool,
     throttle: Throttle,
     config: TokenConfig,
 }
@@ -82,7 +82,7 @@ impl Auth {
             jwt: Jwt::new(&config.token, &keys)?,
             keys,
             verified: VerifiedTokens::default(),
-            passwords: Passwords::new(&config.password)?,
+            passwords: PasswordHasherPool::new(&config.password)?,
             throttle: Throttle::new(
                 &config.throttle,
                 config.token.access_ttl_seconds,
@@ -118,8 +118,8 @@ impl Auth {
     /// Answered from memory while an access token of the session lives.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`].
-    pub async fn presence(&self, token: &RefreshToken, now: UnixSeconds) -> Result<Presence, AuthError> {
+    /// [`ApiError::Unavailable`].
+    pub async fn presence(&self, token: &RefreshToken, now: UnixSeconds) -> Result<Presence, ApiError> {
         let Some((session_id, _)) = refresh_token::verify(&self.keys, token) else {
             return Ok(Presence::Anonymous);
         };
@@ -187,7 +187,7 @@ impl Auth {
 }
 
 /// The database failed: logged here, once, for the operator. The client learns that it may try again.
-fn unavailable(error: DbError) -> AuthError {
+fn unavailable(error: DbError) -> ApiError {
     error!(%error, "the database failed: {error}");
-    AuthError::Unavailable
+    ApiError::Unavailable
 }

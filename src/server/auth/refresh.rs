@@ -13,31 +13,31 @@ use tracing::warn;
 use super::{Auth, TokenPair, refresh_token, unavailable};
 use crate::{
     api::{
-        error::AuthError,
+        error::ApiError,
         types::{EndReason, RefreshToken},
     },
-    server::{caller::Caller, clock::UnixSeconds, ids::TokenId, sessions::Rotation},
+    server::{client_info::ClientInfo, clock::UnixSeconds, ids::TokenId, sessions::Rotation},
 };
 
 impl Auth {
     /// The next pair of the session.
     ///
     /// # Errors
-    /// [`AuthError::InvalidGrant`] when the token is forged or used up, or its session has ended;
-    /// [`AuthError::TooManyRequests`], which says nothing of the session; [`AuthError::Unavailable`].
+    /// [`ApiError::InvalidGrant`] when the token is forged or used up, or its session has ended;
+    /// [`ApiError::TooManyRequests`], which says nothing of the session; [`ApiError::Unavailable`].
     pub async fn refresh(
         &self,
         token: &RefreshToken,
-        caller: &Caller,
+        caller: &ClientInfo,
         clock: impl Fn() -> UnixSeconds,
-    ) -> Result<TokenPair, AuthError> {
+    ) -> Result<TokenPair, ApiError> {
         let (session_id, counter) =
-            refresh_token::verify(&self.keys, token).ok_or_else(AuthError::dead_refresh_token)?;
+            refresh_token::verify(&self.keys, token).ok_or_else(ApiError::dead_refresh_token)?;
         let charge = self.throttle.charge_refresh(session_id).await?;
         let (token_id, device) = (TokenId::random(), Some(caller.device()));
         let rotation = self.db.rotate(session_id, counter, token_id, device, &self.config, clock).await;
         if rotation.is_err() {
-            self.throttle.give_back(charge).await;
+            self.throttle.refund(charge).await;
         }
         match rotation.map_err(unavailable)? {
             Rotation::Done(next) => {
@@ -46,10 +46,10 @@ impl Auth {
             Rotation::Reused(now) => {
                 warn!(session.id = %session_id, "a used refresh token came back: ended session {session_id}");
                 self.end_session(session_id, None, EndReason::TokenReused, now).await?;
-                Err(AuthError::InvalidGrant(EndReason::TokenReused.words().into()))
+                Err(ApiError::InvalidGrant(EndReason::TokenReused.words().into()))
             }
-            Rotation::Ended(reason) => Err(AuthError::InvalidGrant(reason.words().into())),
-            Rotation::Unknown => Err(AuthError::dead_refresh_token()),
+            Rotation::Ended(reason) => Err(ApiError::InvalidGrant(reason.words().into())),
+            Rotation::Unknown => Err(ApiError::dead_refresh_token()),
         }
     }
 }

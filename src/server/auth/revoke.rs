@@ -1,7 +1,7 @@
 //! Revoke: log out, and what 2xx promises (RFC 7009).
 //!
 //! When a call here returns `Ok`, no instance accepts any token of the session from that moment
-//! on. When that cannot be made certain it returns [`AuthError::Unavailable`], and the client must
+//! on. When that cannot be made certain it returns [`ApiError::Unavailable`], and the client must
 //! take the session for alive (RFC 7009, 2.2.1).
 
 use std::collections::HashMap;
@@ -12,12 +12,12 @@ use tracing::{error, info};
 use super::{
     Auth,
     allowlist::{RevokeError, Whose},
+    authenticate::{Authenticated, bearer},
     refresh_token, unavailable,
-    verify::{Authenticated, bearer},
 };
 use crate::{
     api::{
-        error::AuthError,
+        error::ApiError,
         types::{EndReason, RefreshToken, Revocation},
     },
     server::{
@@ -33,20 +33,20 @@ impl Auth {
     /// not, and refresh tokens, used up or not. Ended sessions and repeated calls succeed again.
     ///
     /// # Errors
-    /// [`AuthError::MissingToken`] when there is none; [`AuthError::InvalidToken`] when none of
-    /// them was ever ours; [`AuthError::Unavailable`].
+    /// [`ApiError::MissingToken`] when there is none; [`ApiError::InvalidToken`] when none of
+    /// them was ever ours; [`ApiError::Unavailable`].
     pub async fn logout(
         &self,
         headers: &HeaderMap,
         refresh_tokens: &[RefreshToken],
         reason: EndReason,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
+    ) -> Result<Revocation, ApiError> {
         // With whose it is, where that is known: SQL may have lost the session.
         let mut sessions: HashMap<SessionId, Option<UserId>> = HashMap::new();
         let bearer = match bearer(headers) {
             Ok(token) => Some(token),
-            Err(AuthError::MissingToken) => None,
+            Err(ApiError::MissingToken) => None,
             Err(_) if !refresh_tokens.is_empty() => None,
             Err(error) => return Err(error),
         };
@@ -60,7 +60,7 @@ impl Auth {
         }
         if sessions.is_empty() {
             let nothing_presented = bearer.is_none() && refresh_tokens.is_empty();
-            return Err(if nothing_presented { AuthError::MissingToken } else { AuthError::InvalidToken });
+            return Err(if nothing_presented { ApiError::MissingToken } else { ApiError::InvalidToken });
         }
         let mut total = Revocation { instances: 0, acknowledged: u32::MAX, elapsed_ms: 0 };
         for (session_id, user_id) in sessions {
@@ -80,18 +80,18 @@ impl Auth {
     /// Ends one session of the bearer's own user.
     ///
     /// # Errors
-    /// [`AuthError::NotFound`] when they have no such session, whether anyone else has or not;
-    /// [`AuthError::Unavailable`].
+    /// [`ApiError::NotFound`] when they have no such session, whether anyone else has or not;
+    /// [`ApiError::Unavailable`].
     pub async fn revoke_session(
         &self,
         authenticated: &Authenticated,
         session_id: &str,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
-        let session_id: SessionId = session_id.parse().map_err(|_| AuthError::NotFound)?;
+    ) -> Result<Revocation, ApiError> {
+        let session_id: SessionId = session_id.parse().map_err(|_| ApiError::NotFound)?;
         let owner = self.db.session_owner(session_id).await.map_err(unavailable)?;
         if owner.is_none_or(|(user_id, _)| user_id != authenticated.user_id()) {
-            return Err(AuthError::NotFound);
+            return Err(ApiError::NotFound);
         }
         let is_current = session_id == authenticated.session_id();
         let reason = if is_current { EndReason::SignedOut } else { EndReason::EndedElsewhere };
@@ -102,13 +102,13 @@ impl Auth {
     /// caller has made sure that it is the user who asks ([`Auth::reauthenticate`]).
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`].
+    /// [`ApiError::Unavailable`].
     pub async fn logout_everywhere(
         &self,
         authenticated: &Authenticated,
         keep_current: bool,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
+    ) -> Result<Revocation, ApiError> {
         let except = keep_current.then(|| authenticated.session_id());
         let (user_id, by) = (authenticated.user_id(), authenticated.session_id());
         self.end_sessions_of(user_id, except, by, EndReason::SignedOutEverywhere, now).await
@@ -121,7 +121,7 @@ impl Auth {
         by: Option<SessionId>,
         reason: EndReason,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
+    ) -> Result<Revocation, ApiError> {
         let db = self.db.clone();
         let recording = async move { db.revoke_session(session_id, by, reason, now).await };
         let revocation = self.allowlist.revoke_session(session_id, None, recording).await;
@@ -139,7 +139,7 @@ impl Auth {
         by: SessionId,
         reason: EndReason,
         now: UnixSeconds,
-    ) -> Result<Revocation, AuthError> {
+    ) -> Result<Revocation, ApiError> {
         let db = self.db.clone();
         let recording = async move { db.revoke_sessions_of(user_id, except, Some(by), reason, now).await };
         let revocation = self.revoke(Whose::User { user_id, except }, recording).await?;
@@ -151,25 +151,25 @@ impl Auth {
     /// Makes certain what `recording` records.
     ///
     /// # Errors
-    /// [`AuthError::NotFound`] when it finds nothing to change; [`AuthError::InvalidToken`] when the session that
-    /// asks has ended meanwhile; [`AuthError::Unavailable`].
+    /// [`ApiError::NotFound`] when it finds nothing to change; [`ApiError::InvalidToken`] when the session that
+    /// asks has ended meanwhile; [`ApiError::Unavailable`].
     pub(super) async fn revoke(
         &self,
         whose: Whose,
         recording: impl Future<Output = Result<Vec<RevokedSession>, ChangeError>> + Send + 'static,
-    ) -> Result<Revocation, AuthError> {
+    ) -> Result<Revocation, ApiError> {
         self.allowlist.revoke(whose, recording).await.map_err(|error| unconfirmed(&error))
     }
 }
 
 /// Logged here, once, for the operator. The client learns that it may try again.
-fn unconfirmed(error: &RevokeError) -> AuthError {
+fn unconfirmed(error: &RevokeError) -> ApiError {
     match error {
-        RevokeError::NotRecorded(ChangeError::NotFound) => AuthError::NotFound,
-        RevokeError::NotRecorded(ChangeError::SessionEnded) => AuthError::InvalidToken,
+        RevokeError::NotRecorded(ChangeError::NotFound) => ApiError::NotFound,
+        RevokeError::NotRecorded(ChangeError::SessionEnded) => ApiError::InvalidToken,
         _ => {
             error!(%error, "a revocation could not be made certain: {error}");
-            AuthError::Unavailable
+            ApiError::Unavailable
         }
     }
 }

@@ -2,7 +2,7 @@
 //! `/docs`.
 //!
 //! The words are the doc comments of `api/`, the fields are those of its types, and what an error answers
-//! is asked of `respond.rs`; so nothing here can say what is no longer true. Which calls there are, with
+//! is asked of `respond.rs`; so nothing here can say what is no longer true. SessionSelector calls there are, with
 //! examples, is told in `calls.rs`; what goes with every answer, in `answers.rs`.
 
 use serde_json::Value;
@@ -17,11 +17,11 @@ use utoipa::{
 
 use crate::api::error::ErrorBody;
 
-mod answers;
-mod call;
-mod calls;
 mod examples;
+mod operation;
+mod operations;
 pub mod page;
+mod responses;
 
 /// The names of the two ways to show who calls.
 const BEARER: &str = "bearer";
@@ -35,7 +35,7 @@ const ABOUT: &str = "Calls are `POST`, take JSON or a form (`application/x-www-f
 pub fn description(cookie: &str) -> Value {
     let mut components = Components::new();
     components.schemas.insert(ErrorBody::name().into(), ErrorBody::schema());
-    components.responses.extend(answers::of_any_call().map(|(name, answer)| (name, answer.into())));
+    components.responses.extend(responses::of_any_call().map(|(name, answer)| (name, answer.into())));
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
@@ -49,7 +49,7 @@ pub fn description(cookie: &str) -> Value {
 
     let mut paths = Paths::new();
     let mut tags: Vec<Tag> = Vec::new();
-    for (tag, about, calls) in calls::all() {
+    for (tag, about, calls) in operations::all() {
         tags.push(TagBuilder::new().name(tag).description(Some(about)).build());
         for call in calls {
             components.schemas.extend(call.schemas);

@@ -11,7 +11,7 @@ use crate::faults::{
     sessions::Session,
 };
 
-/// Ends what somebody wanted to end, refreshes what should be alive, and tries what should be dead
+/// Ends what somebody wanted to end, refreshes what should be alive, and attempts what should be dead
 /// on every instance. The answers are in the history: the checker knows what they have to be.
 pub async fn finish(load: &Load, rng: &mut Rng) {
     let ending = load.sessions.lists().ending.clone();

@@ -87,9 +87,9 @@ impl Instance {
             ("HALLPASS_ARGON2_MEMORY", "64".into()),
             ("HALLPASS_ARGON2_ITERATIONS", "1".into()),
             ("HALLPASS_PASSWORD_QUEUE", "100000".into()),
-            ("HALLPASS_TRIES_PER_ACCOUNT", "1000000".into()),
-            ("HALLPASS_TRIES_PER_ADDRESS", "1000000".into()),
-            ("HALLPASS_TRIES_PER_DEVICE", "1000000".into()),
+            ("HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT", "1000000".into()),
+            ("HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS", "1000000".into()),
+            ("HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE", "1000000".into()),
             ("HALLPASS_REFRESHES_PER_SESSION", "1000000".into()),
         ];
         settings.extend(store.settings());

@@ -1,6 +1,6 @@
 //! Keeps the mirrors of all instances in step: one follower for each partition.
 //!
-//! A follower has a connection of its own, and each new connection starts a *tenure*:
+//! A follower has a connection of its own, and each new connection starts an *epoch*:
 //! 1. **Join**: find out where the chain of events stands, and which Redis this is.
 //! 2. **Agree**: no live instance may follow another one ([`super::agreement`]).
 //! 3. **Reconcile**: take over from SQL what has been revoked. What is revoked from here on will
@@ -33,23 +33,22 @@ use super::{
     agreement::{Agreement, Disagreement},
     event::{Event, Nonce, Position},
     lease::{LEASE, LEASE_EXPIRY_BOUND, Lease, Uptime},
+    membership::{Member, Members, RecentMembers, Report},
     mirror::Mirror,
+    pending::{Acknowledged, PendingRevocations},
     redis::{self, BATCH, Connection, Entry, Partition, RedisError, Servers},
-    register::{Peer, Peers, Report},
-    seen::Seen,
-    watch::{Acknowledged, Watches},
 };
 use crate::server::{
-    access_tokens::TokenEntry,
+    access_tokens::TokenRecord,
     clock,
     db::{Db, DbError},
     ids::{InstanceId, SessionId, TokenId},
     sessions::RevokedSession,
-    throttle::{Bucket, Limit},
+    throttle::{BucketKey, RateLimit},
 };
 
 /// How long a follower that has nothing to do waits for the next event before it reports again.
-const IDLE: Duration = Duration::from_millis(200);
+const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A revocation that is not confirmed by then is answered 503. Longer than a lease takes to expire
 /// twice, so that a server that was just restarted does not cost an answer.
@@ -97,7 +96,7 @@ pub struct Instance {
 
 /// How a follower is doing.
 #[derive(Debug, Clone, Default)]
-pub enum Standing {
+pub enum FollowerState {
     #[default]
     Joining,
     Following,
@@ -115,10 +114,10 @@ pub struct Follower {
     instance: Arc<Instance>,
     partition: Partition,
     lease: Lease,
-    watches: Watches,
+    pending: PendingRevocations,
     reports: AtomicU64,
-    seen: Mutex<Seen>,
-    standing: watch::Sender<Standing>,
+    recent: Mutex<RecentMembers>,
+    state: watch::Sender<FollowerState>,
     /// For everything but following, which blocks its own.
     commands: AsyncMutex<Option<Connection>>,
     /// The connection for commands is being asked whether it still answers.
@@ -127,7 +126,7 @@ pub struct Follower {
     applied: Mutex<Option<(String, Position)>>,
 }
 
-/// Why a tenure ended.
+/// Why an epoch ended.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
     #[error("Redis: {0}")]
@@ -146,7 +145,7 @@ enum Lost {
 
 /// What a batch of entries has told, at the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum News {
+enum BatchContent {
     Nothing,
     Issued,
     /// Someone waits until it is reported.
@@ -174,10 +173,10 @@ impl Follower {
             instance,
             partition,
             lease: Lease::default(),
-            watches: Watches::default(),
+            pending: PendingRevocations::default(),
             reports: AtomicU64::default(),
-            seen: Mutex::default(),
-            standing: watch::Sender::default(),
+            recent: Mutex::default(),
+            state: watch::Sender::default(),
             commands: AsyncMutex::default(),
             is_probing: AtomicBool::default(),
             applied: Mutex::default(),
@@ -195,40 +194,40 @@ impl Follower {
         self.lease.age(Uptime::now())
     }
 
-    pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
+    pub fn state(&self) -> watch::Receiver<FollowerState> {
+        self.state.subscribe()
     }
 
     /// How many instances are running, as they reported last.
     pub fn running(&self) -> usize {
-        self.seen().peers().running(Uptime::now()).count()
+        self.recent().members().running(Uptime::now()).count()
     }
 
     /// The instances by their ids, those who have fallen silent, too.
-    pub fn instances(&self) -> Vec<(Vec<u8>, Peer)> {
-        self.seen().all().map(|(instance, peer)| (instance.to_vec(), peer.clone())).collect()
+    pub fn instances(&self) -> Vec<(Vec<u8>, Member)> {
+        self.recent().all().map(|(instance, member)| (instance.to_vec(), member.clone())).collect()
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recent(&self) -> MutexGuard<'_, RecentMembers> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows the events, tenure after tenure, for ever.
+    /// Follows the events, epoch after epoch, for ever.
     pub async fn follow(&self) -> Infallible {
         let mut pause = Duration::ZERO;
         loop {
-            let Err(lost) = self.tenure().await;
+            let Err(lost) = self.run_epoch().await;
             let partition = self.partition.index();
             if matches!(lost, Lost::BrokenChain | Lost::Unreadable | Lost::Disagreement(_)) {
                 self.lease.end();
             }
             self.instance.agreement.unfollow(self.partition).await;
-            let was = self.standing.send_replace(Standing::Lost {
+            let was = self.state.send_replace(FollowerState::Lost {
                 why: lost.to_string(),
                 is_final: matches!(&lost, Lost::Redis(error) if redis::is_final(error)),
                 is_disagreement: matches!(&lost, Lost::Disagreement(Disagreement::Bus(_))),
             });
-            if let Standing::Lost { why, .. } = &was
+            if let FollowerState::Lost { why, .. } = &was
                 && *why == lost.to_string()
             {
                 pause = (pause * 2).clamp(Duration::from_millis(20), Duration::from_millis(500));
@@ -241,7 +240,7 @@ impl Follower {
         }
     }
 
-    async fn tenure(&self) -> Result<Infallible, Lost> {
+    async fn run_epoch(&self) -> Result<Infallible, Lost> {
         let instance = &*self.instance;
         let own_id = instance.id.to_string();
         let replicas = instance.nodes / 2;
@@ -254,14 +253,14 @@ impl Follower {
         instance.agreement.follow(self.partition, &identity).await?;
         // Only from here on is it certain that no other instance holds a lease by another Redis.
         let since = Uptime::now();
-        self.watches.interrupt();
+        self.pending.interrupt();
         reconcile(&instance.db, &instance.mirror).await?;
         self.replay(&mut connection, &identity, position).await?;
-        self.say_misgivings(&mut connection).await;
+        self.warn_about_redis_config(&mut connection).await;
 
         let mut chain = Chain { position, nonce: register.head.ok_or(Lost::BrokenChain)? };
-        let mut peers = Peers::default();
-        let mut pace = Pace::default();
+        let mut members = Members::default();
+        let mut pace = PollPacer::default();
         let mut has_warned = false;
         let mut renewed = since;
         loop {
@@ -271,7 +270,7 @@ impl Follower {
                 return Err(Lost::Stalled);
             }
             let report = self.report(chain.position);
-            let lapsed = peers.lapsed(sent);
+            let lapsed = members.lapsed(sent);
             let (entries, register) =
                 connection.renew(own_id.as_bytes(), &report, chain.position, &lapsed).await?;
             connection.wait_for_replicas(replicas).await?;
@@ -290,50 +289,50 @@ impl Follower {
                 return Err(Disagreement::Bus(conflict).into());
             }
             let now = Uptime::now();
-            peers.observe(register.reports, now);
-            if let Some(name) = peers.with_other_partitions(instance.partitions, now) {
+            members.observe(register.reports, now);
+            if let Some(name) = members.with_other_partitions(instance.partitions, now) {
                 // Until it has gone, or is known to have: it may be cut off from SQL, which would have told.
                 if !has_warned {
                     has_warned = true;
                     warn!("no lease while {name} runs: its HALLPASS_REDIS_PARTITIONS differs");
                 }
                 self.lease.end();
-                let entries = connection.wait_for_entries(chain.position, IDLE).await?;
+                let entries = connection.wait_for_entries(chain.position, IDLE_POLL_INTERVAL).await?;
                 self.apply(entries, &mut chain)?;
                 continue;
             }
             self.lease.renew(sent);
             renewed = sent;
-            self.watches.settle(&peers, since, now);
-            self.say_following(since);
-            if !has_warned && peers.has_namesake(instance.id, &instance.name) {
+            self.pending.settle(&members, since, now);
+            self.mark_following(since);
+            if !has_warned && members.has_namesake(instance.id, &instance.name) {
                 has_warned = true;
                 let name = &instance.name;
                 warn!("another instance is called {name}, too: give each its own HALLPASS_INSTANCE");
             }
-            self.seen().observe(&peers, now);
+            self.recent().observe(&members, now);
 
-            if self.watches.is_any_applied() {
-                pace.between_looks().await;
+            if self.pending.is_any_applied() {
+                pace.after_membership_read().await;
                 continue;
             }
             pace.looks = 0;
             // What this has brought is reported first: someone may be waiting for that. And on a slow
             // connection there is no time to wait for more: the lease has to be renewed.
-            let news = if news == News::Nothing && sent.elapsed() * 2 + IDLE < LEASE {
-                let entries = connection.wait_for_entries(chain.position, IDLE).await?;
+            let news = if news == BatchContent::Nothing && sent.elapsed() * 2 + IDLE_POLL_INTERVAL < LEASE {
+                let entries = connection.wait_for_entries(chain.position, IDLE_POLL_INTERVAL).await?;
                 self.apply(entries, &mut chain)?
             } else {
                 news
             };
-            if news == News::Issued {
-                pace.between_batches().await;
+            if news == BatchContent::Issued {
+                pace.after_batch().await;
             }
         }
     }
 
-    fn apply(&self, entries: Vec<Entry>, chain: &mut Chain) -> Result<News, Lost> {
-        let mut news = News::Nothing;
+    fn apply(&self, entries: Vec<Entry>, chain: &mut Chain) -> Result<BatchContent, Lost> {
+        let mut news = BatchContent::Nothing;
         for entry in entries {
             match entry {
                 Entry::Link(link) => {
@@ -342,8 +341,8 @@ impl Follower {
                     }
                     *chain = Chain { position: link.position, nonce: link.nonce };
                     let one = self.remember(link.event);
-                    if one == News::Revoked {
-                        self.watches.applied(link.nonce, link.position, Uptime::now());
+                    if one == BatchContent::Revoked {
+                        self.pending.applied(link.nonce, link.position, Uptime::now());
                     }
                     news = news.max(one);
                 }
@@ -375,22 +374,22 @@ impl Follower {
         serde_json::to_string(&report).unwrap_or_default()
     }
 
-    fn say_following(&self, since: Uptime) {
-        self.standing.send_if_modified(|standing| {
-            let is_new = !matches!(standing, Standing::Following);
+    fn mark_following(&self, since: Uptime) {
+        self.state.send_if_modified(|state| {
+            let is_new = !matches!(state, FollowerState::Following);
             if is_new {
                 let (partition, joined) = (self.partition.index(), since.elapsed());
                 info!(partition, "partition {partition} is followed: joined {joined:.0?} ago");
-                *standing = Standing::Following;
+                *state = FollowerState::Following;
             }
             is_new
         });
     }
 
-    async fn say_misgivings(&self, connection: &mut Connection) {
+    async fn warn_about_redis_config(&self, connection: &mut Connection) {
         // An ACL may forbid it: then nobody is warned.
-        for misgiving in connection.misgivings(self.instance.nodes).await.unwrap_or_default() {
-            warn!("{misgiving}");
+        for warning in connection.config_warnings(self.instance.nodes).await.unwrap_or_default() {
+            warn!("{warning}");
         }
     }
 
@@ -398,15 +397,15 @@ impl Follower {
     ///
     /// # Errors
     /// They may not have heard of it. They will ask when they meet it.
-    pub async fn allow(self: &Arc<Self>, entry: &TokenEntry) -> Result<(), RedisError> {
+    pub async fn allow(self: &Arc<Self>, entry: &TokenRecord) -> Result<(), RedisError> {
         self.optional(async {
             let mut connection = self.command().await?;
-            let allowed = self.kept(connection.allow(entry, clock::now()).await).await;
+            let allowed = self.drop_connection_if_broken(connection.allow(entry, clock::now()).await).await;
             match &allowed {
                 // It was closed while it was idle. To list a token twice does no harm.
                 Err(error) if error.is_unrecoverable_error() => {
                     let mut connection = self.command().await?;
-                    self.kept(connection.allow(entry, clock::now()).await).await
+                    self.drop_connection_if_broken(connection.allow(entry, clock::now()).await).await
                 }
                 _ => allowed,
             }
@@ -418,10 +417,10 @@ impl Follower {
     ///
     /// # Errors
     /// Nobody can tell, in the time that there is.
-    pub async fn is_listed(self: &Arc<Self>, entry: &TokenEntry) -> Result<bool, RedisError> {
+    pub async fn contains(self: &Arc<Self>, entry: &TokenRecord) -> Result<bool, RedisError> {
         self.optional(async {
             let mut connection = self.command().await?;
-            self.kept(connection.is_listed(entry).await).await
+            self.drop_connection_if_broken(connection.contains(entry).await).await
         })
         .await
     }
@@ -430,10 +429,14 @@ impl Follower {
     ///
     /// # Errors
     /// Nobody can tell, in the time that there is.
-    pub async fn count_try(self: &Arc<Self>, bucket: Bucket, limit: Limit) -> Result<Duration, RedisError> {
+    pub async fn record_attempt(
+        self: &Arc<Self>,
+        bucket: BucketKey,
+        limit: RateLimit,
+    ) -> Result<Duration, RedisError> {
         self.optional(async {
             let mut connection = self.command().await?;
-            self.kept(connection.count_try(bucket, limit).await).await
+            self.drop_connection_if_broken(connection.record_attempt(bucket, limit).await).await
         })
         .await
     }
@@ -442,10 +445,10 @@ impl Follower {
     ///
     /// # Errors
     /// It may still count.
-    pub async fn give_back_try(self: &Arc<Self>, bucket: Bucket) -> Result<(), RedisError> {
+    pub async fn refund_attempt(self: &Arc<Self>, bucket: BucketKey) -> Result<(), RedisError> {
         self.optional(async {
             let mut connection = self.command().await?;
-            self.kept(connection.give_back_try(bucket).await).await
+            self.drop_connection_if_broken(connection.refund_attempt(bucket).await).await
         })
         .await
     }
@@ -460,7 +463,7 @@ impl Follower {
         let latest = deadline + PUBLISHING_TIMEOUT;
         loop {
             let nonce = Nonce::random();
-            let answer = self.watches.begin(nonce);
+            let answer = self.pending.begin(nonce);
             let began = Instant::now();
             match self.publish_all(revoked, nonce).await {
                 Ok(()) => {
@@ -506,10 +509,10 @@ impl Follower {
         tokens: &[TokenId],
     ) -> Result<(), RedisError> {
         let mut connection = self.command().await?;
-        self.kept(connection.revoke(nonce, sessions, tokens).await).await
+        self.drop_connection_if_broken(connection.revoke(nonce, sessions, tokens).await).await
     }
 
-    /// Applies what the stream holds from before this tenure: all of it, or what has come since this follower
+    /// Applies what the stream holds from before this epoch: all of it, or what has come since this follower
     /// was last here. It reaches back further than any token lives. SQL may have lost a session that was
     /// revoked in that time, and then reconciling does not tell.
     async fn replay(&self, connection: &mut Connection, identity: &str, to: Position) -> Result<(), Lost> {
@@ -539,16 +542,16 @@ impl Follower {
         Ok(())
     }
 
-    fn remember(&self, event: Event) -> News {
+    fn remember(&self, event: Event) -> BatchContent {
         let mirror = &self.instance.mirror;
         match event {
             Event::Issued(entry) => {
                 mirror.insert(&entry);
-                News::Issued
+                BatchContent::Issued
             }
             Event::Revoked(sessions) => {
                 sessions.into_iter().for_each(|session_id| mirror.revoke(session_id));
-                News::Revoked
+                BatchContent::Revoked
             }
         }
     }
@@ -576,7 +579,7 @@ impl Follower {
     }
 
     /// Drops the connection for commands if this answer says that it is no good any more.
-    async fn kept<T>(&self, answer: Result<T, RedisError>) -> Result<T, RedisError> {
+    async fn drop_connection_if_broken<T>(&self, answer: Result<T, RedisError>) -> Result<T, RedisError> {
         if let Err(error) = &answer
             && (error.is_unrecoverable_error() || error.is_timeout() || redis::is_elsewhere(error))
         {
@@ -608,7 +611,7 @@ impl Follower {
         let follower = Arc::clone(self);
         tokio::spawn(async move {
             if let Ok(mut connection) = follower.command().await {
-                let _ = follower.kept(connection.ping().await).await;
+                let _ = follower.drop_connection_if_broken(connection.ping().await).await;
             }
             follower.is_probing.store(false, Ordering::Release);
         });
@@ -634,7 +637,7 @@ pub async fn reconcile(db: &Db, mirror: &Arc<Mirror>) -> Result<(), DbError> {
 
 /// How fast a follower goes on, so that it neither keeps a revocation waiting nor Redis busy.
 #[derive(Default)]
-struct Pace {
+struct PollPacer {
     /// Into the register, since a revocation waits for the others.
     looks: u32,
     /// In the window that began then.
@@ -642,13 +645,13 @@ struct Pace {
     window: Option<Instant>,
 }
 
-impl Pace {
+impl PollPacer {
     const WINDOW: Duration = Duration::from_millis(100);
     /// Batches in a window that are taken at once.
     const BURST: u32 = 50;
 
     /// Others mostly answer within a millisecond. If they do not, they may take a lease to lapse.
-    async fn between_looks(&mut self) {
+    async fn after_membership_read(&mut self) {
         self.looks += 1;
         match self.looks {
             0..20 => tokio::task::yield_now().await,
@@ -657,7 +660,7 @@ impl Pace {
     }
 
     /// When there is a lot of news, reading it in larger pieces costs Redis a tenth.
-    async fn between_batches(&mut self) {
+    async fn after_batch(&mut self) {
         let now = Instant::now();
         if self.window.is_none_or(|began| now - began >= Self::WINDOW) {
             (self.window, self.batches) = (Some(now), 0);

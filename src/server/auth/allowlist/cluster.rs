@@ -22,28 +22,28 @@ use tracing::{debug, error, info, warn};
 use super::{
     Recent,
     agreement::{Agreement, Facts},
-    bus::{Follower, Instance, Standing, Unconfirmed},
+    bus::{Follower, FollowerState, Instance, Unconfirmed},
     lease::{LEASE, Uptime},
     mirror::Mirror,
+    pending::Acknowledged,
     redis::{Partition, Servers},
-    watch::Acknowledged,
 };
 use crate::{
     api::types::{ClusterView, InstanceView},
     server::{
-        access_tokens::TokenEntry,
+        access_tokens::TokenRecord,
         auth::keys::Keys,
         clock::{self, UnixSeconds},
         config::Config,
         db::Db,
         ids::{InstanceId, UserId},
         sessions::RevokedSession,
-        throttle::{Bucket, Limit},
+        throttle::{BucketKey, RateLimit},
     },
 };
 
 /// How long a wait may last at start before a word is said about it.
-const SILENCE: Duration = Duration::from_secs(2);
+const PROGRESS_LOG_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a start waits for the others to follow the same Redis, as they do soon after it was replaced.
 const DISAGREEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ impl Cluster {
         for follower in cluster.followers.iter() {
             let followed = time::timeout(limit, until_followed(follower))
                 .await
-                .map_err(|_| last_words(follower).context(format!("gave up after {limit:?}")))
+                .map_err(|_| last_error(follower).context(format!("gave up after {limit:?}")))
                 .flatten();
             if let Err(error) = followed {
                 cluster.leave().await;
@@ -135,7 +135,7 @@ impl Cluster {
     }
 
     /// Lists a token and tells the others. Does its best: who does not hear of it asks.
-    pub async fn allow(&self, entry: &TokenEntry) {
+    pub async fn allow(&self, entry: &TokenRecord) {
         let follower = self.follower(entry.user_id);
         if !follower.is_leased() {
             return;
@@ -147,8 +147,8 @@ impl Cluster {
     }
 
     /// Whether Redis lists the token. False, too, when it does not answer.
-    pub async fn is_listed(&self, entry: &TokenEntry) -> bool {
-        let answer = self.follower(entry.user_id).is_listed(entry).await;
+    pub async fn contains(&self, entry: &TokenRecord) -> bool {
+        let answer = self.follower(entry.user_id).contains(entry).await;
         let outcome = match &answer {
             Ok(true) => "listed",
             Ok(false) => "unlisted",
@@ -194,20 +194,20 @@ impl Cluster {
 
     /// Counts a try at a password for all instances, unless it has to wait: then for how long. `None`
     /// while Redis is out of reach.
-    pub async fn count_try(&self, bucket: Bucket, limit: Limit) -> Option<Duration> {
+    pub async fn record_attempt(&self, bucket: BucketKey, limit: RateLimit) -> Option<Duration> {
         let follower = &self.followers[Partition::by(&bucket.0, self.instance.partitions).index()];
         if !follower.is_leased() {
             return None;
         }
-        let wait = follower.count_try(bucket, limit).await;
+        let wait = follower.record_attempt(bucket, limit).await;
         wait.inspect_err(|error| warn!(%error, "a try could not be counted in Redis: {error}")).ok()
     }
 
     /// Takes back a try that was counted.
-    pub async fn give_back_try(&self, bucket: Bucket) {
+    pub async fn refund_attempt(&self, bucket: BucketKey) {
         let follower = &self.followers[Partition::by(&bucket.0, self.instance.partitions).index()];
         if follower.is_leased()
-            && let Err(error) = follower.give_back_try(bucket).await
+            && let Err(error) = follower.refund_attempt(bucket).await
         {
             debug!(%error, "a try could not be given back in Redis");
         }
@@ -239,9 +239,9 @@ impl Cluster {
         let own_id = self.instance.id.to_string();
         let mut instances: BTreeMap<(String, Vec<u8>), InstanceView> = BTreeMap::new();
         for follower in self.followers.iter() {
-            for (id, peer) in follower.instances() {
-                let silence = peer.silence(now);
-                let Some(report) = peer.report else { continue };
+            for (id, member) in follower.instances() {
+                let silence = member.silence(now);
+                let Some(report) = member.report else { continue };
                 let is_this = id == own_id.as_bytes();
                 let view = instances.entry((report.name.clone(), id)).or_insert_with(|| InstanceView {
                     name: report.name,
@@ -285,31 +285,31 @@ async fn restarted(task: impl AsyncFn() -> Infallible) -> Infallible {
 }
 
 async fn until_followed(follower: &Follower) -> Result<()> {
-    let mut standing = follower.standing();
+    let mut state = follower.state();
     let mut disagrees_since: Option<Instant> = None;
     loop {
-        match &*standing.borrow_and_update() {
-            Standing::Following => return Ok(()),
-            Standing::Lost { why, is_final: true, .. } => bail!("{why}"),
-            Standing::Lost { why, is_disagreement: true, .. } => {
+        match &*state.borrow_and_update() {
+            FollowerState::Following => return Ok(()),
+            FollowerState::Lost { why, is_final: true, .. } => bail!("{why}"),
+            FollowerState::Lost { why, is_disagreement: true, .. } => {
                 let since = disagrees_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= DISAGREEMENT_TIMEOUT {
                     bail!("{why}");
                 }
             }
-            Standing::Lost { .. } | Standing::Joining => {}
+            FollowerState::Lost { .. } | FollowerState::Joining => {}
         }
-        let changed = time::timeout(SILENCE, standing.changed()).await;
+        let changed = time::timeout(PROGRESS_LOG_INTERVAL, state.changed()).await;
         if changed.is_err() {
-            info!("waiting for Redis: {}", last_words(follower));
+            info!("waiting for Redis: {}", last_error(follower));
         }
     }
 }
 
-fn last_words(follower: &Follower) -> anyhow::Error {
-    match &*follower.standing().borrow() {
-        Standing::Lost { why, .. } => anyhow!("{why}"),
-        Standing::Joining | Standing::Following => anyhow!("it does not answer"),
+fn last_error(follower: &Follower) -> anyhow::Error {
+    match &*follower.state().borrow() {
+        FollowerState::Lost { why, .. } => anyhow!("{why}"),
+        FollowerState::Joining | FollowerState::Following => anyhow!("it does not answer"),
     }
 }
 

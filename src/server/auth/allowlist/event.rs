@@ -1,13 +1,13 @@
 //! What the instances tell each other, and the chain that shows when something is missing.
 //!
-//! An entry of the stream carries a random number of its own and that of the entry before it. Who
+//! An entry of the stream carries a random number of its own and that of the entry before it. UserArg
 //! has followed the chain link by link to its head has missed nothing: not when Redis lost its
 //! data, nor when it was replaced by an older copy of itself, whose next entries look just as new.
 
 use std::{fmt, str::FromStr};
 
 use crate::server::{
-    access_tokens::TokenEntry,
+    access_tokens::TokenRecord,
     ids::{InvalidId, SessionId},
 };
 
@@ -61,14 +61,14 @@ pub struct Link {
 /// What happened: `issued jti sid sub exp`, or `revoked sid sid …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    Issued(TokenEntry),
+    Issued(TokenRecord),
     Revoked(Vec<SessionId>),
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Issued(TokenEntry { token_id, session_id, user_id, expires_at }) => {
+            Self::Issued(TokenRecord { token_id, session_id, user_id, expires_at }) => {
                 write!(f, "issued {token_id} {session_id} {user_id} {expires_at}")
             }
             Self::Revoked(sessions) => {
@@ -87,7 +87,7 @@ impl FromStr for Event {
         let kind = words.next();
         let words: Vec<&str> = words.collect();
         match (kind, words.as_slice()) {
-            (Some("issued"), [token_id, session_id, user_id, expires_at]) => Ok(Self::Issued(TokenEntry {
+            (Some("issued"), [token_id, session_id, user_id, expires_at]) => Ok(Self::Issued(TokenRecord {
                 token_id: token_id.parse()?,
                 session_id: session_id.parse()?,
                 user_id: user_id.parse()?,
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_event_reads_back_as_it_was_written() {
-        let issued = Event::Issued(TokenEntry {
+        let issued = Event::Issued(TokenRecord {
             token_id: TokenId::random(),
             session_id: SessionId::random(),
             user_id: UserId::random(),

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use papaya::Operation;
 
-use super::{Whose, listeners::Listeners};
+use super::{Whose, notifier::RevocationNotifier};
 use crate::server::{
-    access_tokens::TokenEntry,
+    access_tokens::TokenRecord,
     clock::UnixSeconds,
     ids::{SessionId, TokenId, UserId},
     sessions::RevokedSession,
@@ -47,7 +47,7 @@ pub struct Mirror {
     /// Read by every protected request, so without a lock: a reader never waits for a writer.
     /// A session that changes is replaced whole.
     sessions: papaya::HashMap<SessionId, Session, foldhash::fast::RandomState>,
-    listeners: Listeners,
+    subscribers: RevocationNotifier,
 }
 
 impl Default for Mirror {
@@ -56,7 +56,7 @@ impl Default for Mirror {
         // as long as no session is added.
         let map = papaya::HashMap::builder().resize_mode(papaya::ResizeMode::Blocking);
         let sessions = map.hasher(foldhash::fast::RandomState::default()).build();
-        Self { sessions, listeners: Listeners::default() }
+        Self { sessions, subscribers: RevocationNotifier::default() }
     }
 }
 
@@ -83,7 +83,7 @@ struct Token {
 
 impl Mirror {
     /// Adds a token, unless its session is dead, or has so many that expire later.
-    pub fn insert(&self, entry: &TokenEntry) {
+    pub fn insert(&self, entry: &TokenRecord) {
         let token = Token { id: entry.token_id, expires_at: entry.expires_at };
         self.sessions.pin().compute(entry.session_id, |known| match known {
             None => Operation::Insert(Session::Live {
@@ -113,7 +113,7 @@ impl Mirror {
     }
 
     /// What it knows of exactly this token, of this session and user.
-    pub fn state(&self, entry: &TokenEntry) -> State {
+    pub fn state(&self, entry: &TokenRecord) -> State {
         match self.sessions.pin().get(&entry.session_id) {
             None => State::Unknown,
             Some(Session::Dead { .. }) => State::Dead,
@@ -159,13 +159,13 @@ impl Mirror {
             Some((_, Session::Dead { .. })) => Operation::Abort(()),
             _ => Operation::Insert(Session::Dead { since: Instant::now() }),
         });
-        self.listeners.tell(session_id);
+        self.subscribers.tell(session_id);
     }
 
     /// Resolves when the mirror hears that the session is dead, at once if it has heard.
     pub async fn until_dead(&self, session_id: SessionId) {
         // To listen first, and look then, misses nothing.
-        let ending = self.listeners.wait(session_id);
+        let ending = self.subscribers.wait(session_id);
         if !matches!(self.sessions.pin().get(&session_id), Some(Session::Dead { .. })) {
             ending.await;
         }
@@ -177,7 +177,7 @@ impl Mirror {
             Session::Live { newest, .. } => newest.expires_at > now - EXPIRY_MARGIN,
             Session::Dead { since } => since.elapsed() < TOMBSTONE_LIFE,
         });
-        self.listeners.forget_gone();
+        self.subscribers.forget_gone();
     }
 
     /// How many sessions it knows, dead ones included.
@@ -196,12 +196,12 @@ mod tests {
 
     use super::*;
 
-    fn entry(session_id: SessionId, expires_at: UnixSeconds) -> TokenEntry {
-        TokenEntry { token_id: TokenId::random(), session_id, user_id: UserId::random(), expires_at }
+    fn entry(session_id: SessionId, expires_at: UnixSeconds) -> TokenRecord {
+        TokenRecord { token_id: TokenId::random(), session_id, user_id: UserId::random(), expires_at }
     }
 
-    fn next(entry: &TokenEntry, expires_at: UnixSeconds) -> TokenEntry {
-        TokenEntry { token_id: TokenId::random(), expires_at, ..*entry }
+    fn next(entry: &TokenRecord, expires_at: UnixSeconds) -> TokenRecord {
+        TokenRecord { token_id: TokenId::random(), expires_at, ..*entry }
     }
 
     #[test]
@@ -253,10 +253,10 @@ mod tests {
         let known = entry(SessionId::random(), 100);
         mirror.insert(&known);
         for other in [
-            TokenEntry { session_id: SessionId::random(), ..known },
-            TokenEntry { user_id: UserId::random(), ..known },
-            TokenEntry { expires_at: 101, ..known },
-            TokenEntry { token_id: TokenId::random(), ..known },
+            TokenRecord { session_id: SessionId::random(), ..known },
+            TokenRecord { user_id: UserId::random(), ..known },
+            TokenRecord { expires_at: 101, ..known },
+            TokenRecord { token_id: TokenId::random(), ..known },
         ] {
             assert_eq!(mirror.state(&other), State::Unknown);
         }

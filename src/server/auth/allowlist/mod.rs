@@ -1,4 +1,4 @@
-//! Which tokens are alive.
+//! SessionSelector tokens are alive.
 //!
 //! A token is valid only while its id is here. There are three tiers:
 //!
@@ -38,12 +38,12 @@ use tracing::{info, warn};
 use self::{
     bus::Unconfirmed,
     mirror::{Mirror, State},
-    watch::Acknowledged,
+    pending::Acknowledged,
 };
 use crate::{
     api::types::{ClusterView, RecentRevocation, Revocation},
     server::{
-        access_tokens::TokenEntry,
+        access_tokens::TokenRecord,
         auth::keys::Keys,
         clock::{self, UnixSeconds},
         config::Config,
@@ -59,12 +59,11 @@ mod bus;
 mod cluster;
 mod event;
 mod lease;
-mod listeners;
+mod membership;
 mod mirror;
+mod notifier;
+mod pending;
 mod redis;
-mod register;
-mod seen;
-mod watch;
 
 pub use cluster::Cluster;
 
@@ -90,7 +89,7 @@ pub struct Allowlist {
     /// The revocations that were asked for here, the newest first.
     recent: Recent,
     /// Those who meet the same unknown token at the same time ask for it once.
-    look_ups: Flights<TokenId, Result<bool, CannotTell>>,
+    look_ups: Flights<TokenId, Result<bool, Undetermined>>,
     /// Logouts of the same session at the same time are one revocation.
     logouts: Flights<SessionId, Result<Revocation, Arc<RevokeError>>>,
     /// The sessions whose revocation is certain.
@@ -106,7 +105,7 @@ const RECENT: usize = 5;
 
 /// Nobody who knows can be asked: the token may be alive, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CannotTell;
+pub struct Undetermined;
 
 /// Whose sessions a revocation is about.
 #[derive(Debug, Clone, Copy)]
@@ -228,7 +227,7 @@ impl Allowlist {
 
     /// Lets in a token that SQL has recorded. If its session has been revoked meanwhile it stays
     /// out: revocation wins, in whatever order the two arrive.
-    pub async fn allow(&self, entry: &TokenEntry) {
+    pub async fn allow(&self, entry: &TokenRecord) {
         self.mirror.insert(entry);
         if let Some(cluster) = &self.cluster {
             cluster.allow(entry).await;
@@ -242,17 +241,17 @@ impl Allowlist {
     /// lease has lapsed.
     ///
     /// # Errors
-    /// [`CannotTell`].
-    pub async fn is_active(&self, entry: &TokenEntry) -> Result<bool, CannotTell> {
-        match self.remembered(entry) {
+    /// [`Undetermined`].
+    pub async fn check(&self, entry: &TokenRecord) -> Result<bool, Undetermined> {
+        match self.check_local(entry) {
             Some(answer) => Ok(answer),
             // In a box, so that those who need not ask carry no place for it about.
-            None => Box::pin(self.ask(entry)).await,
+            None => Box::pin(self.check_remote(entry)).await,
         }
     }
 
     /// What memory says, if it may be trusted.
-    fn remembered(&self, entry: &TokenEntry) -> Option<bool> {
+    fn check_local(&self, entry: &TokenRecord) -> Option<bool> {
         // The lease first: see there.
         let is_leased = self.is_leased(entry.user_id);
         match self.mirror.state(entry) {
@@ -266,14 +265,14 @@ impl Allowlist {
         }
     }
 
-    async fn ask(&self, entry: &TokenEntry) -> Result<bool, CannotTell> {
+    async fn check_remote(&self, entry: &TokenRecord) -> Result<bool, Undetermined> {
         if self.is_leased(entry.user_id) {
             counter!("hallpass_mirror_misses_total").increment(1);
             if !self.look_up(entry).await? {
                 return Ok(false);
             }
             // What was found may have been revoked since it was looked up: memory knows.
-            if let Some(answer) = self.remembered(entry) {
+            if let Some(answer) = self.check_local(entry) {
                 return Ok(answer);
             }
         }
@@ -287,13 +286,13 @@ impl Allowlist {
 
     /// Finds out whether the token was issued, and remembers it if so; one question for all who
     /// ask at the same time.
-    async fn look_up(&self, entry: &TokenEntry) -> Result<bool, CannotTell> {
+    async fn look_up(&self, entry: &TokenRecord) -> Result<bool, Undetermined> {
         let begin = || {
             let (entry, db) = (*entry, self.db.clone());
             let (mirror, cluster) = (Arc::clone(&self.mirror), self.cluster.clone());
             async move { look_up(&entry, &db, &mirror, cluster.as_ref()).await }
         };
-        self.look_ups.join(entry.token_id, Err(CannotTell), begin).await
+        self.look_ups.join(entry.token_id, Err(Undetermined), begin).await
     }
 
     /// Whether the session holds, as far as this instance can tell without asking anyone.
@@ -548,13 +547,13 @@ impl Propagation {
 /// Redis first, which spares the truth. What it does not list may still be alive: it may have lost
 /// its data, or not have been told.
 async fn look_up(
-    entry: &TokenEntry,
+    entry: &TokenRecord,
     db: &Db,
     mirror: &Mirror,
     cluster: Option<&Cluster>,
-) -> Result<bool, CannotTell> {
+) -> Result<bool, Undetermined> {
     if let Some(cluster) = cluster
-        && cluster.is_listed(entry).await
+        && cluster.contains(entry).await
     {
         mirror.insert(entry);
         return Ok(true);
@@ -569,17 +568,17 @@ async fn look_up(
     Ok(is_live)
 }
 
-async fn is_live_in_sql(db: &Db, entry: &TokenEntry) -> Result<bool, CannotTell> {
+async fn is_live_in_sql(db: &Db, entry: &TokenRecord) -> Result<bool, Undetermined> {
     match time::timeout(SQL_TIMEOUT, db.is_token_live(entry)).await {
         Ok(answer) => answer.map_err(|error| {
             warn!("a token could be looked up nowhere: {error}");
-            CannotTell
+            Undetermined
         }),
         Err(_) => Err(silent()),
     }
 }
 
-fn silent() -> CannotTell {
+fn silent() -> Undetermined {
     warn!("a token could be looked up nowhere: the database does not answer");
-    CannotTell
+    Undetermined
 }

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `{hp:N}:token:<jti>` | string | the session's id, for as long as the token lives: the allowlist |
 //! | `{hp:N}:events` | stream | what was issued and revoked, as far back as twice the life of a token |
-//! | `{hp:N}:tries:<hash>` | hash | how often a password was tried, for `server/throttle.rs` |
+//! | `{hp:N}:attempts:<hash>` | hash | how often a password was tried, for `server/throttle.rs` |
 //! | `{hp:N}:identity` | string | which Redis this is: a random value made once. All instances follow the same |
 //! | `{hp:N}:register` | hash | each running instance's report, with how far it has followed the events; and `head`, the nonce of the newest event |
 //!
@@ -41,11 +41,11 @@ use tokio::time;
 
 use super::event::{Event, Link, Nonce, Position};
 use crate::server::{
-    access_tokens::TokenEntry,
+    access_tokens::TokenRecord,
     clock::UnixSeconds,
     config::RedisConfig,
     ids::{BusId, SessionId, TokenId, UserId},
-    throttle::{Bucket, LONGEST_WAIT, Limit},
+    throttle::{BucketKey, MAX_BACKOFF, RateLimit},
 };
 
 pub use redis::RedisError;
@@ -84,9 +84,10 @@ const RETENTION_MS: u64 = 600_000;
 static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/join.lua")));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
 static ALLOW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/allow.lua")));
-static COUNT_TRY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/count_try.lua")));
-static GIVE_BACK_TRY: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/give_back_try.lua")));
+static RECORD_ATTEMPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/record_attempt.lua")));
+static REFUND_ATTEMPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/refund_attempt.lua")));
 static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/revoke.lua")));
 
 /// Where the primary of a partition is to be found.
@@ -499,7 +500,7 @@ impl Partition {
     }
 }
 
-/// Who is there, and where the chain ends.
+/// UserArg is there, and where the chain ends.
 pub struct Register {
     /// `None` when there is no chain.
     pub head: Option<Nonce>,
@@ -617,17 +618,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for entries after `position`, for `patience` at the most.
+    /// Waits for entries after `position`, for at most `timeout`.
     pub async fn wait_for_entries(
         &mut self,
         position: Position,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Vec<Entry>, RedisError> {
         let streams: Option<Vec<(String, Vec<RawEntry>)>> = cmd("XREAD")
             .arg("COUNT")
             .arg(BATCH)
             .arg("BLOCK")
-            .arg(patience.as_millis().max(1))
+            .arg(timeout.as_millis().max(1))
             .arg("STREAMS")
             .arg(self.partition.key("events"))
             .arg(position.to_string())
@@ -647,7 +648,7 @@ impl Connection {
     }
 
     /// Lists a token, and tells the others.
-    pub async fn allow(&mut self, entry: &TokenEntry, now: UnixSeconds) -> Result<(), RedisError> {
+    pub async fn allow(&mut self, entry: &TokenRecord, now: UnixSeconds) -> Result<(), RedisError> {
         ALLOW
             .key(self.partition.key("register"))
             .key(self.partition.key("events"))
@@ -683,46 +684,50 @@ impl Connection {
     }
 
     /// Whether the token is on the list.
-    pub async fn is_listed(&mut self, entry: &TokenEntry) -> Result<bool, RedisError> {
+    pub async fn contains(&mut self, entry: &TokenRecord) -> Result<bool, RedisError> {
         let session: Option<Vec<u8>> =
             cmd("GET").arg(self.partition.token_key(entry.token_id)).query_async(&mut self.inner).await?;
         Ok(session.is_some_and(|session| session == entry.session_id.to_string().as_bytes()))
     }
 
     /// Counts a try at a password, unless it has to wait: then for how long.
-    pub async fn count_try(&mut self, bucket: Bucket, limit: Limit) -> Result<Duration, RedisError> {
-        let wait: u64 = COUNT_TRY
-            .key(self.tries_key(bucket))
-            .arg(limit.free)
-            .arg(limit.forgets_every.as_millis().max(1))
-            .arg(LONGEST_WAIT.as_millis())
+    pub async fn record_attempt(
+        &mut self,
+        bucket: BucketKey,
+        limit: RateLimit,
+    ) -> Result<Duration, RedisError> {
+        let wait: u64 = RECORD_ATTEMPT
+            .key(self.attempts_key(bucket))
+            .arg(limit.burst)
+            .arg(limit.refill_interval.as_millis().max(1))
+            .arg(MAX_BACKOFF.as_millis())
             .invoke_async(&mut self.inner)
             .await?;
         Ok(Duration::from_millis(wait))
     }
 
     /// Takes back a try that was counted.
-    pub async fn give_back_try(&mut self, bucket: Bucket) -> Result<(), RedisError> {
-        GIVE_BACK_TRY.key(self.tries_key(bucket)).invoke_async(&mut self.inner).await
+    pub async fn refund_attempt(&mut self, bucket: BucketKey) -> Result<(), RedisError> {
+        REFUND_ATTEMPT.key(self.attempts_key(bucket)).invoke_async(&mut self.inner).await
     }
 
-    fn tries_key(&self, bucket: Bucket) -> String {
-        self.partition.key(&format!("tries:{}", BASE64_URL_SAFE_NO_PAD.encode(bucket.0)))
+    fn attempts_key(&self, bucket: BucketKey) -> String {
+        self.partition.key(&format!("attempts:{}", BASE64_URL_SAFE_NO_PAD.encode(bucket.0)))
     }
 
     /// What in the settings of this server would surprise its owner.
-    pub async fn misgivings(&mut self, nodes: usize) -> Result<Vec<String>, RedisError> {
+    pub async fn config_warnings(&mut self, nodes: usize) -> Result<Vec<String>, RedisError> {
         let text: String = cmd("INFO").query_async(&mut self.inner).await?;
-        let mut misgivings = Vec::new();
+        let mut config_warnings = Vec::new();
         let policy = info_field(&text, "maxmemory_policy");
         if policy != "noeviction" {
-            misgivings.push(format!(
+            config_warnings.push(format!(
                 "this Redis may throw away what it holds (maxmemory-policy {policy}): set it to noeviction"
             ));
         }
         let replicas: usize = info_field(&text, "connected_slaves").parse().unwrap_or_default();
         if replicas + 1 > nodes {
-            misgivings.push(match replicas {
+            config_warnings.push(match replicas {
                 1 => "this Redis has one replica: set HALLPASS_REDIS_NODES=2, so that no failover undoes a \
                       revocation. Both nodes then confirm each one, so after a failover none is confirmed until \
                       the second node is back; to go on meanwhile takes two replicas, and HALLPASS_REDIS_NODES=3"
@@ -734,7 +739,7 @@ impl Connection {
                 ),
             });
         }
-        Ok(misgivings)
+        Ok(config_warnings)
     }
 }
 

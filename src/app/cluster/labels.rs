@@ -4,7 +4,7 @@ use crate::api::types::RecentRevocation;
 
 /// Whether a server may trust its memory.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum LeaseStatus {
     #[default]
     Leased,
     Lapsed,
@@ -12,7 +12,7 @@ pub enum Standing {
     Unknown,
 }
 
-impl Standing {
+impl LeaseStatus {
     pub fn lease(self) -> &'static str {
         match self {
             Self::Leased => "in lease",

@@ -29,14 +29,14 @@ use server_fn::{
 
 use super::{
     bearer::{attach_token, send},
-    patience::within,
+    refresh_lock::Turn,
     storage::{self, StoredToken, device_now},
-    tabs::Turn,
+    timeout::with_timeout,
     token::now_ms,
 };
 use crate::api::{
     self,
-    error::AuthError,
+    error::ApiError,
     types::{AccessToken, TokenResponse},
 };
 
@@ -69,19 +69,19 @@ const LONGEST_WAIT_SECONDS: u64 = 60;
 ///
 /// # Errors
 /// What the refresh answered, when there is no token without it.
-pub struct RenewingClient;
+pub struct RefreshingClient;
 
-attach_token!(RenewingClient, Some(fresh_token().await?));
+attach_token!(RefreshingClient, Some(fresh_token().await?));
 
 /// A token with life enough left: the stored one, or the next.
-async fn fresh_token() -> Result<AccessToken, AuthError> {
+async fn fresh_token() -> Result<AccessToken, ApiError> {
     let stored = storage::load();
     if let Some(token) = stored.clone().filter(is_fresh) {
         return Ok(token.access_token);
     }
     let is_good = |token: &StoredToken| token.seconds_left(device_now()) > 0.0;
     let timeout_ms = if stored.as_ref().is_some_and(is_good) { DUE_TIMEOUT_MS } else { CALL_TIMEOUT_MS };
-    match within(timeout_ms, renewal()).await {
+    match with_timeout(timeout_ms, renewal()).await {
         // Nothing is decided: what is left of the old token is still good.
         Err(error) if !ends_session(&error) => {
             stored.filter(is_good).map(|token| token.access_token).ok_or(error)
@@ -95,40 +95,40 @@ fn is_fresh(token: &StoredToken) -> bool {
 }
 
 /// Whether this answer says that the session has ended. Any other leaves it undetermined.
-pub(super) fn ends_session(error: &AuthError) -> bool {
-    matches!(error, AuthError::MissingToken | AuthError::InvalidToken | AuthError::InvalidGrant(_))
+pub(super) fn ends_session(error: &ApiError) -> bool {
+    matches!(error, ApiError::MissingToken | ApiError::InvalidToken | ApiError::InvalidGrant(_))
 }
 
-type Renewal = Shared<LocalBoxFuture<'static, Result<AccessToken, AuthError>>>;
+type Renewal = Shared<LocalBoxFuture<'static, Result<AccessToken, ApiError>>>;
 
 thread_local! {
-    /// The last renewal of this tab, and the tenure that it is for.
-    static RENEWAL: RefCell<Option<(Tenure, Renewal)>> = const { RefCell::new(None) };
+    /// The last renewal of this tab, and the generation that it is for.
+    static RENEWAL: RefCell<Option<(SessionGeneration, Renewal)>> = const { RefCell::new(None) };
     /// When the server may be asked again, after a 429; by [`now_ms`].
     static RETRY_AT_MS: Cell<f64> = const { Cell::new(0.0) };
 }
 
 /// The renewal that is under way in this tab, or a new one. It goes on when nobody waits for it any more.
 fn renewal() -> Renewal {
-    let tenure = Tenure::current();
+    let generation = SessionGeneration::current();
     RENEWAL.with_borrow_mut(|last| {
         if let Some((begun_in, renewal)) = last
-            && *begun_in == tenure
+            && *begun_in == generation
             && renewal.peek().is_none()
         {
             return renewal.clone();
         }
-        let renewal = renew(tenure).boxed_local().shared();
+        let renewal = renew(generation).boxed_local().shared();
         spawn_local(renewal.clone().map(drop));
-        *last = Some((tenure, renewal.clone()));
+        *last = Some((generation, renewal.clone()));
         renewal
     })
 }
 
-async fn renew(tenure: Tenure) -> Result<AccessToken, AuthError> {
+async fn renew(generation: SessionGeneration) -> Result<AccessToken, ApiError> {
     let wait_ms = RETRY_AT_MS.get() - now_ms();
     if wait_ms > 0.0 {
-        return Err(AuthError::TooManyRequests((wait_ms / 1000.0).ceil() as u64));
+        return Err(ApiError::TooManyRequests((wait_ms / 1000.0).ceil() as u64));
     }
     let _one_in_this_browser = Turn::wait().await;
     // Another tab may have renewed it meanwhile.
@@ -137,14 +137,14 @@ async fn renew(tenure: Tenure) -> Result<AccessToken, AuthError> {
     }
     if storage::is_logout_pending() {
         // The cookie may still be good, but its owner has left.
-        return Err(AuthError::InvalidToken);
+        return Err(ApiError::InvalidToken);
     }
-    let answer = ask(tenure).await;
-    if tenure.is_over() {
+    let answer = ask(generation).await;
+    if generation.is_over() {
         // Logged out meanwhile: the server has ended this token as well.
-        return Err(AuthError::InvalidToken);
+        return Err(ApiError::InvalidToken);
     }
-    if let Err(AuthError::TooManyRequests(seconds)) = answer {
+    if let Err(ApiError::TooManyRequests(seconds)) = answer {
         RETRY_AT_MS.set(now_ms() + seconds.min(LONGEST_WAIT_SECONDS) as f64 * 1000.0);
     }
     let token = StoredToken::new(answer?, device_now());
@@ -153,9 +153,9 @@ async fn renew(tenure: Tenure) -> Result<AccessToken, AuthError> {
 }
 
 /// The first answer that decides, to any of the attempts; else the last failure.
-async fn ask(tenure: Tenure) -> Result<TokenResponse, AuthError> {
+async fn ask(generation: SessionGeneration) -> Result<TokenResponse, ApiError> {
     let mut under_way = FuturesUnordered::new();
-    let mut failure = AuthError::Transport;
+    let mut failure = ApiError::Transport;
     let begin = device_now();
     for number in 1..=LONGEST {
         // The timers of a page that sleeps do so, too.
@@ -169,14 +169,14 @@ async fn ask(tenure: Tenure) -> Result<TokenResponse, AuthError> {
                 Some(Err(error)) if !ends_session(&error) => failure = error,
                 Some(answer) => return answer,
                 None if number >= ATTEMPTS => return Err(failure),
-                None if matches!(failure, AuthError::TooManyRequests(_)) => return Err(failure),
+                None if matches!(failure, ApiError::TooManyRequests(_)) => return Err(failure),
                 None => {
                     select(TimeoutFuture::new(PAUSE_MS), &mut timeout).await;
                     break;
                 }
             }
         }
-        if tenure.is_over() {
+        if generation.is_over() {
             break;
         }
     }
@@ -190,9 +190,9 @@ thread_local! {
 /// The time from one sign-in in this tab to its end. What began in one that is over (a refresh
 /// under way during a log-out) must not take effect in the next.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tenure(u32);
+pub(super) struct SessionGeneration(u32);
 
-impl Tenure {
+impl SessionGeneration {
     pub(super) fn current() -> Self {
         Self(TENURE.get())
     }

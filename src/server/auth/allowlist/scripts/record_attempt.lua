@@ -1,7 +1,7 @@
 -- Counts a try in the bucket KEYS[1], unless it has to wait; returns the milliseconds to wait, or 0.
--- The same rule as in server/throttle.rs. ARGV: how many tries are free, every how many
+-- The same rule as in server/throttle.rs. ARGV: how many attempts are burst, every how many
 -- milliseconds one is forgotten, the longest wait in milliseconds.
-local free, every, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local burst, every, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local bucket = redis.call('HMGET', KEYS[1], 'level', 'at', 'until')
@@ -11,7 +11,7 @@ if waits_until > now and waits_until - now <= longest then
   return waits_until - now
 end
 level = math.max(0, level - math.max(0, now - at) / every) + 1
-local over = math.floor(level - free + 0.5)
+local over = math.floor(level - burst + 0.5)
 local wait = 0
 if over >= 0 then
   wait = math.min(longest, 1000 * 2 ^ math.min(30, over))

@@ -10,7 +10,7 @@ use axum::{
 };
 use server_fn::error::{FromServerFnError, SERVER_FN_ERROR_HEADER};
 
-use crate::api::error::AuthError;
+use crate::api::error::ApiError;
 
 /// More than any error of ours has.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
@@ -18,7 +18,7 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Seconds after which it makes sense to ask again what could not be answered.
 const RETRY_AFTER: u64 = 1;
 
-impl IntoResponse for AuthError {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
@@ -66,7 +66,7 @@ impl IntoResponse for AuthError {
 }
 
 /// Gives the errors of `/api` their status and their form. Server functions answer 500 for every
-/// error, and axum and its layers answer in plain text: here each becomes the [`AuthError`] that
+/// error, and axum and its layers answer in plain text: here each becomes the [`ApiError`] that
 /// it stands for. A plain form post, which is redirected back to its page, passes as it is.
 pub async fn api_errors(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
@@ -77,8 +77,8 @@ pub async fn api_errors(request: Request, next: Next) -> Response {
     if response.headers().contains_key(SERVER_FN_ERROR_HEADER) {
         let (parts, body) = response.into_parts();
         let error = match to_bytes(body, MAX_ERROR_BYTES).await {
-            Ok(body) => AuthError::de(body),
-            Err(_) => AuthError::Internal,
+            Ok(body) => ApiError::de(body),
+            Err(_) => ApiError::Internal,
         };
         let mut response = error.into_response();
         // What the call put into the response besides, such as a cookie to forget.
@@ -88,11 +88,11 @@ pub async fn api_errors(request: Request, next: Next) -> Response {
         return response;
     }
     let error = match status {
-        StatusCode::NOT_FOUND => AuthError::NotFound,
-        StatusCode::METHOD_NOT_ALLOWED => AuthError::MethodNotAllowed,
-        StatusCode::PAYLOAD_TOO_LARGE => AuthError::PayloadTooLarge,
-        StatusCode::SERVICE_UNAVAILABLE => AuthError::Unavailable,
-        StatusCode::INTERNAL_SERVER_ERROR => AuthError::Internal,
+        StatusCode::NOT_FOUND => ApiError::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::MethodNotAllowed,
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::PayloadTooLarge,
+        StatusCode::SERVICE_UNAVAILABLE => ApiError::Unavailable,
+        StatusCode::INTERNAL_SERVER_ERROR => ApiError::Internal,
         _ => return response,
     };
     let allow = response.headers().get(header::ALLOW).cloned();
@@ -105,5 +105,5 @@ pub async fn api_errors(request: Request, next: Next) -> Response {
 
 /// What a handler that panicked answers. The panic itself is in the log.
 pub fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<Body> {
-    AuthError::Internal.into_response()
+    ApiError::Internal.into_response()
 }

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use super::{AppState, config::ServerConfig};
-use crate::api::error::AuthError;
+use crate::api::error::ApiError;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -34,7 +34,7 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 /// browser says it, else by comparing `Origin` with `Host`. A request with neither comes from no
 /// browser of this decade, and programs are nobody's confused deputy: it passes. (The algorithm
 /// of Go's `http.CrossOriginProtection`, 2025.)
-pub async fn same_site_only(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub async fn require_same_origin(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let server = &state.config.server;
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let is_allowed = safe || is_same_site(&request, server);
@@ -43,16 +43,16 @@ pub async fn same_site_only(State(state): State<AppState>, request: Request, nex
         next.run(request).await
     } else {
         log_refusal(&request);
-        AuthError::CrossSite.into_response()
+        ApiError::CrossSite.into_response()
     }
 }
 
 /// Refuses what asks for a tunnel: such a request has no path, which those behind take for granted.
-pub async fn no_tunnels(request: Request, next: Next) -> Response {
+pub async fn reject_connect(request: Request, next: Next) -> Response {
     if request.uri().path_and_query().is_some() {
         next.run(request).await
     } else {
-        AuthError::MethodNotAllowed.into_response()
+        ApiError::MethodNotAllowed.into_response()
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
-    use crate::server::caller::TrustedProxies;
+    use crate::server::client_info::TrustedProxies;
 
     const PROXY: &str = "10.0.0.1:1234";
 

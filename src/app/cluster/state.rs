@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::words::Standing;
+use super::labels::LeaseStatus;
 use crate::api::types::{ClusterView, InstanceView, RecentRevocation};
 
 /// How many of the last log-outs are kept.
@@ -36,7 +36,7 @@ pub struct Node {
     /// Its own for as long as the page is looked at.
     pub key: usize,
     pub instance: InstanceView,
-    pub standing: Standing,
+    pub status: LeaseStatus,
     pub is_leaving: bool,
     /// Its index among those that stay, and how many those are.
     pub place: (usize, usize),
@@ -45,7 +45,7 @@ pub struct Node {
 /// A log-out that has been answered.
 #[derive(Clone, Default, PartialEq)]
 pub struct Past {
-    /// Counted by this page.
+    /// Charge by this page.
     pub serial: usize,
     pub asked_of: String,
     pub revocation: RecentRevocation,
@@ -109,20 +109,20 @@ impl Scene {
         }
         let count = instances.len();
         for (index, instance) in instances.into_iter().enumerate() {
-            let standing = match instance.is_leased {
-                true => Standing::Leased,
-                false if instance.is_this || is_telling_known => Standing::Lapsed,
-                false => Standing::Unknown,
+            let status = match instance.is_leased {
+                true => LeaseStatus::Leased,
+                false if instance.is_this || is_telling_known => LeaseStatus::Lapsed,
+                false => LeaseStatus::Unknown,
             };
             let place = (index, count);
             // Two may have the same name, if their operator has not looked.
             let known =
                 self.nodes.iter_mut().find(|node| node.is_leaving && node.instance.name == instance.name);
             match known {
-                Some(node) => *node = Node { key: node.key, instance, standing, is_leaving: false, place },
+                Some(node) => *node = Node { key: node.key, instance, status, is_leaving: false, place },
                 None => {
                     let key = self.nodes.iter().map(|node| node.key + 1).max().unwrap_or_default();
-                    self.nodes.push(Node { key, instance, standing, is_leaving: false, place });
+                    self.nodes.push(Node { key, instance, status, is_leaving: false, place });
                 }
             }
         }
@@ -130,7 +130,7 @@ impl Scene {
 
     /// Those that hear of log-outs.
     fn told(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().filter(|node| !node.is_leaving && node.standing == Standing::Leased)
+        self.nodes.iter().filter(|node| !node.is_leaving && node.status == LeaseStatus::Leased)
     }
 
     pub fn node(&self, key: usize) -> Option<&Node> {
@@ -183,7 +183,7 @@ impl Scene {
             return "One server, alone: there is nobody to be told.".to_owned();
         }
         let mut lapsed = String::new();
-        for node in self.present().iter().filter(|node| node.standing == Standing::Lapsed) {
+        for node in self.present().iter().filter(|node| node.status == LeaseStatus::Lapsed) {
             let name = &node.instance.name;
             if node.instance.is_this {
                 return format!(
@@ -319,9 +319,9 @@ mod tests {
     fn who_hears_of_nobody_cannot_tell_of_the_others() {
         let mut scene = Scene::default();
         see(&mut scene, vec![instance("a", true, &[]), instance("b", false, &[])], false);
-        assert!(named(&scene, "b").is_some_and(|node| node.standing == Standing::Lapsed));
+        assert!(named(&scene, "b").is_some_and(|node| node.status == LeaseStatus::Lapsed));
         see(&mut scene, vec![instance("a", false, &[]), instance("b", false, &[])], false);
-        assert!(named(&scene, "a").is_some_and(|node| node.standing == Standing::Lapsed));
-        assert!(named(&scene, "b").is_some_and(|node| node.standing == Standing::Unknown));
+        assert!(named(&scene, "a").is_some_and(|node| node.status == LeaseStatus::Lapsed));
+        assert!(named(&scene, "b").is_some_and(|node| node.status == LeaseStatus::Unknown));
     }
 }

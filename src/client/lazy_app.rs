@@ -13,14 +13,14 @@ use leptos::{
 };
 
 use super::{
-    live,
-    renew::Tenure,
+    refresh::SessionGeneration,
     session::Session,
+    sse,
     storage::{self, StoredToken, device_now},
 };
 use crate::api::{
     self,
-    error::AuthError,
+    error::ApiError,
     types::{Delivery, Revocation, TokenResponse},
 };
 
@@ -28,9 +28,9 @@ use crate::api::{
 const FETCH_AGAIN_AFTER_MS: u32 = 2_000;
 const FETCH_AGAIN_AT_MOST_MS: u32 = 60_000;
 
-type Answer<T> = LocalBoxFuture<'static, Result<T, AuthError>>;
+type Answer<T> = LocalBoxFuture<'static, Result<T, ApiError>>;
 
-impl From<SplitLoaderError> for AuthError {
+impl From<SplitLoaderError> for ApiError {
     /// The server that has the part could not be reached, like any other.
     fn from(_: SplitLoaderError) -> Self {
         Self::Transport
@@ -43,9 +43,9 @@ impl From<SplitLoaderError> for AuthError {
 /// What the call answers.
 #[wasm_split(
     app, wasm_split_path = leptos::wasm_split, fallible,
-    return_wrapper(let answer = _; { answer?.await } -> Result<(), AuthError>)
+    return_wrapper(let answer = _; { answer?.await } -> Result<(), ApiError>)
 )]
-pub fn register(email: String, password: String) -> Result<Answer<()>, AuthError> {
+pub fn register(email: String, password: String) -> Result<Answer<()>, ApiError> {
     Ok(Box::pin(async move { api::auth::register(email, password, Delivery::Cookie).await.map(keep) }))
 }
 
@@ -55,14 +55,14 @@ pub fn register(email: String, password: String) -> Result<Answer<()>, AuthError
 /// What the call answers.
 #[wasm_split(
     app, wasm_split_path = leptos::wasm_split, fallible,
-    return_wrapper(let answer = _; { answer?.await } -> Result<(), AuthError>)
+    return_wrapper(let answer = _; { answer?.await } -> Result<(), ApiError>)
 )]
-pub fn login(email: String, password: String) -> Result<Answer<()>, AuthError> {
+pub fn login(email: String, password: String) -> Result<Answer<()>, ApiError> {
     Ok(Box::pin(async move { api::auth::login(email, password, Delivery::Cookie).await.map(keep) }))
 }
 
 fn keep(response: TokenResponse) {
-    Tenure::end();
+    SessionGeneration::end();
     storage::set_logout_pending(false);
     storage::save(&StoredToken::new(response, device_now()));
 }
@@ -73,9 +73,9 @@ fn keep(response: TokenResponse) {
 /// What the call answers.
 #[wasm_split(
     app, wasm_split_path = leptos::wasm_split, fallible,
-    return_wrapper(let answer = _; { answer?.await } -> Result<Revocation, AuthError>)
+    return_wrapper(let answer = _; { answer?.await } -> Result<Revocation, ApiError>)
 )]
-pub fn logout() -> Result<Answer<Revocation>, AuthError> {
+pub fn logout() -> Result<Answer<Revocation>, ApiError> {
     Ok(Box::pin(api::auth::logout(None)))
 }
 
@@ -94,6 +94,6 @@ pub async fn fetched() {
 /// The part cannot be had.
 #[wasm_split(app, wasm_split_path = leptos::wasm_split, fallible, preload(fetch))]
 pub fn follow(session: Session, owner: Owner) -> Result<(), SplitLoaderError> {
-    owner.with(|| live::follow_session(session));
+    owner.with(|| sse::follow_session(session));
     Ok(())
 }

@@ -10,7 +10,7 @@ use leptos::{logging::warn, prelude::window};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 
-use super::renew;
+use super::refresh;
 
 const NAME: &str = "hallpass-renewal";
 
@@ -18,7 +18,7 @@ const NAME: &str = "hallpass-renewal";
 /// has ended by then.
 const TIMEOUT_MS: u32 = 25_000;
 
-const _: () = assert!(renew::LONGEST_MS < TIMEOUT_MS);
+const _: () = assert!(refresh::LONGEST_MS < TIMEOUT_MS);
 
 /// The right to renew, among all tabs of this browser, until it is dropped.
 pub struct Turn {

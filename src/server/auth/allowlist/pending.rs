@@ -18,10 +18,10 @@ use tokio::sync::oneshot;
 use super::{
     event::{Nonce, Position},
     lease::{LEASE_EXPIRY_BOUND, Uptime},
-    register::Peers,
+    membership::Members,
 };
 
-/// Who has confirmed a revocation.
+/// UserArg has confirmed a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
     /// How many instances were running.
@@ -35,7 +35,7 @@ pub struct Acknowledged {
 pub struct Interrupted;
 
 #[derive(Default)]
-pub struct Watches {
+pub struct PendingRevocations {
     /// Not held across an `await`.
     waiting: Mutex<HashMap<Nonce, Waiting>>,
 }
@@ -46,7 +46,7 @@ struct Waiting {
     answer: oneshot::Sender<Result<Acknowledged, Interrupted>>,
 }
 
-impl Watches {
+impl PendingRevocations {
     /// Begins to look out for the event with this nonce. To be called before it is published.
     pub fn begin(&self, nonce: Nonce) -> oneshot::Receiver<Result<Acknowledged, Interrupted>> {
         let (answer, receiver) = oneshot::channel();
@@ -61,21 +61,21 @@ impl Watches {
         }
     }
 
-    /// Answers those that can be answered by what `peers` had reported at `now`, by a server that
+    /// Answers those that can be answered by what `members` had reported at `now`, by a server that
     /// this instance has followed since `since`.
-    pub fn settle(&self, peers: &Peers, since: Uptime, now: Uptime) {
+    pub fn settle(&self, members: &Members, since: Uptime, now: Uptime) {
         let mut waiting = self.waiting();
         let settled = waiting.extract_if(|_, waiting| {
             waiting.answer.is_closed()
                 || waiting.applied.is_some_and(|(position, applied)| {
-                    let (instances, acknowledged) = peers.applied(position, now);
+                    let (instances, acknowledged) = members.applied(position, now);
                     let all = acknowledged == instances && now.since(since) >= LEASE_EXPIRY_BOUND;
                     all || now.since(applied) >= LEASE_EXPIRY_BOUND
                 })
         });
         for (_, waiting) in settled {
             if let Some((position, _)) = waiting.applied {
-                let (instances, acknowledged) = peers.applied(position, now);
+                let (instances, acknowledged) = members.applied(position, now);
                 let _ = waiting.answer.send(Ok(Acknowledged { instances, acknowledged }));
             }
         }
@@ -104,13 +104,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::server::auth::allowlist::register::Report;
+    use crate::server::auth::allowlist::membership::Report;
 
     const SHORT: Duration = Duration::from_millis(5);
 
     /// A register with one instance at each of these positions.
-    fn peers(positions: &[&str], now: Uptime) -> Peers {
-        let mut peers = Peers::default();
+    fn members(positions: &[&str], now: Uptime) -> Members {
+        let mut members = Members::default();
         let reports = positions.iter().enumerate().map(|(index, position)| {
             let report = Report {
                 name: index.to_string(),
@@ -122,71 +122,74 @@ mod tests {
             };
             (vec![index as u8], serde_json::to_vec(&report).unwrap())
         });
-        peers.observe(reports.collect(), now);
-        peers
+        members.observe(reports.collect(), now);
+        members
     }
 
-    fn applied(watches: &Watches, now: Uptime) -> oneshot::Receiver<Result<Acknowledged, Interrupted>> {
+    fn applied(
+        pending: &PendingRevocations,
+        now: Uptime,
+    ) -> oneshot::Receiver<Result<Acknowledged, Interrupted>> {
         let nonce = Nonce::random();
-        let answer = watches.begin(nonce);
-        assert!(!watches.is_any_applied());
-        watches.applied(nonce, "5-0".parse().unwrap(), now);
+        let answer = pending.begin(nonce);
+        assert!(!pending.is_any_applied());
+        pending.applied(nonce, "5-0".parse().unwrap(), now);
         answer
     }
 
     #[test]
     fn it_is_answered_once_everyone_has_applied_it() {
-        let (watches, joined) = (Watches::default(), Uptime::now());
+        let (pending, joined) = (PendingRevocations::default(), Uptime::now());
         let now = joined.plus(LEASE_EXPIRY_BOUND);
-        let mut answer = applied(&watches, now);
-        watches.settle(&peers(&["5-0", "4-0"], now), joined, now);
-        assert!(answer.try_recv().is_err() && watches.is_any_applied());
-        watches.settle(&peers(&["5-0", "6-0"], now), joined, now);
+        let mut answer = applied(&pending, now);
+        pending.settle(&members(&["5-0", "4-0"], now), joined, now);
+        assert!(answer.try_recv().is_err() && pending.is_any_applied());
+        pending.settle(&members(&["5-0", "6-0"], now), joined, now);
         assert_eq!(answer.try_recv(), Ok(Ok(Acknowledged { instances: 2, acknowledged: 2 })));
-        assert!(!watches.is_any_applied());
+        assert!(!pending.is_any_applied());
     }
 
     #[test]
     fn a_lapsed_lease_is_as_good_as_an_acknowledgement() {
-        let (watches, joined) = (Watches::default(), Uptime::now());
+        let (pending, joined) = (PendingRevocations::default(), Uptime::now());
         let now = joined.plus(LEASE_EXPIRY_BOUND);
-        let mut answer = applied(&watches, now);
+        let mut answer = applied(&pending, now);
         let just_before = now.plus(LEASE_EXPIRY_BOUND - SHORT);
-        watches.settle(&peers(&["5-0", "4-0"], just_before), joined, just_before);
+        pending.settle(&members(&["5-0", "4-0"], just_before), joined, just_before);
         assert!(answer.try_recv().is_err());
         let later = now.plus(LEASE_EXPIRY_BOUND);
-        watches.settle(&peers(&["5-0", "4-0"], later), joined, later);
+        pending.settle(&members(&["5-0", "4-0"], later), joined, later);
         assert_eq!(answer.try_recv(), Ok(Ok(Acknowledged { instances: 2, acknowledged: 1 })));
     }
 
     #[test]
     fn the_register_of_a_server_that_is_new_to_us_does_not_count() {
-        let (watches, joined) = (Watches::default(), Uptime::now());
-        let mut answer = applied(&watches, joined);
+        let (pending, joined) = (PendingRevocations::default(), Uptime::now());
+        let mut answer = applied(&pending, joined);
         let just_before = joined.plus(LEASE_EXPIRY_BOUND - SHORT);
-        watches.settle(&peers(&["5-0"], just_before), joined, just_before);
+        pending.settle(&members(&["5-0"], just_before), joined, just_before);
         assert!(answer.try_recv().is_err());
         let later = joined.plus(LEASE_EXPIRY_BOUND);
-        watches.settle(&peers(&["5-0"], later), joined, later);
+        pending.settle(&members(&["5-0"], later), joined, later);
         assert_eq!(answer.try_recv(), Ok(Ok(Acknowledged { instances: 1, acknowledged: 1 })));
     }
 
     #[test]
     fn what_was_not_applied_is_not_answered_until_the_chain_breaks() {
-        let (watches, joined) = (Watches::default(), Uptime::now());
-        let mut answer = watches.begin(Nonce::random());
+        let (pending, joined) = (PendingRevocations::default(), Uptime::now());
+        let mut answer = pending.begin(Nonce::random());
         let later = joined.plus(LEASE_EXPIRY_BOUND * 10);
-        watches.settle(&peers(&[], later), joined, later);
+        pending.settle(&members(&[], later), joined, later);
         assert!(answer.try_recv().is_err());
-        watches.interrupt();
+        pending.interrupt();
         assert_eq!(answer.try_recv(), Ok(Err(Interrupted)));
     }
 
     #[test]
     fn nobody_waits_for_a_request_that_is_gone() {
-        let (watches, now) = (Watches::default(), Uptime::now());
-        drop(applied(&watches, now));
-        watches.settle(&Peers::default(), now, now);
-        assert!(!watches.is_any_applied());
+        let (pending, now) = (PendingRevocations::default(), Uptime::now());
+        drop(applied(&pending, now));
+        pending.settle(&Members::default(), now, now);
+        assert!(!pending.is_any_applied());
     }
 }

@@ -16,13 +16,13 @@ use utoipa::{
 
 use super::{
     BEARER, COOKIE,
-    answers::{of_the_api, refusals, refusals_of_a_call},
+    responses::{of_the_api, refusals, refusals_of_a_call},
 };
-use crate::api::error::AuthError;
+use crate::api::error::ApiError;
 
-/// Who may call.
+/// UserArg may call.
 #[derive(Clone, Copy)]
-pub enum Who {
+pub enum UserArg {
     Anyone,
     RefreshToken,
     AnyToken,
@@ -32,7 +32,7 @@ pub enum Who {
     Operator,
 }
 
-impl Who {
+impl UserArg {
     fn words(self) -> &'static str {
         match self {
             Self::Anyone => "Anyone.",
@@ -62,12 +62,12 @@ impl Who {
     }
 
     /// What everyone else is told.
-    fn refusals(self) -> Vec<AuthError> {
+    fn refusals(self) -> Vec<ApiError> {
         match self {
             Self::Anyone | Self::RefreshToken | Self::AnyToken | Self::Operator => vec![],
-            Self::Bearer | Self::Cookie => vec![AuthError::MissingToken, AuthError::InvalidToken],
+            Self::Bearer | Self::Cookie => vec![ApiError::MissingToken, ApiError::InvalidToken],
             Self::Administrator => {
-                vec![AuthError::MissingToken, AuthError::InvalidToken, AuthError::InsufficientScope]
+                vec![ApiError::MissingToken, ApiError::InvalidToken, ApiError::InsufficientScope]
             }
         }
     }
@@ -85,9 +85,9 @@ pub struct Call {
 impl Call {
     /// A server function, by an example of what it takes and of what it then answers, and by the errors
     /// that are its own.
-    pub fn of<F>(who: Who, input: F, output: F::Output, errors: Vec<AuthError>) -> Self
+    pub fn of<F>(who: UserArg, input: F, output: F::Output, errors: Vec<ApiError>) -> Self
     where
-        F: ServerFn<Error = AuthError> + Serialize + ToSchema,
+        F: ServerFn<Error = ApiError> + Serialize + ToSchema,
         F::Output: Serialize + ToSchema,
     {
         let mut schemas = schemas_of::<F::Output>();
@@ -113,19 +113,19 @@ impl Call {
     /// Server-sent events whose data are JSON of this type.
     pub fn stream<T: ToSchema>(path: &'static str, words: &str, example: &str) -> Self {
         let words = format!("{words}\n\nThe data of an event are JSON: `{}`.", T::name());
-        let errors = vec![AuthError::TooManyRequests(60), AuthError::Unavailable];
-        let call = Self::get(path, Who::Cookie, &words, "text/event-stream", example, errors);
+        let errors = vec![ApiError::TooManyRequests(60), ApiError::Unavailable];
+        let call = Self::get(path, UserArg::Cookie, &words, "text/event-stream", example, errors);
         Self { schemas: schemas_of::<T>(), ..call }
     }
 
     /// What is asked for by `GET`, and answers text of this type, or nothing.
     pub fn get(
         path: &'static str,
-        who: Who,
+        who: UserArg,
         words: &str,
         content_type: &str,
         example: &str,
-        errors: Vec<AuthError>,
+        errors: Vec<ApiError>,
     ) -> Self {
         let mut done = ResponseBuilder::new().description("Done.");
         if !content_type.is_empty() {
@@ -140,7 +140,7 @@ impl Call {
 }
 
 fn operation(
-    who: Who,
+    who: UserArg,
     path: &str,
     words: &str,
     done: Response,

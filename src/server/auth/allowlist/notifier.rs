@@ -1,4 +1,4 @@
-//! Who waits for a session to end: the responses that go on for as long as it lives.
+//! UserArg waits for a session to end: the responses that go on for as long as it lives.
 //!
 //! Only `mirror.rs` calls this.
 
@@ -13,13 +13,13 @@ use crate::server::ids::SessionId;
 
 /// Those who wait, by session. What they wait for is that the sender goes.
 #[derive(Default)]
-pub struct Listeners(Mutex<HashMap<SessionId, watch::Sender<()>>>);
+pub struct RevocationNotifier(Mutex<HashMap<SessionId, watch::Sender<()>>>);
 
-impl Listeners {
+impl RevocationNotifier {
     /// Resolves when the session ends, if that is from now on.
     pub fn wait(&self, session_id: SessionId) -> impl Future<Output = ()> + use<> {
-        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ending = listeners.entry(session_id).or_default().subscribe();
+        let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ending = subscribers.entry(session_id).or_default().subscribe();
         async move { while ending.changed().await.is_ok() {} }
     }
 
@@ -30,7 +30,7 @@ impl Listeners {
 
     /// Drops those who wait no longer.
     pub fn forget_gone(&self) {
-        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.retain(|_, sender| sender.receiver_count() > 0);
+        let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.retain(|_, sender| sender.receiver_count() > 0);
     }
 }

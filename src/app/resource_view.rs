@@ -4,12 +4,12 @@
 use leptos::prelude::*;
 
 use super::components::{Toasts, Waiting};
-use crate::api::{error::AuthError, types::Revocation};
+use crate::api::{error::ApiError, types::Revocation};
 
 /// What the server answered, drawn by `view`; stays while it is asked again.
 #[component]
 pub fn Answered<T: Clone + 'static>(
-    answer: LocalResource<Result<T, AuthError>>,
+    answer: LocalResource<Result<T, ApiError>>,
     view: impl Fn(T) -> AnyView + Send + 'static,
 ) -> impl IntoView {
     move || match answer.get() {
@@ -21,7 +21,7 @@ pub fn Answered<T: Clone + 'static>(
 
 /// What went wrong, and what can be done about it.
 #[component]
-pub fn Trouble(error: AuthError, on_retry: impl Fn() + 'static) -> impl IntoView {
+pub fn Trouble(error: ApiError, on_retry: impl Fn() + 'static) -> impl IntoView {
     view! {
         <div role="alert"><p class="alert">{error.to_string()}</p></div>
         <p><button type="button" class="button" on:click=move |_| on_retry()>"Try again"</button></p>
@@ -32,7 +32,7 @@ pub fn Trouble(error: AuthError, on_retry: impl Fn() + 'static) -> impl IntoView
 /// it, and to stay when it did not.
 #[derive(Clone, Copy)]
 pub struct Outcome {
-    trouble: RwSignal<Option<AuthError>>,
+    trouble: RwSignal<Option<ApiError>>,
     toasts: Toasts,
 }
 
@@ -41,7 +41,7 @@ impl Outcome {
         Self { trouble: RwSignal::new(None), toasts: Toasts::expect() }
     }
 
-    pub fn tell(self, answer: Result<Revocation, AuthError>) {
+    pub fn tell(self, answer: Result<Revocation, ApiError>) {
         match answer {
             Ok(Revocation { instances, acknowledged, elapsed_ms }) => {
                 self.trouble.try_set(None);
@@ -53,7 +53,7 @@ impl Outcome {
         }
     }
 
-    pub fn fail(self, error: AuthError) {
+    pub fn fail(self, error: ApiError) {
         self.trouble.try_set(Some(error));
     }
 
@@ -61,7 +61,7 @@ impl Outcome {
     pub fn view(self) -> impl IntoView {
         let words = move || {
             self.trouble.get().map(|error| match error {
-                AuthError::InvalidFields(fields) => fields.into_values().collect::<Vec<_>>().join(" "),
+                ApiError::InvalidFields(fields) => fields.into_values().collect::<Vec<_>>().join(" "),
                 error => error.to_string(),
             })
         };

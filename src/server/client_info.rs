@@ -1,4 +1,4 @@
-//! Who makes a request: the address behind the proxies that are trusted, and what the browser or
+//! UserArg makes a request: the address behind the proxies that are trusted, and what the browser or
 //! program says it is.
 
 use std::{
@@ -60,12 +60,12 @@ impl TrustedProxies {
 
 /// The one who makes a request.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub struct ClientInfo {
     pub address: IpAddr,
     pub user_agent: String,
 }
 
-impl Caller {
+impl ClientInfo {
     pub fn of(parts: &Parts, proxies: &TrustedProxies) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip());
@@ -73,7 +73,7 @@ impl Caller {
         let user_agent = parts.headers.get(header::USER_AGENT).map(|value| value.as_bytes());
         let user_agent = String::from_utf8_lossy(user_agent.unwrap_or_default());
         Self {
-            address: behind_proxies(peer.to_canonical(), &parts.headers, proxies),
+            address: client_ip(peer.to_canonical(), &parts.headers, proxies),
             user_agent: user_agent.chars().take(MAX_USER_AGENT_CHARS).collect(),
         }
     }
@@ -106,7 +106,7 @@ fn network_v6(address: Ipv6Net, bits: u8) -> Ipv6Net {
 
 /// The last address on the way here that no trusted proxy has: what it claims about who came before
 /// proves nothing.
-fn behind_proxies(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpAddr {
+fn client_ip(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpAddr {
     // Bytes that are no text do not hide what a proxy has written behind them.
     let values = headers.get_all(X_FORWARDED_FOR).iter();
     let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -164,7 +164,7 @@ fn warn_about_untrusted(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProx
 
 impl Device {
     /// The browser and the system, as far as its user agent tells.
-    pub fn in_words(&self) -> String {
+    pub fn label(&self) -> String {
         let Some(found) = Parser::new().parse(&self.user_agent) else {
             return "Unknown device".into();
         };
@@ -202,7 +202,7 @@ mod tests {
             headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let proxies = TrustedProxies::try_from(proxies.to_owned()).unwrap();
-        behind_proxies(peer.parse().unwrap(), &headers, &proxies).to_string()
+        client_ip(peer.parse().unwrap(), &headers, &proxies).to_string()
     }
 
     #[test]
@@ -280,8 +280,8 @@ mod tests {
         assert_eq!(address("10.0.0.1", &["198.51.100.7"], "::ffff:11.0.0.0/104"), "10.0.0.1");
     }
 
-    fn caller(address: &str) -> Caller {
-        Caller { address: address.parse().unwrap(), user_agent: String::new() }
+    fn caller(address: &str) -> ClientInfo {
+        ClientInfo { address: address.parse().unwrap(), user_agent: String::new() }
     }
 
     #[test]
@@ -313,7 +313,7 @@ mod tests {
             ("", "Unknown device"),
         ] {
             let device = Device { user_agent: user_agent.into(), ..Device::default() };
-            assert_eq!(device.in_words(), words, "{user_agent}");
+            assert_eq!(device.label(), words, "{user_agent}");
         }
     }
 }

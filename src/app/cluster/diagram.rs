@@ -7,8 +7,8 @@
 use leptos::prelude::*;
 
 use super::{
-    scene::{Node, Scene, Stage, each, follow, say, say_of},
-    words::{Standing, confirmed, millis},
+    labels::{LeaseStatus, confirmed, millis},
+    state::{Node, Scene, Stage, each, follow, say, say_of},
 };
 use crate::api::types::RecentRevocation;
 
@@ -51,8 +51,8 @@ fn keys(scene: &Scene) -> Vec<usize> {
 
 fn tell(scene: &Scene) -> String {
     let mut told = String::new();
-    for Node { instance, standing, .. } in scene.present() {
-        told += &format!("{}: {}, {}. ", instance.name, standing.lease(), standing.memory());
+    for Node { instance, status, .. } in scene.present() {
+        told += &format!("{}: {}, {}. ", instance.name, status.lease(), status.memory());
     }
     told
 }
@@ -94,8 +94,8 @@ fn server(stage: Stage, key: usize) -> AnyView {
                 </text>
                 // A tick, an exclamation mark, a question mark: told apart without their colours, too.
                 <circle class="sign" cx="7" cy="43" r="7" />
-                <path class="mark" d=say_of(node, |node| mark(node.standing).to_owned()) />
-                <text class="lease" x="20" y="47.5">{say_of(node, |node| node.standing.lease().to_owned())}</text>
+                <path class="mark" d=say_of(node, |node| mark(node.status).to_owned()) />
+                <text class="lease" x="20" y="47.5">{say_of(node, |node| node.status.lease().to_owned())}</text>
                 <text class="memory" y="67">{say_of(node, memory)}</text>
             </g>
         </g>
@@ -104,13 +104,13 @@ fn server(stage: Stage, key: usize) -> AnyView {
 }
 
 fn class(kind: &str, node: &Node) -> String {
-    format!("{kind} {}{}", node.standing.class(), if node.is_leaving { " leaving" } else { "" })
+    format!("{kind} {}{}", node.status.class(), if node.is_leaving { " leaving" } else { "" })
 }
 
 fn memory(node: &Node) -> String {
-    match node.standing {
-        Standing::Leased => format!("{} sessions", node.instance.sessions),
-        standing => standing.memory().to_owned(),
+    match node.status {
+        LeaseStatus::Leased => format!("{} sessions", node.instance.sessions),
+        status => status.memory().to_owned(),
     }
 }
 
@@ -163,11 +163,11 @@ fn shorten(name: &str) -> String {
     head.iter().chain(&['…']).chain(tail).collect()
 }
 
-fn mark(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Leased => "m3.8 43.2 2.3 2.3 4.2-4.6",
-        Standing::Lapsed => "M7 39v4.6M7 46.6v.4",
-        Standing::Unknown => "M5 41.2a2 2 0 1 1 3 1.8q-1 .6-1 1.4M7 46.8v.3",
+fn mark(status: LeaseStatus) -> &'static str {
+    match status {
+        LeaseStatus::Leased => "m3.8 43.2 2.3 2.3 4.2-4.6",
+        LeaseStatus::Lapsed => "M7 39v4.6M7 46.6v.4",
+        LeaseStatus::Unknown => "M5 41.2a2 2 0 1 1 3 1.8q-1 .6-1 1.4M7 46.8v.3",
     }
 }
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 
-use super::{Auth, allowlist::CannotTell, jwt::AccessClaims};
+use super::{Auth, allowlist::Undetermined, jwt::AccessClaims};
 use crate::{
     api::{
-        error::AuthError,
+        error::ApiError,
         types::{AccessToken, Account, Role, StatelessCheck},
     },
     server::{
@@ -46,11 +46,11 @@ impl Authenticated {
     /// The proof that this is an administrator.
     ///
     /// # Errors
-    /// [`AuthError::InsufficientScope`].
-    pub fn administrator(self) -> Result<Administrator, AuthError> {
+    /// [`ApiError::InsufficientScope`].
+    pub fn administrator(self) -> Result<Administrator, ApiError> {
         match self.claims.role {
             Role::Admin => Ok(Administrator(self)),
-            Role::User => Err(AuthError::InsufficientScope),
+            Role::User => Err(ApiError::InsufficientScope),
         }
     }
 
@@ -107,37 +107,37 @@ impl Auth {
     /// holds a live access token.
     ///
     /// # Errors
-    /// [`AuthError::MissingToken`], [`AuthError::InvalidToken`]; [`AuthError::InvalidRequest`]
-    /// when there is more than one such header; [`AuthError::Unavailable`].
+    /// [`ApiError::MissingToken`], [`ApiError::InvalidToken`]; [`ApiError::InvalidRequest`]
+    /// when there is more than one such header; [`ApiError::Unavailable`].
     pub async fn authenticate(
         &self,
         headers: &HeaderMap,
         now: UnixSeconds,
-    ) -> Result<Authenticated, AuthError> {
+    ) -> Result<Authenticated, ApiError> {
         self.authorize(bearer(headers)?, now).await
     }
 
     /// Lets a live access token pass: ours, unexpired at `now`, and in the allowlist.
     ///
     /// # Errors
-    /// [`AuthError::InvalidToken`], whatever is wrong with it; [`AuthError::Unavailable`] when nobody
+    /// [`ApiError::InvalidToken`], whatever is wrong with it; [`ApiError::Unavailable`] when nobody
     /// can tell whether it is alive.
-    pub async fn authorize(&self, token: &str, now: UnixSeconds) -> Result<Authenticated, AuthError> {
+    pub async fn authorize(&self, token: &str, now: UnixSeconds) -> Result<Authenticated, ApiError> {
         let seen = self.verified.claims.pin().get(token).cloned();
         let first_time = seen.is_none();
         let claims = match seen {
             Some(claims) => claims,
-            None => Arc::new(self.jwt.verify_signature(token).map_err(|_| AuthError::InvalidToken)?),
+            None => Arc::new(self.jwt.verify_signature(token).map_err(|_| ApiError::InvalidToken)?),
         };
         // RFC 7519, 4.1.4: not on or after `exp`.
         let now = self.allowlist.shared_time(now);
         if now >= claims.exp {
-            return Err(AuthError::InvalidToken);
+            return Err(ApiError::InvalidToken);
         }
-        match self.allowlist.is_active(&claims.entry()).await {
+        match self.allowlist.check(&claims.entry()).await {
             Ok(true) => {}
-            Ok(false) => return Err(AuthError::InvalidToken),
-            Err(CannotTell) => return Err(AuthError::Unavailable),
+            Ok(false) => return Err(ApiError::InvalidToken),
+            Err(Undetermined) => return Err(ApiError::Unavailable),
         }
         if first_time {
             self.verified.claims.pin().insert(token.into(), Arc::clone(&claims));
@@ -156,20 +156,20 @@ impl Auth {
 }
 
 /// The bearer token of a request. The scheme is read as any case (RFC 9110, 11.1).
-pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(AuthError::MissingToken)?;
+    let value = values.next().ok_or(ApiError::MissingToken)?;
     if values.next().is_some() {
-        return Err(AuthError::InvalidRequest("Send one Authorization header.".into()));
+        return Err(ApiError::InvalidRequest("Send one Authorization header.".into()));
     }
-    let value = value.to_str().map_err(|_| AuthError::InvalidToken)?;
+    let value = value.to_str().map_err(|_| ApiError::InvalidToken)?;
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(AuthError::MissingToken);
+        return Err(ApiError::MissingToken);
     }
     let token = token.trim_start_matches(' ');
     if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
-        return Err(AuthError::InvalidToken);
+        return Err(ApiError::InvalidToken);
     }
     Ok(token)
 }

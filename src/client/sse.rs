@@ -86,7 +86,7 @@ pub(super) fn follow_session(session: Session) {
         let on_end = move |reason: String| {
             // Before the browser connects again, which a server that has said its last would refuse.
             spawn_local(async move { close() });
-            session.is_ended(serde_json::from_str(&reason).unwrap_or(EndReason::SignedOut));
+            session.on_revoked(serde_json::from_str(&reason).unwrap_or(EndReason::SignedOut));
         };
         let on_error = move |is_refused: bool| {
             if !is_refused {

@@ -7,18 +7,18 @@ use tracing::{error, info};
 
 use super::{
     Auth, TokenPair,
-    device::{self, KnownDevice},
+    authenticate::Authenticated,
+    device_cookie::{self, KnownDevice},
     refresh_token, unavailable,
-    verify::Authenticated,
 };
 use crate::{
-    api::{error::AuthError, types::Role},
+    api::{error::ApiError, types::Role},
     server::{
-        access_tokens::TokenEntry,
-        caller::Caller,
+        access_tokens::TokenRecord,
+        client_info::ClientInfo,
         clock::UnixSeconds,
         ids::{DeviceId, SessionId, TokenId, UserId},
-        password::{self, Share, Verified},
+        password::{self, PasswordCheck, Share},
         sessions::{NewSession, Started},
         users::{Added, Email},
     },
@@ -34,18 +34,18 @@ impl Auth {
     /// Creates a user and starts their first session, both or neither.
     ///
     /// # Errors
-    /// [`AuthError::InvalidFields`], [`AuthError::EmailTaken`], [`AuthError::TooManyRequests`],
-    /// [`AuthError::Unavailable`].
+    /// [`ApiError::InvalidFields`], [`ApiError::EmailTaken`], [`ApiError::TooManyRequests`],
+    /// [`ApiError::Unavailable`].
     pub async fn register(
         &self,
         email: &str,
         password: SecretString,
-        caller: &Caller,
+        caller: &ClientInfo,
         now: UnixSeconds,
-    ) -> Result<TokenPair, AuthError> {
+    ) -> Result<TokenPair, ApiError> {
         // Not given back: whoever can make one account can make thousands.
         let _ = self.throttle.try_address(caller).await?;
-        let email = match (Email::parse(email), password::check_acceptable(&password, email)) {
+        let email = match (Email::parse(email), password::validate_new_password(&password, email)) {
             (Ok(email), Ok(())) => email,
             (email, password) => return Err(invalid_fields([email.err(), password.err()])),
         };
@@ -55,36 +55,36 @@ impl Auth {
         let adding = self.db.add_user(new.user_id, &email, &hash, Some((new, &self.config)), now);
         let (entry, now) = match adding.await.map_err(unavailable)? {
             Added::Done(Some(started)) => started,
-            Added::Done(None) => return Err(AuthError::Internal),
-            Added::EmailTaken => return Err(AuthError::EmailTaken),
+            Added::Done(None) => return Err(ApiError::Internal),
+            Added::EmailTaken => return Err(ApiError::EmailTaken),
         };
         let (user, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user, session.id = %session, "user {user} registered, session {session}");
         let pair = self.allow(&entry, email.as_str(), Role::User, 0, self.idle_at(now), now).await?;
         let device = KnownDevice { id: DeviceId::random(), password_version: FIRST_PASSWORD_VERSION };
-        Ok(TokenPair { device_token: Some(device::sign(&self.keys, &email, device)), ..pair })
+        Ok(TokenPair { device_token: Some(device_cookie::sign(&self.keys, &email, device)), ..pair })
     }
 
     /// Starts a session for the holder of the password. `devices` is what earlier logins left with this
     /// browser ([`device`]).
     ///
     /// # Errors
-    /// [`AuthError::InvalidGrant`], the same for an unknown user, a disabled one and a wrong
-    /// password, after the same time; [`AuthError::InvalidFields`] for what cannot be an address;
-    /// [`AuthError::TooManyRequests`], [`AuthError::Unavailable`].
+    /// [`ApiError::InvalidGrant`], the same for an unknown user, a disabled one and a wrong
+    /// password, after the same time; [`ApiError::InvalidFields`] for what cannot be an address;
+    /// [`ApiError::TooManyRequests`], [`ApiError::Unavailable`].
     pub async fn login(
         &self,
         email: &str,
         password: SecretString,
-        caller: &Caller,
+        caller: &ClientInfo,
         devices: Option<&str>,
         now: UnixSeconds,
-    ) -> Result<TokenPair, AuthError> {
+    ) -> Result<TokenPair, ApiError> {
         let email = Email::parse(email)?;
         if password.expose_secret().is_empty() {
-            return Err(AuthError::invalid_field("password", "Enter your password."));
+            return Err(ApiError::invalid_field("password", "Enter your password."));
         }
-        let device = devices.and_then(|devices| device::verify(&self.keys, &email, devices));
+        let device = devices.and_then(|devices| device_cookie::verify(&self.keys, &email, devices));
         let known_device = match device {
             Some(device) => self.still_known(&email, device).await?,
             None => None,
@@ -92,14 +92,14 @@ impl Auth {
         let charge = self.throttle.try_login(&email, caller, known_device).await?;
         let begun = self.begin_session(&email, password, caller, device, now).await;
         // Only wrong ones count, and right ones beyond their own limit; none that could not be looked at.
-        if !matches!(begun, Err(AuthError::InvalidGrant(_) | AuthError::TooManyRequests(_))) {
-            self.throttle.give_back(charge).await;
+        if !matches!(begun, Err(ApiError::InvalidGrant(_) | ApiError::TooManyRequests(_))) {
+            self.throttle.refund(charge).await;
         }
         begun
     }
 
     /// The device, unless the password has been changed since it signed in.
-    async fn still_known(&self, email: &Email, device: KnownDevice) -> Result<Option<DeviceId>, AuthError> {
+    async fn still_known(&self, email: &Email, device: KnownDevice) -> Result<Option<DeviceId>, ApiError> {
         let user = self.db.find_user(email).await.map_err(unavailable)?;
         let is_known = user.is_some_and(|user| user.password_version == device.password_version);
         Ok(is_known.then_some(device.id))
@@ -110,28 +110,28 @@ impl Auth {
         &self,
         email: &Email,
         password: SecretString,
-        caller: &Caller,
+        caller: &ClientInfo,
         device: Option<KnownDevice>,
         now: UnixSeconds,
-    ) -> Result<TokenPair, AuthError> {
+    ) -> Result<TokenPair, ApiError> {
         if password.expose_secret().len() > MAX_PASSWORD_BYTES {
-            return Err(AuthError::wrong_credentials());
+            return Err(ApiError::wrong_credentials());
         }
         let user = self.db.find_user(email).await.map_err(unavailable)?;
         let stored = user.as_ref().map(|user| user.password_hash.clone());
         let verified = self.passwords.verify(Share::of(caller.site(), email), password, stored).await?;
-        let (Some(user), Verified::Right { rehashed }) = (user, verified) else {
-            return Err(AuthError::wrong_credentials());
+        let (Some(user), PasswordCheck::Match { rehashed }) = (user, verified) else {
+            return Err(ApiError::wrong_credentials());
         };
         self.throttle.charge_right_password(user.id).await?;
 
         let started = self.db.start_session(new_session(user.id, caller), &user, &self.config, now).await;
         let Some(Started { entry, now, displaced }) = started.map_err(unavailable)? else {
-            return Err(AuthError::wrong_credentials());
+            return Err(ApiError::wrong_credentials());
         };
         self.allowlist.propagate_later(displaced);
         if let Some(hash) = rehashed {
-            // The log-in stands either way: the next one tries again.
+            // The log-in stands either way: the next one attempts again.
             let _ = self.db.rehash(&user, &hash).await.map_err(unavailable);
         }
         let (user_id, session) = (entry.user_id, entry.session_id);
@@ -140,17 +140,17 @@ impl Auth {
         // A device keeps its id, and with it what it has been charged.
         let id = device.map_or_else(DeviceId::random, |device| device.id);
         let device = KnownDevice { id, password_version: user.password_version };
-        Ok(TokenPair { device_token: Some(device::sign(&self.keys, email, device)), ..pair })
+        Ok(TokenPair { device_token: Some(device_cookie::sign(&self.keys, email, device)), ..pair })
     }
 
     /// The token that a browser keeps in place of the one in `devices` when the password has been changed
     /// in it, so that its user does not become a stranger there.
     pub async fn renew_device_token(&self, authenticated: &Authenticated, devices: &str) -> Option<String> {
         let email = Email::parse(authenticated.email()).ok()?;
-        let KnownDevice { id, .. } = device::verify(&self.keys, &email, devices)?;
+        let KnownDevice { id, .. } = device_cookie::verify(&self.keys, &email, devices)?;
         let user = self.db.find_user(&email).await.ok()??;
         let device = KnownDevice { id, password_version: user.password_version };
-        Some(device::sign(&self.keys, &email, device))
+        Some(device_cookie::sign(&self.keys, &email, device))
     }
 
     /// When a session that begins now can be refreshed no more, if it is not refreshed before.
@@ -161,16 +161,16 @@ impl Auth {
     /// Lets in a token that SQL has recorded, and makes the pair that goes to the client.
     pub(super) async fn allow(
         &self,
-        entry: &TokenEntry,
+        entry: &TokenRecord,
         email: &str,
         role: Role,
         counter: i64,
         refresh_expires_at: UnixSeconds,
         now: UnixSeconds,
-    ) -> Result<TokenPair, AuthError> {
+    ) -> Result<TokenPair, ApiError> {
         let access_token = self.jwt.sign(entry, email, role, now).map_err(|error| {
             error!(%error, "an access token could not be signed: {error}");
-            AuthError::Internal
+            ApiError::Internal
         })?;
         self.allowlist.allow(entry).await;
         Ok(TokenPair {
@@ -185,7 +185,7 @@ impl Auth {
     }
 }
 
-fn new_session(user_id: UserId, caller: &Caller) -> NewSession {
+fn new_session(user_id: UserId, caller: &ClientInfo) -> NewSession {
     NewSession {
         session_id: SessionId::random(),
         user_id,
@@ -195,10 +195,10 @@ fn new_session(user_id: UserId, caller: &Caller) -> NewSession {
 }
 
 /// All that is wrong with the fields, in one answer.
-pub(super) fn invalid_fields(errors: [Option<AuthError>; 2]) -> AuthError {
+pub(super) fn invalid_fields(errors: [Option<ApiError>; 2]) -> ApiError {
     let fields = errors.into_iter().flatten().flat_map(|error| match error {
-        AuthError::InvalidFields(fields) => fields,
+        ApiError::InvalidFields(fields) => fields,
         _ => BTreeMap::new(),
     });
-    AuthError::InvalidFields(fields.collect())
+    ApiError::InvalidFields(fields.collect())
 }

@@ -1,15 +1,15 @@
-//! Which calls there are, with an example of each. A new server function gets one entry in [`all`]; what
+//! SessionSelector calls there are, with an example of each. A new server function gets one entry in [`all`]; what
 //! its entry does not say is read off its types and doc comments.
 
 use serde_json::json;
 
 use super::{
-    call::{Call, Who},
     examples::*,
+    operation::{Call, UserArg},
 };
 use crate::api::{
     CLUSTER_EVENTS, SESSION_EVENTS, account, admin, auth,
-    error::AuthError,
+    error::ApiError,
     token,
     types::{ClusterView, Delivery, EndReason, Role, StatelessCheck},
 };
@@ -22,63 +22,63 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     let user_id = || USER.to_owned();
     let refresh_token = Some(refresh_token());
     let delivery = Delivery::Body;
-    let often = || AuthError::TooManyRequests(30);
-    let not_yours = |field| AuthError::invalid_field(field, "This is not your password.");
+    let often = || ApiError::TooManyRequests(30);
+    let not_yours = |field| ApiError::invalid_field(field, "This is not your password.");
     let yourself =
-        || AuthError::invalid_field("user_id", "Ask another administrator to do this to your account.");
+        || ApiError::invalid_field("user_id", "Ask another administrator to do this to your account.");
     let address = ("email".to_owned(), "Enter an e-mail address, like ann@example.com.".to_owned());
     let short = ("password".to_owned(), "Use at least 8 characters. A few words work well.".to_owned());
 
     let of_tokens = vec![
         Call::of(
-            Who::Anyone,
+            UserArg::Anyone,
             auth::Register { email: email(), password: password(), delivery },
             tokens(),
-            vec![AuthError::EmailTaken, AuthError::InvalidFields([address.clone(), short].into()), often()],
+            vec![ApiError::EmailTaken, ApiError::InvalidFields([address.clone(), short].into()), often()],
         ),
         Call::of(
-            Who::Anyone,
+            UserArg::Anyone,
             auth::Login { email: email(), password: password(), delivery },
             tokens(),
-            vec![AuthError::wrong_credentials(), AuthError::InvalidFields([address].into()), often()],
+            vec![ApiError::wrong_credentials(), ApiError::InvalidFields([address].into()), often()],
         ),
         Call::of(
-            Who::RefreshToken,
+            UserArg::RefreshToken,
             auth::Refresh { refresh_token: refresh_token.clone() },
             tokens(),
-            vec![AuthError::dead_refresh_token(), often()],
+            vec![ApiError::dead_refresh_token(), often()],
         ),
         Call::of(
-            Who::AnyToken,
+            UserArg::AnyToken,
             auth::Logout { refresh_token },
             revocation(),
-            vec![AuthError::MissingToken, AuthError::InvalidToken],
+            vec![ApiError::MissingToken, ApiError::InvalidToken],
         ),
     ];
     let of_a_token = vec![Call::of(
-        Who::Anyone,
+        UserArg::Anyone,
         token::CheckStatelessly { access_token: tokens().access_token },
         StatelessCheck { is_valid: true, expires_in: 299 },
         vec![],
     )];
     let of_the_account = vec![
-        Call::of(Who::Bearer, account::Me {}, me(), vec![]),
-        Call::of(Who::Bearer, account::Sessions {}, sessions(true), vec![]),
-        Call::of(Who::Bearer, account::Events {}, events(), vec![]),
+        Call::of(UserArg::Bearer, account::Me {}, me(), vec![]),
+        Call::of(UserArg::Bearer, account::Sessions {}, sessions(true), vec![]),
+        Call::of(UserArg::Bearer, account::Events {}, events(), vec![]),
         Call::of(
-            Who::Bearer,
+            UserArg::Bearer,
             account::RevokeSession { session_id: session_id() },
             revocation(),
-            vec![AuthError::NotFound],
+            vec![ApiError::NotFound],
         ),
         Call::of(
-            Who::Bearer,
+            UserArg::Bearer,
             account::LogoutEverywhere { keep_current: true, password: password() },
             revocation(),
-            vec![AuthError::ReauthenticationRequired, not_yours("password"), often()],
+            vec![ApiError::ReauthenticationRequired, not_yours("password"), often()],
         ),
         Call::of(
-            Who::Bearer,
+            UserArg::Bearer,
             account::ChangePassword { current: password(), new: "staple battery horse".into() },
             revocation(),
             vec![not_yours("current"), often()],
@@ -86,48 +86,48 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     ];
     let of_administrators = vec![
         Call::of(
-            Who::Administrator,
+            UserArg::Administrator,
             admin::Users { search: "example.com".into(), after: "amy@example.com".into() },
             users(),
             vec![],
         ),
         Call::of(
-            Who::Administrator,
+            UserArg::Administrator,
             admin::Sessions { user_id: user_id() },
             sessions(false),
-            vec![AuthError::NotFound],
+            vec![ApiError::NotFound],
         ),
         Call::of(
-            Who::Administrator,
+            UserArg::Administrator,
             admin::DisableUser { user_id: user_id() },
             revocation(),
-            vec![AuthError::NotFound, yourself()],
+            vec![ApiError::NotFound, yourself()],
         ),
         Call::of(
-            Who::Administrator,
+            UserArg::Administrator,
             admin::EnableUser { user_id: user_id() },
             (),
-            vec![AuthError::NotFound, yourself()],
+            vec![ApiError::NotFound, yourself()],
         ),
         Call::of(
-            Who::Administrator,
+            UserArg::Administrator,
             admin::SetRole { user_id: user_id(), role: Some(Role::Admin) },
             revocation(),
-            vec![AuthError::NotFound, yourself()],
+            vec![ApiError::NotFound, yourself()],
         ),
         Call::of(
-            Who::Administrator,
+            UserArg::Administrator,
             admin::RevokeSession { session_id: session_id() },
             revocation(),
-            vec![AuthError::NotFound],
+            vec![ApiError::NotFound],
         ),
         Call::of(
-            Who::Administrator,
+            UserArg::Administrator,
             admin::RevokeSessions { user_id: user_id() },
             revocation(),
-            vec![AuthError::NotFound],
+            vec![ApiError::NotFound],
         ),
-        Call::of(Who::Administrator, admin::RevokeAllSessions {}, revocation(), vec![]),
+        Call::of(UserArg::Administrator, admin::RevokeAllSessions {}, revocation(), vec![]),
     ];
     let of_streams = vec![
         Call::stream::<EndReason>(
@@ -142,18 +142,18 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         ),
     ];
     let of_operators = vec![
-        Call::get("/health/live", Who::Operator, "Whether the process runs.", "", "", vec![]),
+        Call::get("/health/live", UserArg::Operator, "Whether the process runs.", "", "", vec![]),
         Call::get(
             "/health/ready",
-            Who::Operator,
+            UserArg::Operator,
             "Whether to send requests here: there is a lease and a database.",
             "",
             "",
-            vec![AuthError::Unavailable],
+            vec![ApiError::Unavailable],
         ),
         Call::get(
             "/metrics",
-            Who::Operator,
+            UserArg::Operator,
             "What is counted, for Prometheus: the age of the lease, what was answered from memory, how long log-outs took.",
             "text/plain",
             "hallpass_lease_held 1\n",

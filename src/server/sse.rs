@@ -22,7 +22,7 @@ use tokio::time::{self, MissedTickBehavior};
 
 use super::{
     AppState,
-    caller::Caller,
+    client_info::ClientInfo,
     clock,
     cookie::RefreshCookies,
     limits,
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::api::{
     CLUSTER_EVENTS, SESSION_EVENTS,
-    error::AuthError,
+    error::ApiError,
     types::{ClusterView, EndReason, Presence, RefreshToken},
 };
 
@@ -57,13 +57,13 @@ pub fn routes() -> Router<AppState> {
 /// request, so the session's cookie stands for it, here and in [`cluster`].
 ///
 /// # Errors
-/// [`AuthError::MissingToken`], [`AuthError::InvalidToken`], [`AuthError::TooManyRequests`],
-/// [`AuthError::Unavailable`].
+/// [`ApiError::MissingToken`], [`ApiError::InvalidToken`], [`ApiError::TooManyRequests`],
+/// [`ApiError::Unavailable`].
 async fn session(
     State(state): State<AppState>,
     Extension(streams): Extension<Arc<Streams>>,
     parts: Parts,
-) -> Result<Response, AuthError> {
+) -> Result<Response, ApiError> {
     let (token, place) = signed_in(&state, &streams, &parts).await?;
     let (end, first) = (ended(state.clone(), token), Event::default().event("live").data(""));
     let last = end.map(|reason| Event::default().event("ended").json_data(reason).unwrap_or_default());
@@ -74,14 +74,14 @@ async fn session(
 /// How the running instances are, again and again, to whoever is signed in, until their session ends.
 ///
 /// # Errors
-/// [`AuthError::MissingToken`], [`AuthError::InvalidToken`], [`AuthError::TooManyRequests`],
-/// [`AuthError::Unavailable`].
+/// [`ApiError::MissingToken`], [`ApiError::InvalidToken`], [`ApiError::TooManyRequests`],
+/// [`ApiError::Unavailable`].
 async fn cluster(
     State(state): State<AppState>,
     Extension(streams): Extension<Arc<Streams>>,
     Extension(view): Extension<Arc<View>>,
     parts: Parts,
-) -> Result<Response, AuthError> {
+) -> Result<Response, ApiError> {
     let (token, place) = signed_in(&state, &streams, &parts).await?;
     let mut interval = time::interval(CLUSTER_EVERY);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -119,16 +119,16 @@ async fn signed_in(
     state: &AppState,
     streams: &Arc<Streams>,
     parts: &Parts,
-) -> Result<(RefreshToken, Opened), AuthError> {
+) -> Result<(RefreshToken, Opened), ApiError> {
     let server = &state.config.server;
     let token = match RefreshCookies::of(&parts.headers, state).presence(&state.auth, clock::now()).await? {
         Some((token, Presence::SignedIn)) => token,
-        Some((_, Presence::Anonymous | Presence::Ended(_))) => return Err(AuthError::InvalidToken),
-        None => return Err(AuthError::MissingToken),
+        Some((_, Presence::Anonymous | Presence::Ended(_))) => return Err(ApiError::InvalidToken),
+        None => return Err(ApiError::MissingToken),
     };
     // Whoever holds a copy that was used long ago does not get to follow the session.
-    let session_id = state.auth.session_of_recent(&token).await.ok_or(AuthError::InvalidToken)?;
-    let site = Caller::of(parts, &server.trusted_proxies).site();
+    let session_id = state.auth.session_of_recent(&token).await.ok_or(ApiError::InvalidToken)?;
+    let site = ClientInfo::of(parts, &server.trusted_proxies).site();
     let (place, displaced) = streams.open(session_id, site)?;
     Ok((token, (place, displaced.boxed())))
 }

@@ -17,7 +17,7 @@ use utoipa::{
 
 use crate::api::{
     INSTANCE_HEADER,
-    error::{AuthError, ErrorBody},
+    error::{ApiError, ErrorBody},
 };
 
 /// Headers of every answer under `/api`: name, words, example.
@@ -27,14 +27,14 @@ const EVERY_ANSWER: [(&str, &str, &str); 2] = [
 ];
 
 /// What any server function may answer, whatever it is about.
-fn any_call() -> BTreeMap<StatusCode, Vec<AuthError>> {
+fn any_call() -> BTreeMap<StatusCode, Vec<ApiError>> {
     by_status(vec![
-        AuthError::InvalidRequest("The request's fields cannot be read.".into()),
-        AuthError::CrossSite,
-        AuthError::PayloadTooLarge,
-        AuthError::UnsupportedMediaType,
-        AuthError::Internal,
-        AuthError::Unavailable,
+        ApiError::InvalidRequest("The request's fields cannot be read.".into()),
+        ApiError::CrossSite,
+        ApiError::PayloadTooLarge,
+        ApiError::UnsupportedMediaType,
+        ApiError::Internal,
+        ApiError::Unavailable,
     ])
 }
 
@@ -45,7 +45,7 @@ pub fn of_any_call() -> impl Iterator<Item = (String, Response)> {
 
 /// What a server function with these errors of its own answers, by status. What any of them answers is
 /// referred to, unless there are errors of its own with the same status.
-pub fn refusals_of_a_call(own: Vec<AuthError>) -> BTreeMap<StatusCode, RefOr<Response>> {
+pub fn refusals_of_a_call(own: Vec<ApiError>) -> BTreeMap<StatusCode, RefOr<Response>> {
     let any_call = any_call();
     let mut own = by_status(own);
     for (status, errors) in &mut own {
@@ -58,7 +58,7 @@ pub fn refusals_of_a_call(own: Vec<AuthError>) -> BTreeMap<StatusCode, RefOr<Res
 }
 
 /// What these errors answer, by status.
-pub fn refusals(errors: Vec<AuthError>) -> BTreeMap<StatusCode, RefOr<Response>> {
+pub fn refusals(errors: Vec<ApiError>) -> BTreeMap<StatusCode, RefOr<Response>> {
     let errors = by_status(errors).into_iter();
     errors.map(|(status, errors)| (status, refusal(status, &errors).build().into())).collect()
 }
@@ -72,8 +72,8 @@ pub fn of_the_api(answer: ResponseBuilder) -> Response {
     answer.build()
 }
 
-fn by_status(errors: Vec<AuthError>) -> BTreeMap<StatusCode, Vec<AuthError>> {
-    let mut by_status: BTreeMap<StatusCode, Vec<AuthError>> = BTreeMap::new();
+fn by_status(errors: Vec<ApiError>) -> BTreeMap<StatusCode, Vec<ApiError>> {
+    let mut by_status: BTreeMap<StatusCode, Vec<ApiError>> = BTreeMap::new();
     for error in errors {
         by_status.entry(error.clone().into_response().status()).or_default().push(error);
     }
@@ -85,7 +85,7 @@ fn name(status: StatusCode) -> String {
 }
 
 /// Body and headers as the very responses have them.
-fn refusal(status: StatusCode, errors: &[AuthError]) -> ResponseBuilder {
+fn refusal(status: StatusCode, errors: &[ApiError]) -> ResponseBuilder {
     let mut headers: BTreeMap<String, Vec<(&str, Value)>> = BTreeMap::new();
     for error in errors {
         for (name, value) in error.clone().into_response().headers() {

@@ -28,13 +28,13 @@ pub struct Site {
 
 /// Around a page of the front.
 pub fn front(site: &Site, page: FrontPage) -> impl IntoView + use<> {
-    let head = view! { <StillTitle page=page.title() /> <Scripts site=site.clone() /> };
+    let head = view! { <StaticTitle page=page.title() /> <Scripts site=site.clone() /> };
     document(site, head.into_any(), view! { <Front page /> }.into_any())
 }
 
 /// Around the app.
 pub fn app(site: &Site) -> impl IntoView + use<> {
-    let head = view! { <Scripts site=site.clone() /> <AppAhead /> <MetaTags /> };
+    let head = view! { <Scripts site=site.clone() /> <PreloadApp /> <MetaTags /> };
     document(site, head.into_any(), view! { <App /> }.into_any())
 }
 
@@ -53,7 +53,7 @@ pub fn not_found(site: &Site) -> impl IntoView + use<> {
 fn without_scripts(site: &Site, title: &'static str, main: AnyView) -> impl IntoView + use<> {
     Session::provide();
     let body = view! { <SkipLink /> <Nav path=Signal::stored(String::new()) /> {main} <Foot /> };
-    document(site, view! { <StillTitle page=title /> }.into_any(), body.into_any())
+    document(site, view! { <StaticTitle page=title /> }.into_any(), body.into_any())
 }
 
 /// The title of a document, from that of its page.
@@ -84,7 +84,7 @@ fn document(site: &Site, head: AnyView, body: AnyView) -> impl IntoView + use<> 
 /// A title that stays. As HTML, because text is followed by a marker for what makes a page live, which is
 /// no comment in here.
 #[component]
-fn StillTitle(page: &'static str) -> impl IntoView {
+fn StaticTitle(page: &'static str) -> impl IntoView {
     view! { <title inner_html=titled(page)></title> }
 }
 
@@ -95,14 +95,14 @@ fn Scripts(site: Site) -> impl IntoView {
     view! {
         <AutoReload options=options.clone() />
         <HydrationScripts options root=root.to_string() />
-        <LoaderAhead />
+        <PreloadLoader />
     }
 }
 
 /// Has the browser fetch at once what it would ask for only when it has read the other scripts: what loads
 /// the parts of the wasm.
 #[component]
-fn LoaderAhead() -> impl IntoView {
+fn PreloadLoader() -> impl IntoView {
     let WasmSplitManifest(manifest) = use_context()?;
     let (root, _, loader) = manifest.get_value();
     Some(view! { <link rel="modulepreload" href=format!("{root}/{loader}") nonce=use_nonce() /> })
@@ -110,7 +110,7 @@ fn LoaderAhead() -> impl IntoView {
 
 /// And the part with the app, for those who are about to use it: others read first.
 #[component]
-fn AppAhead() -> impl IntoView {
+fn PreloadApp() -> impl IntoView {
     if use_context() != Some(Presence::SignedIn) {
         return None;
     }

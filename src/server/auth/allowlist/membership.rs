@@ -1,0 +1,289 @@
+//! UserArg is running, and how far each has followed the events: the register, as one instance has
+//! watched it since it joined.
+//!
+//! An instance is in the register from the moment it may trust its mirror. One whose report has
+//! not changed for as long as a lease takes to lapse has no lease left: it does not count any
+//! more, and is dropped.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    event::Position,
+    lease::{LEASE_EXPIRY_BOUND, Uptime},
+};
+use crate::{api::types::RecentRevocation, server::ids::InstanceId};
+
+/// What an instance tells the others about itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// What its operator calls it.
+    pub name: String,
+    /// Up to where it has applied the events.
+    pub position: String,
+    /// Goes up by one each time, so that no two reports are the same.
+    pub count: u64,
+    /// How many partitions it deals the users out to.
+    pub partitions: u16,
+    /// How many sessions its mirror knows.
+    pub sessions: usize,
+    /// Those it has asked for last.
+    pub revocations: Vec<RecentRevocation>,
+}
+
+/// An instance in the register.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// As it stands there.
+    text: Vec<u8>,
+    /// Since when it has not changed.
+    since: Uptime,
+    /// How often it has.
+    changes: u64,
+    /// `None` if it cannot be read: then it is known only that there is someone.
+    pub report: Option<Report>,
+}
+
+impl Member {
+    /// How long ago it was seen to report.
+    pub fn silence(&self, now: Uptime) -> Duration {
+        now.since(self.since)
+    }
+
+    /// What its operator calls it.
+    pub fn name(&self) -> Option<&str> {
+        self.report.as_ref().map(|report| report.name.as_str())
+    }
+
+    fn has_lapsed(&self, now: Uptime) -> bool {
+        self.silence(now) >= LEASE_EXPIRY_BOUND
+    }
+
+    fn has_applied(&self, position: Position) -> bool {
+        let reported = self.report.as_ref().and_then(|report| report.position.parse::<Position>().ok());
+        reported.is_some_and(|reported| reported >= position)
+    }
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default)]
+pub struct Members(HashMap<Vec<u8>, Member>);
+
+impl Members {
+    /// Takes in the reports as they were answered at `now`, by the instance's id.
+    pub fn observe(&mut self, reports: HashMap<Vec<u8>, Vec<u8>>, now: Uptime) {
+        self.0.retain(|instance, _| reports.contains_key(instance));
+        for (instance, text) in reports {
+            let known = self.0.get(&instance);
+            if known.is_none_or(|member| member.text != text) {
+                let changes = known.map_or(0, |member| member.changes + 1);
+                let report = serde_json::from_slice(&text).ok();
+                self.0.insert(instance, Member { text, since: now, changes, report });
+            }
+        }
+    }
+
+    /// Everyone in the register, by their ids.
+    pub fn all(&self) -> impl Iterator<Item = (&[u8], &Member)> {
+        self.0.iter().map(|(instance, member)| (instance.as_slice(), member))
+    }
+
+    pub fn has(&self, instance: &[u8]) -> bool {
+        self.0.contains_key(instance)
+    }
+
+    /// Those who may still trust their mirrors.
+    pub fn running(&self, now: Uptime) -> impl Iterator<Item = (&[u8], &Member)> {
+        let running = self.0.iter().filter(move |(_, member)| !member.has_lapsed(now));
+        running.map(|(instance, member)| (instance.as_slice(), member))
+    }
+
+    /// Those who may not, as they were last seen.
+    pub fn lapsed(&self, now: Uptime) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let lapsed = self.0.iter().filter(|(_, member)| member.has_lapsed(now));
+        lapsed.map(|(instance, member)| (instance.clone(), member.text.clone())).collect()
+    }
+
+    /// How many are running, and how many of them have applied the event at `position`.
+    pub fn applied(&self, position: Position, now: Uptime) -> (u32, u32) {
+        self.running(now).fold((0, 0), |(all, applied), (_, member)| {
+            (all + 1, applied + u32::from(member.has_applied(position)))
+        })
+    }
+
+    /// The name of a running instance that deals users out to another number of partitions than `own`.
+    pub fn with_other_partitions(&self, own: u16, now: Uptime) -> Option<&str> {
+        let mut reports = self.running(now).filter_map(|(_, member)| member.report.as_ref());
+        reports.find(|report| report.partitions != own).map(|report| report.name.as_str())
+    }
+
+    /// Whether another instance than `own` goes by this name, too: seen to report twice, so that
+    /// it is not what is left of an earlier run.
+    pub fn has_namesake(&self, own: InstanceId, name: &str) -> bool {
+        self.0.iter().any(|(instance, member)| {
+            *instance != own.to_string().into_bytes()
+                && member.changes >= 2
+                && member.report.as_ref().is_some_and(|report| report.name == name)
+        })
+    }
+}
+
+/// How long one that has fallen silent is shown.
+const DEPARTED_RETENTION: Duration = Duration::from_secs(30);
+
+/// UserArg leaves by itself has reported a moment before; who is dropped has been silent for a lease, by
+/// the clock of whoever drops it.
+const CLEAN_LEAVE_WINDOW: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+pub struct RecentMembers {
+    members: Members,
+    silent: HashMap<Vec<u8>, Member>,
+}
+
+impl RecentMembers {
+    /// Takes over the register as it came in at `now`.
+    pub fn observe(&mut self, members: &Members, now: Uptime) {
+        for (id, member) in self.members.all() {
+            if !members.has(id) && member.silence(now) >= CLEAN_LEAVE_WINDOW {
+                self.silent.insert(id.to_vec(), member.clone());
+            }
+        }
+        // One that was started again is another, of the same name.
+        let is_back = |id: &[u8], gone: &Member| {
+            members.has(id)
+                || members.all().any(|(_, member)| member.name().is_some() && member.name() == gone.name())
+        };
+        self.silent.retain(|id, member| !is_back(id, member) && member.silence(now) < DEPARTED_RETENTION);
+        self.members.clone_from(members);
+    }
+
+    /// Those in the register, as it came in last.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// All that there is to see, by their ids.
+    pub fn all(&self) -> impl Iterator<Item = (&[u8], &Member)> {
+        self.members.all().chain(self.silent.iter().map(|(id, member)| (id.as_slice(), member)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::auth::allowlist::lease::LEASE;
+
+    fn report(position: &str, count: u64) -> Vec<u8> {
+        let (name, position) = ("a".to_owned(), position.to_owned());
+        serde_json::to_vec(&Report {
+            name,
+            position,
+            count,
+            partitions: 1,
+            sessions: 0,
+            revocations: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    fn register(reports: &[(&str, Vec<u8>)]) -> HashMap<Vec<u8>, Vec<u8>> {
+        reports.iter().map(|(instance, text)| (instance.as_bytes().to_vec(), text.clone())).collect()
+    }
+
+    #[test]
+    fn all_count_until_they_have_applied_or_lapsed() {
+        let (mut members, start) = (Members::default(), Uptime::now());
+        let position: Position = "5-0".parse().unwrap();
+        members.observe(register(&[("a", report("5-0", 1)), ("b", report("4-9", 1))]), start);
+        assert_eq!(members.applied(position, start), (2, 1));
+        let later = start.plus(LEASE_EXPIRY_BOUND / 2);
+        members.observe(register(&[("a", report("5-0", 2)), ("b", report("4-9", 1))]), later);
+        assert_eq!(members.applied(position, later), (2, 1));
+        assert!(members.lapsed(later).is_empty());
+        let later = start.plus(LEASE_EXPIRY_BOUND);
+        assert_eq!(members.applied(position, later), (1, 1), "the silent one has no lease any more");
+        assert_eq!(members.lapsed(later), [(b"b".to_vec(), report("4-9", 1))]);
+        members.observe(register(&[("a", report("5-0", 3))]), later);
+        assert!(members.lapsed(later).is_empty());
+    }
+
+    #[test]
+    fn who_cannot_be_read_counts_and_has_applied_nothing() {
+        let (mut members, now) = (Members::default(), Uptime::now());
+        members.observe(register(&[("a", report("5-0", 1)), ("b", b"\xff".to_vec())]), now);
+        assert_eq!(members.applied("1-0".parse().unwrap(), now), (2, 1));
+        assert_eq!(members.applied("1-0".parse().unwrap(), now.plus(LEASE_EXPIRY_BOUND)), (0, 0));
+    }
+
+    #[test]
+    fn a_namesake_is_one_that_reports_itself() {
+        let (mut members, now, own) = (Members::default(), Uptime::now(), InstanceId::random());
+        let me = own.to_string();
+        for count in 0..3 {
+            members.observe(register(&[(&me, report("1-0", count)), ("left behind", report("1-0", 0))]), now);
+        }
+        assert!(!members.has_namesake(own, "a"));
+        for count in 0..3 {
+            members.observe(register(&[("other", report("1-0", count))]), now);
+        }
+        assert!(members.has_namesake(own, "a") && !members.has_namesake(own, "b"));
+    }
+
+    fn members(names: &[(&str, &str)], now: Uptime) -> Members {
+        let report = |name: &str| Report {
+            name: name.to_owned(),
+            position: "1-0".to_owned(),
+            count: 1,
+            partitions: 1,
+            sessions: 0,
+            revocations: Vec::new(),
+        };
+        let mut members = Members::default();
+        let texts = names.iter().map(|(id, name)| {
+            (id.as_bytes().to_vec(), serde_json::to_vec(&report(name)).unwrap_or_default())
+        });
+        members.observe(texts.collect(), now);
+        members
+    }
+
+    fn seen(seen: &RecentMembers) -> Vec<&str> {
+        let mut ids: Vec<_> = seen.all().filter_map(|(id, _)| std::str::from_utf8(id).ok()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn who_falls_silent_is_shown_for_a_while() {
+        let (mut all, start) = (RecentMembers::default(), Uptime::now());
+        all.observe(&members(&[("1", "a"), ("2", "b")], start), start);
+        let dropped = start.plus(LEASE);
+        all.observe(&members(&[("1", "a")], dropped), dropped);
+        assert_eq!(seen(&all), ["1", "2"]);
+        let later = start.plus(DEPARTED_RETENTION);
+        all.observe(&members(&[("1", "a")], later), later);
+        assert_eq!(seen(&all), ["1"]);
+    }
+
+    #[test]
+    fn who_comes_back_is_shown_once() {
+        for (id, what) in [("2", "it went on"), ("3", "it was started again")] {
+            let (mut all, start) = (RecentMembers::default(), Uptime::now());
+            all.observe(&members(&[("1", "a"), ("2", "b")], start), start);
+            let dropped = start.plus(LEASE);
+            all.observe(&members(&[("1", "a")], dropped), dropped);
+            all.observe(&members(&[("1", "a"), (id, "b")], dropped), dropped);
+            assert_eq!(seen(&all), ["1", id], "{what}");
+        }
+    }
+
+    #[test]
+    fn who_leaves_is_gone_at_once() {
+        let (mut all, start) = (RecentMembers::default(), Uptime::now());
+        all.observe(&members(&[("1", "a"), ("2", "b")], start), start);
+        let left = start.plus(LEASE / 5);
+        all.observe(&members(&[("1", "a")], left), left);
+        assert_eq!(seen(&all), ["1"]);
+    }
+}

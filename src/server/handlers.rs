@@ -1,0 +1,292 @@
+//! The bodies of the server functions: take from the request what a call needs, call
+//! [`auth`](super::auth), put into the response what the answer needs. `api/` calls this, and
+//! nothing else does.
+
+use axum::http::{HeaderMap, HeaderValue, header::SET_COOKIE, request::Parts};
+use leptos::context::use_context;
+use leptos_axum::ResponseOptions;
+
+use super::{
+    AppState,
+    auth::{
+        TokenPair,
+        authenticate::{Administrator, Authenticated},
+        device_cookie,
+    },
+    client_info::ClientInfo,
+    clock,
+    cookie::{self, RefreshCookies},
+};
+use crate::api::{
+    error::ApiError,
+    types::{
+        AccessToken, Account, Delivery, EndReason, RefreshToken, Revocation, Role, SecurityEvents,
+        SessionList, StatelessCheck, TokenResponse, UserList,
+    },
+};
+
+pub async fn register(
+    email: String,
+    password: String,
+    delivery: Delivery,
+) -> Result<TokenResponse, ApiError> {
+    let context = RequestContext::current()?;
+    let now = clock::now();
+    let pair = context.state.auth.register(&email, password.into(), &context.caller(), now).await?;
+    Ok(context.begin(pair, delivery).await)
+}
+
+pub async fn login(email: String, password: String, delivery: Delivery) -> Result<TokenResponse, ApiError> {
+    let context = RequestContext::current()?;
+    let now = clock::now();
+    let devices = cookie::read_device(context.headers(), &context.state);
+    let auth = &context.state.auth;
+    let pair = auth.login(&email, password.into(), &context.caller(), devices.as_deref(), now).await?;
+    Ok(context.begin(pair, delivery).await)
+}
+
+pub async fn refresh(in_body: Option<RefreshToken>) -> Result<TokenResponse, ApiError> {
+    let context = RequestContext::current()?;
+    if let Some(token) = in_body {
+        let pair = context.state.auth.refresh(&token, &context.caller(), clock::now).await?;
+        return Ok(context.deliver(pair, Delivery::Body));
+    }
+    let cookies = context.cookies();
+    let mut refusal = None;
+    for token in &cookies.tokens {
+        match context.state.auth.refresh(token, &context.caller(), clock::now).await {
+            Ok(pair) => return Ok(context.deliver(pair, Delivery::Cookie)),
+            // Another one may be good. The first is ours, if any is, so its reason is the one to tell.
+            Err(error @ ApiError::InvalidGrant(_)) => refusal = refusal.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    let Some(refusal) = refusal else { return Err(ApiError::no_refresh_token()) };
+    context.forget(&cookies);
+    context.settle_logout();
+    Err(refusal)
+}
+
+pub async fn logout(in_body: Option<RefreshToken>) -> Result<Revocation, ApiError> {
+    let context = RequestContext::current()?;
+    let cookies = context.cookies();
+    let tokens: Vec<_> = in_body.into_iter().chain(cookies.tokens.iter().cloned()).collect();
+    let (auth, reason) = (&context.state.auth, EndReason::SignedOut);
+    let answer = auth.logout(context.headers(), &tokens, reason, clock::now()).await;
+    match &answer {
+        Ok(_) => context.clear_cookie(),
+        // What is in the cookies is no token of ours.
+        Err(ApiError::InvalidToken | ApiError::MissingToken) => context.forget(&cookies),
+        Err(_) => {}
+    }
+    answer
+}
+
+pub async fn me() -> Result<Account, ApiError> {
+    let context = RequestContext::current()?;
+    Ok(context.authenticate().await?.account())
+}
+
+pub async fn sessions() -> Result<SessionList, ApiError> {
+    let context = RequestContext::current()?;
+    context.state.auth.sessions(&context.authenticate().await?, clock::now()).await
+}
+
+pub async fn events() -> Result<SecurityEvents, ApiError> {
+    let context = RequestContext::current()?;
+    context.state.auth.security_events(&context.authenticate().await?, clock::now()).await
+}
+
+pub async fn revoke_session(session_id: String) -> Result<Revocation, ApiError> {
+    let context = RequestContext::current()?;
+    let authenticated = context.authenticate().await?;
+    let revocation = context.state.auth.revoke_session(&authenticated, &session_id, clock::now()).await?;
+    if session_id == authenticated.session_id().to_string() {
+        context.clear_cookie();
+    }
+    Ok(revocation)
+}
+
+pub async fn logout_everywhere(keep_current: bool, password: String) -> Result<Revocation, ApiError> {
+    let context = RequestContext::current()?;
+    let authenticated = context.authenticate().await?;
+    let (auth, now) = (&context.state.auth, clock::now());
+    auth.reauthenticate(&authenticated, password.into(), now).await?;
+    let revocation = auth.logout_everywhere(&authenticated, keep_current, now).await?;
+    if !keep_current {
+        context.clear_cookie();
+    }
+    Ok(revocation)
+}
+
+pub async fn change_password(current: String, new: String) -> Result<Revocation, ApiError> {
+    let context = RequestContext::current()?;
+    let authenticated = context.authenticate().await?;
+    let auth = &context.state.auth;
+    let revocation = auth.change_password(&authenticated, current.into(), new.into(), clock::now()).await?;
+    if let Some(devices) = cookie::read_device(context.headers(), &context.state) {
+        context.remember_device(auth.renew_device_token(&authenticated, &devices).await);
+    }
+    Ok(revocation)
+}
+
+pub async fn users(search: String, after: String) -> Result<UserList, ApiError> {
+    let (context, administrator) = RequestContext::require_admin().await?;
+    for (name, text) in [("search", &search), ("after", &after)] {
+        // No address has one, and PostgreSQL takes none.
+        if text.contains('\0') {
+            return Err(ApiError::invalid_field(name, "Leave the character U+0000 out."));
+        }
+    }
+    context.state.auth.users(&administrator, &search, &after, clock::now()).await
+}
+
+pub async fn sessions_of_user(user_id: String) -> Result<SessionList, ApiError> {
+    let (context, administrator) = RequestContext::require_admin().await?;
+    context.state.auth.sessions_of_user(&administrator, &user_id, clock::now()).await
+}
+
+pub async fn disable_user(user_id: String) -> Result<Revocation, ApiError> {
+    let (context, administrator) = RequestContext::require_admin().await?;
+    context.state.auth.disable_user(&administrator, &user_id, clock::now()).await
+}
+
+pub async fn enable_user(user_id: String) -> Result<(), ApiError> {
+    let (context, administrator) = RequestContext::require_admin().await?;
+    context.state.auth.enable_user(&administrator, &user_id, clock::now()).await
+}
+
+pub async fn set_role(user_id: String, role: Option<Role>) -> Result<Revocation, ApiError> {
+    let (context, administrator) = RequestContext::require_admin().await?;
+    let role = role.ok_or_else(|| ApiError::invalid_field("role", "Choose user or admin."))?;
+    context.state.auth.set_role(&administrator, &user_id, role, clock::now()).await
+}
+
+pub async fn end_users_session(session_id: String) -> Result<Revocation, ApiError> {
+    let (context, administrator) = RequestContext::require_admin().await?;
+    context.state.auth.end_users_session(&administrator, &session_id, clock::now()).await
+}
+
+pub async fn end_users_sessions(user_id: String) -> Result<Revocation, ApiError> {
+    let (context, administrator) = RequestContext::require_admin().await?;
+    context.state.auth.end_users_sessions(&administrator, &user_id, clock::now()).await
+}
+
+pub async fn end_all_sessions() -> Result<Revocation, ApiError> {
+    let (context, administrator) = RequestContext::require_admin().await?;
+    context.state.auth.end_all_sessions(&administrator, clock::now()).await
+}
+
+pub fn check_statelessly(token: &AccessToken) -> Result<StatelessCheck, ApiError> {
+    Ok(RequestContext::current()?.state.auth.check_statelessly(token, clock::now()))
+}
+
+/// The request under way and the response it will get.
+struct RequestContext {
+    state: AppState,
+    parts: Parts,
+    response: ResponseOptions,
+}
+
+impl RequestContext {
+    fn current() -> Result<Self, ApiError> {
+        match (use_context(), use_context(), use_context()) {
+            (Some(state), Some(parts), Some(response)) => Ok(Self { state, parts, response }),
+            _ => Err(ApiError::Internal),
+        }
+    }
+
+    async fn require_admin() -> Result<(Self, Administrator), ApiError> {
+        let context = Self::current()?;
+        let administrator = context.authenticate().await?.administrator()?;
+        Ok((context, administrator))
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    async fn authenticate(&self) -> Result<Authenticated, ApiError> {
+        self.state.auth.authenticate(self.headers(), clock::now()).await
+    }
+
+    fn caller(&self) -> ClientInfo {
+        ClientInfo::of(&self.parts, &self.state.config.server.trusted_proxies)
+    }
+
+    fn cookies(&self) -> RefreshCookies {
+        RefreshCookies::of(self.headers(), &self.state)
+    }
+
+    /// Hands out the first pair of a session, and what shows this browser to be known to the account.
+    async fn begin(&self, mut pair: TokenPair, delivery: Delivery) -> TokenResponse {
+        self.end_previous_session().await;
+        let device_token = pair.device_token.take();
+        let response = self.deliver(pair, delivery);
+        if delivery == Delivery::Cookie {
+            self.remember_device(device_token);
+            self.settle_logout();
+        }
+        response
+    }
+
+    fn remember_device(&self, token: Option<String>) {
+        let devices = cookie::read_device(self.headers(), &self.state);
+        let devices = token.map(|token| device_cookie::remember(devices.as_deref(), &token));
+        self.append_cookie(devices.and_then(|devices| cookie::set_device(&devices, &self.state)));
+    }
+
+    /// Ends the session whose cookie the new one replaces: nobody could end it afterwards, for the
+    /// browser has forgotten it (ASVS 5.0, 7.2.4). If that fails now, time will end it.
+    async fn end_previous_session(&self) {
+        let tokens = self.cookies().tokens;
+        if !tokens.is_empty() {
+            let (nothing_else, reason) = (HeaderMap::new(), EndReason::Replaced);
+            let _ = self.state.auth.logout(&nothing_else, &tokens, reason, clock::now()).await;
+        }
+    }
+
+    fn clear_cookie(&self) {
+        self.append_cookie(cookie::clear(&self.state));
+        self.cookies().clear_others(&self.state).for_each(|header| self.append_cookie(Some(header)));
+        self.settle_logout();
+    }
+
+    /// Makes the browser forget what it has sent.
+    fn forget(&self, cookies: &RefreshCookies) {
+        cookies.clear(self.state.config.server.https).for_each(|header| self.append_cookie(Some(header)));
+    }
+
+    /// A log-out that waited to be confirmed waits no more: it is, or its session has been replaced.
+    fn settle_logout(&self) {
+        cookie::clear_logout_pending(self.headers(), &self.state)
+            .for_each(|header| self.append_cookie(Some(header)));
+    }
+
+    fn append_cookie(&self, header: Option<HeaderValue>) {
+        if let Some(header) = header {
+            self.response.append_header(SET_COOKIE, header);
+        }
+    }
+
+    fn deliver(&self, pair: TokenPair, delivery: Delivery) -> TokenResponse {
+        let now = pair.issued_at;
+        let refresh_token = match delivery {
+            Delivery::Body => Some(pair.refresh_token),
+            Delivery::Cookie => {
+                let seconds = pair.refresh_expires_at - now;
+                self.append_cookie(cookie::set(&pair.refresh_token, seconds, &self.state));
+                self.cookies().clear_others(&self.state).for_each(|header| self.append_cookie(Some(header)));
+                None
+            }
+        };
+        TokenResponse {
+            access_token: pair.access_token,
+            token_type: "Bearer".into(),
+            expires_in: pair.expires_at - now,
+            server_time: clock::now(),
+            session_id: pair.session_id.to_string(),
+            refresh_token,
+        }
+    }
+}

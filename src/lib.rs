@@ -14,7 +14,7 @@ pub mod client; // keeps and attaches tokens       runs in the browser
 #[cfg(feature = "ssr")]
 pub mod server; // issues, verifies, revokes       the server only
 
-// How a type of `api` describes itself to readers outside (`server/openapi`). In the browser nobody asks:
+// How a type of `api` describes itself to readers outside (`server/http/openapi`). In the browser nobody asks:
 // there it is a derive of the standard library, whose methods are generic and, unused, become no code.
 #[cfg(not(feature = "ssr"))]
 use std::hash::Hash as ToSchema;

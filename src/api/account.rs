@@ -19,7 +19,7 @@ use crate::{ToSchema, client::refresh::RefreshingClient};
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn me() -> Result<Account, ApiError> {
-    crate::server::handlers::me().await
+    crate::server::http::handlers::me().await
 }
 
 /// The live sessions of the bearer's user.
@@ -31,7 +31,7 @@ pub async fn me() -> Result<Account, ApiError> {
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn sessions() -> Result<SessionList, ApiError> {
-    crate::server::handlers::sessions().await
+    crate::server::http::handlers::sessions().await
 }
 
 /// What happened to the account lately: who signed in and out, from which device.
@@ -43,7 +43,7 @@ pub async fn sessions() -> Result<SessionList, ApiError> {
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn events() -> Result<SecurityEvents, ApiError> {
-    crate::server::handlers::events().await
+    crate::server::http::handlers::events().await
 }
 
 /// Ends one session of the bearer's user; when this answers, no instance accepts any token of it.
@@ -60,7 +60,7 @@ pub async fn revoke_session(
     #[server(default)]
     session_id: String,
 ) -> Result<Revocation, ApiError> {
-    crate::server::handlers::revoke_session(session_id).await
+    crate::server::http::handlers::revoke_session(session_id).await
 }
 
 /// Ends all sessions of the bearer's user; with `keep_current`, all but the bearer's own. Whoever has
@@ -84,7 +84,7 @@ pub async fn logout_everywhere(
     #[server(default)]
     password: String,
 ) -> Result<Revocation, ApiError> {
-    crate::server::handlers::logout_everywhere(keep_current, password).await
+    crate::server::http::handlers::logout_everywhere(keep_current, password).await
 }
 
 /// Changes the password of the bearer's user, and ends all of their other sessions with it.
@@ -105,5 +105,5 @@ pub async fn change_password(
     #[server(default)]
     new: String,
 ) -> Result<Revocation, ApiError> {
-    crate::server::handlers::change_password(current, new).await
+    crate::server::http::handlers::change_password(current, new).await
 }

@@ -27,7 +27,7 @@ pub async fn users(
     #[server(default)]
     after: String,
 ) -> Result<UserList, ApiError> {
-    crate::server::handlers::users(search, after).await
+    crate::server::http::handlers::users(search, after).await
 }
 
 /// The live sessions of a user.
@@ -39,7 +39,7 @@ pub async fn users(
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList, ApiError> {
-    crate::server::handlers::sessions_of_user(user_id).await
+    crate::server::http::handlers::sessions_of_user(user_id).await
 }
 
 /// Disables a user: they cannot sign in any more, and when this answers, no instance accepts any token
@@ -52,7 +52,7 @@ pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocation, ApiError> {
-    crate::server::handlers::disable_user(user_id).await
+    crate::server::http::handlers::disable_user(user_id).await
 }
 
 /// Lets a disabled user sign in again.
@@ -64,7 +64,7 @@ pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocati
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn enable_user(#[server(default)] user_id: String) -> Result<(), ApiError> {
-    crate::server::handlers::enable_user(user_id).await
+    crate::server::http::handlers::enable_user(user_id).await
 }
 
 /// Changes a user's role; ends their sessions, so that no token says what is no longer true.
@@ -79,7 +79,7 @@ pub async fn set_role(
     #[server(default)] user_id: String,
     #[server(default)] role: Option<Role>,
 ) -> Result<Revocation, ApiError> {
-    crate::server::handlers::set_role(user_id, role).await
+    crate::server::http::handlers::set_role(user_id, role).await
 }
 
 /// Ends one session, whosever it is.
@@ -91,7 +91,7 @@ pub async fn set_role(
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Revocation, ApiError> {
-    crate::server::handlers::end_users_session(session_id).await
+    crate::server::http::handlers::end_users_session(session_id).await
 }
 
 /// Ends all sessions of a user.
@@ -103,7 +103,7 @@ pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Rev
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn revoke_sessions(#[server(default)] user_id: String) -> Result<Revocation, ApiError> {
-    crate::server::handlers::end_users_sessions(user_id).await
+    crate::server::http::handlers::end_users_sessions(user_id).await
 }
 
 /// Ends all sessions of everyone, one's own included.
@@ -115,5 +115,5 @@ pub async fn revoke_sessions(#[server(default)] user_id: String) -> Result<Revoc
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn revoke_all_sessions() -> Result<Revocation, ApiError> {
-    crate::server::handlers::end_all_sessions().await
+    crate::server::http::handlers::end_all_sessions().await
 }

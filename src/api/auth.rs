@@ -29,7 +29,7 @@ pub async fn register(
     password: String,
     #[server(default)] delivery: Delivery,
 ) -> Result<TokenResponse, ApiError> {
-    crate::server::handlers::register(email, password, delivery).await
+    crate::server::http::handlers::register(email, password, delivery).await
 }
 
 /// Exchanges an e-mail address and a password for a pair of tokens, in a new session.
@@ -46,7 +46,7 @@ pub async fn login(
     password: String,
     #[server(default)] delivery: Delivery,
 ) -> Result<TokenResponse, ApiError> {
-    crate::server::handlers::login(email, password, delivery).await
+    crate::server::http::handlers::login(email, password, delivery).await
 }
 
 /// Exchanges the session's refresh token, from the cookie or the body, for the next pair. The
@@ -63,7 +63,7 @@ pub async fn refresh(
     #[server(default)]
     refresh_token: Option<RefreshToken>,
 ) -> Result<TokenResponse, ApiError> {
-    crate::server::handlers::refresh(refresh_token).await
+    crate::server::http::handlers::refresh(refresh_token).await
 }
 
 /// Ends the session of every token that came with the request: the bearer (an expired one will
@@ -80,5 +80,5 @@ pub async fn refresh(
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn logout(#[server(default)] refresh_token: Option<RefreshToken>) -> Result<Revocation, ApiError> {
-    crate::server::handlers::logout(refresh_token).await
+    crate::server::http::handlers::logout(refresh_token).await
 }

@@ -1,7 +1,7 @@
 //! The one error of every call: a variant for each thing a client can do about it.
 //!
 //! On the wire it is `{"error": code, "message": text}` with the codes of RFC 6749 5.2 and
-//! RFC 6750 3.1. The status that goes with a variant is set in `server/error_response.rs` alone.
+//! RFC 6750 3.1. The status that goes with a variant is set in `server/http/error_response.rs` alone.
 
 use std::collections::BTreeMap;
 

@@ -16,7 +16,7 @@
 //! tells when their session has ended, `GET` [`CLUSTER_EVENTS`] how the servers are.
 //!
 //! The doc comments here, of calls, of what they take and of the types, are what `/docs` says: they are
-//! written for those who call. A new call gets an entry in `server/openapi/operations.rs`.
+//! written for those who call. A new call gets an entry in `server/http/openapi/operations.rs`.
 //!
 //! Nothing here may name `app` or `client`, but for the HTTP client that attaches the bearer.
 

@@ -22,5 +22,5 @@ use crate::ToSchema;
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn check_statelessly(access_token: AccessToken) -> Result<StatelessCheck, ApiError> {
-    crate::server::handlers::check_statelessly(&access_token)
+    crate::server::http::handlers::check_statelessly(&access_token)
 }

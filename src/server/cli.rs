@@ -10,22 +10,26 @@ use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use tokio::{net::TcpListener, signal};
 
-use super::{
-    auth::{
-        allowlist::{Allowlist, RevokeError, Whose},
-        keys::Keys,
+use crate::{
+    api::{
+        error::ApiError,
+        types::{EndReason, Revocation},
     },
-    clock,
-    config::Config,
-    db::{Access, ChangeError, Db},
-    ids::UserId,
-    password::{PasswordHasherPool, Share, validate_new_password},
-    sessions::{self, RevokedSession},
-    users::{Added, Change, Email, User},
-};
-use crate::api::{
-    error::ApiError,
-    types::{EndReason, Revocation},
+    server::{
+        auth::{
+            allowlist::{Allowlist, RevokeError, Whose},
+            keys::Keys,
+            password::{PasswordHasherPool, Share, validate_new_password},
+        },
+        clock,
+        config::Config,
+        db::{
+            Access, ChangeError, Db,
+            sessions::{self, RevokedSession},
+            users::{Added, Change, Email, User},
+        },
+        ids::UserId,
+    },
 };
 
 /// JWT login whose logout works at once, on every server.

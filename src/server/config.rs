@@ -8,7 +8,7 @@ use leptos::config::LeptosOptions;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{client_info::TrustedProxies, csrf::PublicOrigins};
+use crate::server::http::{client_info::TrustedProxies, csrf::PublicOrigins};
 
 const DEFAULTS: &str = include_str!("../../Leptos.toml");
 
@@ -236,7 +236,7 @@ impl Config {
         let mut leptos: LeptosOptions = settings
             .get(LEPTOS_TABLE)
             .with_context(|| format!("the [{LEPTOS_TABLE}] table cannot be read"))?;
-        // Their version is in the path of all of the files instead (`site.rs`).
+        // Their version is in the path of all of the files instead (`http/assets.rs`).
         leptos.hash_files = false;
         let nodes_are_set = settings.get::<usize>("redis.nodes").is_ok();
         let Tables { server, token, database, redis, password, throttle, .. } = settings.try_deserialize()?;

@@ -1,7 +1,7 @@
-//! The server's half: issues, verifies and revokes tokens, and draws the pages.
+//! The server's half of Hallpass: it issues, verifies and revokes tokens, and renders the pages.
 //!
-//! Names `app/` in `router.rs` only. Every failure becomes a response in `respond.rs`, every
-//! server function's body is in `doors.rs`, and each is told to those outside in `openapi/calls.rs`.
+//! `http/` speaks HTTP, `auth/` holds the rules about accounts, sessions and tokens, `db/` holds the SQL.
+//! `http/` calls `auth/`, `auth/` calls `db/`, and never the other way round. Only `http/router.rs` names `app/`.
 
 use std::{
     future::IntoFuture, net::SocketAddr, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration,
@@ -20,34 +20,15 @@ use self::{
     db::{Access, Db},
 };
 
-pub mod access_tokens;
-mod assets;
 pub mod auth;
 pub mod cli;
-pub mod client_info;
 pub mod clock;
 pub mod config;
-mod cookie;
-mod csrf;
 pub mod db;
-mod error_response;
-pub mod events;
-mod forms;
-pub mod handlers;
-mod health;
+pub mod http;
 pub mod ids;
-mod instances;
 mod limits;
 pub mod metrics;
-mod openapi;
-pub mod password;
-mod password_queue;
-mod router;
-pub mod sessions;
-mod sse;
-mod streams;
-mod throttle;
-pub mod users;
 
 /// How often expired tokens are dropped from memory and from the database, and revocations that were
 /// recorded but could not be spread are taken over.
@@ -97,7 +78,10 @@ pub async fn serve(
     let assets = if config::is_watched() {
         String::new()
     } else {
-        format!("/{}", assets::version(&site).with_context(|| format!("cannot read {}", site.display()))?)
+        format!(
+            "/{}",
+            http::assets::version(&site).with_context(|| format!("cannot read {}", site.display()))?
+        )
     };
     metrics::install()?;
     limits::raise_open_files();
@@ -128,7 +112,7 @@ pub async fn serve(
         config: Arc::new(config),
         stopping: is_stopping,
     };
-    let service = router::router(state).into_make_service_with_connect_info::<SocketAddr>();
+    let service = http::router::router(state).into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         shutdown.await;
         info!("stopping: finishing the requests under way");

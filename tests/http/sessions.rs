@@ -6,7 +6,7 @@ use hallpass::{
         error::ApiError,
         types::{EndReason, EventKind},
     },
-    server::{client_info::ClientInfo, clock},
+    server::{clock, http::client_info::ClientInfo},
 };
 use serde_json::{Value, json};
 

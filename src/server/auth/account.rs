@@ -16,11 +16,13 @@ use crate::{
         types::{Revocation, SecurityEvents, SessionInfo, SessionList},
     },
     server::{
+        auth::password::{self, PasswordCheck, Share},
         clock::UnixSeconds,
+        db::{
+            sessions::LiveSession,
+            users::{Change, User},
+        },
         ids::{SessionId, UserId},
-        password::{self, PasswordCheck, Share},
-        sessions::LiveSession,
-        users::{Change, User},
     },
 };
 

@@ -11,10 +11,11 @@ use crate::{
     },
     server::{
         clock::UnixSeconds,
-        db::ChangeError,
+        db::{
+            ChangeError, sessions,
+            users::{Change, Email},
+        },
         ids::{SessionId, UserId},
-        sessions,
-        users::{Change, Email},
     },
 };
 

@@ -1,6 +1,6 @@
 //! Devices that an account knows: a browser in which someone has signed in keeps a token that says so,
 //! `id.version.HMAC(key, id, version, e-mail address)`. It lets nobody in. It only spares its holder from
-//! waiting while others guess at the account's password (see `server/throttle.rs`). The version is that of the
+//! waiting while others guess at the account's password (see `server/auth/throttle.rs`). The version is that of the
 //! password: whoever knew an older one is a stranger again.
 //!
 //! A browser may be used by several people, so its cookie holds the tokens of several accounts.
@@ -8,7 +8,7 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::keys::{Key, Keys};
-use crate::server::{ids::DeviceId, users::Email};
+use crate::server::{db::users::Email, ids::DeviceId};
 
 /// How many accounts a browser stays known to: those that were signed in to last.
 const MAX_ACCOUNTS: usize = 5;

@@ -9,9 +9,9 @@ use super::keys::Keys;
 use crate::{
     api::types::{AccessToken, Role},
     server::{
-        access_tokens::TokenRecord,
         clock::UnixSeconds,
         config::TokenConfig,
+        db::access_tokens::TokenRecord,
         ids::{SessionId, TokenId, UserId},
     },
 };

@@ -14,13 +14,15 @@ use super::{
 use crate::{
     api::{error::ApiError, types::Role},
     server::{
-        access_tokens::TokenRecord,
-        client_info::ClientInfo,
+        auth::password::{self, PasswordCheck, Share},
         clock::UnixSeconds,
+        db::{
+            access_tokens::TokenRecord,
+            sessions::{NewSession, Started},
+            users::{Added, Email},
+        },
+        http::client_info::ClientInfo,
         ids::{DeviceId, SessionId, TokenId, UserId},
-        password::{self, PasswordCheck, Share},
-        sessions::{NewSession, Started},
-        users::{Added, Email},
     },
 };
 

@@ -9,25 +9,25 @@
 //!    [`ApiError::Unavailable`].
 //! 4. A log-out that cannot be made certain answers 503, never 2xx: `allowlist/mod.rs`.
 //!
-//! `server/handlers.rs` calls this, with what it found in the request; nothing in here knows HTTP
+//! `server/http/handlers.rs` calls this, with what it found in the request; nothing in here knows HTTP
 //! but for the one header that carries the bearer.
 
 use anyhow::Result;
 use tracing::error;
 
 use self::{allowlist::Allowlist, authenticate::VerifiedTokens, jwt::Jwt, keys::Keys};
-use super::{
-    clock::UnixSeconds,
-    config::{Config, TokenConfig},
-    db::{Db, DbError},
-    ids::SessionId,
-    password::PasswordHasherPool,
-    sessions::SessionState,
-    throttle::Throttle,
-};
-use crate::api::{
-    error::ApiError,
-    types::{AccessToken, ClusterView, EndReason, Presence, RefreshToken},
+use crate::{
+    api::{
+        error::ApiError,
+        types::{AccessToken, ClusterView, EndReason, Presence, RefreshToken},
+    },
+    server::{
+        auth::{password::PasswordHasherPool, throttle::Throttle},
+        clock::UnixSeconds,
+        config::{Config, TokenConfig},
+        db::{Db, DbError, sessions::SessionState},
+        ids::SessionId,
+    },
 };
 
 pub mod account;
@@ -38,9 +38,12 @@ pub mod device_cookie;
 pub mod jwt;
 pub mod keys;
 pub mod login;
+pub mod password;
+mod password_queue;
 pub mod refresh;
 pub mod refresh_token;
 pub mod revoke;
+pub mod throttle;
 
 /// Issues, verifies, refreshes and revokes tokens. One for the whole server.
 pub struct Auth {

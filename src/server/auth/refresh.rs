@@ -16,7 +16,7 @@ use crate::{
         error::ApiError,
         types::{EndReason, RefreshToken},
     },
-    server::{client_info::ClientInfo, clock::UnixSeconds, ids::TokenId, sessions::Rotation},
+    server::{clock::UnixSeconds, db::sessions::Rotation, http::client_info::ClientInfo, ids::TokenId},
 };
 
 impl Auth {

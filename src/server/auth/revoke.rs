@@ -22,9 +22,8 @@ use crate::{
     },
     server::{
         clock::UnixSeconds,
-        db::ChangeError,
+        db::{ChangeError, sessions::RevokedSession},
         ids::{SessionId, UserId},
-        sessions::RevokedSession,
     },
 };
 

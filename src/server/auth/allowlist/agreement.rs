@@ -3,7 +3,7 @@
 //!
 //! Two instances that differ in one of these would each be right by itself, and a revocation that is certain
 //! for one would be unknown to the other. SQL is what they share for certain: each keeps a row there
-//! (`server/instances.rs`) with its [`Facts`] and a beat.
+//! (`server/db/instances.rs`) with its [`Facts`] and a beat.
 //!
 //! - A process that starts compares its facts with those of every live instance, and ends if they differ. Of
 //!   two that start at the same time and differ, the one with the lower id goes on.

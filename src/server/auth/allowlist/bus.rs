@@ -39,12 +39,10 @@ use super::{
     redis::{self, BATCH, Connection, Entry, Partition, RedisError, Servers},
 };
 use crate::server::{
-    access_tokens::TokenRecord,
+    auth::throttle::{BucketKey, RateLimit},
     clock,
-    db::{Db, DbError},
+    db::{Db, DbError, access_tokens::TokenRecord, sessions::RevokedSession},
     ids::{InstanceId, SessionId, TokenId},
-    sessions::RevokedSession,
-    throttle::{BucketKey, RateLimit},
 };
 
 /// How long a follower that has nothing to do waits for the next event before it reports again.

@@ -31,14 +31,14 @@ use super::{
 use crate::{
     api::types::{ClusterView, InstanceView},
     server::{
-        access_tokens::TokenRecord,
-        auth::keys::Keys,
+        auth::{
+            keys::Keys,
+            throttle::{BucketKey, RateLimit},
+        },
         clock::{self, UnixSeconds},
         config::Config,
-        db::Db,
+        db::{Db, access_tokens::TokenRecord, sessions::RevokedSession},
         ids::{InstanceId, UserId},
-        sessions::RevokedSession,
-        throttle::{BucketKey, RateLimit},
     },
 };
 

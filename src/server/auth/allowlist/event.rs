@@ -7,7 +7,7 @@
 use std::{fmt, str::FromStr};
 
 use crate::server::{
-    access_tokens::TokenRecord,
+    db::access_tokens::TokenRecord,
     ids::{InvalidId, SessionId},
 };
 

@@ -12,10 +12,9 @@ use papaya::Operation;
 
 use super::{Whose, notifier::RevocationNotifier};
 use crate::server::{
-    access_tokens::TokenRecord,
     clock::UnixSeconds,
+    db::{access_tokens::TokenRecord, sessions::RevokedSession},
     ids::{SessionId, TokenId, UserId},
-    sessions::RevokedSession,
 };
 
 /// Longer than any access token lives: 300 s is the most that the settings allow.

@@ -43,14 +43,16 @@ use self::{
 use crate::{
     api::types::{ClusterView, RecentRevocation, Revocation},
     server::{
-        access_tokens::TokenRecord,
         auth::keys::Keys,
         clock::{self, UnixSeconds},
         config::Config,
-        db::{ChangeError, Db, DbError},
+        db::{
+            ChangeError, Db, DbError,
+            access_tokens::TokenRecord,
+            sessions::{Recorded, RevokedSession},
+        },
         ids::{SessionId, TokenId, UserId},
         metrics as counters,
-        sessions::{Recorded, RevokedSession},
     },
 };
 

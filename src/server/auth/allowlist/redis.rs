@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `{hp:N}:token:<jti>` | string | the session's id, for as long as the token lives: the allowlist |
 //! | `{hp:N}:events` | stream | what was issued and revoked, as far back as twice the life of a token |
-//! | `{hp:N}:attempts:<hash>` | hash | how often a password was tried, for `server/throttle.rs` |
+//! | `{hp:N}:attempts:<hash>` | hash | how often a password was tried, for `server/auth/throttle.rs` |
 //! | `{hp:N}:identity` | string | which Redis this is: a random value made once. All instances follow the same |
 //! | `{hp:N}:register` | hash | each running instance's report, with how far it has followed the events; and `head`, the nonce of the newest event |
 //!
@@ -41,11 +41,11 @@ use tokio::time;
 
 use super::event::{Event, Link, Nonce, Position};
 use crate::server::{
-    access_tokens::TokenRecord,
+    auth::throttle::{BucketKey, MAX_BACKOFF, RateLimit},
     clock::UnixSeconds,
     config::RedisConfig,
+    db::access_tokens::TokenRecord,
     ids::{BusId, SessionId, TokenId, UserId},
-    throttle::{BucketKey, MAX_BACKOFF, RateLimit},
 };
 
 pub use redis::RedisError;

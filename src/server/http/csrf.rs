@@ -20,8 +20,10 @@ use axum::{
 use serde::Deserialize;
 use tracing::warn;
 
-use super::{AppState, config::ServerConfig};
-use crate::api::error::ApiError;
+use crate::{
+    api::error::ApiError,
+    server::{AppState, config::ServerConfig},
+};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -254,7 +256,7 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
-    use crate::server::client_info::TrustedProxies;
+    use crate::server::http::client_info::TrustedProxies;
 
     const PROXY: &str = "10.0.0.1:1234";
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tracing::warn;
 use woothee::{parser::Parser, woothee::VALUE_UNKNOWN};
 
-use super::sessions::Device;
+use crate::server::db::sessions::Device;
 
 /// More than any browser sends says nothing more.
 const MAX_USER_AGENT_CHARS: usize = 256;

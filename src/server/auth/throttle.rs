@@ -31,14 +31,16 @@ use std::{
 use aws_lc_rs::digest;
 use metrics::counter;
 
-use super::{
-    auth::allowlist::Cluster,
-    client_info::ClientInfo,
-    config::ThrottleConfig,
-    ids::{DeviceId, SessionId, UserId},
-    users::Email,
+use crate::{
+    api::error::ApiError,
+    server::{
+        auth::allowlist::Cluster,
+        config::ThrottleConfig,
+        db::users::Email,
+        http::client_info::ClientInfo,
+        ids::{DeviceId, SessionId, UserId},
+    },
 };
-use crate::api::error::ApiError;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);

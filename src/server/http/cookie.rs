@@ -9,17 +9,19 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, SameSite, time::Duration};
 
-use super::{
-    AppState,
-    auth::{Auth, device_cookie, refresh_token},
-    clock::UnixSeconds,
-    ids::SessionId,
-};
-use crate::api::{
-    cookie_name,
-    error::ApiError,
-    logout_pending_cookie,
-    types::{Presence, RefreshToken},
+use crate::{
+    api::{
+        cookie_name,
+        error::ApiError,
+        logout_pending_cookie,
+        types::{Presence, RefreshToken},
+    },
+    server::{
+        AppState,
+        auth::{Auth, device_cookie, refresh_token},
+        clock::UnixSeconds,
+        ids::SessionId,
+    },
 };
 
 const REFRESH: &str = "hallpass-refresh";

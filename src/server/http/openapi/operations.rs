@@ -3,15 +3,17 @@
 
 use serde_json::json;
 
-use super::{
-    examples::*,
-    operation::{Call, UserArg},
-};
-use crate::api::{
-    CLUSTER_EVENTS, SESSION_EVENTS, account, admin, auth,
-    error::ApiError,
-    token,
-    types::{ClusterView, Delivery, EndReason, Role, StatelessCheck},
+use crate::{
+    api::{
+        CLUSTER_EVENTS, SESSION_EVENTS, account, admin, auth,
+        error::ApiError,
+        token,
+        types::{ClusterView, Delivery, EndReason, Role, StatelessCheck},
+    },
+    server::http::openapi::{
+        examples::*,
+        operation::{Call, UserArg},
+    },
 };
 
 /// The calls by what they are about: a name, a heading, and each with an example that works.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, FromRow};
 use tokio::time;
 
-use super::{
+use crate::server::{
     db::{Db, DbError},
     ids::InstanceId,
 };

@@ -10,8 +10,7 @@ use futures::FutureExt;
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
-use super::ids::SessionId;
-use crate::api::error::ApiError;
+use crate::{api::error::ApiError, server::ids::SessionId};
 
 /// How many streams a session has: more than a user has windows. For one more the oldest ends, whose
 /// client may be gone.

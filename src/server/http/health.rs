@@ -8,8 +8,7 @@ use std::{
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use tokio::{sync::Mutex, time};
 
-use super::AppState;
-use crate::api::error::ApiError;
+use crate::{api::error::ApiError, server::AppState};
 
 /// How long an answer of the database holds: a flood of questions is one write to it in this time.
 const VALID: Duration = Duration::from_millis(500);

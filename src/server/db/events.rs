@@ -3,13 +3,17 @@
 
 use sqlx::{AnyConnection, FromRow};
 
-use super::{
-    clock::UnixSeconds,
-    db::{Db, DbError},
-    ids::{EventId, UserId},
-    sessions::{self, Device},
+use crate::{
+    api::types::{EventKind, SecurityEvent},
+    server::{
+        clock::UnixSeconds,
+        db::{
+            Db, DbError,
+            sessions::{self, Device},
+        },
+        ids::{EventId, UserId},
+    },
 };
-use crate::api::types::{EventKind, SecurityEvent};
 
 /// How many are shown.
 const SHOWN: i64 = 50;

@@ -7,16 +7,22 @@ use futures::{FutureExt, TryStreamExt};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, FromRow, Row};
 use tokio::time;
 
-use super::{
-    access_tokens::{self, ROW_TIMEOUT, TokenRecord},
-    clock::UnixSeconds,
-    config::TokenConfig,
-    db::{ChangeError, Db, DbError, MANY_TIMEOUT, allow_time, is_postgres},
-    events::{self, AccountEvent},
-    ids::{SessionId, TokenId, UserId},
-    users::User,
+use crate::{
+    api::types::{EndReason, Role},
+    server::{
+        clock::UnixSeconds,
+        config::TokenConfig,
+        db::{
+            ChangeError, Db, DbError, MANY_TIMEOUT,
+            access_tokens::{self, ROW_TIMEOUT, TokenRecord},
+            allow_time,
+            events::{self, AccountEvent},
+            is_postgres,
+            users::User,
+        },
+        ids::{InvalidId, SessionId, TokenId, UserId},
+    },
 };
-use crate::api::types::{EndReason, Role};
 
 const DAY: i64 = 86_400;
 
@@ -187,7 +193,7 @@ pub fn role(text: &str) -> Role {
     if text == Role::Admin.as_str() { Role::Admin } else { Role::User }
 }
 
-pub(super) fn parse<T: std::str::FromStr<Err = super::ids::InvalidId>>(text: &str) -> Result<T, DbError> {
+pub(super) fn parse<T: std::str::FromStr<Err = InvalidId>>(text: &str) -> Result<T, DbError> {
     text.parse().map_err(|error| DbError::Decode(Box::new(error)))
 }
 

@@ -2,8 +2,8 @@
 //! `/docs`.
 //!
 //! The words are the doc comments of `api/`, the fields are those of its types, and what an error answers
-//! is asked of `respond.rs`; so nothing here can say what is no longer true. SessionSelector calls there are, with
-//! examples, is told in `calls.rs`; what goes with every answer, in `answers.rs`.
+//! is asked of `error_response.rs`; so nothing here can say what is no longer true. SessionSelector calls there are, with
+//! examples, is told in `operations.rs`; what goes with every answer, in `responses.rs`.
 
 use serde_json::Value;
 use utoipa::{

@@ -7,11 +7,10 @@ use futures::TryStreamExt;
 use sqlx::{AnyConnection, Connection, FromRow};
 use tokio::time;
 
-use super::{
+use crate::server::{
     clock::UnixSeconds,
-    db::{Db, DbError},
+    db::{Db, DbError, sessions::parse},
     ids::{SessionId, TokenId, UserId},
-    sessions::parse,
 };
 
 /// How long the next of many rows may take to come.

@@ -6,22 +6,26 @@ use axum::http::{HeaderMap, HeaderValue, header::SET_COOKIE, request::Parts};
 use leptos::context::use_context;
 use leptos_axum::ResponseOptions;
 
-use super::{
-    AppState,
-    auth::{
-        TokenPair,
-        authenticate::{Administrator, Authenticated},
-        device_cookie,
+use crate::{
+    api::{
+        error::ApiError,
+        types::{
+            AccessToken, Account, Delivery, EndReason, RefreshToken, Revocation, Role, SecurityEvents,
+            SessionList, StatelessCheck, TokenResponse, UserList,
+        },
     },
-    client_info::ClientInfo,
-    clock,
-    cookie::{self, RefreshCookies},
-};
-use crate::api::{
-    error::ApiError,
-    types::{
-        AccessToken, Account, Delivery, EndReason, RefreshToken, Revocation, Role, SecurityEvents,
-        SessionList, StatelessCheck, TokenResponse, UserList,
+    server::{
+        AppState,
+        auth::{
+            TokenPair,
+            authenticate::{Administrator, Authenticated},
+            device_cookie,
+        },
+        clock,
+        http::{
+            client_info::ClientInfo,
+            cookie::{self, RefreshCookies},
+        },
     },
 };
 

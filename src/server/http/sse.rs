@@ -20,18 +20,21 @@ use axum::{
 use futures::{FutureExt, Stream, StreamExt, stream};
 use tokio::time::{self, MissedTickBehavior};
 
-use super::{
-    AppState,
-    client_info::ClientInfo,
-    clock,
-    cookie::RefreshCookies,
-    limits,
-    streams::{Place, Streams},
-};
-use crate::api::{
-    CLUSTER_EVENTS, SESSION_EVENTS,
-    error::ApiError,
-    types::{ClusterView, EndReason, Presence, RefreshToken},
+use crate::{
+    api::{
+        CLUSTER_EVENTS, SESSION_EVENTS,
+        error::ApiError,
+        types::{ClusterView, EndReason, Presence, RefreshToken},
+    },
+    server::{
+        AppState, clock,
+        http::{
+            client_info::ClientInfo,
+            cookie::RefreshCookies,
+            streams::{Place, Streams},
+        },
+        limits,
+    },
 };
 
 /// How often the page of the servers is told how they are.

@@ -14,11 +14,13 @@ use utoipa::{
     },
 };
 
-use super::{
-    BEARER, COOKIE,
-    responses::{of_the_api, refusals, refusals_of_a_call},
+use crate::{
+    api::error::ApiError,
+    server::http::openapi::{
+        BEARER, COOKIE,
+        responses::{of_the_api, refusals, refusals_of_a_call},
+    },
 };
-use crate::api::error::ApiError;
 
 /// UserArg may call.
 #[derive(Clone, Copy)]

@@ -22,13 +22,18 @@ use sqlx::{
     any::AnyPoolOptions,
     pool::{PoolConnection, PoolConnectionMetadata},
 };
-
 use tokio::time::{self, Instant};
 use tracing::info;
 
 use super::{clock::UnixSeconds, config::Config};
 
 pub use sqlx::Error as DbError;
+
+pub mod access_tokens;
+pub mod events;
+mod instances;
+pub mod sessions;
+pub mod users;
 
 /// How long a request waits for a connection before it is answered 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -16,10 +16,12 @@ use argon2::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::oneshot;
 
-use super::{config::PasswordConfig, password_queue::Queue};
-use crate::api::error::ApiError;
+use crate::{
+    api::error::ApiError,
+    server::{auth::password_queue::Queue, config::PasswordConfig},
+};
 
-pub use super::password_queue::Share;
+pub use crate::server::auth::password_queue::Share;
 
 /// The 10,000 commonest passwords that are long enough to be accepted otherwise.
 static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| {

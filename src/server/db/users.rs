@@ -5,18 +5,23 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
 use sqlx::{AssertSqlSafe, FromRow, Row};
 
-use super::{
-    access_tokens::TokenRecord,
-    clock::UnixSeconds,
-    config::TokenConfig,
-    db::{ChangeError, Db, DbError, MANY_TIMEOUT, allow_time},
-    events::{self, AccountEvent},
-    ids::{SessionId, UserId},
-    sessions::{self, NewSession, RevokedSession},
-};
-use crate::api::{
-    error::ApiError,
-    types::{EndReason, Role},
+use crate::{
+    api::{
+        error::ApiError,
+        types::{EndReason, Role},
+    },
+    server::{
+        clock::UnixSeconds,
+        config::TokenConfig,
+        db::{
+            ChangeError, Db, DbError, MANY_TIMEOUT,
+            access_tokens::TokenRecord,
+            allow_time,
+            events::{self, AccountEvent},
+            sessions::{self, NewSession, RevokedSession},
+        },
+        ids::{SessionId, UserId},
+    },
 };
 
 /// An e-mail address in the one form it is stored and compared in: trimmed, NFC (RFC 6532, 3.1), lower case,

@@ -32,11 +32,6 @@ use tower_http::{
 };
 use tracing::{Level, info_span};
 
-use super::{
-    AppState, clock, config,
-    cookie::{self, RefreshCookies},
-    csrf, error_response, forms, health, metrics, openapi, sse,
-};
 use crate::{
     api::{
         INSTANCE_HEADER,
@@ -49,6 +44,14 @@ use crate::{
         return_to::next_page,
         shell::{self, Site},
         theme::{self, Theme},
+    },
+    server::{
+        AppState, clock, config,
+        http::{
+            cookie::{self, RefreshCookies},
+            csrf, error_response, forms, health, openapi, sse,
+        },
+        metrics,
     },
 };
 

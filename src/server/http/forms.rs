@@ -12,12 +12,14 @@ use axum::{
 use serde::Deserialize;
 use server_fn::error::ServerFnUrlError;
 
-use super::{
-    AppState,
-    config::ServerConfig,
-    csrf::{Origin, Target},
+use crate::{
+    api::error::ApiError,
+    server::{
+        AppState,
+        config::ServerConfig,
+        http::csrf::{Origin, Target},
+    },
 };
-use crate::api::error::ApiError;
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 

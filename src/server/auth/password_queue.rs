@@ -11,7 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{ids::UserId, users::Email};
+use crate::server::{db::users::Email, ids::UserId};
 
 /// How many jobs that have been started still weigh on their share. Without them, shares that have one
 /// job each would be equal, however often they come back.

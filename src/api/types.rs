@@ -324,7 +324,7 @@ impl FromStr for Presence {
 /// How a revocation went, for whoever looks after the servers: neither whose it was, nor which.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecentRevocation {
-    /// Charge by the instance that was asked, from 1 on. 0: by one too old to count.
+    /// Counted by the instance that was asked, from 1 on. 0: by one too old to count.
     #[serde(default)]
     pub number: u64,
     /// When it was answered, in Unix seconds.

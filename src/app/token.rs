@@ -51,8 +51,8 @@ fn meaning(name: &str) -> &'static str {
     match name {
         "alg" => "How it is signed: HMAC with SHA-256.",
         "typ" => "What it is: an access token (RFC 9068).",
-        "kid" => "SessionSelector key signed it.",
-        "iss" => "UserArg issued it.",
+        "kid" => "Which key signed it.",
+        "iss" => "Who issued it.",
         "aud" => "Whom it is for.",
         "sub" => "Your user id.",
         "sid" => "The session it belongs to. Signing out ends this.",

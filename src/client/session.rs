@@ -1,4 +1,4 @@
-//! UserArg is signed in in this tab, and the three things that change it: a session begins, is found
+//! Who is signed in in this tab, and the three things that change it: a session begins, is found
 //! to have ended, or is ended here.
 
 use gloo_timers::future::TimeoutFuture;

@@ -45,7 +45,7 @@ pub struct Node {
 /// A log-out that has been answered.
 #[derive(Clone, Default, PartialEq)]
 pub struct Past {
-    /// Charge by this page.
+    /// Counted by this page.
     pub serial: usize,
     pub asked_of: String,
     pub revocation: RecentRevocation,

@@ -133,7 +133,7 @@ impl Auth {
         };
         self.allowlist.propagate_later(displaced);
         if let Some(hash) = rehashed {
-            // The log-in stands either way: the next one attempts again.
+            // The log-in stands either way: the next one tries again.
             let _ = self.db.rehash(&user, &hash).await.map_err(unavailable);
         }
         let (user_id, session) = (entry.user_id, entry.session_id);

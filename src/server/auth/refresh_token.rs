@@ -13,7 +13,7 @@ pub fn sign(keys: &Keys, session_id: SessionId, counter: i64) -> RefreshToken {
     RefreshToken::new(format!("{session_id}.{counter}.{tag}"))
 }
 
-/// SessionSelector session and which counter, if one of our keys made it. `None` for anything else.
+/// Which session and which counter, if one of our keys made it. `None` for anything else.
 pub fn verify(keys: &Keys, token: &RefreshToken) -> Option<(SessionId, i64)> {
     let mut parts = token.expose().split('.');
     let (session_id, counter, tag) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,6 +1,6 @@
 //! How often one may try a password, and refresh a session.
 //!
-//! Tries are counted in *buckets*. Each has some free attempts, and forgets one from time to time; who
+//! Attempts are counted in *buckets*. Each has some free attempts, and forgets one from time to time; who
 //! uses them up waits, each time twice as long as before, a minute at the most. No account is ever
 //! locked: the attempts of others can keep a user waiting, and not even that on a device where they have
 //! signed in before, because it has a bucket of its own ("device cookies", OWASP: Slow Down Online
@@ -73,7 +73,7 @@ impl RateLimit {
     }
 }
 
-/// SessionSelector bucket: a hash of what it counts for, so that no address and no account can be read where
+/// Which bucket: a hash of what it counts for, so that no address and no account can be read where
 /// they are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BucketKey(pub [u8; 16]);
@@ -297,7 +297,7 @@ mod tests {
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
             let wait = Duration::from_secs(seconds);
             assert_eq!(memory.count(bucket, LIMIT, now), wait);
-            // UserArg does not wait does not make it longer.
+            // Who does not wait does not make it longer.
             assert_eq!(memory.count(bucket, LIMIT, now + wait / 2), wait / 2);
             now += wait;
             assert_eq!(memory.count(bucket, LIMIT, now), Duration::ZERO);
@@ -328,7 +328,7 @@ mod tests {
         ClientInfo { address: address.parse().unwrap(), user_agent: String::new() }
     }
 
-    /// UserArg waits because of others does not use up their own attempts by asking again.
+    /// Who waits because of others does not use up their own attempts by asking again.
     #[tokio::test]
     async fn a_try_that_has_to_wait_counts_nowhere() {
         let throttle = throttle(1, 1000, 2, 300);

@@ -326,7 +326,7 @@ pub async fn revoke_all(
     .bind(MAX_DELISTED)
     .fetch_all(&mut *connection)
     .await?;
-    // SessionSelector session a token was of does not matter: all are taken off the list of one partition.
+    // Which session a token was of does not matter: all are taken off the list of one partition.
     if let Some(first) = sessions.first_mut() {
         first.tokens = tokens.iter().map(|(id,)| parse(id)).collect::<Result<_, _>>()?;
     }

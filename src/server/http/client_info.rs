@@ -1,4 +1,4 @@
-//! UserArg makes a request: the address behind the proxies that are trusted, and what the browser or
+//! Who makes a request: the address behind the proxies that are trusted, and what the browser or
 //! program says it is.
 
 use std::{

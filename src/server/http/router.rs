@@ -1,4 +1,4 @@
-//! SessionSelector request goes where, and what goes with every response: pages, server functions, files,
+//! Which request goes where, and what goes with every response: pages, server functions, files,
 //! health, headers, limits.
 
 use std::sync::Arc;
@@ -209,7 +209,7 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     let failed_logout = forms::failed_logout(request.uri());
     request.extensions_mut().insert(presence);
     let mut response = next.run(request).await;
-    // It is said once, by a page and not by a file. UserArg signed out knows, and may still have to make
+    // It is said once, by a page and not by a file. Who signed out knows, and may still have to make
     // it certain.
     let is_told = matches!(presence, Presence::Ended(reason) if reason != EndReason::SignedOut);
     let content_type = response.headers().get(header::CONTENT_TYPE);

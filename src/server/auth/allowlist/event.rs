@@ -1,6 +1,6 @@
 //! What the instances tell each other, and the chain that shows when something is missing.
 //!
-//! An entry of the stream carries a random number of its own and that of the entry before it. UserArg
+//! An entry of the stream carries a random number of its own and that of the entry before it. Who
 //! has followed the chain link by link to its head has missed nothing: not when Redis lost its
 //! data, nor when it was replaced by an older copy of itself, whose next entries look just as new.
 

@@ -1,4 +1,4 @@
-//! UserArg is running, and how far each has followed the events: the register, as one instance has
+//! Who is running, and how far each has followed the events: the register, as one instance has
 //! watched it since it joined.
 //!
 //! An instance is in the register from the moment it may trust its mirror. One whose report has
@@ -132,7 +132,7 @@ impl Members {
 /// How long one that has fallen silent is shown.
 const DEPARTED_RETENTION: Duration = Duration::from_secs(30);
 
-/// UserArg leaves by itself has reported a moment before; who is dropped has been silent for a lease, by
+/// Who leaves by itself has reported a moment before; who is dropped has been silent for a lease, by
 /// the clock of whoever drops it.
 const CLEAN_LEAVE_WINDOW: Duration = Duration::from_millis(500);
 

@@ -1,4 +1,4 @@
-//! SessionSelector tokens are alive.
+//! Which tokens are alive.
 //!
 //! A token is valid only while its id is here. There are three tiers:
 //!

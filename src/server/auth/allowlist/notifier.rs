@@ -1,4 +1,4 @@
-//! UserArg waits for a session to end: the responses that go on for as long as it lives.
+//! Who waits for a session to end: the responses that go on for as long as it lives.
 //!
 //! Only `mirror.rs` calls this.
 

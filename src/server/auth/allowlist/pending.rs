@@ -21,7 +21,7 @@ use super::{
     membership::Members,
 };
 
-/// UserArg has confirmed a revocation.
+/// Who has confirmed a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
     /// How many instances were running.

@@ -500,7 +500,7 @@ impl Partition {
     }
 }
 
-/// UserArg is there, and where the chain ends.
+/// Who is there, and where the chain ends.
 pub struct Register {
     /// `None` when there is no chain.
     pub head: Option<Nonce>,

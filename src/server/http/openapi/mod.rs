@@ -2,7 +2,7 @@
 //! `/docs`.
 //!
 //! The words are the doc comments of `api/`, the fields are those of its types, and what an error answers
-//! is asked of `error_response.rs`; so nothing here can say what is no longer true. SessionSelector calls there are, with
+//! is asked of `error_response.rs`; so nothing here can say what is no longer true. Which calls there are, with
 //! examples, is told in `operations.rs`; what goes with every answer, in `responses.rs`.
 
 use serde_json::Value;

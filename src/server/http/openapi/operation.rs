@@ -22,9 +22,9 @@ use crate::{
     },
 };
 
-/// UserArg may call.
+/// Who may call.
 #[derive(Clone, Copy)]
-pub enum UserArg {
+pub enum Who {
     Anyone,
     RefreshToken,
     AnyToken,
@@ -34,7 +34,7 @@ pub enum UserArg {
     Operator,
 }
 
-impl UserArg {
+impl Who {
     fn words(self) -> &'static str {
         match self {
             Self::Anyone => "Anyone.",
@@ -87,7 +87,7 @@ pub struct Call {
 impl Call {
     /// A server function, by an example of what it takes and of what it then answers, and by the errors
     /// that are its own.
-    pub fn of<F>(who: UserArg, input: F, output: F::Output, errors: Vec<ApiError>) -> Self
+    pub fn of<F>(who: Who, input: F, output: F::Output, errors: Vec<ApiError>) -> Self
     where
         F: ServerFn<Error = ApiError> + Serialize + ToSchema,
         F::Output: Serialize + ToSchema,
@@ -116,14 +116,14 @@ impl Call {
     pub fn stream<T: ToSchema>(path: &'static str, words: &str, example: &str) -> Self {
         let words = format!("{words}\n\nThe data of an event are JSON: `{}`.", T::name());
         let errors = vec![ApiError::TooManyRequests(60), ApiError::Unavailable];
-        let call = Self::get(path, UserArg::Cookie, &words, "text/event-stream", example, errors);
+        let call = Self::get(path, Who::Cookie, &words, "text/event-stream", example, errors);
         Self { schemas: schemas_of::<T>(), ..call }
     }
 
     /// What is asked for by `GET`, and answers text of this type, or nothing.
     pub fn get(
         path: &'static str,
-        who: UserArg,
+        who: Who,
         words: &str,
         content_type: &str,
         example: &str,
@@ -142,7 +142,7 @@ impl Call {
 }
 
 fn operation(
-    who: UserArg,
+    who: Who,
     path: &str,
     words: &str,
     done: Response,

@@ -1,4 +1,4 @@
-//! SessionSelector calls there are, with an example of each. A new server function gets one entry in [`all`]; what
+//! Which calls there are, with an example of each. A new server function gets one entry in [`all`]; what
 //! its entry does not say is read off its types and doc comments.
 
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::{
     },
     server::http::openapi::{
         examples::*,
-        operation::{Call, UserArg},
+        operation::{Call, Who},
     },
 };
 
@@ -33,54 +33,54 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
 
     let of_tokens = vec![
         Call::of(
-            UserArg::Anyone,
+            Who::Anyone,
             auth::Register { email: email(), password: password(), delivery },
             tokens(),
             vec![ApiError::EmailTaken, ApiError::InvalidFields([address.clone(), short].into()), often()],
         ),
         Call::of(
-            UserArg::Anyone,
+            Who::Anyone,
             auth::Login { email: email(), password: password(), delivery },
             tokens(),
             vec![ApiError::wrong_credentials(), ApiError::InvalidFields([address].into()), often()],
         ),
         Call::of(
-            UserArg::RefreshToken,
+            Who::RefreshToken,
             auth::Refresh { refresh_token: refresh_token.clone() },
             tokens(),
             vec![ApiError::dead_refresh_token(), often()],
         ),
         Call::of(
-            UserArg::AnyToken,
+            Who::AnyToken,
             auth::Logout { refresh_token },
             revocation(),
             vec![ApiError::MissingToken, ApiError::InvalidToken],
         ),
     ];
     let of_a_token = vec![Call::of(
-        UserArg::Anyone,
+        Who::Anyone,
         token::CheckStatelessly { access_token: tokens().access_token },
         StatelessCheck { is_valid: true, expires_in: 299 },
         vec![],
     )];
     let of_the_account = vec![
-        Call::of(UserArg::Bearer, account::Me {}, me(), vec![]),
-        Call::of(UserArg::Bearer, account::Sessions {}, sessions(true), vec![]),
-        Call::of(UserArg::Bearer, account::Events {}, events(), vec![]),
+        Call::of(Who::Bearer, account::Me {}, me(), vec![]),
+        Call::of(Who::Bearer, account::Sessions {}, sessions(true), vec![]),
+        Call::of(Who::Bearer, account::Events {}, events(), vec![]),
         Call::of(
-            UserArg::Bearer,
+            Who::Bearer,
             account::RevokeSession { session_id: session_id() },
             revocation(),
             vec![ApiError::NotFound],
         ),
         Call::of(
-            UserArg::Bearer,
+            Who::Bearer,
             account::LogoutEverywhere { keep_current: true, password: password() },
             revocation(),
             vec![ApiError::ReauthenticationRequired, not_yours("password"), often()],
         ),
         Call::of(
-            UserArg::Bearer,
+            Who::Bearer,
             account::ChangePassword { current: password(), new: "staple battery horse".into() },
             revocation(),
             vec![not_yours("current"), often()],
@@ -88,48 +88,48 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     ];
     let of_administrators = vec![
         Call::of(
-            UserArg::Administrator,
+            Who::Administrator,
             admin::Users { search: "example.com".into(), after: "amy@example.com".into() },
             users(),
             vec![],
         ),
         Call::of(
-            UserArg::Administrator,
+            Who::Administrator,
             admin::Sessions { user_id: user_id() },
             sessions(false),
             vec![ApiError::NotFound],
         ),
         Call::of(
-            UserArg::Administrator,
+            Who::Administrator,
             admin::DisableUser { user_id: user_id() },
             revocation(),
             vec![ApiError::NotFound, yourself()],
         ),
         Call::of(
-            UserArg::Administrator,
+            Who::Administrator,
             admin::EnableUser { user_id: user_id() },
             (),
             vec![ApiError::NotFound, yourself()],
         ),
         Call::of(
-            UserArg::Administrator,
+            Who::Administrator,
             admin::SetRole { user_id: user_id(), role: Some(Role::Admin) },
             revocation(),
             vec![ApiError::NotFound, yourself()],
         ),
         Call::of(
-            UserArg::Administrator,
+            Who::Administrator,
             admin::RevokeSession { session_id: session_id() },
             revocation(),
             vec![ApiError::NotFound],
         ),
         Call::of(
-            UserArg::Administrator,
+            Who::Administrator,
             admin::RevokeSessions { user_id: user_id() },
             revocation(),
             vec![ApiError::NotFound],
         ),
-        Call::of(UserArg::Administrator, admin::RevokeAllSessions {}, revocation(), vec![]),
+        Call::of(Who::Administrator, admin::RevokeAllSessions {}, revocation(), vec![]),
     ];
     let of_streams = vec![
         Call::stream::<EndReason>(
@@ -144,10 +144,10 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         ),
     ];
     let of_operators = vec![
-        Call::get("/health/live", UserArg::Operator, "Whether the process runs.", "", "", vec![]),
+        Call::get("/health/live", Who::Operator, "Whether the process runs.", "", "", vec![]),
         Call::get(
             "/health/ready",
-            UserArg::Operator,
+            Who::Operator,
             "Whether to send requests here: there is a lease and a database.",
             "",
             "",
@@ -155,7 +155,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         ),
         Call::get(
             "/metrics",
-            UserArg::Operator,
+            Who::Operator,
             "What is counted, for Prometheus: the age of the lease, what was answered from memory, how long log-outs took.",
             "text/plain",
             "hallpass_lease_held 1\n",

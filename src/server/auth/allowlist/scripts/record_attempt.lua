@@ -1,5 +1,5 @@
--- Counts a try in the bucket KEYS[1], unless it has to wait; returns the milliseconds to wait, or 0.
--- The same rule as in server/auth/throttle.rs. ARGV: how many attempts are burst, every how many
+-- Counts an attempt in the bucket KEYS[1], unless it has to wait; returns the milliseconds to wait, or 0.
+-- The same rule as in server/auth/throttle.rs. ARGV: how many attempts are free, every how many
 -- milliseconds one is forgotten, the longest wait in milliseconds.
 local burst, every, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')

@@ -8,7 +8,7 @@ use super::{
     components::{ActionButton, Dialog, TableFrame},
     form::value,
     nav::NeedsScripts,
-    relative_time::ago,
+    relative_time::minutes_ago,
     resource_view::{Answered, Outcome},
 };
 use crate::{
@@ -25,7 +25,10 @@ pub fn AdminPage() -> impl IntoView {
     let session = Session::expect();
     let (search, after) = (RwSignal::new(String::new()), RwSignal::new(String::new()));
     let input = NodeRef::<html::Input>::new();
+    // How often something was changed: then both lists are asked for again.
+    let changes = RwSignal::new(0_u32);
     let users = LocalResource::new(move || {
+        changes.track();
         let (search, after) = (search.get(), after.get());
         session.call(move || api::admin::users(search.clone(), after.clone()))
     });
@@ -36,16 +39,16 @@ pub fn AdminPage() -> impl IntoView {
         after.set(String::new());
         search.set(value(input));
     };
-    let on_change = move || users.refetch();
+    let on_change = move || changes.update(|changes| *changes += 1);
     view! {
         <Title text="Users" />
         <section class="card full">
             <h1>"Users"</h1>
             <AccountNav account=ask_account() />
-            <p class="lead">"Whatever you take away from a user here is gone everywhere by the time it says so."</p>
+            <p class="lead">"Changes take effect on every server before this page confirms them."</p>
             <NeedsScripts />
             {outcome.view()}
-            <form class="find" role="search" on:submit=find>
+            <form class="find needs-scripts" role="search" on:submit=find>
                 <label for="search">"E-mail address"</label>
                 <input id="search" name="search" type="search" autocapitalize="none" spellcheck="false" node_ref=input />
                 <button type="submit" class="button small">"Find"</button>
@@ -55,7 +58,7 @@ pub fn AdminPage() -> impl IntoView {
                 view=move |list| view! { <Users list outcome opened after on_change /> }.into_any()
             />
         </section>
-        {move || opened.get().map(|user| view! { <Sessions user outcome /> })}
+        {move || opened.get().map(|user| view! { <Sessions user outcome changes /> })}
         <EndAll />
     }
 }
@@ -84,11 +87,11 @@ fn Users(
                 </thead>
                 <tbody>
                     {rows.collect_view()}
-                    {is_empty.then(|| view! { <tr><td colspan="5" class="hint">"Nobody has such an address."</td></tr> })}
+                    {is_empty.then(|| view! { <tr><td colspan="5" class="hint">"No matching users."</td></tr> })}
                 </tbody>
         </TableFrame>
         {list.has_more.then(|| {
-            view! { <button type="button" class="button quiet small" on:click=move |_| after.set(last.clone())>"The next"</button> }
+            view! { <button type="button" class="button quiet small" on:click=move |_| after.set(last.clone())>"Next page"</button> }
         })}
     }
 }
@@ -149,32 +152,42 @@ fn UserRow(
     }
 }
 
-/// The live sessions of one user.
+/// The live sessions of one user. It takes the focus: it opens below the table.
 #[component]
-fn Sessions(user: UserInfo, outcome: Outcome) -> impl IntoView {
+fn Sessions(user: UserInfo, outcome: Outcome, changes: RwSignal<u32>) -> impl IntoView {
     let session = Session::expect();
     let id = StoredValue::new(user.user_id);
-    let list = LocalResource::new(move || session.call(move || api::admin::sessions(id.get_value())));
+    let list = LocalResource::new(move || {
+        changes.track();
+        session.call(move || api::admin::sessions(id.get_value()))
+    });
+    let heading = NodeRef::<html::H2>::new();
+    Effect::new(move || {
+        if let Some(heading) = heading.get() {
+            let _ = heading.focus();
+        }
+    });
     let row = move |info: SessionInfo, now: i64| {
         let session_id = StoredValue::new(info.session_id);
+        let label = format!("End {}", info.device);
         let end = move || async move {
             outcome.tell(session.call(|| api::admin::revoke_session(session_id.get_value())).await);
-            list.refetch();
+            changes.update(|changes| *changes += 1);
         };
-        let times = format!("Last seen {} · {}", ago(now - info.last_seen_at), info.address);
+        let times = format!("Last seen {} · {}", minutes_ago(now - info.last_seen_at), info.address);
         view! {
             <li>
                 <div>
                     <strong>{info.device}</strong>
                     <p class="hint">{times}</p>
                 </div>
-                <ActionButton words=("End", "Ending…") action=end />
+                <ActionButton label words=("End", "Ending…") action=end />
             </li>
         }
     };
     view! {
         <section class="card full" aria-labelledby="sessions-of">
-            <h2 id="sessions-of">"Sessions of " {user.email}</h2>
+            <h2 id="sessions-of" tabindex="-1" node_ref=heading>"Sessions of " {user.email}</h2>
             <Answered
                 answer=list
                 view=move |list| {

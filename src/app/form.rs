@@ -186,6 +186,10 @@ fn sanitized_error(posted: &str) -> Option<ApiError> {
                 known.map(|(name, advice)| (name.to_owned(), advice.to_owned())).collect(),
             )
         }
+        // Posted before the page was live, or without scripts: then nothing attaches the token.
+        ApiError::MissingToken => ApiError::InvalidRequest(
+            "This form needs JavaScript. Wait until the page has loaded, then try again.".into(),
+        ),
         ApiError::Transport => return None,
         other => other,
     })

@@ -37,7 +37,7 @@ fn Offline() -> impl IntoView {
     });
     view! {
         <div role="status">
-            {move || is_offline.get().then(|| view! { <p class="note">"You are offline. What you see may be old; what you change waits for the network."</p> })}
+            {move || is_offline.get().then(|| view! { <p class="note">"You are offline. This page may be out of date, and changes cannot be saved."</p> })}
         </div>
     }
 }
@@ -47,7 +47,7 @@ fn Offline() -> impl IntoView {
 pub fn NeedsScripts() -> impl IntoView {
     // As text: a browser that runs scripts does not parse what is inside.
     view! {
-        <noscript inner_html="<p class=\"note\">This page shows what only your browser has, your access token, and needs JavaScript for that. Signing in, signing out and creating an account work without.</p>"></noscript>
+        <noscript inner_html="<p class=\"note\">This page needs JavaScript. Signing in, signing out and creating an account work without it.</p>"></noscript>
     }
 }
 
@@ -58,6 +58,9 @@ pub fn Nav(
 ) -> impl IntoView {
     let session = Session::expect();
     let current = move |link: &'static str| move || path.with(|path| path == link).then_some("page");
+    // The tabs of the account have addresses of their own.
+    let is_account =
+        move || path.with(|path| ["/account", "/sessions", "/password", "/admin"].contains(&path.as_str()));
     view! {
         <header class="bar">
             <a href="/" rel="external" class="brand">
@@ -77,7 +80,7 @@ pub fn Nav(
                         }
                     }
                 >
-                    <a href="/account" aria-current=current("/account")>"Account"</a>
+                    <a href="/account" aria-current=move || is_account().then_some("page")>"Account"</a>
                     <a href="/cluster" aria-current=current("/cluster")>"Servers"</a>
                     <LogoutButton />
                 </Show>

@@ -1,5 +1,10 @@
 //! How long ago something was, in words.
 
+/// `seconds` ago, of a time that is known to the minute.
+pub fn minutes_ago(seconds: i64) -> String {
+    if seconds < 60 { "less than a minute ago".to_owned() } else { ago(seconds) }
+}
+
 /// `seconds` ago.
 pub fn ago(seconds: i64) -> String {
     match seconds {

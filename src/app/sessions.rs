@@ -8,7 +8,7 @@ use super::{
     components::{ActionButton, Dialog, Field},
     form::{FormAlert, Sending, SubmitButton, focus, value},
     nav::NeedsScripts,
-    relative_time::ago,
+    relative_time::{ago, minutes_ago},
     resource_view::{Answered, Outcome},
 };
 use crate::{
@@ -108,7 +108,8 @@ fn Row(
         }
     };
     let place = if address.is_empty() { String::new() } else { format!(" · {address}") };
-    let times = format!("Signed in {} · last seen {}{place}", ago(now - created_at), ago(now - last_seen_at));
+    let (created, seen) = (ago(now - created_at), minutes_ago(now - last_seen_at));
+    let times = format!("Signed in {created} · last seen {seen}{place}");
     view! {
         <li>
             <div>
@@ -131,7 +132,7 @@ fn EndMany(on_ended: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync 
         on_ended(answer);
     };
     view! {
-        <p class="actions">
+        <p class="actions needs-scripts">
             <button type="button" class="button small quiet" on:click=move |_| ends_others.set(true)>"End all others"</button>
             <button type="button" class="button small quiet" on:click=move |_| ends_all.set(true)>"Sign out everywhere"</button>
         </p>
@@ -216,7 +217,9 @@ fn words(kind: EventKind) -> &'static str {
             EndReason::SignedOutEverywhere => "Session ended: signed out everywhere",
             EndReason::EndedElsewhere => "Session ended from another device",
             EndReason::Replaced => "Session replaced by a new sign-in",
-            EndReason::TokenReused => "Session ended: a used token came back, someone may have copied it",
+            EndReason::TokenReused => {
+                "Session ended: a refresh token was used twice, it may have been copied"
+            }
             EndReason::PasswordChanged | EndReason::PasswordSet => "Session ended: the password was changed",
             EndReason::RoleChanged => "Session ended: the role was changed",
             EndReason::Disabled => "Session ended: the account was disabled",

@@ -76,7 +76,7 @@ pub fn ThemeSwitch() -> impl IntoView {
         }
     };
     view! {
-        <div class="switch" role="group" aria-label="Colours">
+        <div class="switch" role="group" aria-label="Colors">
             {choice(Theme::System, "System")} {choice(Theme::Light, "Light")} {choice(Theme::Dark, "Dark")}
         </div>
     }

@@ -361,3 +361,22 @@ async fn a_session_that_nobody_uses_expires() {
     let listed = auth.sessions(&ann, end).await.unwrap().sessions;
     assert_eq!(listed.iter().map(|session| session.is_current).collect::<Vec<_>>(), [true]);
 }
+
+#[tokio::test]
+async fn answer_that_is_given_again_to_another_device_is_an_event_that_names_it() {
+    const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    assert_eq!(status(server.refresh(&pair.refresh)).await, 200);
+    let elsewhere = async || {
+        let (_, body) = answer(server.call("/api/account/events", &pair.access, json!({}))).await;
+        let events = body["events"].as_array().unwrap().clone();
+        events.into_iter().filter(|event| event["kind"] == "refreshed_elsewhere").collect::<Vec<_>>()
+    };
+    assert_eq!(status(server.refresh(&pair.refresh)).await, 200);
+    assert!(elsewhere().await.is_empty(), "the same device has asked again");
+    assert_eq!(status(server.refresh(&pair.refresh).header("user-agent", FIREFOX)).await, 200);
+    let [event] = &elsewhere().await[..] else { panic!("there is one event") };
+    assert_eq!((&event["device"], &event["address"]), (&json!("Firefox on Linux"), &json!("127.0.0.0/24")));
+}

@@ -48,18 +48,25 @@ impl AccountEvent {
     }
 }
 
-/// Writes it down, in the same transaction as what happened.
+/// Records the event, in the same transaction as what happened; with the device that it came from, where it is
+/// about one.
 pub async fn record(
     connection: &mut AnyConnection,
     user_id: UserId,
     event: AccountEvent,
+    device: Option<&Device>,
     now: UnixSeconds,
 ) -> Result<(), DbError> {
-    sqlx::query("insert into account_events (id, user_id, at, kind) values ($1, $2, $3, $4)")
+    let (user_agent, address) = device.map_or(("", ""), |device| (&device.user_agent, &device.address));
+    let statement = "insert into account_events (id, user_id, at, kind, user_agent, address) \
+                     values ($1, $2, $3, $4, $5, $6)";
+    sqlx::query(statement)
         .bind(EventId::random().to_string())
         .bind(user_id.to_string())
         .bind(now)
         .bind(event.as_str())
+        .bind(user_agent)
+        .bind(address)
         .execute(connection)
         .await?;
     Ok(())
@@ -86,10 +93,8 @@ impl EventRow {
             ENDED => EventKind::SessionEnded(sessions::reason(&self.kind)),
             _ => AccountEvent::ALL.iter().find(|(_, text, _)| *text == self.kind)?.2,
         };
-        let device = match self.rank {
-            ACCOUNT => String::new(),
-            _ => self.device.label(),
-        };
+        let has_device = self.rank != ACCOUNT || !self.device.user_agent.is_empty();
+        let device = if has_device { self.device.label() } else { String::new() };
         Some(SecurityEvent { at: self.at, kind, device, address: self.device.address })
     }
 }
@@ -102,7 +107,7 @@ impl Db {
              from sessions where user_id = $1 \
              union all select revoked_at, $3, revoke_reason, user_agent, address \
              from sessions where user_id = $1 and revoked_at is not null \
-             union all select at, $4, kind, '', '' from account_events where user_id = $1 \
+             union all select at, $4, kind, user_agent, address from account_events where user_id = $1 \
              order by 1 desc, 2 desc limit $5",
         )
         .bind(user_id.to_string())

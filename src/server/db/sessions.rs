@@ -470,8 +470,9 @@ impl Db {
                         return Ok(Rotation::Unknown);
                     } else if !answer_was_lost {
                         return Ok(Rotation::Reused(now));
-                    } else if device.is_some_and(|device| !session.is_of(&device)) {
-                        events::record(connection, user_id, AccountEvent::RefreshedElsewhere, now).await?;
+                    } else if let Some(device) = device.filter(|device| !session.is_of(device)) {
+                        let event = AccountEvent::RefreshedElsewhere;
+                        events::record(connection, user_id, event, Some(&device), now).await?;
                     }
                     let (email, role_text): (String, String) =
                         sqlx::query_as("select email, role from users where id = $1")

@@ -315,7 +315,7 @@ impl Db {
                     let now = updated.first().ok_or(ChangeError::NotFound)?.try_get(0)?;
                     sessions::lock_in_order(connection, Some(user_id), [by, None]).await?;
                     sessions::require_live(connection, by).await?;
-                    events::record(connection, user_id, event, now).await?;
+                    events::record(connection, user_id, event, None, now).await?;
                     Ok(sessions::revoke_all(connection, user_id, except, reason, now).await?)
                 }
                 .boxed()
@@ -346,7 +346,7 @@ impl Db {
                     .await?;
                     let now = enabled.first().ok_or(ChangeError::NotFound)?.try_get(0)?;
                     sessions::require_live(connection, by).await?;
-                    Ok(events::record(connection, user_id, AccountEvent::Enabled, now).await?)
+                    Ok(events::record(connection, user_id, AccountEvent::Enabled, None, now).await?)
                 }
                 .boxed()
             })

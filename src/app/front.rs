@@ -4,9 +4,9 @@
 use leptos::prelude::*;
 
 use super::{
+    dom::mark_hydrated,
     home::HomePage,
     login::LoginPage,
-    mark_hydrated,
     nav::Nav,
     register::RegisterPage,
     shell::{Foot, SkipLink},

@@ -15,14 +15,13 @@ use leptos_router::{
     hooks::use_location,
     path,
 };
-use wasm_bindgen::JsCast;
-use web_sys::HtmlElement;
 
 use self::{
     account::AccountPage,
     admin::AdminPage,
     cluster::ClusterPage,
     components::Toasts,
+    dom::{focus_on_main, mark_hydrated},
     nav::Nav,
     not_found::NotFoundPage,
     password::PasswordPage,
@@ -39,6 +38,7 @@ mod account;
 mod admin;
 mod cluster;
 mod components;
+mod dom;
 mod form;
 pub mod front;
 mod home;
@@ -121,22 +121,5 @@ fn FocusOnNavigation() -> impl IntoView {
             focus_on_main();
         }
         now
-    });
-}
-
-fn focus_on_main() {
-    if let Some(main) = document().get_element_by_id("main")
-        && let Ok(main) = main.dyn_into::<HtmlElement>()
-    {
-        let _ = main.focus();
-    }
-}
-
-/// Says so when clicks are heard: by `data-hydrated` on `<html>`.
-fn mark_hydrated() {
-    Effect::new(|| {
-        if let Some(root) = document().document_element() {
-            let _ = root.set_attribute("data-hydrated", "");
-        }
     });
 }

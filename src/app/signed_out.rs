@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use leptos_meta::Title;
 
-use super::{focus_on_main, form::SignOutNote, return_to::sign_in_first};
+use super::{dom::focus_on_main, form::SignOutNote, return_to::sign_in_first};
 
 #[component]
 pub fn SignedOut(

@@ -29,7 +29,7 @@ use server_fn::{
 
 use super::{
     bearer::{attach_token, send},
-    refresh_lock::Turn,
+    refresh_lock::{self, Turn},
     storage::{self, StoredToken, device_now},
     timeout::with_timeout,
     token::now_ms,
@@ -54,7 +54,9 @@ const PAUSE_MS: u32 = 1_000;
 const LONGEST: u32 = 7;
 
 /// The time that a renewal takes at most.
-pub(super) const LONGEST_MS: u32 = LONGEST * ATTEMPT_TIMEOUT_MS;
+const LONGEST_MS: u32 = LONGEST * ATTEMPT_TIMEOUT_MS;
+
+const _: () = assert!(LONGEST_MS < refresh_lock::TIMEOUT_MS);
 
 /// The time that a call without a living token waits for a renewal.
 const CALL_TIMEOUT_MS: u32 = ATTEMPTS * ATTEMPT_TIMEOUT_MS;

@@ -10,15 +10,11 @@ use leptos::{logging::warn, prelude::window};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 
-use super::refresh;
-
 const NAME: &str = "hallpass-renewal";
 
 /// How long one tab waits for another. After that it goes on without: the other one is frozen, for a renewal
 /// has ended by then.
-const TIMEOUT_MS: u32 = 25_000;
-
-const _: () = assert!(refresh::LONGEST_MS < TIMEOUT_MS);
+pub(super) const TIMEOUT_MS: u32 = 25_000;
 
 /// The right to renew, among all tabs of this browser, until it is dropped.
 pub struct Turn {

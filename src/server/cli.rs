@@ -24,8 +24,8 @@ use crate::{
         clock,
         config::Config,
         db::{
-            Access, ChangeError, Db,
-            sessions::{self, RevokedSession},
+            Access, ChangeError, Db, decode,
+            sessions::RevokedSession,
             users::{Added, Change, Email, User},
         },
         ids::UserId,
@@ -183,7 +183,7 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
         UserCommand::Role { email, role } => {
             let db = Db::open(config, Access::Exclusive).await?;
             let user = find(&db, &email).await?;
-            change(user.id, Change::Role(sessions::role(&role)), config, db).await?;
+            change(user.id, Change::Role(decode::role(&role)), config, db).await?;
             println!("{} is now {role}; all of their sessions have ended", user.email);
         }
         UserCommand::SetPassword(who) => {

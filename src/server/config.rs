@@ -8,7 +8,7 @@ use leptos::config::LeptosOptions;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::IgnoredAny};
 
-use crate::server::http::{client_info::TrustedProxies, csrf::PublicOrigins};
+use crate::server::{origin::PublicOrigins, trusted_proxies::TrustedProxies};
 
 const DEFAULTS: &str = include_str!("../../Leptos.toml");
 

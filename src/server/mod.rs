@@ -22,6 +22,7 @@ use self::{
 
 pub mod auth;
 pub mod cli;
+pub mod client_info;
 pub mod clock;
 pub mod config;
 pub mod db;
@@ -29,6 +30,8 @@ pub mod http;
 pub mod ids;
 mod limits;
 pub mod metrics;
+mod origin;
+mod trusted_proxies;
 
 /// How often expired tokens are dropped from memory and from the database, and revocations that were
 /// recorded but could not be spread are taken over.

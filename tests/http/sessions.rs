@@ -6,7 +6,7 @@ use hallpass::{
         error::ApiError,
         types::{EndReason, EventKind},
     },
-    server::{clock, http::client_info::ClientInfo},
+    server::{client_info::ClientInfo, clock},
 };
 use serde_json::{Value, json};
 

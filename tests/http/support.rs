@@ -15,9 +15,9 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hallpass::server::{
     self,
     auth::Auth,
+    client_info::ClientInfo,
     config::Config,
     db::{Access, Db},
-    http::client_info::ClientInfo,
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};

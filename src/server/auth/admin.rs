@@ -12,7 +12,7 @@ use crate::{
     server::{
         clock::UnixSeconds,
         db::{
-            ChangeError, sessions,
+            ChangeError, decode,
             users::{Change, Email},
         },
         ids::{SessionId, UserId},
@@ -42,7 +42,7 @@ impl Auth {
             .map(|user| UserInfo {
                 user_id: user.id,
                 email: user.email,
-                role: sessions::role(&user.role),
+                role: decode::role(&user.role),
                 is_disabled: user.disabled_at.is_some(),
                 sessions: user.sessions,
                 last_login_at: user.last_login_at,

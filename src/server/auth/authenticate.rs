@@ -82,26 +82,6 @@ impl Administrator {
     }
 }
 
-/// Live tokens whose signature has been checked here, by their whole text: the same text need not
-/// be checked again. Says nothing about whether the token is still alive.
-pub(super) struct VerifiedTokens {
-    claims: papaya::HashMap<Box<str>, Arc<AccessClaims>, foldhash::fast::RandomState>,
-}
-
-impl Default for VerifiedTokens {
-    fn default() -> Self {
-        // As for the mirror: reading must not slow down while it grows.
-        let map = papaya::HashMap::builder().resize_mode(papaya::ResizeMode::Blocking);
-        Self { claims: map.hasher(foldhash::fast::RandomState::default()).build() }
-    }
-}
-
-impl VerifiedTokens {
-    pub(super) fn forget_expired(&self, now: UnixSeconds) {
-        self.claims.pin().retain(|_, claims| claims.exp > now);
-    }
-}
-
 impl Auth {
     /// Lets the request pass if its `Authorization` header (RFC 6750, 2.1, and no other place)
     /// holds a live access token.
@@ -123,7 +103,7 @@ impl Auth {
     /// [`ApiError::InvalidToken`], whatever is wrong with it; [`ApiError::Unavailable`] when nobody
     /// can tell whether it is alive.
     pub async fn authorize(&self, token: &str, now: UnixSeconds) -> Result<Authenticated, ApiError> {
-        let seen = self.verified.claims.pin().get(token).cloned();
+        let seen = self.verified.get(token);
         let first_time = seen.is_none();
         let claims = match seen {
             Some(claims) => claims,
@@ -140,7 +120,7 @@ impl Auth {
             Err(Undetermined) => return Err(ApiError::Unavailable),
         }
         if first_time {
-            self.verified.claims.pin().insert(token.into(), Arc::clone(&claims));
+            self.verified.insert(token, Arc::clone(&claims));
         }
         Ok(Authenticated { claims })
     }

@@ -15,13 +15,13 @@ use crate::{
     api::{error::ApiError, types::Role},
     server::{
         auth::password::{self, PasswordCheck, Share},
+        client_info::ClientInfo,
         clock::UnixSeconds,
         db::{
             access_tokens::TokenRecord,
             sessions::{NewSession, Started},
             users::{Added, Email},
         },
-        http::client_info::ClientInfo,
         ids::{DeviceId, SessionId, TokenId, UserId},
     },
 };
@@ -51,7 +51,7 @@ impl Auth {
             (Ok(email), Ok(())) => email,
             (email, password) => return Err(invalid_fields([email.err(), password.err()])),
         };
-        let share = Share::of(caller.site(), &email);
+        let share = Share::of(caller.rate_limit_prefix(), &email);
         let hash = self.passwords.hash(share, password).await?;
         let new = new_session(UserId::random(), caller);
         let adding = self.db.add_user(new.user_id, &email, &hash, Some((new, &self.config)), now);
@@ -121,7 +121,8 @@ impl Auth {
         }
         let user = self.db.find_user(email).await.map_err(unavailable)?;
         let stored = user.as_ref().map(|user| user.password_hash.clone());
-        let verified = self.passwords.verify(Share::of(caller.site(), email), password, stored).await?;
+        let verified =
+            self.passwords.verify(Share::of(caller.rate_limit_prefix(), email), password, stored).await?;
         let (Some(user), PasswordCheck::Match { rehashed }) = (user, verified) else {
             return Err(ApiError::wrong_credentials());
         };

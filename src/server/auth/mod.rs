@@ -15,7 +15,7 @@
 use anyhow::Result;
 use tracing::error;
 
-use self::{allowlist::Allowlist, authenticate::VerifiedTokens, jwt::Jwt, keys::Keys};
+use self::{allowlist::Allowlist, jwt::Jwt, keys::Keys, verified_tokens::VerifiedTokens};
 use crate::{
     api::{
         error::ApiError,
@@ -44,6 +44,7 @@ pub mod refresh;
 pub mod refresh_token;
 pub mod revoke;
 pub mod throttle;
+mod verified_tokens;
 
 /// Issues, verifies, refreshes and revokes tokens. One for the whole server.
 pub struct Auth {

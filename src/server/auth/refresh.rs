@@ -16,7 +16,7 @@ use crate::{
         error::ApiError,
         types::{EndReason, RefreshToken},
     },
-    server::{clock::UnixSeconds, db::sessions::Rotation, http::client_info::ClientInfo, ids::TokenId},
+    server::{client_info::ClientInfo, clock::UnixSeconds, db::sessions::Rotation, ids::TokenId},
 };
 
 impl Auth {

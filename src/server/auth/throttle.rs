@@ -35,9 +35,9 @@ use crate::{
     api::error::ApiError,
     server::{
         auth::allowlist::Cluster,
+        client_info::ClientInfo,
         config::ThrottleConfig,
         db::users::Email,
-        http::client_info::ClientInfo,
         ids::{DeviceId, SessionId, UserId},
     },
 };
@@ -131,7 +131,7 @@ impl Throttle {
     /// # Errors
     /// [`ApiError::TooManyRequests`], with the seconds to wait.
     pub async fn try_address(&self, caller: &ClientInfo) -> Result<Charge, ApiError> {
-        let address = BucketKey::of("address", &[&caller.site().to_string()]);
+        let address = BucketKey::of("address", &[&caller.rate_limit_prefix().to_string()]);
         self.count(&[(address, self.address)]).await
     }
 
@@ -159,7 +159,7 @@ impl Throttle {
         }
         // This one stays charged when the account's have to wait.
         let mut counted = self.try_address(caller).await?;
-        let here = BucketKey::of("account at address", &[email, &caller.site().to_string()]);
+        let here = BucketKey::of("account at address", &[email, &caller.rate_limit_prefix().to_string()]);
         let anywhere = BucketKey::of("account", &[email]);
         counted.0.extend(self.count(&[(here, self.device), (anywhere, self.account)]).await?.0);
         Ok(counted)

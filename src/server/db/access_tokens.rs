@@ -9,7 +9,7 @@ use tokio::time;
 
 use crate::server::{
     clock::UnixSeconds,
-    db::{Db, DbError, sessions::parse},
+    db::{Db, DbError, decode::parse},
     ids::{SessionId, TokenId, UserId},
 };
 

@@ -6,11 +6,9 @@ use sqlx::{AnyConnection, FromRow};
 use crate::{
     api::types::{EventKind, SecurityEvent},
     server::{
+        client_info::Device,
         clock::UnixSeconds,
-        db::{
-            Db, DbError,
-            sessions::{self, Device},
-        },
+        db::{Db, DbError, decode},
         ids::{EventId, UserId},
     },
 };
@@ -90,7 +88,7 @@ impl EventRow {
     fn read(self) -> Option<SecurityEvent> {
         let kind = match self.rank {
             BEGAN => EventKind::SignedIn,
-            ENDED => EventKind::SessionEnded(sessions::reason(&self.kind)),
+            ENDED => EventKind::SessionEnded(decode::reason(&self.kind)),
             _ => AccountEvent::ALL.iter().find(|(_, text, _)| *text == self.kind)?.2,
         };
         let has_device = self.rank != ACCOUNT || !self.device.user_agent.is_empty();

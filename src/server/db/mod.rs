@@ -30,6 +30,7 @@ use super::{clock::UnixSeconds, config::Config};
 pub use sqlx::Error as DbError;
 
 pub mod access_tokens;
+pub mod decode;
 pub mod events;
 mod instances;
 pub mod sessions;

@@ -10,17 +10,18 @@ use tokio::time;
 use crate::{
     api::types::{EndReason, Role},
     server::{
+        client_info::Device,
         clock::UnixSeconds,
         config::TokenConfig,
         db::{
             ChangeError, Db, DbError, MANY_TIMEOUT,
             access_tokens::{self, ROW_TIMEOUT, TokenRecord},
-            allow_time,
+            allow_time, decode,
             events::{self, AccountEvent},
             is_postgres,
             users::User,
         },
-        ids::{InvalidId, SessionId, TokenId, UserId},
+        ids::{SessionId, TokenId, UserId},
     },
 };
 
@@ -95,15 +96,6 @@ pub struct NewSession {
     pub device: Device,
 }
 
-/// What is kept of the browser or program that signed in.
-#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
-pub struct Device {
-    /// What it says it is.
-    pub user_agent: String,
-    /// The network it came from.
-    pub address: String,
-}
-
 /// A session as its user sees it.
 #[derive(Debug, Clone, FromRow)]
 pub struct LiveSession {
@@ -169,7 +161,7 @@ impl SessionRow {
     /// Why it has ended, if it has.
     fn ended(&self, config: &TokenConfig, now: UnixSeconds) -> Option<EndReason> {
         if self.revoked_at.is_some() {
-            Some(reason(self.revoke_reason.as_deref().unwrap_or_default()))
+            Some(decode::reason(self.revoke_reason.as_deref().unwrap_or_default()))
         } else if now >= self.expires_at || now >= self.rotated_at + config.idle_ttl_seconds {
             Some(EndReason::Expired)
         } else {
@@ -180,21 +172,6 @@ impl SessionRow {
     fn is_of(&self, device: &Device) -> bool {
         self.user_agent == device.user_agent && self.address == device.address
     }
-}
-
-/// A reason as it is written in the table.
-pub fn reason(text: &str) -> EndReason {
-    let known = EndReason::ALL.iter().find(|(_, known)| *known == text);
-    known.map_or(EndReason::SignedOut, |(reason, _)| *reason)
-}
-
-/// A role as it is written in the table; what it does not know may do the least.
-pub fn role(text: &str) -> Role {
-    if text == Role::Admin.as_str() { Role::Admin } else { Role::User }
-}
-
-pub(super) fn parse<T: std::str::FromStr<Err = InvalidId>>(text: &str) -> Result<T, DbError> {
-    text.parse().map_err(|error| DbError::Decode(Box::new(error)))
 }
 
 /// Starts a session at `now`, in the same transaction as what entitles the user to it.
@@ -314,7 +291,11 @@ pub async fn revoke_all(
     .await?;
     let mut sessions = Vec::with_capacity(rows.len());
     for (id,) in &rows {
-        sessions.push(RevokedSession { session_id: parse(id)?, user_id: Some(user_id), tokens: Vec::new() });
+        sessions.push(RevokedSession {
+            session_id: decode::parse(id)?,
+            user_id: Some(user_id),
+            tokens: Vec::new(),
+        });
     }
     let tokens: Vec<(String,)> = sqlx::query_as(
         "select access_tokens.id from access_tokens join sessions on sessions.id = session_id \
@@ -328,7 +309,7 @@ pub async fn revoke_all(
     .await?;
     // Which session a token was of does not matter: all are taken off the list of one partition.
     if let Some(first) = sessions.first_mut() {
-        first.tokens = tokens.iter().map(|(id,)| parse(id)).collect::<Result<_, _>>()?;
+        first.tokens = tokens.iter().map(|(id,)| decode::parse(id)).collect::<Result<_, _>>()?;
     }
     Ok(sessions)
 }
@@ -353,8 +334,9 @@ async fn displace(
     .bind(MAX_LIVE_SESSIONS)
     .fetch_all(connection)
     .await?;
-    let session =
-        |id: &str| Ok(RevokedSession { session_id: parse(id)?, user_id: Some(user_id), tokens: Vec::new() });
+    let session = |id: &str| {
+        Ok(RevokedSession { session_id: decode::parse(id)?, user_id: Some(user_id), tokens: Vec::new() })
+    };
     rows.iter().map(|(id,)| session(id)).collect()
 }
 
@@ -455,7 +437,7 @@ impl Db {
                     if let Some(reason) = session.ended(&config, now) {
                         return Ok(Rotation::Ended(reason));
                     }
-                    let user_id = parse(&session.user_id)?;
+                    let user_id = decode::parse(&session.user_id)?;
                     let answer_was_lost = presented == session.counter - 1
                         && now - session.rotated_at <= config.refresh_grace_seconds;
                     if presented == session.counter {
@@ -489,7 +471,7 @@ impl Db {
                     Ok(Rotation::Done(Box::new(Rotated {
                         entry,
                         email,
-                        role: role(&role_text),
+                        role: decode::role(&role_text),
                         counter: session.counter,
                         idle_at: session.expires_at.min(now + config.idle_ttl_seconds),
                         now,
@@ -541,8 +523,8 @@ impl Db {
                     .bind(MAX_DELISTED)
                     .fetch_all(&mut *connection)
                     .await?;
-                    let tokens = tokens.iter().map(|(id,)| parse(id)).collect::<Result<_, _>>()?;
-                    let user_id = Some(parse(&session.user_id)?);
+                    let tokens = tokens.iter().map(|(id,)| decode::parse(id)).collect::<Result<_, _>>()?;
+                    let user_id = Some(decode::parse(&session.user_id)?);
                     let session = RevokedSession { session_id, user_id, tokens };
                     Ok(Some(Recorded { session, is_new: updated.rows_affected() > 0 }))
                 }
@@ -623,9 +605,9 @@ impl Db {
         while let Some((id, user_id)) =
             time::timeout(ROW_TIMEOUT, rows.try_next()).await.map_err(|_| DbError::PoolTimedOut)??
         {
-            let user_id = Some(parse(&user_id)?);
+            let user_id = Some(decode::parse(&user_id)?);
             // Its tokens stay on the list, which would be long: they end when they expire.
-            sessions.push(RevokedSession { session_id: parse(&id)?, user_id, tokens: Vec::new() });
+            sessions.push(RevokedSession { session_id: decode::parse(&id)?, user_id, tokens: Vec::new() });
         }
         drop(rows);
         connection.close().await?;
@@ -656,7 +638,7 @@ impl Db {
                     .bind(TOKENS_MAY_LIVE)
                     .fetch(connection);
                     while let Some((id,)) = rows.try_next().await? {
-                        each(parse(&id)?);
+                        each(decode::parse(&id)?);
                     }
                     Ok(())
                 }
@@ -700,7 +682,7 @@ impl Db {
                 .bind(session_id.to_string())
                 .fetch_optional(&self.pool)
                 .await?;
-        row.map(|(user_id, created_at)| Ok((parse(&user_id)?, created_at))).transpose()
+        row.map(|(user_id, created_at)| Ok((decode::parse(&user_id)?, created_at))).transpose()
     }
 
     /// The user's live sessions, `first` first and then those that were used last; a thousand at the

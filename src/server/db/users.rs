@@ -16,7 +16,7 @@ use crate::{
         db::{
             ChangeError, Db, DbError, MANY_TIMEOUT,
             access_tokens::TokenRecord,
-            allow_time,
+            allow_time, decode,
             events::{self, AccountEvent},
             sessions::{self, NewSession, RevokedSession},
         },
@@ -128,7 +128,7 @@ impl TryFrom<UserRow> for User {
             password_hash: row.password_hash,
             password_version: row.password_version,
             disabled_at: row.disabled_at,
-            role: sessions::role(&row.role),
+            role: decode::role(&row.role),
         })
     }
 }

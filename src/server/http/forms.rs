@@ -14,11 +14,7 @@ use server_fn::error::ServerFnUrlError;
 
 use crate::{
     api::error::ApiError,
-    server::{
-        AppState,
-        config::ServerConfig,
-        http::csrf::{Origin, Target},
-    },
+    server::{AppState, config::ServerConfig, http::csrf::Target, origin::Origin},
 };
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");

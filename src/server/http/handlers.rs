@@ -21,11 +21,9 @@ use crate::{
             authenticate::{Administrator, Authenticated},
             device_cookie,
         },
+        client_info::ClientInfo,
         clock,
-        http::{
-            client_info::ClientInfo,
-            cookie::{self, RefreshCookies},
-        },
+        http::cookie::{self, RefreshCookies},
     },
 };
 

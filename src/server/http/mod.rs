@@ -5,7 +5,7 @@
 //! accounts, sessions or tokens.
 
 pub mod assets;
-pub mod client_info;
+mod client_ip;
 mod cookie;
 pub mod csrf;
 mod error_response;

@@ -27,9 +27,10 @@ use crate::{
         types::{ClusterView, EndReason, Presence, RefreshToken},
     },
     server::{
-        AppState, clock,
+        AppState,
+        client_info::ClientInfo,
+        clock,
         http::{
-            client_info::ClientInfo,
             cookie::RefreshCookies,
             streams::{Place, Streams},
         },
@@ -131,7 +132,7 @@ async fn signed_in(
     };
     // Whoever holds a copy that was used long ago does not get to follow the session.
     let session_id = state.auth.session_of_recent(&token).await.ok_or(ApiError::InvalidToken)?;
-    let site = ClientInfo::of(parts, &server.trusted_proxies).site();
+    let site = ClientInfo::of(parts, &server.trusted_proxies).rate_limit_prefix();
     let (place, displaced) = streams.open(session_id, site)?;
     Ok((token, (place, displaced.boxed())))
 }

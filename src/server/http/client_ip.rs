@@ -1,5 +1,4 @@
-//! Who makes a request: the address behind the proxies that are trusted, and what the browser or
-//! program says it is.
+//! The client of a request: its address, behind the proxies that are trusted, and its user agent.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -10,60 +9,14 @@ use axum::{
     extract::ConnectInfo,
     http::{HeaderMap, HeaderName, header, request::Parts},
 };
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::Deserialize;
 use tracing::warn;
-use woothee::{parser::Parser, woothee::VALUE_UNKNOWN};
 
-use crate::server::db::sessions::Device;
+use crate::server::{client_info::ClientInfo, trusted_proxies::TrustedProxies};
 
 /// More than any browser sends says nothing more.
 const MAX_USER_AGENT_CHARS: usize = 256;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// The networks of the proxies in front, whose `X-Forwarded-For` is believed.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(try_from = "String")]
-pub struct TrustedProxies(Vec<IpNet>);
-
-impl TryFrom<String> for TrustedProxies {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let network = |text: &str| {
-            let address = text.parse::<IpAddr>().map(IpNet::from);
-            let network = text.parse().or(address);
-            network.map(canonical).map_err(|_| format!("{text:?} is neither a network nor an address"))
-        };
-        let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
-        texts.map(network).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-/// The network of IPv4 addresses, if it is one of their images in IPv6: peers are compared in that form.
-fn canonical(network: IpNet) -> IpNet {
-    let IpAddr::V4(address) = network.addr().to_canonical() else { return network };
-    let bits = if network.max_prefix_len() == 128 {
-        network.prefix_len().checked_sub(96)
-    } else {
-        Some(network.prefix_len())
-    };
-    bits.and_then(|bits| Ipv4Net::new(address, bits).ok()).map_or(network, IpNet::V4)
-}
-
-impl TrustedProxies {
-    pub fn trust(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
-    }
-}
-
-/// The one who makes a request.
-#[derive(Debug, Clone)]
-pub struct ClientInfo {
-    pub address: IpAddr,
-    pub user_agent: String,
-}
 
 impl ClientInfo {
     pub fn of(parts: &Parts, proxies: &TrustedProxies) -> Self {
@@ -77,31 +30,6 @@ impl ClientInfo {
             user_agent: user_agent.chars().take(MAX_USER_AGENT_CHARS).collect(),
         }
     }
-
-    /// Where it comes from, as far as that is the same for one person: the address of a host or, for
-    /// IPv6, the network that a provider gives to a customer.
-    pub fn site(&self) -> IpNet {
-        match self.address {
-            IpAddr::V4(address) => IpNet::V4(Ipv4Net::from(address)),
-            IpAddr::V6(address) => IpNet::V6(network_v6(address.into(), 64)),
-        }
-    }
-
-    /// What is kept of it with a session.
-    pub fn device(&self) -> Device {
-        let network = match self.address {
-            IpAddr::V4(address) => {
-                let octets = address.octets();
-                format!("{}.{}.{}.0/24", octets[0], octets[1], octets[2])
-            }
-            IpAddr::V6(address) => network_v6(address.into(), 48).to_string(),
-        };
-        Device { user_agent: self.user_agent.clone(), address: network }
-    }
-}
-
-fn network_v6(address: Ipv6Net, bits: u8) -> Ipv6Net {
-    Ipv6Net::new(address.addr(), bits).map_or(address, |network| network.trunc())
 }
 
 /// The last address on the way here that no trusted proxy has: what it claims about who came before
@@ -160,34 +88,6 @@ fn warn_about_untrusted(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProx
             );
         });
     }
-}
-
-impl Device {
-    /// The browser and the system, as far as its user agent tells.
-    pub fn label(&self) -> String {
-        let Some(found) = Parser::new().parse(&self.user_agent) else {
-            return "Unknown device".into();
-        };
-        let system = known(found.os).map(|system| match system {
-            "Mac OSX" => "macOS",
-            "Windows UNKNOWN Ver" => "Windows",
-            other => other,
-        });
-        let browser = known(found.name).map(|browser| match browser {
-            "HTTP Library" => "A program",
-            "SamsungBrowser" => "Samsung Internet",
-            other => other,
-        });
-        match (browser, system) {
-            (Some(browser), Some(system)) => format!("{browser} on {system}"),
-            (Some(one), None) | (None, Some(one)) => one.to_owned(),
-            (None, None) => "Unknown device".into(),
-        }
-    }
-}
-
-fn known(name: &str) -> Option<&str> {
-    (name != VALUE_UNKNOWN).then_some(name)
 }
 
 #[cfg(test)]
@@ -278,42 +178,5 @@ mod tests {
             assert_eq!(address("10.0.0.1", &["198.51.100.7"], proxies), "198.51.100.7", "{proxies}");
         }
         assert_eq!(address("10.0.0.1", &["198.51.100.7"], "::ffff:11.0.0.0/104"), "10.0.0.1");
-    }
-
-    fn caller(address: &str) -> ClientInfo {
-        ClientInfo { address: address.parse().unwrap(), user_agent: String::new() }
-    }
-
-    #[test]
-    fn what_is_kept_of_an_address_is_coarse() {
-        assert_eq!(caller("203.0.113.9").device().address, "203.0.113.0/24");
-        assert_eq!(caller("2001:db8:1:2:3::4").device().address, "2001:db8:1::/48");
-        assert_eq!(caller("203.0.113.9").site().to_string(), "203.0.113.9/32");
-        assert_eq!(caller("2001:db8:1:2:3::4").site().to_string(), "2001:db8:1:2::/64");
-    }
-
-    #[test]
-    fn a_device_is_told_in_words() {
-        for (user_agent, words) in [
-            ("Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0", "Firefox on Linux"),
-            (
-                "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Safari/605.1.15",
-                "Safari on macOS",
-            ),
-            (
-                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1",
-                "Safari on iPhone",
-            ),
-            (
-                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36 Edg/130.0.0.0",
-                "Edge on Windows 10",
-            ),
-            ("curl/8.5.0", "A program"),
-            ("<script>alert(1)</script>", "Unknown device"),
-            ("", "Unknown device"),
-        ] {
-            let device = Device { user_agent: user_agent.into(), ..Device::default() };
-            assert_eq!(device.label(), words, "{user_agent}");
-        }
     }
 }

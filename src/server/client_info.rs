@@ -1,0 +1,121 @@
+//! The client that makes a request: its address, what it says it is, and what is kept of both with a session.
+//! Nothing here reads a request; `http/client_ip.rs` does.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use sqlx::FromRow;
+use woothee::{parser::Parser, woothee::VALUE_UNKNOWN};
+
+/// The one who makes a request.
+#[derive(Debug, Clone)]
+pub struct ClientInfo {
+    pub address: IpAddr,
+    pub user_agent: String,
+}
+
+impl ClientInfo {
+    /// Where it comes from, as far as that is the same for one person: the address of a host or, for
+    /// IPv6, the network that a provider gives to a customer.
+    pub fn rate_limit_prefix(&self) -> IpNet {
+        match self.address {
+            IpAddr::V4(address) => IpNet::V4(Ipv4Net::from(address)),
+            IpAddr::V6(address) => IpNet::V6(network_v6(address.into(), 64)),
+        }
+    }
+
+    /// What is kept of it with a session.
+    pub fn device(&self) -> Device {
+        let network = match self.address {
+            IpAddr::V4(address) => {
+                let octets = address.octets();
+                format!("{}.{}.{}.0/24", octets[0], octets[1], octets[2])
+            }
+            IpAddr::V6(address) => network_v6(address.into(), 48).to_string(),
+        };
+        Device { user_agent: self.user_agent.clone(), address: network }
+    }
+}
+
+fn network_v6(address: Ipv6Net, bits: u8) -> Ipv6Net {
+    Ipv6Net::new(address.addr(), bits).map_or(address, |network| network.trunc())
+}
+
+/// What is kept of the browser or program that signed in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
+pub struct Device {
+    /// What it says it is.
+    pub user_agent: String,
+    /// The network it came from.
+    pub address: String,
+}
+
+impl Device {
+    /// The browser and the system, as far as its user agent tells.
+    pub fn label(&self) -> String {
+        let Some(found) = Parser::new().parse(&self.user_agent) else {
+            return "Unknown device".into();
+        };
+        let system = known(found.os).map(|system| match system {
+            "Mac OSX" => "macOS",
+            "Windows UNKNOWN Ver" => "Windows",
+            other => other,
+        });
+        let browser = known(found.name).map(|browser| match browser {
+            "HTTP Library" => "A program",
+            "SamsungBrowser" => "Samsung Internet",
+            other => other,
+        });
+        match (browser, system) {
+            (Some(browser), Some(system)) => format!("{browser} on {system}"),
+            (Some(one), None) | (None, Some(one)) => one.to_owned(),
+            (None, None) => "Unknown device".into(),
+        }
+    }
+}
+
+fn known(name: &str) -> Option<&str> {
+    (name != VALUE_UNKNOWN).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(address: &str) -> ClientInfo {
+        ClientInfo { address: address.parse().unwrap(), user_agent: String::new() }
+    }
+
+    #[test]
+    fn what_is_kept_of_an_address_is_coarse() {
+        assert_eq!(caller("203.0.113.9").device().address, "203.0.113.0/24");
+        assert_eq!(caller("2001:db8:1:2:3::4").device().address, "2001:db8:1::/48");
+        assert_eq!(caller("203.0.113.9").rate_limit_prefix().to_string(), "203.0.113.9/32");
+        assert_eq!(caller("2001:db8:1:2:3::4").rate_limit_prefix().to_string(), "2001:db8:1:2::/64");
+    }
+
+    #[test]
+    fn a_device_is_told_in_words() {
+        for (user_agent, words) in [
+            ("Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0", "Firefox on Linux"),
+            (
+                "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Safari/605.1.15",
+                "Safari on macOS",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1",
+                "Safari on iPhone",
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36 Edg/130.0.0.0",
+                "Edge on Windows 10",
+            ),
+            ("curl/8.5.0", "A program"),
+            ("<script>alert(1)</script>", "Unknown device"),
+            ("", "Unknown device"),
+        ] {
+            let device = Device { user_agent: user_agent.into(), ..Device::default() };
+            assert_eq!(device.label(), words, "{user_agent}");
+        }
+    }
+}

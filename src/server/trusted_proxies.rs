@@ -1,0 +1,42 @@
+//! The proxies in front, as the settings name them.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::Deserialize;
+
+/// The networks of the proxies in front, whose `X-Forwarded-For` is believed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TryFrom<String> for TrustedProxies {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let network = |text: &str| {
+            let address = text.parse::<IpAddr>().map(IpNet::from);
+            let network = text.parse().or(address);
+            network.map(canonical).map_err(|_| format!("{text:?} is neither a network nor an address"))
+        };
+        let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+        texts.map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// The network of IPv4 addresses, if it is one of their images in IPv6: peers are compared in that form.
+fn canonical(network: IpNet) -> IpNet {
+    let IpAddr::V4(address) = network.addr().to_canonical() else { return network };
+    let bits = if network.max_prefix_len() == 128 {
+        network.prefix_len().checked_sub(96)
+    } else {
+        Some(network.prefix_len())
+    };
+    bits.and_then(|bits| Ipv4Net::new(address, bits).ok()).map_or(network, IpNet::V4)
+}
+
+impl TrustedProxies {
+    pub fn trust(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}

@@ -5,11 +5,11 @@ use leptos::prelude::*;
 
 use super::{
     dom::mark_hydrated,
+    frame::{Foot, SkipLink},
     home::HomePage,
     login::LoginPage,
     nav::Nav,
     register::RegisterPage,
-    shell::{Foot, SkipLink},
     theme::ThemeSwitch,
 };
 use crate::client::session::Session;

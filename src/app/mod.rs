@@ -22,13 +22,13 @@ use self::{
     cluster::ClusterPage,
     components::Toasts,
     dom::{focus_on_main, mark_hydrated},
+    frame::{Foot, SkipLink, titled},
     nav::Nav,
     not_found::NotFoundPage,
     password::PasswordPage,
     replay::ReplayPage,
     return_to::sign_in_first,
     sessions::SessionsPage,
-    shell::{Foot, SkipLink, titled},
     signed_out::SignedOut,
     theme::ThemeSwitch,
 };
@@ -40,6 +40,7 @@ mod cluster;
 mod components;
 mod dom;
 mod form;
+mod frame;
 pub mod front;
 mod home;
 mod login;

@@ -7,6 +7,7 @@ use leptos_meta::{HashedStylesheet, MetaTags};
 
 use super::{
     App,
+    frame::{Foot, SkipLink, titled},
     front::{Front, FrontPage},
     nav::Nav,
     not_found::NotFoundPage,
@@ -54,11 +55,6 @@ fn without_scripts(site: &Site, title: &'static str, main: AnyView) -> impl Into
     Session::provide();
     let body = view! { <SkipLink /> <Nav path=Signal::stored(String::new()) /> {main} <Foot /> };
     document(site, view! { <StaticTitle page=title /> }.into_any(), body.into_any())
-}
-
-/// The title of a document, from that of its page.
-pub fn titled(page: &str) -> String {
-    if page.is_empty() { "Hallpass".to_owned() } else { format!("{page} · Hallpass") }
 }
 
 fn document(site: &Site, head: AnyView, body: AnyView) -> impl IntoView + use<> {
@@ -120,22 +116,4 @@ fn PreloadApp() -> impl IntoView {
         view! { <link rel="preload" href=format!("{root}/{file}.wasm") r#as="fetch" crossorigin="" fetchpriority="low" /> }
     });
     Some(links.collect_view())
-}
-
-/// For the keyboard.
-#[component]
-pub fn SkipLink() -> impl IntoView {
-    view! { <a class="skip" href="#main" rel="external">"Skip to the content"</a> }
-}
-
-/// What stands below every page; `children` are for those that are live.
-#[component]
-pub fn Foot(#[prop(optional)] children: Option<Children>) -> impl IntoView {
-    view! {
-        <footer class="foot">
-            <p>"Hallpass: a log-in whose log-out works at once, on every server."</p>
-            <p><a href="/docs" rel="external">"API"</a></p>
-            {children.map(|children| children())}
-        </footer>
-    }
 }

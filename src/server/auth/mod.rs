@@ -40,6 +40,7 @@ pub mod keys;
 pub mod login;
 pub mod password;
 mod password_queue;
+mod rate_limit;
 pub mod refresh;
 pub mod refresh_token;
 pub mod revoke;

@@ -28,13 +28,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::digest;
 use metrics::counter;
 
 use crate::{
     api::error::ApiError,
     server::{
-        auth::allowlist::Cluster,
+        auth::{
+            allowlist::Cluster,
+            rate_limit::{BucketKey, MAX_BACKOFF, RateLimit},
+        },
         client_info::ClientInfo,
         config::ThrottleConfig,
         db::users::Email,
@@ -55,41 +57,6 @@ const RIGHT_PER_ACCOUNT: u32 = 300;
 
 /// How many times as often as a client has to refresh it may at least do so.
 const REFRESH_MARGIN: u32 = 4;
-
-/// The longest wait between two attempts.
-pub const MAX_BACKOFF: Duration = MINUTE;
-
-/// How full a bucket may get for nothing, and how fast it drains.
-#[derive(Debug, Clone, Copy)]
-pub struct RateLimit {
-    pub burst: u32,
-    /// One try is forgotten in this time.
-    pub refill_interval: Duration,
-}
-
-impl RateLimit {
-    fn per(period: Duration, burst: u32) -> Self {
-        Self { burst, refill_interval: period / burst.max(1) }
-    }
-}
-
-/// Which bucket: a hash of what it counts for, so that no address and no account can be read where
-/// they are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BucketKey(pub [u8; 16]);
-
-impl BucketKey {
-    fn of(kind: &str, parts: &[&str]) -> Self {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for part in [&kind].into_iter().chain(parts) {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part.as_bytes());
-        }
-        let mut name = [0; 16];
-        name.copy_from_slice(&context.finish().as_ref()[..16]);
-        Self(name)
-    }
-}
 
 /// Counts the attempts.
 pub struct Throttle {

@@ -19,7 +19,6 @@ use crate::{
             allow_time, decode,
             events::{self, AccountEvent},
             is_postgres,
-            users::User,
         },
         ids::{SessionId, TokenId, UserId},
     },
@@ -315,7 +314,7 @@ pub async fn revoke_all(
 }
 
 /// Revokes the sessions of a user that are one too many, the one that was used least lately first.
-async fn displace(
+pub async fn displace(
     connection: &mut AnyConnection,
     user_id: UserId,
     config: &TokenConfig,
@@ -354,48 +353,6 @@ async fn find_session(
 }
 
 impl Db {
-    /// Starts a session for a user as they were when their password was verified. `None` when they
-    /// have been disabled since, or their password or role has changed. `own` is this process's clock.
-    ///
-    /// # Errors
-    /// The database cannot be used.
-    pub async fn start_session(
-        &self,
-        new: NewSession,
-        user: &User,
-        config: &TokenConfig,
-        own: UnixSeconds,
-    ) -> Result<Option<Started>, DbError> {
-        let clock = self.clock_expression(own);
-        let (password_version, role, config) = (user.password_version, user.role, config.clone());
-        self.requests()
-            .transaction(move |connection| {
-                async move {
-                    // A write, and before the insert: it holds the user's row, so that disabling the user
-                    // either comes first and is seen here, or comes after and ends this session too.
-                    let entitled = sqlx::query(AssertSqlSafe(format!(
-                        "update users set last_login_at = {clock} \
-                     where id = $1 and password_version = $2 and role = $3 and disabled_at is null \
-                     returning last_login_at"
-                    )))
-                    .bind(new.user_id.to_string())
-                    .bind(password_version)
-                    .bind(role.as_str())
-                    .fetch_all(&mut *connection)
-                    .await?;
-                    let Some(row) = entitled.first() else {
-                        return Ok(None);
-                    };
-                    let now = row.try_get(0)?;
-                    let entry = start(connection, &new, &config, now).await?;
-                    let displaced = displace(connection, new.user_id, &config, now).await?;
-                    Ok(Some(Started { entry, now, displaced }))
-                }
-                .boxed()
-            })
-            .await
-    }
-
     /// Exchanges the refresh token that counts `presented` for the next: the session's counter goes
     /// up, and the access token that goes with it is recorded. Presented again within `grace`
     /// seconds of its use, it is answered as before, because an answer can be lost.

@@ -18,7 +18,7 @@ use crate::{
             access_tokens::TokenRecord,
             allow_time, decode,
             events::{self, AccountEvent},
-            sessions::{self, NewSession, RevokedSession},
+            sessions::{self, NewSession, RevokedSession, Started},
         },
         ids::{SessionId, UserId},
     },
@@ -193,6 +193,48 @@ impl Db {
                     let now = row.try_get(0)?;
                     let entry = sessions::start(connection, &new, &config, now).await?;
                     Ok(Added::Done(Some((entry, now))))
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Starts a session for a user as they were when their password was verified. `None` when they
+    /// have been disabled since, or their password or role has changed. `own` is this process's clock.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn start_session(
+        &self,
+        new: NewSession,
+        user: &User,
+        config: &TokenConfig,
+        own: UnixSeconds,
+    ) -> Result<Option<Started>, DbError> {
+        let clock = self.clock_expression(own);
+        let (password_version, role, config) = (user.password_version, user.role, config.clone());
+        self.requests()
+            .transaction(move |connection| {
+                async move {
+                    // A write, and before the insert: it holds the user's row, so that disabling the user
+                    // either comes first and is seen here, or comes after and ends this session too.
+                    let entitled = sqlx::query(AssertSqlSafe(format!(
+                        "update users set last_login_at = {clock} \
+                     where id = $1 and password_version = $2 and role = $3 and disabled_at is null \
+                     returning last_login_at"
+                    )))
+                    .bind(new.user_id.to_string())
+                    .bind(password_version)
+                    .bind(role.as_str())
+                    .fetch_all(&mut *connection)
+                    .await?;
+                    let Some(row) = entitled.first() else {
+                        return Ok(None);
+                    };
+                    let now = row.try_get(0)?;
+                    let entry = sessions::start(connection, &new, &config, now).await?;
+                    let displaced = sessions::displace(connection, new.user_id, &config, now).await?;
+                    Ok(Some(Started { entry, now, displaced }))
                 }
                 .boxed()
             })

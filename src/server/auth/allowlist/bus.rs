@@ -29,17 +29,16 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Recent,
     agreement::{Agreement, Disagreement},
     event::{Event, Nonce, Position},
     lease::{LEASE, LEASE_EXPIRY_BOUND, Lease, Uptime},
-    membership::{Member, Members, RecentMembers, Report},
+    membership::{Member, Members, Recent, RecentMembers, Report},
     mirror::Mirror,
     pending::{Acknowledged, PendingRevocations},
     redis::{self, BATCH, Connection, Entry, Partition, RedisError, Servers},
 };
 use crate::server::{
-    auth::throttle::{BucketKey, RateLimit},
+    auth::rate_limit::{BucketKey, RateLimit},
     clock,
     db::{Db, DbError, access_tokens::TokenRecord, sessions::RevokedSession},
     ids::{InstanceId, SessionId, TokenId},

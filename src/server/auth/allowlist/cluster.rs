@@ -20,10 +20,10 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Recent,
     agreement::{Agreement, Facts},
     bus::{Follower, FollowerState, Instance, Unconfirmed},
     lease::{LEASE, Uptime},
+    membership::Recent,
     mirror::Mirror,
     pending::Acknowledged,
     redis::{Partition, Servers},
@@ -33,7 +33,7 @@ use crate::{
     server::{
         auth::{
             keys::Keys,
-            throttle::{BucketKey, RateLimit},
+            rate_limit::{BucketKey, RateLimit},
         },
         clock::{self, UnixSeconds},
         config::Config,

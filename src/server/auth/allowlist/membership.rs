@@ -5,7 +5,11 @@
 //! not changed for as long as a lease takes to lapse has no lease left: it does not count any
 //! more, and is dropped.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +18,9 @@ use super::{
     lease::{LEASE_EXPIRY_BOUND, Uptime},
 };
 use crate::{api::types::RecentRevocation, server::ids::InstanceId};
+
+/// The last revocations, the newest first.
+pub type Recent = Arc<Mutex<Vec<RecentRevocation>>>;
 
 /// What an instance tells the others about itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use papaya::Operation;
 
-use super::{Whose, notifier::RevocationNotifier};
+use super::notifier::RevocationNotifier;
 use crate::server::{
     clock::UnixSeconds,
     db::{access_tokens::TokenRecord, sessions::RevokedSession},
@@ -31,6 +31,13 @@ const MAX_TTL: i64 = 300;
 /// refreshed in a loop must not make each of its further tokens cost more than the last. A token
 /// that is not kept is unknown, so it is looked up.
 const MAX_OLDER: usize = 16;
+
+/// Whose sessions a revocation is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose {
+    User { user_id: UserId, except: Option<SessionId> },
+    Everyone,
+}
 
 /// What the mirror knows of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,6 +37,7 @@ use tracing::{info, warn};
 
 use self::{
     bus::Unconfirmed,
+    membership::Recent,
     mirror::{Mirror, State},
     pending::Acknowledged,
 };
@@ -68,6 +69,7 @@ mod pending;
 mod redis;
 
 pub use cluster::Cluster;
+pub use mirror::Whose;
 
 /// How long SQL may take to answer a request that memory could not.
 const SQL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -99,22 +101,12 @@ pub struct Allowlist {
     fallbacks: Semaphore,
 }
 
-/// The last revocations, the newest first.
-pub type Recent = Arc<Mutex<Vec<RecentRevocation>>>;
-
 /// How many of them are kept. Each report to the register carries them all.
 const RECENT: usize = 5;
 
 /// Nobody who knows can be asked: the token may be alive, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undetermined;
-
-/// Whose sessions a revocation is about.
-#[derive(Debug, Clone, Copy)]
-pub enum Whose {
-    User { user_id: UserId, except: Option<SessionId> },
-    Everyone,
-}
 
 /// Work under way that several callers wait for, by what it is about.
 ///

@@ -41,7 +41,7 @@ use tokio::time;
 
 use super::event::{Event, Link, Nonce, Position};
 use crate::server::{
-    auth::throttle::{BucketKey, MAX_BACKOFF, RateLimit},
+    auth::rate_limit::{BucketKey, MAX_BACKOFF, RateLimit},
     clock::UnixSeconds,
     config::RedisConfig,
     db::access_tokens::TokenRecord,

@@ -1,0 +1,43 @@
+//! What a rate limit is, and the key of what it counts. The counting is in `throttle.rs` and, for all instances
+//! together, in Redis.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+
+/// The longest wait between two attempts.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// How many attempts are free, and how fast they are given back.
+#[derive(Debug, Clone, Copy)]
+pub struct RateLimit {
+    /// How many attempts do not have to wait.
+    pub burst: u32,
+    /// One attempt is forgotten in this time.
+    pub refill_interval: Duration,
+}
+
+impl RateLimit {
+    /// `burst` attempts at once, and as many in each `period`.
+    pub fn per(period: Duration, burst: u32) -> Self {
+        Self { burst, refill_interval: period / burst.max(1) }
+    }
+}
+
+/// Which bucket: a hash of what it counts for, so that no address and no account can be read where
+/// they are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BucketKey(pub [u8; 16]);
+
+impl BucketKey {
+    pub fn of(kind: &str, parts: &[&str]) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [&kind].into_iter().chain(parts) {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut name = [0; 16];
+        name.copy_from_slice(&context.finish().as_ref()[..16]);
+        Self(name)
+    }
+}

@@ -1,9 +1,7 @@
 //! Hallpass: JWT login whose logout works at once, on every server.
 //!
-//! The tree is split first by where code runs, then by what happens to a token. To read the point
-//! of the project, go in this order: [`server::auth`](crate::server::auth) (the guarantee),
-//! `server/auth/allowlist` (which tokens are alive), `server/auth/authenticate.rs`,
-//! `server/auth/revoke.rs`, [`client::session`], [`client::bearer`].
+//! The tree is split first by where code runs, then by what happens to a token. ARCHITECTURE.md has the
+//! reading order.
 
 #![recursion_limit = "256"] // for views whose types are not erased, under RUSTFLAGS of one's own
 

@@ -186,7 +186,7 @@ async fn ask(generation: SessionGeneration) -> Result<TokenResponse, ApiError> {
 }
 
 thread_local! {
-    static TENURE: Cell<u32> = const { Cell::new(0) };
+    static GENERATION: Cell<u32> = const { Cell::new(0) };
 }
 
 /// The time from one sign-in in this tab to its end. What began in one that is over (a refresh
@@ -196,15 +196,15 @@ pub(super) struct SessionGeneration(u32);
 
 impl SessionGeneration {
     pub(super) fn current() -> Self {
-        Self(TENURE.get())
+        Self(GENERATION.get())
     }
 
     pub(super) fn is_over(self) -> bool {
-        TENURE.get() != self.0
+        GENERATION.get() != self.0
     }
 
     pub(super) fn end() {
-        TENURE.set(TENURE.get() + 1);
+        GENERATION.set(GENERATION.get() + 1);
     }
 }
 

@@ -4,7 +4,7 @@
 //! 1. Once log-out (or any revocation) has answered 2xx, no access or refresh token of that
 //!    session is accepted again, not after a restart either: [`revoke`].
 //! 2. Authorizing a request asks nobody: a signature, then one look into local memory, for as long
-//!    as it may be trusted: [`verify`], `allowlist/lease.rs`.
+//!    as it may be trusted: [`authenticate`], `allowlist/lease.rs`.
 //! 3. A live token is never refused with 401. When the server cannot know, it answers 503:
 //!    [`ApiError::Unavailable`].
 //! 4. A log-out that cannot be made certain answers 503, never 2xx: `allowlist/mod.rs`.
@@ -71,7 +71,7 @@ pub struct TokenPair {
     /// From then on no refresh is accepted any more.
     pub refresh_expires_at: UnixSeconds,
     /// With the first pair of a session: what a browser keeps, to show that someone has signed in there as
-    /// this user ([`device`]).
+    /// this user ([`device_cookie`]).
     pub device_token: Option<String>,
 }
 

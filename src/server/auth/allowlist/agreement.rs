@@ -14,8 +14,8 @@
 //!   say) ends its lease.
 //!
 //! An instance whose beat stands still while others are counted is taken for dead. One that follows another
-//! Redis and is cut off from SQL at the same time cannot be told from a dead one: see README, "What it does
-//! not".
+//! Redis and is cut off from SQL at the same time cannot be told from a dead one: see README,
+//! "Limitations".
 //!
 //! Called by `cluster.rs` and `bus.rs`.
 

@@ -11,8 +11,8 @@
 //! Every change goes to SQL first, to this mirror second, to the others third, and is answered
 //! last. To read how, in this order: [`lease`] (when a mirror may be trusted), [`mirror`] (dead
 //! wins), [`event`] (the chain that shows what is missing), [`bus`] (how mirrors are kept in step),
-//! [`watch`] (when a revocation may be answered), [`register`] (who is waited for), [`agreement`] (what all
-//! instances have to agree on), [`seen`] (who is shown), [`redis`] (keys and scripts).
+//! [`pending`] (when a revocation may be answered), [`membership`] (who is waited for), [`agreement`] (what all
+//! instances have to agree on), [`redis`] (keys and scripts).
 //!
 //! What several callers wait for, and what must not stop halfway, is a task of its own here: a client that hangs
 //! up drops its request at whatever it waits for.

@@ -1,0 +1,165 @@
+//! Which file of `src` names which: no two name each other, not even by way of others, and the folders of
+//! `src/server` call one another in one direction (ARCHITECTURE.md, Dependencies).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use syn::{
+    Attribute, ItemMod, ItemUse, UseTree,
+    visit::{self, Visit},
+};
+
+/// The files that may name each other, and why, are in ARCHITECTURE.md.
+const EXCEPTION: [&str; 3] = ["client/lazy_app.rs", "client/session.rs", "client/sse.rs"];
+
+/// Each folder may name those after it.
+const LAYERS: [&str; 3] = ["server/http/", "server/auth/", "server/db/"];
+
+/// The files that each file names.
+type Uses = BTreeMap<String, BTreeSet<String>>;
+
+#[test]
+fn no_two_files_name_each_other() {
+    let uses = uses_of_all_files();
+    assert!(uses.len() > 80, "the files were not found");
+    let in_circles: Vec<_> = uses.keys().filter(|file| reachable_from(&uses, file).contains(*file)).collect();
+    assert_eq!(in_circles, EXCEPTION, "these files name each other, directly or by way of others");
+}
+
+#[test]
+fn http_calls_auth_and_auth_calls_db() {
+    let layer_of = |file: &str| LAYERS.iter().position(|folder| file.starts_with(folder));
+    let mut upwards = Vec::new();
+    for (file, used) in uses_of_all_files() {
+        let Some(layer) = layer_of(&file) else { continue };
+        upwards.extend(used.into_iter().filter(|used| layer_of(used) < Some(layer)).filter_map(|used| {
+            layer_of(&used)?;
+            Some(format!("{file} names {used}"))
+        }));
+    }
+    assert!(upwards.is_empty(), "{upwards:#?}");
+}
+
+fn reachable_from(uses: &Uses, file: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![file.to_owned()];
+    while let Some(file) = open.pop() {
+        for used in &uses[&file] {
+            if found.insert(used.clone()) {
+                open.push(used.clone());
+            }
+        }
+    }
+    found
+}
+
+fn uses_of_all_files() -> Uses {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = BTreeMap::new();
+    collect(&root, &root, &mut files);
+    let uses = files.iter().map(|(module, file)| {
+        let source = fs::read_to_string(root.join(file)).unwrap();
+        let mut paths = Paths { module: module.clone(), found: Vec::new() };
+        paths.visit_file(&syn::parse_file(&source).unwrap());
+        let used = paths.found.iter().filter_map(|path| {
+            // The longest part of the path that is a module: the rest names an item in it.
+            (1..=path.len()).rev().find_map(|length| files.get(&path[..length]))
+        });
+        (file.clone(), used.filter(|used| *used != file).cloned().collect())
+    });
+    uses.collect()
+}
+
+/// The modules below `folder`, by their paths, with the files that hold them.
+fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<Vec<String>, String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(root, &path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let file = path.strip_prefix(root).unwrap();
+            let mut module: Vec<_> = file
+                .with_extension("")
+                .iter()
+                .map(|part| part.to_str().unwrap().to_owned())
+                .filter(|part| part != "mod")
+                .collect();
+            if module == ["lib"] {
+                module.clear();
+            }
+            files.insert(module, file.to_str().unwrap().to_owned());
+        }
+    }
+}
+
+/// Collects the absolute paths that a module names outside of its tests.
+struct Paths {
+    module: Vec<String>,
+    found: Vec<Vec<String>>,
+}
+
+impl Paths {
+    /// The path as it reads from the root of the crate; `None` if it leads to another crate.
+    fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
+        let mut base = self.module.clone();
+        let mut rest = path;
+        match path.first()?.as_str() {
+            "crate" => {
+                base.clear();
+                rest = &rest[1..];
+            }
+            "self" => rest = &rest[1..],
+            "super" => {}
+            _ => return None,
+        }
+        while let Some("super") = rest.first().map(String::as_str) {
+            base.pop();
+            rest = &rest[1..];
+        }
+        base.extend(rest.iter().cloned());
+        Some(base)
+    }
+
+    fn add(&mut self, path: &[String]) {
+        self.found.extend(self.absolute(path));
+    }
+
+    fn add_tree(&mut self, tree: &UseTree, before: &[String]) {
+        let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+        match tree {
+            UseTree::Path(path) => self.add_tree(&path.tree, &with(&path.ident)),
+            UseTree::Name(name) if name.ident == "self" => self.add(before),
+            UseTree::Name(name) => self.add(&with(&name.ident)),
+            UseTree::Rename(rename) => self.add(&with(&rename.ident)),
+            UseTree::Glob(_) => self.add(before),
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_tree(tree, before)),
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Paths {
+    fn visit_item_mod(&mut self, module: &'ast ItemMod) {
+        let is_test = |attribute: &Attribute| {
+            attribute.meta.require_list().is_ok_and(|list| list.tokens.to_string() == "test")
+        };
+        if !module.attrs.iter().any(is_test) {
+            visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.add_tree(&item.tree, &[]);
+    }
+
+    /// `pub(super)` names nothing.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        self.add(&segments);
+        visit::visit_path(self, path);
+    }
+}

@@ -16,7 +16,12 @@ use crate::{
         error::ApiError,
         types::{EndReason, RefreshToken},
     },
-    server::{client_info::ClientInfo, clock::UnixSeconds, db::sessions::Rotation, ids::TokenId},
+    server::{
+        client_info::ClientInfo,
+        clock::UnixSeconds,
+        db::sessions::{Presented, RefreshDecision, RefreshState, Rotation},
+        ids::TokenId,
+    },
 };
 
 impl Auth {
@@ -34,8 +39,11 @@ impl Auth {
         let (session_id, counter) =
             refresh_token::verify(&self.keys, token).ok_or_else(ApiError::dead_refresh_token)?;
         let charge = self.throttle.charge_refresh(session_id).await?;
-        let (token_id, device) = (TokenId::random(), Some(caller.device()));
-        let rotation = self.db.rotate(session_id, counter, token_id, device, &self.config, clock).await;
+        let presented =
+            Presented { session_id, counter, token_id: TokenId::random(), device: caller.device() };
+        let grace = self.config.refresh_grace_seconds;
+        let decide = move |state, now| decide(state, counter, now, grace);
+        let rotation = self.db.rotate(presented, &self.config, clock, decide).await;
         if rotation.is_err() {
             self.throttle.refund(charge).await;
         }
@@ -50,6 +58,39 @@ impl Auth {
             }
             Rotation::Ended(reason) => Err(ApiError::InvalidGrant(reason.words().into())),
             Rotation::Unknown => Err(ApiError::dead_refresh_token()),
+        }
+    }
+}
+
+/// What a refresh token that counts `presented` is worth at `now`; with the grace in seconds.
+fn decide(state: RefreshState, presented: i64, now: UnixSeconds, grace: i64) -> RefreshDecision {
+    match state.counter.saturating_sub(presented) {
+        ..0 => RefreshDecision::Unknown,
+        0 => RefreshDecision::Advance,
+        1 if now - state.rotated_at <= grace => RefreshDecision::Repeat,
+        _ => RefreshDecision::Reused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_current_token_and_within_the_grace_the_one_before_are_good() {
+        let state = RefreshState { counter: 5, rotated_at: 1000 };
+        for (presented, now, decision) in [
+            (5, 1000, RefreshDecision::Advance),
+            (5, 9999, RefreshDecision::Advance),
+            (4, 1000, RefreshDecision::Repeat),
+            (4, 1010, RefreshDecision::Repeat),
+            (4, 1011, RefreshDecision::Reused),
+            (3, 1000, RefreshDecision::Reused),
+            (i64::MIN, 1000, RefreshDecision::Reused),
+            (6, 1000, RefreshDecision::Unknown),
+            (i64::MAX, 1000, RefreshDecision::Unknown),
+        ] {
+            assert_eq!(decide(state, presented, now, 10), decision, "{presented} at {now}");
         }
     }
 }

@@ -116,6 +116,39 @@ pub enum SessionState {
     Unknown,
 }
 
+/// A refresh token that was presented.
+pub struct Presented {
+    pub session_id: SessionId,
+    /// What it counts.
+    pub counter: i64,
+    /// The id for the access token that is to come with its successor.
+    pub token_id: TokenId,
+    /// The device that presented it.
+    pub device: Device,
+}
+
+/// How far the refresh tokens of a session have come.
+#[derive(Debug, Clone, Copy)]
+pub struct RefreshState {
+    /// What the current one counts.
+    pub counter: i64,
+    /// When it was issued.
+    pub rotated_at: UnixSeconds,
+}
+
+/// What a presented refresh token is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshDecision {
+    /// Its successor is issued.
+    Advance,
+    /// Its successor has been issued, and is given again.
+    Repeat,
+    /// It was used before, and too long ago.
+    Reused,
+    /// It was never issued.
+    Unknown,
+}
+
 /// What became of a refresh token that was presented.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rotation {
@@ -353,25 +386,23 @@ async fn find_session(
 }
 
 impl Db {
-    /// Exchanges the refresh token that counts `presented` for the next: the session's counter goes
-    /// up, and the access token that goes with it is recorded. Presented again within `grace`
-    /// seconds of its use, it is answered as before, because an answer can be lost.
+    /// Exchanges a refresh token for the next, as `decide` says of a session that has not ended: the session's
+    /// counter goes up, and the access token that goes with it is recorded.
     ///
     /// The time is read when the session's row is held, so that waiting for it costs no grace; by the clock
     /// that all instances share, so that two clocks that differ neither shorten the grace nor lengthen it.
-    /// `device` is the caller: an answer that is given again to another one is written down as an event.
+    /// An answer that is given again to another device is recorded as an event.
     ///
     /// # Errors
     /// The database cannot be used.
     pub async fn rotate(
         &self,
-        session_id: SessionId,
-        presented: i64,
-        token_id: TokenId,
-        device: Option<Device>,
+        presented: Presented,
         config: &TokenConfig,
         clock: impl Fn() -> UnixSeconds,
+        decide: impl FnOnce(RefreshState, UnixSeconds) -> RefreshDecision + Send + 'static,
     ) -> Result<Rotation, DbError> {
+        let Presented { session_id, token_id, device, .. } = presented;
         // SQLite has one process, and waits for its writer where nothing has been read yet.
         let clock = self.clock_expression(clock());
         let config = config.clone();
@@ -395,23 +426,24 @@ impl Db {
                         return Ok(Rotation::Ended(reason));
                     }
                     let user_id = decode::parse(&session.user_id)?;
-                    let answer_was_lost = presented == session.counter - 1
-                        && now - session.rotated_at <= config.refresh_grace_seconds;
-                    if presented == session.counter {
-                        session.counter += 1;
-                        sqlx::query("update sessions set counter = $1, rotated_at = $2 where id = $3")
-                            .bind(session.counter)
-                            .bind(now)
-                            .bind(session_id.to_string())
-                            .execute(&mut *connection)
-                            .await?;
-                    } else if presented > session.counter {
-                        return Ok(Rotation::Unknown);
-                    } else if !answer_was_lost {
-                        return Ok(Rotation::Reused(now));
-                    } else if let Some(device) = device.filter(|device| !session.is_of(device)) {
-                        let event = AccountEvent::RefreshedElsewhere;
-                        events::record(connection, user_id, event, Some(&device), now).await?;
+                    let state = RefreshState { counter: session.counter, rotated_at: session.rotated_at };
+                    match decide(state, now) {
+                        RefreshDecision::Advance => {
+                            session.counter += 1;
+                            sqlx::query("update sessions set counter = $1, rotated_at = $2 where id = $3")
+                                .bind(session.counter)
+                                .bind(now)
+                                .bind(session_id.to_string())
+                                .execute(&mut *connection)
+                                .await?;
+                        }
+                        RefreshDecision::Repeat if session.is_of(&device) => {}
+                        RefreshDecision::Repeat => {
+                            let event = AccountEvent::RefreshedElsewhere;
+                            events::record(connection, user_id, event, Some(&device), now).await?;
+                        }
+                        RefreshDecision::Reused => return Ok(Rotation::Reused(now)),
+                        RefreshDecision::Unknown => return Ok(Rotation::Unknown),
                     }
                     let (email, role_text): (String, String) =
                         sqlx::query_as("select email, role from users where id = $1")

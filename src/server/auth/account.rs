@@ -1,4 +1,4 @@
-//! What a signed-in user may see and change of their own account.
+//! What signed-in users may see and change of their own account.
 
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// How long after signing in, in seconds, a user need not show the password again.
+/// How long after signing in a user need not enter the password again, in seconds.
 const RECENT_SIGN_IN: i64 = 300;
 
 impl Auth {
@@ -67,7 +67,7 @@ impl Auth {
         Ok(SessionList { now, sessions })
     }
 
-    /// What happened to the account of the bearer's user lately.
+    /// The recent security events of the bearer's user.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`].
@@ -81,8 +81,8 @@ impl Auth {
         Ok(SecurityEvents { now, events })
     }
 
-    /// Makes sure that it is the user who asks, and not someone at their desk (ASVS 5.0, 7.5.2): by
-    /// the password, or by a session that has just begun with it.
+    /// Checks that the request comes from the user and not from somebody else at their device (ASVS 5.0,
+    /// 7.5.2): by the password, or because the session was started with it at most five minutes ago.
     ///
     /// # Errors
     /// [`ApiError::ReauthenticationRequired`]; [`ApiError::InvalidFields`] for a wrong password;
@@ -102,12 +102,13 @@ impl Auth {
         if is_recent { Ok(()) } else { Err(ApiError::ReauthenticationRequired) }
     }
 
-    /// Changes the password of the bearer's user, and ends all of their other sessions.
+    /// Changes the password of the bearer's user, and revokes all of their other sessions.
     ///
     /// # Errors
-    /// [`ApiError::InvalidFields`] when the current password is wrong or the new one cannot be
-    /// accepted; [`ApiError::TooManyRequests`]; [`ApiError::Unavailable`] when it cannot be made
-    /// certain: the password may have been changed, and the other sessions may be alive.
+    /// [`ApiError::InvalidFields`] when the current password is wrong or the new one is not acceptable;
+    /// [`ApiError::InvalidToken`] when the bearer's session has been revoked concurrently;
+    /// [`ApiError::TooManyRequests`]; [`ApiError::Unavailable`] when the change cannot be confirmed: the
+    /// password may have been changed, and the other sessions may still be live.
     pub async fn change_password(
         &self,
         authenticated: &Authenticated,
@@ -132,7 +133,7 @@ impl Auth {
         };
         let whose = Whose::User { user_id, except: Some(except) };
         let revocation = self.revoke(whose, recording).await.map_err(|error| match error {
-            // It has been changed since it was verified.
+            // The password has been changed since it was verified.
             ApiError::NotFound => wrong("current"),
             other => other,
         })?;
@@ -140,7 +141,7 @@ impl Auth {
         Ok(revocation)
     }
 
-    /// The bearer's user, if this is their password.
+    /// The bearer's user, if the password is theirs.
     async fn verify_password(
         &self,
         authenticated: &Authenticated,
@@ -149,7 +150,8 @@ impl Auth {
     ) -> Result<User, ApiError> {
         let counted = self.throttle.try_session(authenticated.session_id()).await?;
         let verified = self.user_with_password(authenticated.user_id(), password).await;
-        // Only wrong ones count, and right ones beyond their own limit; none that could not be looked at.
+        // Charge wrong passwords, and right ones beyond their own limit, but not passwords that could not
+        // be checked.
         if !matches!(verified, Ok(None) | Err(ApiError::TooManyRequests(_))) {
             self.throttle.refund(counted).await;
         }
@@ -176,7 +178,7 @@ impl Auth {
     }
 }
 
-/// A time as it is shown: a list that is asked for again and again must not tell to the second when
+/// The time rounded down to the minute: a client that polls the list must not see to the second when
 /// another holder of the session's tokens refreshes it.
 fn to_the_minute(time: UnixSeconds) -> UnixSeconds {
     time - time.rem_euclid(60)

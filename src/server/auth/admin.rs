@@ -1,5 +1,5 @@
-//! What an administrator may do: see users and their sessions, end these, disable a user, let them in
-//! again, and change their role. Whatever takes something away from a user ends their sessions.
+//! The actions of administrators: list users and their sessions, revoke sessions, disable or enable a user,
+//! change a role. An action that takes rights away from a user also revokes the user's sessions.
 
 use tracing::info;
 
@@ -19,11 +19,11 @@ use crate::{
     },
 };
 
-/// How many users a page has.
+/// The number of users on a page.
 const PAGE: usize = 50;
 
 impl Auth {
-    /// A page of users whose address has `part` in it, from after the address `after` on.
+    /// A page of the users whose address contains `part`, starting after the address `after`.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`].
@@ -66,10 +66,12 @@ impl Auth {
         self.sessions_of(self.existing(user_id).await?, None, now).await
     }
 
-    /// Disables a user and ends all of their sessions.
+    /// Disables a user and revokes all of their sessions.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`]; [`ApiError::InvalidFields`] for oneself; [`ApiError::Unavailable`].
+    /// [`ApiError::NotFound`]; [`ApiError::InvalidFields`] for the administrator's own account;
+    /// [`ApiError::InvalidToken`] when the administrator's session has been revoked concurrently;
+    /// [`ApiError::Unavailable`].
     pub async fn disable_user(
         &self,
         administrator: &Administrator,
@@ -86,10 +88,12 @@ impl Auth {
         Ok(revocation)
     }
 
-    /// Lets a disabled user sign in again.
+    /// Allows a disabled user to log in again.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`]; [`ApiError::InvalidFields`] for oneself; [`ApiError::Unavailable`].
+    /// [`ApiError::NotFound`]; [`ApiError::InvalidFields`] for the administrator's own account;
+    /// [`ApiError::InvalidToken`] when the administrator's session has been revoked concurrently;
+    /// [`ApiError::Unavailable`].
     pub async fn enable_user(
         &self,
         administrator: &Administrator,
@@ -108,10 +112,12 @@ impl Auth {
         Ok(())
     }
 
-    /// Changes a user's role and ends all of their sessions.
+    /// Changes a user's role and revokes all of their sessions.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`]; [`ApiError::InvalidFields`] for oneself; [`ApiError::Unavailable`].
+    /// [`ApiError::NotFound`]; [`ApiError::InvalidFields`] for the administrator's own account;
+    /// [`ApiError::InvalidToken`] when the administrator's session has been revoked concurrently;
+    /// [`ApiError::Unavailable`].
     pub async fn set_role(
         &self,
         administrator: &Administrator,
@@ -129,10 +135,11 @@ impl Auth {
         Ok(revocation)
     }
 
-    /// Ends one session, whosever it is.
+    /// Revokes one session of any user.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`], [`ApiError::Unavailable`].
+    /// [`ApiError::NotFound`]; [`ApiError::InvalidToken`] when the administrator's session has been revoked
+    /// concurrently; [`ApiError::Unavailable`].
     pub async fn end_users_session(
         &self,
         administrator: &Administrator,
@@ -147,10 +154,11 @@ impl Auth {
         self.end_session(session_id, Some(administrator.session_id()), EndReason::EndedByAdmin, now).await
     }
 
-    /// Ends all sessions of a user.
+    /// Revokes all sessions of a user.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`], [`ApiError::Unavailable`].
+    /// [`ApiError::NotFound`]; [`ApiError::InvalidToken`] when the administrator's session has been revoked
+    /// concurrently; [`ApiError::Unavailable`].
     pub async fn end_users_sessions(
         &self,
         administrator: &Administrator,
@@ -163,9 +171,10 @@ impl Auth {
         self.end_sessions_of(user_id, None, administrator.session_id(), EndReason::EndedByAdmin, now).await
     }
 
-    /// Ends all sessions of everyone, the administrator's own included.
+    /// Revokes all sessions of all users, including the administrator's own.
     ///
     /// # Errors
+    /// [`ApiError::InvalidToken`] when the administrator's session has been revoked concurrently;
     /// [`ApiError::Unavailable`].
     pub async fn end_all_sessions(
         &self,
@@ -187,7 +196,8 @@ impl Auth {
     }
 }
 
-/// The last administrator must not be able to lock themselves out.
+/// Parses the id of a user other than the administrator, so that the last administrator cannot lock
+/// themselves out.
 fn someone_else(administrator: &Administrator, user_id: &str) -> Result<UserId, ApiError> {
     let user_id = user_id.parse().map_err(|_| ApiError::NotFound)?;
     if user_id == administrator.user_id() {

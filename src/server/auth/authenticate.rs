@@ -1,8 +1,8 @@
-//! Authorize: from a request's header to [`Authenticated`], or a refusal. No I/O, for a live token
-//! that this instance has met.
+//! Authorize: turn the header of a request into an [`Authenticated`], or refuse it. Needs no I/O for a live
+//! token that is in the mirror, while the lease holds.
 //!
-//! A valid signature is never enough: nothing else makes an [`Authenticated`], and it is made
-//! only after the allowlist has said that the token is alive.
+//! A valid signature is never enough: this file alone makes an [`Authenticated`], and only after the
+//! allowlist has confirmed that the token is live.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use crate::{
     },
 };
 
-/// Ours have about 500 bytes, more with a long e-mail address.
+/// Our tokens have about 500 bytes, more with a long e-mail address.
 const MAX_TOKEN_BYTES: usize = 4096;
 
-/// The proof that the request carried a live access token. A call that takes one cannot be
-/// reached without.
+/// The proof that the request carried a live access token. A function that takes one cannot be called
+/// without that proof.
 #[derive(Debug, Clone)]
 pub struct Authenticated {
     claims: Arc<AccessClaims>,
@@ -43,7 +43,7 @@ impl Authenticated {
         &self.claims.email
     }
 
-    /// The proof that this is an administrator.
+    /// The proof that the bearer is an administrator.
     ///
     /// # Errors
     /// [`ApiError::InsufficientScope`].
@@ -54,7 +54,7 @@ impl Authenticated {
         }
     }
 
-    /// What the token says.
+    /// The account that the token's claims describe.
     pub fn account(&self) -> Account {
         Account {
             sub: self.claims.sub.to_string(),
@@ -67,8 +67,8 @@ impl Authenticated {
     }
 }
 
-/// The proof that the request carried a live access token of an administrator. The role stands in the
-/// token, and nobody has to be asked: a change of it ends the session.
+/// The proof that the request carried a live access token of an administrator. The role is a claim of the
+/// token and needs no lookup, because changing a role revokes the user's sessions.
 #[derive(Debug, Clone)]
 pub struct Administrator(Authenticated);
 
@@ -83,12 +83,12 @@ impl Administrator {
 }
 
 impl Auth {
-    /// Lets the request pass if its `Authorization` header (RFC 6750, 2.1, and no other place)
-    /// holds a live access token.
+    /// Authenticates a request by the access token in its `Authorization` header (RFC 6750, 2.1, and no
+    /// other place).
     ///
     /// # Errors
-    /// [`ApiError::MissingToken`], [`ApiError::InvalidToken`]; [`ApiError::InvalidRequest`]
-    /// when there is more than one such header; [`ApiError::Unavailable`].
+    /// [`ApiError::MissingToken`], [`ApiError::InvalidToken`]; [`ApiError::InvalidRequest`] when there is
+    /// more than one such header; [`ApiError::Unavailable`].
     pub async fn authenticate(
         &self,
         headers: &HeaderMap,
@@ -97,11 +97,11 @@ impl Auth {
         self.authorize(bearer(headers)?, now).await
     }
 
-    /// Lets a live access token pass: ours, unexpired at `now`, and in the allowlist.
+    /// Accepts a live access token: signed by us, unexpired at `now`, and in the allowlist.
     ///
     /// # Errors
-    /// [`ApiError::InvalidToken`], whatever is wrong with it; [`ApiError::Unavailable`] when nobody
-    /// can tell whether it is alive.
+    /// [`ApiError::InvalidToken`], whatever is wrong with the token; [`ApiError::Unavailable`] when it is
+    /// undetermined whether it is live.
     pub async fn authorize(&self, token: &str, now: UnixSeconds) -> Result<Authenticated, ApiError> {
         let seen = self.verified.get(token);
         let first_time = seen.is_none();
@@ -109,7 +109,7 @@ impl Auth {
             Some(claims) => claims,
             None => Arc::new(self.jwt.verify_signature(token).map_err(|_| ApiError::InvalidToken)?),
         };
-        // RFC 7519, 4.1.4: not on or after `exp`.
+        // RFC 7519, 4.1.4: the token is invalid on and after `exp`.
         let now = self.allowlist.shared_time(now);
         if now >= claims.exp {
             return Err(ApiError::InvalidToken);
@@ -125,8 +125,8 @@ impl Auth {
         Ok(Authenticated { claims })
     }
 
-    /// What would be said of a token without the allowlist. For those who want to see the
-    /// difference: no request may pass on this.
+    /// The result of validating a token without the allowlist. It only demonstrates the difference, and
+    /// must not authorize a request.
     pub fn check_statelessly(&self, token: &AccessToken, now: UnixSeconds) -> StatelessCheck {
         let is_short = token.expose().len() <= MAX_TOKEN_BYTES;
         let claims = is_short.then(|| self.jwt.verify_signature(token.expose()).ok()).flatten();
@@ -135,7 +135,7 @@ impl Auth {
     }
 }
 
-/// The bearer token of a request. The scheme is read as any case (RFC 9110, 11.1).
+/// The bearer token of a request. The scheme is case-insensitive (RFC 9110, 11.1).
 pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(ApiError::MissingToken)?;

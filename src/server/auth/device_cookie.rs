@@ -1,36 +1,37 @@
-//! Devices that an account knows: a browser in which someone has signed in keeps a token that says so,
-//! `id.version.HMAC(key, id, version, e-mail address)`. It lets nobody in. It only spares its holder from
-//! waiting while others guess at the account's password (see `server/auth/throttle.rs`). The version is that of the
-//! password: whoever knew an older one is a stranger again.
+//! Known devices: a browser in which a user has signed in keeps a token that proves it,
+//! `id.version.HMAC(key, id, version, e-mail address)`. The token does not authenticate its holder. It only
+//! exempts the holder from waiting while others guess the account's password (see
+//! `server/auth/throttle.rs`). The version is that of the password: a device that signed in with an older
+//! password is no longer known.
 //!
-//! A browser may be used by several people, so its cookie holds the tokens of several accounts.
+//! Several people may use one browser, so its cookie holds the tokens of several accounts.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::keys::{Key, Keys};
 use crate::server::{db::users::Email, ids::DeviceId};
 
-/// How many accounts a browser stays known to: those that were signed in to last.
+/// The number of accounts to which a browser stays known: the ones that signed in last.
 const MAX_ACCOUNTS: usize = 5;
 
-/// Between two tokens of a cookie; in none of them.
+/// The separator between the tokens of a cookie. It does not occur in a token.
 pub const SEPARATOR: char = '~';
 
-/// A device that has signed in to an account.
+/// A device on which a user has signed in to an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownDevice {
     pub id: DeviceId,
-    /// That of the password that was shown there.
+    /// The version of the password that was used there.
     pub password_version: i64,
 }
 
-/// The token of this device for the account with this address.
+/// Makes the token of a device for the account with this address.
 pub fn sign(keys: &Keys, email: &Email, device: KnownDevice) -> String {
     let KnownDevice { id, password_version } = device;
     format!("{id}.{password_version}.{}", keys.tag(Key::device, &message(email, device)))
 }
 
-/// The device, if one of the tokens in the cookie was made by one of our keys for this very account.
+/// The device, if one of the tokens in the cookie was signed by one of our keys for this account.
 pub fn verify(keys: &Keys, email: &Email, cookie: &str) -> Option<KnownDevice> {
     tokens(cookie).find_map(|token| {
         let (device, tag) = parse(token)?;
@@ -38,8 +39,8 @@ pub fn verify(keys: &Keys, email: &Email, cookie: &str) -> Option<KnownDevice> {
     })
 }
 
-/// The cookie with this token in it, before those of other devices that it had: of what the browser
-/// sent only that which looks like a token goes back.
+/// The cookie with this token first, followed by the tokens of other devices that it held. Anything in the
+/// browser's cookie that is not a well-formed token is dropped.
 pub fn remember(cookie: Option<&str>, token: &str) -> String {
     let id = |token: &str| parse(token).map(|(device, _)| device.id);
     let new = id(token);
@@ -53,7 +54,7 @@ fn tokens(cookie: &str) -> impl Iterator<Item = &str> {
     cookie.split(SEPARATOR).filter(|token| parse(token).is_some()).take(MAX_ACCOUNTS)
 }
 
-/// What a token says, and its tag; `None` for what no key of ours can have made.
+/// The device and the tag of a token; `None` for what none of our keys can have signed.
 fn parse(token: &str) -> Option<(KnownDevice, &str)> {
     let mut parts = token.split('.');
     let (id, version, tag) = (parts.next()?, parts.next()?, parts.next()?);
@@ -111,7 +112,7 @@ mod tests {
             let known = verify(&keys, &email(number), &cookie);
             assert_eq!(known, (number >= 3).then_some(*device), "user {number}");
         }
-        // Signing in again takes no place from another account.
+        // Signing in again does not displace another account.
         let again = KnownDevice { password_version: 2, ..devices[3] };
         let cookie = remember(Some(&cookie), &sign(&keys, &email(3), again));
         assert_eq!(verify(&keys, &email(3), &cookie), Some(again));

@@ -1,5 +1,6 @@
-//! Access tokens as text: claims, keys, sign, verify (RFC 7519, RFC 9068). No I/O, no clock, and
-//! no opinion on whether a token is alive. The only file that names `jsonwebtoken`.
+//! The text form of access tokens: claims, keys, signing, verification (RFC 7519, RFC 9068). This file does
+//! no I/O, reads no clock, and does not decide whether a token is live. It is the only file that uses
+//! `jsonwebtoken`.
 
 use anyhow::{Context, Result};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, encode};
@@ -16,10 +17,10 @@ use crate::{
     },
 };
 
-/// The most that an access token may live, whatever a signed `exp` says.
+/// The longest accepted lifetime of an access token in seconds, even if a signed `exp` is later.
 const MAX_TTL: i64 = 300;
 
-/// What an access token says: these claims, each of exactly this type, and no others.
+/// The claims of an access token: exactly these, each of exactly this type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccessClaims {
@@ -29,7 +30,7 @@ pub struct AccessClaims {
     pub sid: SessionId,
     pub jti: TokenId,
     pub email: String,
-    /// Absent for those who may do nothing special.
+    /// Absent for users without a special role.
     #[serde(default, skip_serializing_if = "Role::is_user")]
     pub role: Role,
     pub iat: UnixSeconds,
@@ -37,18 +38,18 @@ pub struct AccessClaims {
 }
 
 impl AccessClaims {
-    /// The entry of the allowlist that has to stand for this token to be alive.
+    /// The allowlist entry that must exist for this token to be live.
     pub fn entry(&self) -> TokenRecord {
         TokenRecord { token_id: self.jti, session_id: self.sid, user_id: self.sub, expires_at: self.exp }
     }
 }
 
-/// Not a token that we signed, whatever the reason: the caller must not tell it apart.
+/// The token was not signed by us, for whatever reason. Callers must not reveal which.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an access token of ours")]
 pub struct NotOurs;
 
-/// Signs with one key; verifies with that and, while keys are being changed, the one before.
+/// Signs with one key; verifies with that key and, during a key rotation, with the previous one.
 pub struct Jwt {
     issuer: String,
     audience: String,
@@ -59,7 +60,7 @@ pub struct Jwt {
 }
 
 struct Verifier {
-    /// The header of every token signed with this key, encoded, with its dot.
+    /// The encoded header of every token signed with this key, including the dot after it.
     prefix: String,
     key: DecodingKey,
 }
@@ -69,10 +70,11 @@ impl Jwt {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[&config.issuer]);
         validation.set_audience(&[&config.audience]);
-        // A claim of the wrong type counts as absent, and an absent one is not checked: require them.
+        // The library treats a claim of the wrong type as absent, and does not check absent claims unless
+        // they are required.
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // Expiry is checked here, to the second, against the caller's clock; the library lets
-        // `exp == now` pass (RFC 7519, 4.1.4, refuses it) and adds 60 s of leeway by default.
+        // Expiry is checked by the caller, to the second; the library accepts `exp == now` (which RFC 7519,
+        // 4.1.4, rejects) and adds 60 s of leeway by default.
         validation.validate_exp = false;
         validation.leeway = 0;
         let verifiers = keys
@@ -94,7 +96,7 @@ impl Jwt {
         })
     }
 
-    /// The token of an entry of the allowlist.
+    /// Makes the access token for an allowlist entry.
     ///
     /// # Errors
     /// Never with the keys that [`Jwt::new`] accepted.
@@ -121,13 +123,13 @@ impl Jwt {
 
     /// The claims of a token that we signed, expired or not.
     ///
-    /// Only we mint, so its header must be, byte for byte, one that we write: that settles `alg`,
-    /// `kid`, `typ`, `crit` and every other parameter (RFC 8725, 3.1, 3.10, 3.11) before anything
-    /// of it is parsed.
+    /// Only Hallpass issues these tokens, so the header must be, byte for byte, one that it writes: that
+    /// settles `alg`, `kid`, `typ`, `crit` and every other parameter (RFC 8725, 3.1, 3.10, 3.11) before any
+    /// of the token is parsed.
     ///
     /// # Errors
-    /// [`NotOurs`]: another header, a wrong signature, a claim that is missing, unknown, of the
-    /// wrong type or for someone else, or a life longer than we give.
+    /// [`NotOurs`]: another header, a wrong signature, a claim that is missing, unknown, of the wrong type
+    /// or for another issuer or audience, or a lifetime longer than the maximum.
     pub fn verify_signature(&self, token: &str) -> Result<AccessClaims, NotOurs> {
         let verifier = self.verifiers.iter().find(|key| token.starts_with(&key.prefix)).ok_or(NotOurs)?;
         #[expect(clippy::disallowed_methods, reason = "the one place that decodes")]
@@ -140,7 +142,7 @@ impl Jwt {
 
 fn header(key_id: &str) -> Header {
     let mut header = Header::new(Algorithm::HS256);
-    // RFC 9068, 2.1: no other kind of JWT can be taken for an access token.
+    // RFC 9068, 2.1: prevents other kinds of JWT from being accepted as access tokens.
     header.typ = Some("at+jwt".into());
     header.kid = Some(key_id.into());
     header

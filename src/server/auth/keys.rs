@@ -1,5 +1,5 @@
-//! The keys: read from the settings, or made once for development. From each secret come the key
-//! that signs access tokens, those that authenticate refresh tokens and devices, and the key's public
+//! The signing keys, read from the settings or generated once for development. Each secret yields the key
+//! that signs access tokens, the keys that authenticate refresh tokens and device tokens, and a public key
 //! id.
 
 use std::{
@@ -20,10 +20,10 @@ use tracing::warn;
 
 use crate::server::config::TokenConfig;
 
-/// RFC 7518, 3.2: a key of at least the hash's size.
+/// RFC 7518, 3.2: a key must be at least as long as the hash.
 const MIN_SECRET_BYTES: usize = 32;
 
-/// One secret and what is derived from it.
+/// A secret and the keys that are derived from it.
 pub struct Key {
     id: String,
     secret: Zeroizing<Vec<u8>>,
@@ -38,7 +38,7 @@ impl Key {
             "a signing key has {} bytes: it needs at least {MIN_SECRET_BYTES}",
             secret.len()
         );
-        // HMAC takes zeros for an empty key (RFC 2104, 2).
+        // HMAC pads an empty key with zeros (RFC 2104, 2), so a key of zeros is as good as none.
         ensure!(
             secret.iter().any(|byte| *byte != 0),
             "a signing key is all zeros: `openssl rand 32 | basenc --base64url` makes one"
@@ -53,39 +53,40 @@ impl Key {
         })
     }
 
-    /// The `kid`: says which key, and nothing about it.
+    /// The `kid`, which identifies the key and reveals nothing about it.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Signs access tokens.
+    /// The key that signs access tokens.
     pub fn secret(&self) -> &[u8] {
         &self.secret
     }
 
-    /// Authenticates refresh tokens. Knowing one kind of token teaches nothing about the other.
+    /// The key that authenticates refresh tokens. It is derived, so that neither kind of token reveals
+    /// anything about the key of the other.
     pub fn refresh(&self) -> &hmac::Key {
         &self.refresh
     }
 
-    /// Authenticates what says that someone has signed in on a device.
+    /// The key that authenticates device tokens ([`device_cookie`](super::device_cookie)).
     pub fn device(&self) -> &hmac::Key {
         &self.device
     }
 }
 
-/// The key in use and, while keys are being changed, the one before.
+/// The current key and, during a key rotation, the previous one.
 pub struct Keys {
     current: Key,
     previous: Option<Key>,
 }
 
 impl Keys {
-    /// Takes the keys from the settings; without one, the development key from its file, made at
-    /// the first start.
+    /// Takes the keys from the settings; without one, reads the development key from its file, which is
+    /// generated at the first start.
     ///
     /// # Errors
-    /// A key is not base64url, too short or easily guessed; the key file can be read by others, or not at all.
+    /// A key is not base64url, too short or all zeros; the key file cannot be read, or others can read it.
     pub fn load(config: &TokenConfig) -> Result<Self> {
         let current = match &config.signing_key {
             Some(key) => decode("HALLPASS_SIGNING_KEY", key)?,
@@ -101,24 +102,23 @@ impl Keys {
         &self.current
     }
 
-    /// What shows a message to be ours, as base64url: by the key for one purpose, [`Key::refresh`] or
-    /// [`Key::device`].
+    /// The base64url tag that authenticates a message for one purpose: [`Key::refresh`] or [`Key::device`].
     pub fn tag(&self, purpose: fn(&Key) -> &hmac::Key, message: &[u8]) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(purpose(&self.current), message).as_ref())
     }
 
-    /// Whether one of our keys for this purpose made exactly this tag, of 32 bytes, for the message.
+    /// Whether one of our keys for this purpose produced exactly this tag, of 32 bytes, for the message.
     pub fn verify_tag(&self, purpose: fn(&Key) -> &hmac::Key, message: &[u8], tag: &str) -> bool {
         tag_bytes(tag)
             .is_some_and(|bytes| self.all().any(|key| hmac::verify(purpose(key), message, &bytes).is_ok()))
     }
 
-    /// Whether it has the form of such a tag.
+    /// Whether the text has the form of a tag.
     pub fn is_tag(tag: &str) -> bool {
         tag_bytes(tag).is_some()
     }
 
-    /// Every key whose tokens are accepted, the current one first.
+    /// All keys whose tokens are accepted, the current one first.
     pub fn all(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.current).chain(&self.previous)
     }
@@ -163,7 +163,7 @@ fn make_development_secret(file: &Path) -> Result<String> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).with_context(|| format!("the folder of {name} cannot be created"))?;
     }
-    // `create_new`, so that two first starts at once cannot end up with a key each.
+    // With `create_new`, two concurrent first starts cannot end up with different keys.
     let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
     let mut key_file = made.with_context(|| format!("the key file {name} cannot be created"))?;
     key_file

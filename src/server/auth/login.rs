@@ -26,10 +26,11 @@ use crate::{
     },
 };
 
-/// No accepted password has more bytes (128 characters of 4), so a longer one is wrong unhashed.
+/// The longest password that can be right (128 characters of 4 bytes). A longer one is rejected without
+/// hashing.
 pub(super) const MAX_PASSWORD_BYTES: usize = 512;
 
-/// That of a user who has never changed it.
+/// The password version of a user who has never changed the password.
 const FIRST_PASSWORD_VERSION: i64 = 0;
 
 impl Auth {
@@ -45,7 +46,7 @@ impl Auth {
         caller: &ClientInfo,
         now: UnixSeconds,
     ) -> Result<TokenPair, ApiError> {
-        // Not given back: whoever can make one account can make thousands.
+        // Never refunded: a client that can create one account could create thousands.
         let _ = self.throttle.try_address(caller).await?;
         let email = match (Email::parse(email), password::validate_new_password(&password, email)) {
             (Ok(email), Ok(())) => email,
@@ -67,12 +68,12 @@ impl Auth {
         Ok(TokenPair { device_token: Some(device_cookie::sign(&self.keys, &email, device)), ..pair })
     }
 
-    /// Starts a session for the holder of the password. `devices` is what earlier logins left with this
-    /// browser ([`device`]).
+    /// Starts a session for the holder of the password. `devices` is the cookie with the tokens that
+    /// earlier logins gave to this browser ([`device_cookie`]).
     ///
     /// # Errors
-    /// [`ApiError::InvalidGrant`], the same for an unknown user, a disabled one and a wrong
-    /// password, after the same time; [`ApiError::InvalidFields`] for what cannot be an address;
+    /// [`ApiError::InvalidGrant`], the same and after the same time for an unknown user, a disabled one and
+    /// a wrong password; [`ApiError::InvalidFields`] for a malformed e-mail address or an empty password;
     /// [`ApiError::TooManyRequests`], [`ApiError::Unavailable`].
     pub async fn login(
         &self,
@@ -93,21 +94,22 @@ impl Auth {
         };
         let charge = self.throttle.try_login(&email, caller, known_device).await?;
         let begun = self.begin_session(&email, password, caller, device, now).await;
-        // Only wrong ones count, and right ones beyond their own limit; none that could not be looked at.
+        // Charge wrong passwords, and right ones beyond their own limit, but not passwords that could not
+        // be checked.
         if !matches!(begun, Err(ApiError::InvalidGrant(_) | ApiError::TooManyRequests(_))) {
             self.throttle.refund(charge).await;
         }
         begun
     }
 
-    /// The device, unless the password has been changed since it signed in.
+    /// The device, unless the password has been changed since the user signed in there.
     async fn still_known(&self, email: &Email, device: KnownDevice) -> Result<Option<DeviceId>, ApiError> {
         let user = self.db.find_user(email).await.map_err(unavailable)?;
         let is_known = user.is_some_and(|user| user.password_version == device.password_version);
         Ok(is_known.then_some(device.id))
     }
 
-    /// Starts a session if this is the password.
+    /// Starts a session if the password is right.
     async fn begin_session(
         &self,
         email: &Email,
@@ -134,20 +136,20 @@ impl Auth {
         };
         self.allowlist.propagate_later(displaced);
         if let Some(hash) = rehashed {
-            // The log-in stands either way: the next one tries again.
+            // The login succeeds either way; the next one will try again to store the new hash.
             let _ = self.db.rehash(&user, &hash).await.map_err(unavailable);
         }
         let (user_id, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user_id, session.id = %session, "user {user_id} logged in, session {session}");
         let pair = self.allow(&entry, &user.email, user.role, 0, self.idle_at(now), now).await?;
-        // A device keeps its id, and with it what it has been charged.
+        // A device keeps its id, and with it the attempts it has been charged for.
         let id = device.map_or_else(DeviceId::random, |device| device.id);
         let device = KnownDevice { id, password_version: user.password_version };
         Ok(TokenPair { device_token: Some(device_cookie::sign(&self.keys, email, device)), ..pair })
     }
 
-    /// The token that a browser keeps in place of the one in `devices` when the password has been changed
-    /// in it, so that its user does not become a stranger there.
+    /// The token that replaces the one in `devices` after the password was changed in this browser, so that
+    /// the browser stays a known device.
     pub async fn renew_device_token(&self, authenticated: &Authenticated, devices: &str) -> Option<String> {
         let email = Email::parse(authenticated.email()).ok()?;
         let KnownDevice { id, .. } = device_cookie::verify(&self.keys, &email, devices)?;
@@ -156,12 +158,12 @@ impl Auth {
         Some(device_cookie::sign(&self.keys, &email, device))
     }
 
-    /// When a session that begins now can be refreshed no more, if it is not refreshed before.
+    /// The time at which a session that starts now expires unless it is refreshed before.
     fn idle_at(&self, now: UnixSeconds) -> UnixSeconds {
         now + self.config.refresh_ttl_seconds.min(self.config.idle_ttl_seconds)
     }
 
-    /// Lets in a token that SQL has recorded, and makes the pair that goes to the client.
+    /// Adds a token that SQL has recorded to the allowlist, and makes the pair for the client.
     pub(super) async fn allow(
         &self,
         entry: &TokenRecord,
@@ -197,7 +199,7 @@ fn new_session(user_id: UserId, caller: &ClientInfo) -> NewSession {
     }
 }
 
-/// All that is wrong with the fields, in one answer.
+/// Merges the errors of all fields into one response.
 pub(super) fn invalid_fields(errors: [Option<ApiError>; 2]) -> ApiError {
     let fields = errors.into_iter().flatten().flat_map(|error| match error {
         ApiError::InvalidFields(fields) => fields,

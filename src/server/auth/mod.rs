@@ -1,16 +1,17 @@
-//! The point of the project: tokens whose end is as certain as their beginning.
+//! Authentication: issuing, verifying, refreshing and revoking tokens. A revocation takes effect at once,
+//! on every instance.
 //!
-//! The guarantee, and where it is kept:
-//! 1. Once log-out (or any revocation) has answered 2xx, no access or refresh token of that
-//!    session is accepted again, not after a restart either: [`revoke`].
-//! 2. Authorizing a request asks nobody: a signature, then one look into local memory, for as long
-//!    as it may be trusted: [`authenticate`], `allowlist/lease.rs`.
-//! 3. A live token is never refused with 401. When the server cannot know, it answers 503:
-//!    [`ApiError::Unavailable`].
-//! 4. A log-out that cannot be made certain answers 503, never 2xx: `allowlist/mod.rs`.
+//! The guarantees, and where they are implemented:
+//! 1. Once logout (or any revocation) has answered 2xx, no access or refresh token of that session is
+//!    accepted again, not even after a restart: [`revoke`].
+//! 2. Authorizing a request needs no network call: it verifies the signature and looks up the token in
+//!    local memory, as long as the lease holds: [`authenticate`], `allowlist/lease.rs`.
+//! 3. A live token is never refused with 401. When it is undetermined whether a token is live, the response
+//!    is 503: [`ApiError::Unavailable`].
+//! 4. A logout that cannot be confirmed answers 503, never 2xx: `allowlist/mod.rs`.
 //!
-//! `server/http/handlers.rs` calls this, with what it found in the request; nothing in here knows HTTP
-//! but for the one header that carries the bearer.
+//! `server/mod.rs` and `server/http/` call this module. Nothing in here depends on HTTP except for the one
+//! header that carries the bearer.
 
 use anyhow::Result;
 use tracing::error;
@@ -47,7 +48,7 @@ pub mod revoke;
 pub mod throttle;
 mod verified_tokens;
 
-/// Issues, verifies, refreshes and revokes tokens. One for the whole server.
+/// The entry point of this module, of which each process has one.
 pub struct Auth {
     db: Db,
     keys: Keys,
@@ -59,19 +60,19 @@ pub struct Auth {
     config: TokenConfig,
 }
 
-/// What a client gets to hold.
+/// The tokens that are issued to a client.
 #[derive(Debug)]
 pub struct TokenPair {
     pub access_token: AccessToken,
     pub refresh_token: RefreshToken,
     pub session_id: SessionId,
-    /// By the clock that all instances share.
+    /// The time of issue, by the clock that all instances share.
     pub issued_at: UnixSeconds,
     pub expires_at: UnixSeconds,
-    /// From then on no refresh is accepted any more.
+    /// The time from which the refresh token is refused.
     pub refresh_expires_at: UnixSeconds,
-    /// With the first pair of a session: what a browser keeps, to show that someone has signed in there as
-    /// this user ([`device_cookie`]).
+    /// The token that a browser keeps to prove that a user has signed in there ([`device_cookie`]). Only
+    /// the first pair of a session has one.
     pub device_token: Option<String>,
 }
 
@@ -99,17 +100,17 @@ impl Auth {
         })
     }
 
-    /// The ids of the keys whose tokens are accepted, the one that signs first.
+    /// The ids of the keys whose tokens are accepted, starting with the signing key.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.keys.all().map(keys::Key::id)
     }
 
-    /// The session and the counter of a refresh token, if one of our keys made it.
+    /// The session and the counter of a refresh token; `None` if none of our keys authenticates it.
     pub fn read_refresh_token(&self, token: &RefreshToken) -> Option<(SessionId, i64)> {
         refresh_token::verify(&self.keys, token)
     }
 
-    /// Whether requests are authorized from memory, by a clock that is right.
+    /// Whether requests are authorized from memory, and the wall clock agrees with that of the database.
     pub fn may_decide(&self) -> bool {
         self.allowlist.is_ready() && self.allowlist.is_clock_right()
     }
@@ -119,8 +120,8 @@ impl Auth {
         self.db.check_writable().await.map_err(unavailable).is_ok()
     }
 
-    /// What the holder of this refresh token is to see: a session that holds, or why it does not.
-    /// Answered from memory while an access token of the session lives.
+    /// The presence to show to the holder of this refresh token: signed in, anonymous, or why the session
+    /// ended. Answered from memory while an access token of the session is live.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`].
@@ -138,15 +139,15 @@ impl Auth {
             (Ok(SessionState::Ended(reason)), _) => Presence::Ended(reason),
             (Ok(SessionState::Live), None) => Presence::SignedIn,
             (Ok(SessionState::Unknown), None) => Presence::Anonymous,
-            // Memory knows that it is dead, and nobody why.
+            // The mirror holds a tombstone, which records no reason.
             (_, Some(_)) => Presence::Ended(EndReason::SignedOut),
             (Err(error), None) => return Err(unavailable(error)),
         })
     }
 
-    /// The session of this refresh token, if the token is the current one, or the one before: the answer
-    /// that brought the current one may be lost, or still on its way. Where the database cannot tell, it
-    /// is taken for one of them. This is no proof that the session is alive ([`Auth::presence`]).
+    /// The session of this refresh token, if its counter is the current one or the one before: the response
+    /// that carried the current token may be lost or still in transit. If the database cannot be read, any
+    /// counter is accepted. This does not prove that the session is live ([`Auth::presence`]).
     pub async fn session_of_recent(&self, token: &RefreshToken) -> Option<SessionId> {
         let (session_id, counter) = refresh_token::verify(&self.keys, token)?;
         let current = self.db.refresh_counter(session_id).await.map_err(unavailable);
@@ -158,25 +159,25 @@ impl Auth {
         is_recent.then_some(session_id)
     }
 
-    /// Resolves when this instance hears that the session of this refresh token has been revoked.
+    /// Resolves when this instance learns that the session of this refresh token has been revoked.
     pub async fn until_revoked(&self, token: &RefreshToken) {
         if let Some((session_id, _)) = refresh_token::verify(&self.keys, token) {
             self.allowlist.until_revoked(session_id).await;
         }
     }
 
-    /// The running instances, as this one sees them.
+    /// The running instances, as seen by this one.
     pub fn cluster(&self) -> ClusterView {
         self.allowlist.view()
     }
 
-    /// Puts what is only known at the moment of asking into the metrics.
+    /// Updates the gauges that are measured on demand.
     pub fn measure(&self) {
         self.allowlist.measure();
         self.db.measure();
     }
 
-    /// Drops what has expired, and takes over revocations that could not be spread.
+    /// Drops expired state, and reconciles revocations that were recorded but not propagated.
     pub async fn maintain(&self, now: UnixSeconds) {
         self.throttle.forget_old();
         self.verified.forget_expired(self.allowlist.shared_time(now));
@@ -185,13 +186,13 @@ impl Auth {
         }
     }
 
-    /// Tells the other instances that this one stops.
+    /// Leaves the cluster, so that the other instances need not wait for this one.
     pub async fn leave(&self) {
         self.allowlist.leave().await;
     }
 }
 
-/// The database failed: logged here, once, for the operator. The client learns that it may try again.
+/// Logs a database error and maps it to the error that invites the client to try again.
 fn unavailable(error: DbError) -> ApiError {
     error!(%error, "the database failed: {error}");
     ApiError::Unavailable

@@ -1,6 +1,5 @@
-//! PasswordHasherPool: which are accepted, how they are hashed and verified. Argon2id, on its own bounded
-//! set of threads, so that a crowd at the log-in page never starves the requests of those who are
-//! signed in.
+//! Passwords: which ones are accepted, and how they are hashed and verified. Argon2id runs on a bounded set
+//! of threads of its own, so that a flood of logins does not starve the requests of signed-in users.
 
 use std::{
     collections::HashSet,
@@ -23,7 +22,7 @@ use crate::{
 
 pub use crate::server::auth::password_queue::Share;
 
-/// The 10,000 commonest passwords that are long enough to be accepted otherwise.
+/// About 10,000 of the most common passwords that are long enough to be accepted otherwise.
 static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| {
     include_str!("common_passwords.txt").lines().filter(|line| !line.starts_with('#')).collect()
 });
@@ -31,11 +30,11 @@ static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| {
 const MIN_CHARS: usize = 8;
 const MAX_CHARS: usize = 128;
 
-/// Refuses what nobody should use: too short, too long, or among the first that are tried. There
-/// are no rules of composition (NIST SP 800-63B-4, 3.1.1.2). A password is taken exactly as typed.
+/// Rejects passwords that are too short, too long, or among the first that attackers try. There are no
+/// composition rules (NIST SP 800-63B-4, 3.1.1.2). The password is used exactly as typed.
 ///
 /// # Errors
-/// [`ApiError::InvalidFields`], with what to change.
+/// [`ApiError::InvalidFields`], with advice on what to change.
 pub fn validate_new_password(password: &SecretString, email: &str) -> Result<(), ApiError> {
     let text = password.expose_secret();
     let refuse = |advice: &str| Err(ApiError::invalid_field("password", advice));
@@ -59,23 +58,25 @@ pub fn validate_new_password(password: &SecretString, email: &str) -> Result<(),
     Ok(())
 }
 
-/// What became of a verification.
+/// The result of a password verification.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PasswordCheck {
-    /// The right password; with it, a hash by today's parameters if the stored one has others.
+    /// The password is right. `rehashed` is a hash with the current parameters, if the stored one has
+    /// others.
     Match {
         rehashed: Option<String>,
     },
     Mismatch,
 }
 
-/// Hashes and verifies on threads of its own. Cheap to clone.
+/// A pool of threads that hash and verify passwords. Cheap to clone.
 #[derive(Clone)]
 pub struct PasswordHasherPool {
     jobs: Arc<Jobs>,
 }
 
-/// The queue, which is closed with the last [`PasswordHasherPool`]: each worker has a hold of it, too.
+/// The sending side of the queue. Dropping the last [`PasswordHasherPool`] closes the queue; reference
+/// counting alone would not, because each worker holds a reference, too.
 struct Jobs(Arc<Queue<Job>>);
 
 impl Drop for Jobs {
@@ -84,19 +85,21 @@ impl Drop for Jobs {
     }
 }
 
-/// Something for a worker to do.
+/// A unit of work for a worker.
 type Job = Box<dyn FnOnce(&Hasher) + Send>;
 
 struct Hasher {
     argon2: Argon2<'static>,
-    /// A hash by today's parameters that no password is known for: what an unknown user's
-    /// password is compared with, so that it takes as long as a known user's.
+    /// A hash with the current parameters, of a random password. The password of an unknown user is
+    /// compared with it, so that the check takes as long as a known user's.
     dummy_hash: String,
 }
 
 impl PasswordHasherPool {
+    /// Starts the threads of the pool.
+    ///
     /// # Errors
-    /// The parameters are outside what Argon2 allows.
+    /// The parameters are outside what Argon2 allows, or a thread cannot be started.
     pub fn new(config: &PasswordConfig) -> Result<Self> {
         let params = Params::new(config.memory_kib, config.iterations, config.parallelism, None)
             .map_err(|error| anyhow::anyhow!("{error}"))
@@ -121,19 +124,19 @@ impl PasswordHasherPool {
         Ok(Self { jobs })
     }
 
-    /// A PHC string of the password.
+    /// Hashes the password into a PHC string.
     ///
     /// # Errors
-    /// [`ApiError::Unavailable`] when too many others are waiting already.
+    /// [`ApiError::Unavailable`] when the queue is full.
     pub async fn hash(&self, share: Share, password: SecretString) -> Result<String, ApiError> {
         self.run(share, move |hasher| hash_with(&hasher.argon2, password.expose_secret().as_bytes())).await?
     }
 
-    /// Compares the password with a stored hash, or with a dummy hash when there is no such user: both
-    /// take the same time.
+    /// Compares the password with a stored hash, or with a dummy hash when there is no such user: both take
+    /// the same time.
     ///
     /// # Errors
-    /// [`ApiError::Unavailable`] when too many others are waiting already.
+    /// [`ApiError::Unavailable`] when the queue is full.
     pub async fn verify(
         &self,
         share: Share,
@@ -166,21 +169,21 @@ impl PasswordHasherPool {
     ) -> Result<T, ApiError> {
         let (sender, done) = oneshot::channel();
         let job: Job = Box::new(move |hasher| {
-            // Whoever hung up while waiting costs nothing.
+            // Do not hash for a client that has disconnected.
             if !sender.is_closed() {
                 let _ = sender.send(task(hasher));
             }
         });
         self.jobs.0.push(share, job);
-        // There was no room for it, or it gave way to another share's.
+        // The queue was full, or dropped the job in favor of another share's.
         done.await.map_err(|_| ApiError::Unavailable)
     }
 }
 
-/// The life of a worker: until the last [`PasswordHasherPool`] is gone.
+/// The main loop of a worker, which ends when the last [`PasswordHasherPool`] is dropped.
 fn work(hasher: &Hasher, queue: &Queue<Job>) {
     while let Some(job) = queue.next() {
-        // A job that panics has hung up on its request; the worker goes on.
+        // A panic drops the job's sender, which fails its request; the worker continues.
         let _ = catch_unwind(AssertUnwindSafe(|| job(hasher)));
     }
 }

@@ -1,6 +1,6 @@
-//! The jobs that wait for a password worker: first come, first served, and when there is no room the
-//! share that has the most loses its last job. Whoever logs in without end from one network, or at one
-//! account, leaves room for everybody else's login.
+//! The queue of jobs for the password workers: first come, first served. When it is full, the share with
+//! the most jobs loses its last one, so that a flood of logins from one network, or to one account, leaves
+//! room for the logins of others.
 //!
 //! Only `password.rs` calls this.
 
@@ -13,11 +13,11 @@ use ipnet::IpNet;
 
 use crate::server::{db::users::Email, ids::UserId};
 
-/// How many jobs that have been started still weigh on their share. Without them, shares that have one
-/// job each would be equal, however often they come back.
+/// The number of started jobs that still count toward their share. Without them, shares with one job each
+/// would be equal, however often they return.
 const RECENT_JOBS: usize = 64;
 
-/// The share of the workers that a job takes: a network's and, within it, an account's.
+/// The unit of fairness between jobs: a network and, within it, an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Share {
     network: String,
@@ -25,18 +25,20 @@ pub struct Share {
 }
 
 impl Share {
-    /// The share of an attempt at an account from a network ([`ClientInfo::site`](super::client_info::ClientInfo::site)).
+    /// The share of a login from a network
+    /// ([`ClientInfo::rate_limit_prefix`](crate::server::client_info::ClientInfo::rate_limit_prefix)) to an
+    /// account.
     pub fn of(network: IpNet, account: &Email) -> Self {
         Self { network: network.to_string(), account: account.as_str().to_owned() }
     }
 
-    /// The share of a user who is signed in, wherever they are.
+    /// The share of a user who is signed in, from any network.
     pub fn of_user(user_id: UserId) -> Self {
         Self { network: user_id.to_string(), account: String::new() }
     }
 }
 
-/// The jobs that wait. Dropped jobs tell those who wait for them by being dropped.
+/// The queue of jobs. Dropping a job closes its channel, which notifies the request that waits for it.
 pub struct Queue<Job> {
     state: Mutex<State<Job>>,
     changed: Condvar,
@@ -51,15 +53,15 @@ struct State<Job> {
 }
 
 impl<Job> Queue<Job> {
-    /// Room for `capacity` jobs besides those that a worker is free for.
+    /// Makes a queue with room for `capacity` jobs in addition to one for each idle worker.
     pub fn new(capacity: usize) -> Self {
         let state =
             State { waiting: VecDeque::new(), started: VecDeque::new(), idle_workers: 0, is_closed: false };
         Self { state: Mutex::new(state), changed: Condvar::new(), capacity }
     }
 
-    /// Adds a job. Without room for it, the last job of the share with the most is dropped: this one, if
-    /// no share has more.
+    /// Adds a job. If there is no room, the last job of the share with the most jobs is dropped, or this
+    /// job if no other share has more.
     pub fn push(&self, share: Share, job: Job) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.waiting.len() >= self.capacity + state.idle_workers {
@@ -72,7 +74,7 @@ impl<Job> Queue<Job> {
         self.changed.notify_one();
     }
 
-    /// The next job, once there is one; `None` once the queue is closed.
+    /// Waits for the next job; `None` once the queue is closed.
     pub fn next(&self) -> Option<Job> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -92,7 +94,7 @@ impl<Job> Queue<Job> {
         }
     }
 
-    /// Ends the workers, after the jobs under way.
+    /// Stops the workers once they have finished their current jobs.
     pub fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
         self.changed.notify_all();
@@ -100,7 +102,7 @@ impl<Job> Queue<Job> {
 }
 
 impl<Job> State<Job> {
-    /// Where the last job of the share with the most waits; `None` if that is `new`, or no other has more.
+    /// The index of the last job of the share with the most jobs; `None` if no share has more than `new`.
     fn heaviest(&self, new: &Share) -> Option<usize> {
         let mut networks: HashMap<&str, usize> = HashMap::new();
         let mut accounts: HashMap<&Share, usize> = HashMap::new();
@@ -110,7 +112,7 @@ impl<Job> State<Job> {
             *accounts.entry(share).or_default() += 1;
         }
         let weight = |share: &Share| (networks[share.network.as_str()], accounts[share]);
-        // Of several with the same weight it is the last one.
+        // `max_by_key` returns the last of several maxima.
         let heaviest = waiting.enumerate().max_by_key(|(_, share)| weight(share));
         heaviest.filter(|(_, share)| weight(share) > weight(new)).map(|(place, _)| place)
     }
@@ -147,7 +149,7 @@ mod tests {
         assert!(next.by_ref().take(4).any(|job| job == 1000));
     }
 
-    /// As many networks as there is room: all have one job, but those that keep coming weigh more.
+    /// There is room for one job of each network, so all weigh the same except for those that keep coming.
     #[test]
     fn flood_from_as_many_networks_as_there_is_room_leaves_room_for_others() {
         let queue = Queue::new(4);

@@ -1,5 +1,5 @@
-//! What a rate limit is, and the key of what it counts. The counting is in `throttle.rs` and, for all instances
-//! together, in Redis.
+//! Rate limits, and the keys of the buckets that they apply to. The counting is in `throttle.rs` and, for
+//! all instances together, in Redis.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use aws_lc_rs::digest;
 /// The longest wait between two attempts.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
-/// How many attempts are free, and how fast they are given back.
+/// A number of free attempts, and the rate at which they become free again.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimit {
-    /// How many attempts do not have to wait.
+    /// The number of attempts that need not wait.
     pub burst: u32,
-    /// One attempt is forgotten in this time.
+    /// The time after which one more attempt is free.
     pub refill_interval: Duration,
 }
 
 impl RateLimit {
-    /// `burst` attempts at once, and as many in each `period`.
+    /// A limit of `burst` attempts at once, and as many in each `period`.
     pub fn per(period: Duration, burst: u32) -> Self {
         Self { burst, refill_interval: period / burst.max(1) }
     }
 }
 
-/// Which bucket: a hash of what it counts for, so that no address and no account can be read where
-/// they are counted.
+/// The key of a bucket: a hash of what it counts for, so that addresses and accounts cannot be read where
+/// attempts are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BucketKey(pub [u8; 16]);
 

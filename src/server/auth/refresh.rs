@@ -1,12 +1,15 @@
 //! Refresh: exchange a session's refresh token for the next pair (RFC 6749, 6; RFC 9700, 4.14.2).
 //!
-//! Each refresh token counts one more than the last, and only the current one buys the next:
-//! - Presented once, it is used up, in one transaction that holds the session's row, and so
-//!   excludes a log-out running beside it.
-//! - Presented again within the grace, the answer to its first use was lost (or a second tab asked
-//!   at the same moment): the *same* successor is given, so that no chain ever forks.
-//! - Presented later than that, or older still, someone holds a copy. Nobody can tell who is the
-//!   thief, so the session ends, and the next visit says why.
+//! The counter of each refresh token is one higher than that of its predecessor, and only the current token
+//! is exchanged for a new one:
+//! - Its first use replaces it, in one transaction that locks the session's row and so excludes a
+//!   concurrent logout.
+//! - If it is presented again within the grace, the response to its first use was lost (or a second tab
+//!   sent it at the same moment). It is answered with the *same* successor, so that a session never has two
+//!   successions of tokens.
+//! - If it is presented later, or if an even older token is presented, somebody holds a copy. The server
+//!   cannot distinguish the thief from the user, so it revokes the session, and the user's next visit shows
+//!   the reason.
 
 use tracing::warn;
 
@@ -25,11 +28,12 @@ use crate::{
 };
 
 impl Auth {
-    /// The next pair of the session.
+    /// Issues the next pair of the session.
     ///
     /// # Errors
-    /// [`ApiError::InvalidGrant`] when the token is forged or used up, or its session has ended;
-    /// [`ApiError::TooManyRequests`], which says nothing of the session; [`ApiError::Unavailable`].
+    /// [`ApiError::InvalidGrant`] when the token is forged or already used, or its session has ended;
+    /// [`ApiError::TooManyRequests`], which does not depend on the state of the session;
+    /// [`ApiError::Unavailable`].
     pub async fn refresh(
         &self,
         token: &RefreshToken,

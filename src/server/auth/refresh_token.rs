@@ -1,19 +1,19 @@
-//! Refresh tokens as text: `sid.counter.HMAC(key, sid, counter)`.
+//! The text form of refresh tokens: `sid.counter.HMAC(key, sid, counter)`.
 //!
-//! A forged one is refused without a look-up, the database holds nothing that could be stolen and
-//! used, and the successor of a token is always the same text, so that a lost answer can be given
-//! again (RFC 9700, 4.14.2, asks that what such a token encodes be protected).
+//! A forged token is refused without a lookup, the database holds nothing that could be stolen and used,
+//! and the successor of a token is always the same text, so that a lost response can be repeated (RFC 9700,
+//! 4.14.2, requires that what such a token encodes be protected).
 
 use super::keys::{Key, Keys};
 use crate::{api::types::RefreshToken, server::ids::SessionId};
 
-/// The token of the session that counts `counter`.
+/// Makes the refresh token of a session with this counter.
 pub fn sign(keys: &Keys, session_id: SessionId, counter: i64) -> RefreshToken {
     let tag = keys.tag(Key::refresh, &message(session_id, counter));
     RefreshToken::new(format!("{session_id}.{counter}.{tag}"))
 }
 
-/// Which session and which counter, if one of our keys made it. `None` for anything else.
+/// The session and the counter of a token that one of our keys authenticates; `None` for anything else.
 pub fn verify(keys: &Keys, token: &RefreshToken) -> Option<(SessionId, i64)> {
     let mut parts = token.expose().split('.');
     let (session_id, counter, tag) = (parts.next()?, parts.next()?, parts.next()?);
@@ -22,13 +22,13 @@ pub fn verify(keys: &Keys, token: &RefreshToken) -> Option<(SessionId, i64)> {
     }
     let session_id = session_id.parse().ok()?;
     let number: i64 = counter.parse().ok().filter(|number| *number >= 0)?;
-    // The text is not what is signed, the number is: `+1` and `01` are not our spelling of 1.
+    // The signature covers the number, not its text: `+1` and `01` are not the canonical form of 1.
     let is_our_spelling = number.to_string() == counter;
     let is_signed = keys.verify_tag(Key::refresh, &message(session_id, number), tag);
     (is_our_spelling && is_signed).then_some((session_id, number))
 }
 
-/// Whether it has the form of a refresh token, whoever made it.
+/// Whether the text has the form of a refresh token, regardless of its signature.
 pub fn is_well_formed(token: &RefreshToken) -> bool {
     let mut parts = token.expose().split('.');
     let session = parts.next().is_some_and(|id| id.parse::<SessionId>().is_ok());
@@ -117,7 +117,7 @@ mod tests {
         for text in forged {
             assert_eq!(verify(&keys, &RefreshToken::new(text.clone())), None, "{text}");
         }
-        // Every single bit of the text matters.
+        // Every single bit of the text is protected.
         let bytes = token.expose().as_bytes();
         for place in 0..bytes.len() * 8 {
             let mut flipped = bytes.to_vec();

@@ -1,8 +1,8 @@
-//! Revoke: log out, and what 2xx promises (RFC 7009).
+//! Revoke: logout and the other ways to end a session, and what 2xx promises (RFC 7009).
 //!
-//! When a call here returns `Ok`, no instance accepts any token of the session from that moment
-//! on. When that cannot be made certain it returns [`ApiError::Unavailable`], and the client must
-//! take the session for alive (RFC 7009, 2.2.1).
+//! When a call here returns `Ok`, no instance accepts any token of the session from that moment on. When
+//! the revocation cannot be confirmed, it returns [`ApiError::Unavailable`], and the client must assume
+//! that the session is still live (RFC 7009, 2.2.1).
 
 use std::collections::HashMap;
 
@@ -28,12 +28,13 @@ use crate::{
 };
 
 impl Auth {
-    /// Ends the session of every token that was presented: the bearer of the request, expired or
-    /// not, and refresh tokens, used up or not. Ended sessions and repeated calls succeed again.
+    /// Revokes the session of every token that was presented: the bearer of the request, expired or not,
+    /// and refresh tokens, used or not. Repeated calls, and calls for sessions that have ended, succeed.
     ///
     /// # Errors
-    /// [`ApiError::MissingToken`] when there is none; [`ApiError::InvalidToken`] when none of
-    /// them was ever ours; [`ApiError::Unavailable`].
+    /// [`ApiError::MissingToken`] when no token was presented; [`ApiError::InvalidToken`] when we issued
+    /// none of them; [`ApiError::InvalidRequest`] when there is more than one `Authorization` header and no
+    /// refresh token; [`ApiError::Unavailable`].
     pub async fn logout(
         &self,
         headers: &HeaderMap,
@@ -41,7 +42,7 @@ impl Auth {
         reason: EndReason,
         now: UnixSeconds,
     ) -> Result<Revocation, ApiError> {
-        // With whose it is, where that is known: SQL may have lost the session.
+        // The sessions and, if the bearer names them, their users: SQL may have lost the session.
         let mut sessions: HashMap<SessionId, Option<UserId>> = HashMap::new();
         let bearer = match bearer(headers) {
             Ok(token) => Some(token),
@@ -76,10 +77,11 @@ impl Auth {
         Ok(total)
     }
 
-    /// Ends one session of the bearer's own user.
+    /// Revokes one session of the bearer's own user.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`] when they have no such session, whether anyone else has or not;
+    /// [`ApiError::NotFound`] when the user has no such session, even if another user has;
+    /// [`ApiError::InvalidToken`] when the bearer's session has been revoked concurrently;
     /// [`ApiError::Unavailable`].
     pub async fn revoke_session(
         &self,
@@ -97,10 +99,11 @@ impl Auth {
         self.end_session(session_id, Some(authenticated.session_id()), reason, now).await
     }
 
-    /// Ends all sessions of the bearer's user; with `keep_current`, all but the one that asks. The
-    /// caller has made sure that it is the user who asks ([`Auth::reauthenticate`]).
+    /// Revokes all sessions of the bearer's user; with `keep_current`, all except the bearer's. The caller
+    /// has already checked that the request comes from the user ([`Auth::reauthenticate`]).
     ///
     /// # Errors
+    /// [`ApiError::InvalidToken`] when the bearer's session has been revoked concurrently;
     /// [`ApiError::Unavailable`].
     pub async fn logout_everywhere(
         &self,
@@ -113,7 +116,7 @@ impl Auth {
         self.end_sessions_of(user_id, except, by, EndReason::SignedOutEverywhere, now).await
     }
 
-    /// Ends one session, for the reason given; with `by`, on the authority of that session.
+    /// Revokes one session for the given reason; with `by`, on the authority of that session.
     pub(super) async fn end_session(
         &self,
         session_id: SessionId,
@@ -130,7 +133,8 @@ impl Auth {
         Ok(revocation)
     }
 
-    /// Ends the sessions of a user, but for one, for the reason given and on the authority of session `by`.
+    /// Revokes the sessions of a user, except one, for the given reason and on the authority of session
+    /// `by`.
     pub(super) async fn end_sessions_of(
         &self,
         user_id: UserId,
@@ -147,11 +151,11 @@ impl Auth {
         Ok(revocation)
     }
 
-    /// Makes certain what `recording` records.
+    /// Records a revocation with `recording`, propagates it and waits for its confirmation.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`] when it finds nothing to change; [`ApiError::InvalidToken`] when the session that
-    /// asks has ended meanwhile; [`ApiError::Unavailable`].
+    /// [`ApiError::NotFound`] when `recording` finds nothing to change; [`ApiError::InvalidToken`] when the
+    /// calling session has been revoked concurrently; [`ApiError::Unavailable`].
     pub(super) async fn revoke(
         &self,
         whose: Whose,
@@ -161,7 +165,7 @@ impl Auth {
     }
 }
 
-/// Logged here, once, for the operator. The client learns that it may try again.
+/// Logs a revocation that is not confirmed and maps it to the error that invites the client to try again.
 fn unconfirmed(error: &RevokeError) -> ApiError {
     match error {
         RevokeError::NotRecorded(ChangeError::NotFound) => ApiError::NotFound,

@@ -1,26 +1,28 @@
-//! How often one may try a password, and refresh a session.
+//! Rate limits for password attempts and refreshes.
 //!
-//! Attempts are counted in *buckets*. Each has some free attempts, and forgets one from time to time; who
-//! uses them up waits, each time twice as long as before, a minute at the most. No account is ever
-//! locked: the attempts of others can keep a user waiting, and not even that on a device where they have
-//! signed in before, because it has a bucket of its own ("device cookies", OWASP: Slow Down Online
-//! Guessing Attacks with Device Cookies).
+//! Attempts are counted in *buckets*. Each bucket has a number of free attempts, which become free again
+//! over time. Once they are used up, each further attempt has to wait twice as long as the one before, up
+//! to one minute. No account is ever locked: the attempts of others can keep a user waiting, but not on a
+//! device where the user has signed in before, because it has buckets of its own ("device cookies", OWASP:
+//! Slow Down Online Guessing Attacks with Device Cookies).
 //!
-//! | bucket | against |
+//! | bucket | protects against |
 //! |---|---|
 //! | an address, for devices that the account does not know | guessing at many accounts |
 //! | an account and an address, for the same | guessing at one account |
 //! | an account, for the same | the same from many addresses |
-//! | an account and a device that has signed in there, in a minute and in an hour | a stolen device |
-//! | an account, for all such devices | many stolen devices |
-//! | an account, for right passwords | hashing without end by those who know one |
-//! | a session, for refreshes | tokens without end |
+//! | an account and a known device, in a minute and in an hour | a stolen device |
+//! | an account, for all known devices together | many stolen devices |
+//! | an account, for right passwords | unlimited hashing by those who know one |
+//! | a session, for the password of its user | guessing with a stolen session |
+//! | a session, for refreshes | unlimited tokens |
 //!
-//! A charge is refunded when the password was right, or could not be looked at. Those of right passwords
-//! and of refreshes stay.
+//! The charge for an attempt is refunded when the password was right or could not be checked, and that for
+//! a refresh when the database failed. The charges for right passwords and for registrations are never
+//! refunded.
 //!
-//! With several instances the buckets are in Redis, which all share; while it is out of reach each
-//! instance counts for itself.
+//! With several instances the buckets are in Redis and shared by all; while Redis is unreachable, each
+//! instance counts on its own.
 
 use std::{
     collections::HashMap,
@@ -47,18 +49,18 @@ use crate::{
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The fewest attempts in an hour that each known device of an account has, and that all of them have
-/// together. A stolen device alone must not use up what the others have.
+/// The minimum number of attempts in an hour for each known device of an account, and for all of them
+/// together. A single stolen device must not use up the attempts of the others.
 const PER_KNOWN_DEVICE: u32 = 100;
 const PER_KNOWN_DEVICES: u32 = 300;
 
-/// The fewest right passwords of one account in a minute: more than anyone needs.
+/// The minimum number of right passwords of one account in a minute: more than any user needs.
 const RIGHT_PER_ACCOUNT: u32 = 300;
 
-/// How many times as often as a client has to refresh it may at least do so.
+/// The minimum ratio between the refreshes that are allowed and those that a client needs.
 const REFRESH_MARGIN: u32 = 4;
 
-/// Counts the attempts.
+/// The rate limiter of this instance.
 pub struct Throttle {
     address: RateLimit,
     device: RateLimit,
@@ -71,13 +73,13 @@ pub struct Throttle {
     shared: Option<Cluster>,
 }
 
-/// Attempts that have been charged. They are refunded unless they turn out to be wrong.
+/// The buckets that an attempt was charged to, for a refund.
 #[must_use]
 pub struct Charge(Vec<BucketKey>);
 
 impl Throttle {
-    /// Counts in memory; with `shared`, together with the other instances. `access_ttl` is how long an
-    /// access token lives, in seconds: however short, a client is not kept from refreshing in time.
+    /// Counts in memory; with `shared`, together with the other instances. `access_ttl` is the lifetime of
+    /// an access token in seconds: however short it is, clients can refresh in time.
     pub fn new(config: &ThrottleConfig, access_ttl: i64, shared: Option<Cluster>) -> Self {
         let needed = 60 / u32::try_from(access_ttl).unwrap_or(u32::MAX).max(1);
         Self {
@@ -93,7 +95,7 @@ impl Throttle {
         }
     }
 
-    /// Counts a try from the caller's address.
+    /// Charges an attempt from the client's address.
     ///
     /// # Errors
     /// [`ApiError::TooManyRequests`], with the seconds to wait.
@@ -102,9 +104,8 @@ impl Throttle {
         self.count(&[(address, self.address)]).await
     }
 
-    /// Charges an attempt at an account, whether it exists or not, by a device that has signed in there
-    /// before, or by one that has not. The attempts of others from its address do not keep a known
-    /// device waiting.
+    /// Charges a login attempt at an account, whether the account exists or not. A known device does not
+    /// have to wait because of the attempts of others from its address.
     ///
     /// # Errors
     /// [`ApiError::TooManyRequests`], with the seconds to wait.
@@ -124,7 +125,7 @@ impl Throttle {
             let buckets: Vec<_> = [device, device_by_hour, devices].into_iter().zip(limits).collect();
             return self.count(&buckets).await;
         }
-        // This one stays charged when the account's have to wait.
+        // This charge stays if the attempt has to wait for one of the account's buckets.
         let mut counted = self.try_address(caller).await?;
         let here = BucketKey::of("account at address", &[email, &caller.rate_limit_prefix().to_string()]);
         let anywhere = BucketKey::of("account", &[email]);
@@ -132,8 +133,8 @@ impl Throttle {
         Ok(counted)
     }
 
-    /// Charges a right password of a user. Never refunded: whoever knows a password could have it
-    /// hashed without end, and begin as many sessions.
+    /// Charges a right password of a user. This is never refunded: a client that has a password could
+    /// otherwise have it hashed, and start sessions, without limit.
     ///
     /// # Errors
     /// [`ApiError::TooManyRequests`], with the seconds to wait.
@@ -150,7 +151,7 @@ impl Throttle {
         self.count(&[(BucketKey::of("refreshes", &[&session_id.to_string()]), self.refreshes)]).await
     }
 
-    /// Counts a try at the password of a session's own user.
+    /// Charges an attempt at the password of a session's own user.
     ///
     /// # Errors
     /// [`ApiError::TooManyRequests`], with the seconds to wait.
@@ -158,7 +159,7 @@ impl Throttle {
         self.count(&[(BucketKey::of("session", &[&session_id.to_string()]), self.device)]).await
     }
 
-    /// Counts a try in all of these or, if it has to wait for one of them, in none.
+    /// Charges an attempt to all of these buckets or, if it has to wait for one of them, to none.
     async fn count(&self, buckets: &[(BucketKey, RateLimit)]) -> Result<Charge, ApiError> {
         let mut counted = Charge(Vec::new());
         for (bucket, limit) in buckets {
@@ -177,7 +178,7 @@ impl Throttle {
         Ok(counted)
     }
 
-    /// Takes back attempts that were right, or could not be looked at.
+    /// Takes back the charges of an attempt.
     pub async fn refund(&self, counted: Charge) {
         for bucket in counted.0 {
             if let Some(cluster) = &self.shared {
@@ -187,7 +188,7 @@ impl Throttle {
         }
     }
 
-    /// Drops what no longer counts.
+    /// Drops the buckets that are empty again.
     pub fn forget_old(&self) {
         self.memory.forget_old(Instant::now());
     }
@@ -206,7 +207,7 @@ struct Level {
 }
 
 impl Memory {
-    /// Counts a try, unless it has to wait: then for how long. The same rule as in
+    /// Charges an attempt and returns zero, or returns how long it has to wait. The rule is the same as in
     /// `allowlist/scripts/record_attempt.lua`.
     fn count(&self, bucket: BucketKey, limit: RateLimit, now: Instant) -> Duration {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,7 +265,7 @@ mod tests {
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
             let wait = Duration::from_secs(seconds);
             assert_eq!(memory.count(bucket, LIMIT, now), wait);
-            // Who does not wait does not make it longer.
+            // An attempt that comes too early does not extend the wait.
             assert_eq!(memory.count(bucket, LIMIT, now + wait / 2), wait / 2);
             now += wait;
             assert_eq!(memory.count(bucket, LIMIT, now), Duration::ZERO);
@@ -295,7 +296,7 @@ mod tests {
         ClientInfo { address: address.parse().unwrap(), user_agent: String::new() }
     }
 
-    /// Who waits because of others does not use up their own attempts by asking again.
+    /// A client that has to wait because of others does not use up its own attempts by trying again.
     #[tokio::test]
     async fn a_try_that_has_to_wait_counts_nowhere() {
         let throttle = throttle(1, 1000, 2, 300);
@@ -336,7 +337,8 @@ mod tests {
         assert!(throttle.try_login(&other, &from("192.0.2.1"), Some(DeviceId::random())).await.is_ok());
     }
 
-    /// Guessing for hours, one stolen device reaches its own limit before that of all of them.
+    /// A stolen device with which somebody guesses for hours reaches its own limit before that of all
+    /// devices.
     #[test]
     fn one_known_device_does_not_use_up_what_all_have() {
         let throttle = throttle(100, 60, 10, 300);

@@ -1,19 +1,19 @@
-//! The access tokens whose signature this instance has verified.
+//! A cache of the access tokens whose signature this instance has verified.
 
 use std::sync::Arc;
 
 use super::jwt::AccessClaims;
 use crate::server::clock::UnixSeconds;
 
-/// Live tokens whose signature has been checked here, by their whole text: the same text need not
-/// be checked again. Says nothing about whether the token is still alive.
+/// The claims of unexpired tokens whose signature has been verified here, by the whole text of the token. A
+/// token in the cache may have been revoked since.
 pub struct VerifiedTokens {
     claims: papaya::HashMap<Box<str>, Arc<AccessClaims>, foldhash::fast::RandomState>,
 }
 
 impl Default for VerifiedTokens {
     fn default() -> Self {
-        // As for the mirror: reading must not slow down while it grows.
+        // Reads must not slow down while the map grows, as in the mirror.
         let map = papaya::HashMap::builder().resize_mode(papaya::ResizeMode::Blocking);
         Self { claims: map.hasher(foldhash::fast::RandomState::default()).build() }
     }

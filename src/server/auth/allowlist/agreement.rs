@@ -1,21 +1,22 @@
-//! What all running instances have to agree on: the Redis that they follow, how users are dealt out
-//! to partitions, how long a lease lasts, which keys sign tokens.
+//! The settings that all running instances must have in common: which Redis they follow, how users are
+//! assigned to partitions, how long a lease lasts, which keys sign tokens.
 //!
-//! Two instances that differ in one of these would each be right by itself, and a revocation that is certain
-//! for one would be unknown to the other. SQL is what they share for certain: each keeps a row there
+//! If two instances differed in one of these, a revocation that one of them confirms could be unknown to
+//! the other. SQL is the one store that they are guaranteed to share: each instance keeps a row there
 //! (`server/db/instances.rs`) with its [`Facts`] and a beat.
 //!
-//! - A process that starts compares its facts with those of every live instance, and ends if they differ. Of
-//!   two that start at the same time and differ, the one with the lower id goes on.
-//! - A follower that begins an epoch compares the Redis that it is connected to. No live instance may follow
-//!   another one, so two instances never hold leases by two: each writes down which it follows before it
-//!   looks at the others, so that of two that begin at the same time one at least sees the other.
-//! - Once a second each looks again. A follower that finds itself in disagreement (it was stopped for a while,
-//!   say) ends its lease.
+//! - A process that starts compares its facts with those of every live instance, and exits if they differ.
+//!   Of two that start at the same time and differ, the one with the lower id continues.
+//! - A follower that begins an epoch compares the Redis that it is connected to. It does not begin while a
+//!   live instance follows another one, so no two instances renew leases from two different Redis: each
+//!   records which one it follows before it reads the rows of the others, so that of two that begin at the
+//!   same time at least one sees the other.
+//! - Once a second each instance compares again. A follower that finds a disagreement (because its process
+//!   was stopped for a while, for example) ends its lease.
 //!
-//! An instance whose beat stands still while others are counted is taken for dead. One that follows another
-//! Redis and is cut off from SQL at the same time cannot be told from a dead one: see README,
-//! "Limitations".
+//! An instance whose beat has not changed for [`DEAD_AFTER`] reads in a row is considered dead. One that
+//! follows another Redis and is cut off from SQL at the same time cannot be distinguished from a dead one:
+//! see README, "Limitations".
 //!
 //! Called by `cluster.rs` and `bus.rs`.
 
@@ -49,27 +50,27 @@ use crate::server::{
     ids::InstanceId,
 };
 
-/// Seconds by which the wall clock of an instance may differ from that of the database.
+/// The tolerated difference between the wall clock of an instance and that of the database, in seconds.
 const CLOCK_TOLERANCE: u64 = 5;
 
-/// How often an instance writes down that it lives, and looks at the others.
+/// How often an instance updates its row and reads those of the others.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// How many looks in a row find the beat of an instance unchanged until it is taken for dead.
+/// The number of reads in a row that find a beat unchanged after which the instance is considered dead.
 const DEAD_AFTER: u32 = 5;
 
-/// How many until its row is deleted.
+/// The number of such reads after which the row is deleted.
 const DELETED_AFTER: u32 = 60;
 
-/// The version of what instances tell each other and of the claims in a token. Instances of different
+/// The version of the protocol between instances and of the claims in a token. Instances of different
 /// versions cannot run together.
 const PROTOCOL: u32 = 1;
 
-/// What an instance takes for granted.
+/// The settings and state of an instance that the others must agree with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// It has found nobody to contradict it. Those that run need not mind a process that is only about to
-    /// start: it is for that one to give way.
+    /// Whether the instance has finished its comparison without a conflict. Instances that have joined
+    /// ignore the facts of a process that has not, which is the one to give way.
     has_joined: bool,
     protocol: u32,
     partitions: u16,
@@ -82,7 +83,7 @@ pub struct Facts {
     signs: String,
     /// The ids of the keys whose tokens are accepted.
     accepts: Vec<String>,
-    /// The identity of the Redis that each partition follows, while it follows one.
+    /// The identity of the Redis that each partition follows; `None` while it follows none.
     buses: Vec<Option<String>>,
 }
 
@@ -104,7 +105,7 @@ impl Facts {
         }
     }
 
-    /// Where these facts and those of the instance called `name` cannot both be right.
+    /// The first conflict between these facts and those of the instance called `name`, as an error message.
     fn conflict(&self, name: &str, other: &Self) -> Option<String> {
         let differ = |what: &str, ours: &dyn ToString, theirs: &dyn ToString| {
             let (ours, theirs) = (ours.to_string(), theirs.to_string());
@@ -144,7 +145,7 @@ impl Facts {
         (0..self.buses.len()).find_map(|partition| self.other_bus(partition, name, other))
     }
 
-    /// Whether the other instance follows another Redis in this partition.
+    /// The error message if the other instance follows another Redis in this partition.
     fn other_bus(&self, partition: usize, name: &str, other: &Self) -> Option<String> {
         let (ours, theirs) = (self.buses.get(partition)?.as_ref()?, other.buses.get(partition)?.as_ref()?);
         (ours != theirs).then(|| {
@@ -156,16 +157,16 @@ impl Facts {
     }
 }
 
-/// Another instance, as its row was last seen.
+/// Another instance, as its row was last read.
 #[derive(Debug)]
 struct Other {
     name: String,
     beat: i64,
-    /// How many looks in a row have found it unchanged.
+    /// The number of reads in a row that have found the beat unchanged.
     unchanged: u32,
-    /// Its beat has been seen to change.
+    /// Whether the beat has been seen to change.
     is_alive: bool,
-    /// `None` if they cannot be read: then it is of a version that this one does not know.
+    /// The facts; `None` if they cannot be parsed, because the instance runs an unknown version.
     facts: Option<Facts>,
 }
 
@@ -179,18 +180,19 @@ impl Other {
     }
 }
 
-/// This instance's row, and what it knows of the others.
+/// The row of this instance, and the last known rows of the others.
 pub struct Agreement {
     db: Db,
     id: InstanceId,
     name: String,
-    /// Held while the table is written and read: only by tasks that are not a request's.
+    /// Locked while the table is written and read, and only by startup and background tasks, never by
+    /// requests.
     state: Mutex<State>,
-    /// Why no lease may be held.
+    /// The reason why no lease may be held, if there is one.
     conflict: StdMutex<Option<String>>,
-    /// Seconds by which the wall clock here is ahead of the database's, as measured last.
+    /// The seconds by which the wall clock here is ahead of the database's, when last measured.
     clock_offset: AtomicI64,
-    /// The database's clock less [`Uptime`], in milliseconds, as measured last.
+    /// The database's clock minus [`Uptime`] in milliseconds, when last measured.
     database_clock: AtomicI64,
 }
 
@@ -199,7 +201,7 @@ struct State {
     others: HashMap<String, Other>,
 }
 
-/// Why an epoch cannot begin, or has to end.
+/// The reason why an epoch cannot begin, or has to end.
 #[derive(Debug, thiserror::Error)]
 pub enum Disagreement {
     #[error("{0}")]
@@ -209,11 +211,11 @@ pub enum Disagreement {
 }
 
 impl Agreement {
-    /// Writes down this instance, and makes sure that no live one contradicts it. Waits until those that
-    /// would, and have ended without a word, can be told to be dead: some seconds.
+    /// Records this instance and checks that no live one conflicts with it. If a conflicting instance has
+    /// ended without deleting its row, this waits a few seconds until that instance is considered dead.
     ///
     /// # Errors
-    /// With the setting, its value here and there; or the database cannot be used.
+    /// A setting differs (the message has both values), or the database cannot be used.
     pub async fn reach(db: Db, id: InstanceId, name: String, facts: Facts) -> Result<Self> {
         let agreement = Self {
             db,
@@ -240,8 +242,8 @@ impl Agreement {
             } else if state.facts.has_joined {
                 break;
             } else {
-                // Written down before the others are looked at once more: of two that start at the same
-                // time, one at least sees the other.
+                // Recorded before the others are read once more, so that of two that start at the same time
+                // at least one sees the other.
                 state.facts.has_joined = true;
                 beat.reset_immediately();
             }
@@ -249,7 +251,7 @@ impl Agreement {
         Ok(agreement)
     }
 
-    /// Beats, and looks at the others, forever.
+    /// Updates the row and reads the others, forever.
     pub async fn keep(&self) -> Infallible {
         let mut beat = time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -258,7 +260,7 @@ impl Agreement {
             beat.tick().await;
             let mut state = self.state.lock().await;
             let looked = self.look(&mut state, true).await;
-            // A conflict that is known holds until it is known to be over.
+            // A known conflict remains until a successful read shows that it is over.
             if looked.is_ok() {
                 *self.conflict.lock().unwrap_or_else(PoisonError::into_inner) = state.running_conflict();
             }
@@ -270,7 +272,8 @@ impl Agreement {
         }
     }
 
-    /// Begins to follow the Redis with this identity, unless a live instance follows another one.
+    /// Records that this instance follows the Redis with this identity, unless a live instance follows
+    /// another one.
     ///
     /// # Errors
     /// [`Disagreement`].
@@ -278,7 +281,7 @@ impl Agreement {
         let index = partition.index();
         let mut state = self.state.lock().await;
         state.set_bus(index, Some(identity.to_owned()));
-        // Before it is written down: those that run would take it for a fact.
+        // Checked before it is recorded: running instances would otherwise treat it as a conflict.
         let mut agreed = self.read(&mut state, false).await.map_err(Disagreement::Db);
         agreed = agreed.and_then(|()| state.other_bus(index));
         if agreed.is_ok() {
@@ -287,42 +290,42 @@ impl Agreement {
         }
         if agreed.is_err() {
             state.set_bus(index, None);
-            // So that the others need not wait for this one's next beat.
+            // Written now, so that the others need not wait for the next beat.
             let _ = self.write(&state).await;
         }
         agreed
     }
 
-    /// Why no lease may be held, if none may.
+    /// The reason why no lease may be held, if there is one.
     pub fn conflict(&self) -> Option<String> {
         self.conflict.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The partition is not followed any more, and nothing in the mirror is trusted.
+    /// Records that the partition is no longer followed. The next beat publishes it.
     pub async fn unfollow(&self, partition: Partition) {
         self.state.lock().await.set_bus(partition.index(), None);
     }
 
-    /// Seconds by which the wall clock here is ahead of the database's, if they are too many.
+    /// The seconds by which the wall clock here is ahead of the database's, if that exceeds the tolerance.
     pub fn clock_offset(&self) -> Option<i64> {
         let offset = self.clock_offset.load(Ordering::Relaxed);
         (offset.unsigned_abs() > CLOCK_TOLERANCE).then_some(offset)
     }
 
-    /// The time by the database's clock: as it was read last, and told on by a clock that nobody can set. So
-    /// a wall clock that is stepped is not felt here.
+    /// The time of the database's clock: its last reading, advanced by a clock that cannot be set. A step
+    /// of the wall clock has no effect on it.
     pub fn database_time(&self) -> UnixSeconds {
         (self.database_clock.load(Ordering::Relaxed) + Uptime::now().milliseconds()).div_euclid(1000)
     }
 
-    /// Takes this instance off the table.
+    /// Deletes the row of this instance.
     pub async fn leave(&self) {
-        // The others find out by themselves, some seconds later.
+        // If this fails, the others consider this instance dead some seconds later.
         let _ = self.db.delete_instance(&self.id.to_string(), None).await;
     }
 
-    /// Writes this instance down, then reads the others. `counts`: those that have not changed since the last
-    /// look are one look nearer to being taken for dead.
+    /// Writes the row of this instance, then reads the others. With `counts`, an unchanged beat counts
+    /// toward [`DEAD_AFTER`].
     async fn look(&self, state: &mut State, counts: bool) -> Result<(), DbError> {
         self.write(state).await?;
         self.read(state, counts).await
@@ -361,8 +364,8 @@ impl Agreement {
         Ok(())
     }
 
-    /// Compares the wall clock here, read before and after, with the database's. An answer that took its time
-    /// counts for this clock.
+    /// Compares the wall clock here, read before and after, with the database's. The time that the query
+    /// took is counted in favor of the wall clock.
     fn compare_clocks(&self, before: UnixSeconds, database: UnixSeconds, after: UnixSeconds) {
         let offset = (before - database).max(0) + (after - database).min(0);
         let was = self.clock_offset();
@@ -385,8 +388,8 @@ impl State {
         }
     }
 
-    /// A live instance that contradicts this one, which has this id and is about to start, and need not give
-    /// way: it runs, or of two that start at the same time it has the lower id.
+    /// The conflict with a live instance to which this one, with this id, has to give way before it has
+    /// started: because the other is running or, of two that start at the same time, has the lower id.
     fn lost_conflict(&self, id: &str) -> Option<String> {
         let wins = |other_id: &str, other: &Other| {
             let is_first = !self.facts.has_joined && other_id < id;
@@ -395,7 +398,7 @@ impl State {
         self.conflicts().find(|(other_id, other, _)| wins(other_id, other)).map(|(_, _, conflict)| conflict)
     }
 
-    /// The instances that may live and contradict this one, with their ids.
+    /// The conflicts with instances that may be live, with these instances and their ids.
     fn conflicts(&self) -> impl Iterator<Item = (&str, &Other, String)> {
         self.others.iter().filter(|(_, other)| other.may_live()).filter_map(|(id, other)| {
             let conflict = match &other.facts {
@@ -409,12 +412,12 @@ impl State {
         })
     }
 
-    /// A live instance that runs and contradicts this one.
+    /// The conflict with an instance that is running, if there is one.
     fn running_conflict(&self) -> Option<String> {
         self.conflicts().find(|(_, other, _)| other.has_joined()).map(|(_, _, conflict)| conflict)
     }
 
-    /// Whether a live instance follows another Redis in this partition.
+    /// Returns an error if a live instance follows another Redis in this partition.
     fn other_bus(&self, partition: usize) -> Result<(), Disagreement> {
         let others = self.others.values().filter(|other| other.may_live());
         let conflict = others

@@ -1,15 +1,16 @@
-//! Keeps the mirrors of all instances in step: one follower for each partition.
+//! Followers, which keep the mirrors of all instances in step: one for each partition.
 //!
-//! A follower has a connection of its own, and each new connection starts an *epoch*:
-//! 1. **Join**: find out where the chain of events stands, and which Redis this is.
-//! 2. **Agree**: no live instance may follow another one ([`super::agreement`]).
-//! 3. **Reconcile**: take over from SQL what has been revoked. What is revoked from here on will
-//!    come as an event.
-//! 4. **Follow**, for as long as the connection and the chain hold: report, apply what has
-//!    happened, renew the lease; then wait for the next event.
+//! A follower has its own connection, and each new connection starts an *epoch*:
+//! 1. **Join**: read the end of the chain of events, and the identity of this Redis.
+//! 2. **Agree**: check that no live instance follows another Redis ([`super::agreement`]).
+//! 3. **Reconcile**: read recently revoked sessions from SQL. Sessions that are revoked from here on arrive
+//!    as events.
+//! 4. **Replay**: apply the revocations that the stream still holds from before the epoch.
+//! 5. **Follow**, as long as the connection and the chain hold: report, apply new events, renew the lease;
+//!    then wait for the next event.
 //!
-//! Only an unbroken chain renews the lease. When the connection is lost the lease lapses by
-//! itself; when the chain is broken it ends at once.
+//! Only an unbroken chain renews the lease. When the connection is lost, the lease expires; when the chain
+//! is broken, an event is unreadable or instances disagree, the follower ends it at once.
 
 use std::{
     convert::Infallible,
@@ -44,54 +45,55 @@ use crate::server::{
     ids::{InstanceId, SessionId, TokenId},
 };
 
-/// How long a follower that has nothing to do waits for the next event before it reports again.
+/// How long an idle follower waits for the next event before it reports again.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A revocation that is not confirmed by then is answered 503. Longer than a lease takes to expire
-/// twice, so that a server that was just restarted does not cost an answer.
+/// How long a revocation may take to be confirmed before it is answered 503. Longer than it takes a lease
+/// to expire twice, so that the restart of a Redis node does not fail a revocation.
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How much later that may be for a revocation that needs many events.
+/// How much longer a revocation may take that needs many events.
 const PUBLISHING_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a request waits for Redis where it can do without: SQL can be asked instead.
+/// How long a request waits for Redis if it can use SQL instead.
 const OPTIONAL_REDIS_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How long an instance that stops waits for Redis to take it off the register.
+/// How long an instance that stops waits for Redis to remove it from the membership.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long reconciling may take: a follower that waits for SQL any longer has no lease.
+/// How long reconciling may take: a follower that waits longer for SQL has no lease anyway.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long after its last renewal a follower starts anew: less than it takes to be taken for dead.
+/// How long after its last renewal a follower starts a new epoch: sooner than the other instances consider
+/// its instance dead.
 const STALLED: Duration = Duration::from_secs(3);
 
-/// More would make one event too large for one script.
+/// The maximum number of sessions in one event: more would make it too large for one script.
 const SESSIONS_IN_AN_EVENT: usize = 500;
 
-/// How many tokens one event takes off the list: Redis does nothing else meanwhile.
+/// The maximum number of tokens that one event removes from the list, because a script blocks Redis.
 const TOKENS_IN_AN_EVENT: usize = 1000;
 
-/// What all followers of an instance have in common.
+/// The state that all followers of an instance share.
 pub struct Instance {
     pub id: InstanceId,
     pub name: String,
     pub servers: Servers,
-    /// How many partitions there are.
+    /// The number of partitions.
     pub partitions: u16,
-    /// A primary and its replicas, counted together.
+    /// The number of Redis nodes: a primary and its replicas together.
     pub nodes: usize,
     pub db: Db,
     pub mirror: Arc<Mirror>,
     pub recent: Recent,
-    /// What all instances have to agree on.
+    /// The comparison with the settings of all other instances.
     pub agreement: Agreement,
-    /// Tokens that were issued before it joined are remembered, too: by a process that is to end sessions
-    /// which SQL may have lost. Others look a token up when they meet it.
+    /// Whether to replay tokens that were issued before this instance joined, too. A process needs them if
+    /// it revokes sessions that SQL may have lost. Other processes look a token up when it is presented.
     pub replays_issued: bool,
 }
 
-/// How a follower is doing.
+/// The state of a follower.
 #[derive(Debug, Clone, Default)]
 pub enum FollowerState {
     #[default]
@@ -99,14 +101,15 @@ pub enum FollowerState {
     Following,
     Lost {
         why: String,
-        /// Trying again will not help: the settings are wrong.
+        /// Whether the settings are wrong, so that trying again will not help.
         is_final: bool,
-        /// A live instance contradicts this one. That passes if they are all about to find the same.
+        /// Whether a live instance follows another Redis. That passes once all instances have reached the
+        /// same one.
         is_disagreement: bool,
     },
 }
 
-/// Follows the events of one partition, and speaks for this instance there.
+/// Follows the events of one partition, and publishes those of this instance.
 pub struct Follower {
     instance: Arc<Instance>,
     partition: Partition,
@@ -115,15 +118,15 @@ pub struct Follower {
     reports: AtomicU64,
     recent: Mutex<RecentMembers>,
     state: watch::Sender<FollowerState>,
-    /// For everything but following, which blocks its own.
+    /// The connection for everything except following, which blocks its own.
     commands: AsyncMutex<Option<Connection>>,
-    /// The connection for commands is being asked whether it still answers.
+    /// Whether a probe of the command connection is in progress.
     is_probing: AtomicBool,
-    /// By which Redis, and up to where, events have been applied.
+    /// The identity of the Redis whose events have been applied, and the position of the last one.
     applied: Mutex<Option<(String, Position)>>,
 }
 
-/// Why an epoch ended.
+/// The reason why an epoch ended.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
     #[error("Redis: {0}")]
@@ -140,22 +143,22 @@ enum Lost {
     Disagreement(#[from] Disagreement),
 }
 
-/// What a batch of entries has told, at the most.
+/// The most important kind of event in a batch of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum BatchContent {
     Nothing,
     Issued,
-    /// Someone waits until it is reported.
+    /// An instance may be waiting for this to be reported.
     Revoked,
 }
 
-/// The last link that was applied.
+/// The last link of the chain that was applied.
 struct Chain {
     position: Position,
     nonce: Nonce,
 }
 
-/// Nothing is certain: no answer may claim it.
+/// The revocation is not confirmed: the response must not claim it.
 #[derive(Debug, thiserror::Error)]
 pub enum Unconfirmed {
     #[error("Redis: {0}")]
@@ -180,13 +183,13 @@ impl Follower {
         }
     }
 
-    /// Whether the mirror may be trusted with this partition's users. To be asked before the
-    /// mirror is.
+    /// Whether the mirror may be used for this partition's users. To be checked before the mirror is read
+    /// ("lease first").
     pub fn is_leased(&self) -> bool {
         self.lease.holds(Uptime::now())
     }
 
-    /// How old its lease is.
+    /// The time since the lease was renewed.
     pub fn lease_age(&self) -> Option<Duration> {
         self.lease.age(Uptime::now())
     }
@@ -195,12 +198,12 @@ impl Follower {
         self.state.subscribe()
     }
 
-    /// How many instances are running, as they reported last.
+    /// The number of running instances, by their last reports.
     pub fn running(&self) -> usize {
         self.recent().members().running(Uptime::now()).count()
     }
 
-    /// The instances by their ids, those who have fallen silent, too.
+    /// The instances by their ids, including those that have recently departed.
     pub fn instances(&self) -> Vec<(Vec<u8>, Member)> {
         self.recent().all().map(|(instance, member)| (instance.to_vec(), member.clone())).collect()
     }
@@ -209,7 +212,7 @@ impl Follower {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows the events, epoch after epoch, for ever.
+    /// Follows the events, one epoch after another, forever.
     pub async fn follow(&self) -> Infallible {
         let mut pause = Duration::ZERO;
         loop {
@@ -243,12 +246,14 @@ impl Follower {
         let replicas = instance.nodes / 2;
         let mut connection = instance.servers.connect(self.partition).await?;
         let (position, register, identity) = connection.join().await?;
-        // From here on no other server can confirm a write to a majority.
+        // A majority of the nodes confirms the write of `join`, so that from here on no other Redis node
+        // can get a write confirmed.
         connection.wait_for_replicas(replicas).await?;
-        // The other connection may still lead to a server that has been replaced since.
+        // The command connection may still lead to a Redis node that has been replaced.
         self.discard_commands().await;
         instance.agreement.follow(self.partition, &identity).await?;
-        // Only from here on is it certain that no other instance holds a lease by another Redis.
+        // From here on, no other instance renews a lease from another Redis. Such leases from before expire
+        // within [`LEASE_EXPIRY_BOUND`], which `settle` waits for.
         let since = Uptime::now();
         self.pending.interrupt();
         reconcile(&instance.db, &instance.mirror).await?;
@@ -262,7 +267,7 @@ impl Follower {
         let mut renewed = since;
         loop {
             let sent = Uptime::now();
-            // This process stood still. Others may have taken it for dead: SQL has to be asked first.
+            // This process was stopped. Others may have considered it dead, so SQL has to be read first.
             if sent.since(renewed) > STALLED {
                 return Err(Lost::Stalled);
             }
@@ -288,7 +293,8 @@ impl Follower {
             let now = Uptime::now();
             members.observe(register.reports, now);
             if let Some(name) = members.with_other_partitions(instance.partitions, now) {
-                // Until it has gone, or is known to have: it may be cut off from SQL, which would have told.
+                // This lasts until that instance has departed, or is known to be dead: it may be cut off
+                // from SQL, where the conflict would otherwise have been found.
                 if !has_warned {
                     has_warned = true;
                     warn!("no lease while {name} runs: its HALLPASS_REDIS_PARTITIONS differs");
@@ -314,8 +320,8 @@ impl Follower {
                 continue;
             }
             pace.looks = 0;
-            // What this has brought is reported first: someone may be waiting for that. And on a slow
-            // connection there is no time to wait for more: the lease has to be renewed.
+            // Report applied events before waiting for more: an instance may be waiting for them. On a slow
+            // connection there is no time to wait, because the lease has to be renewed.
             let news = if news == BatchContent::Nothing && sent.elapsed() * 2 + IDLE_POLL_INTERVAL < LEASE {
                 let entries = connection.wait_for_entries(chain.position, IDLE_POLL_INTERVAL).await?;
                 self.apply(entries, &mut chain)?
@@ -384,22 +390,22 @@ impl Follower {
     }
 
     async fn warn_about_redis_config(&self, connection: &mut Connection) {
-        // An ACL may forbid it: then nobody is warned.
+        // An ACL may forbid `INFO`; then there are no warnings.
         for warning in connection.config_warnings(self.instance.nodes).await.unwrap_or_default() {
             warn!("{warning}");
         }
     }
 
-    /// Lists a token, and tells the others.
+    /// Adds a token to the list and publishes an event.
     ///
     /// # Errors
-    /// They may not have heard of it. They will ask when they meet it.
+    /// The event may not have been published. Other instances look the token up when it is presented.
     pub async fn allow(self: &Arc<Self>, entry: &TokenRecord) -> Result<(), RedisError> {
         self.optional(async {
             let mut connection = self.command().await?;
             let allowed = self.drop_connection_if_broken(connection.allow(entry, clock::now()).await).await;
             match &allowed {
-                // It was closed while it was idle. To list a token twice does no harm.
+                // The connection was closed while it was idle. Adding a token twice is harmless.
                 Err(error) if error.is_unrecoverable_error() => {
                     let mut connection = self.command().await?;
                     self.drop_connection_if_broken(connection.allow(entry, clock::now()).await).await
@@ -413,7 +419,7 @@ impl Follower {
     /// Whether the token is on the list.
     ///
     /// # Errors
-    /// Nobody can tell, in the time that there is.
+    /// Redis did not answer in time, or not with a result.
     pub async fn contains(self: &Arc<Self>, entry: &TokenRecord) -> Result<bool, RedisError> {
         self.optional(async {
             let mut connection = self.command().await?;
@@ -422,10 +428,10 @@ impl Follower {
         .await
     }
 
-    /// Counts a try at a password, unless it has to wait: then for how long.
+    /// Records an attempt and returns zero, or returns how long it has to wait.
     ///
     /// # Errors
-    /// Nobody can tell, in the time that there is.
+    /// Redis did not answer in time, or not with a result.
     pub async fn record_attempt(
         self: &Arc<Self>,
         bucket: BucketKey,
@@ -438,10 +444,10 @@ impl Follower {
         .await
     }
 
-    /// Takes back a try that was counted.
+    /// Takes back an attempt that was recorded.
     ///
     /// # Errors
-    /// It may still count.
+    /// The attempt may still count.
     pub async fn refund_attempt(self: &Arc<Self>, bucket: BucketKey) -> Result<(), RedisError> {
         self.optional(async {
             let mut connection = self.command().await?;
@@ -450,11 +456,11 @@ impl Follower {
         .await
     }
 
-    /// Tells the others that these sessions, which SQL has recorded as revoked, have ended; returns
-    /// when none of them accepts a token of theirs any more.
+    /// Publishes the revocation of sessions that SQL has recorded as revoked, and returns once no instance
+    /// accepts a token of theirs any more.
     ///
     /// # Errors
-    /// [`Unconfirmed`]: some may still accept them.
+    /// [`Unconfirmed`]: some instances may still accept them.
     pub async fn revoke(&self, revoked: &[RevokedSession]) -> Result<Acknowledged, Unconfirmed> {
         let mut deadline = Instant::now() + REVOCATION_TIMEOUT;
         let latest = deadline + PUBLISHING_TIMEOUT;
@@ -465,7 +471,8 @@ impl Follower {
             match self.publish_all(revoked, nonce).await {
                 Ok(()) => {
                     if revoked.len() > SESSIONS_IN_AN_EVENT {
-                        // Many events take their time, and the last is waited for as long as the only one is.
+                        // Publishing many events takes time. The last one is waited for as long as a single
+                        // one would be.
                         deadline = (deadline + began.elapsed()).min(latest);
                     }
                     match time::timeout_at(deadline, answer).await {
@@ -474,7 +481,7 @@ impl Follower {
                         Err(_) => return Err(Unconfirmed::TimedOut),
                     }
                 }
-                // Not even followed: no use in trying on.
+                // The partition is not followed, so that another attempt would fail, too.
                 Err(error) if !self.is_leased() => return Err(error),
                 Err(_) => time::sleep(Duration::from_millis(20)).await,
             }
@@ -484,8 +491,8 @@ impl Follower {
         }
     }
 
-    /// Publishes the sessions in as many events as they need, the last of them with this nonce: an instance
-    /// that has applied that one has applied all, because each follows the chain link by link.
+    /// Publishes the sessions in as many events as necessary, the last of them with this nonce. An instance
+    /// that has applied the last one has applied all, because it follows the chain link by link.
     async fn publish_all(&self, revoked: &[RevokedSession], last: Nonce) -> Result<(), Unconfirmed> {
         let mut events = revoked.chunks(SESSIONS_IN_AN_EVENT).peekable();
         while let Some(event) = events.next() {
@@ -509,9 +516,9 @@ impl Follower {
         self.drop_connection_if_broken(connection.revoke(nonce, sessions, tokens).await).await
     }
 
-    /// Applies what the stream holds from before this epoch: all of it, or what has come since this follower
-    /// was last here. It reaches back further than any token lives. SQL may have lost a session that was
-    /// revoked in that time, and then reconciling does not tell.
+    /// Applies the events that the stream holds from before this epoch: all of them, or those since this
+    /// follower last applied any. The stream reaches back further than any token lives. It covers sessions
+    /// that were revoked in that time and that SQL has lost since, which reconciling cannot find.
     async fn replay(&self, connection: &mut Connection, identity: &str, to: Position) -> Result<(), Lost> {
         let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut position = match applied {
@@ -553,12 +560,13 @@ impl Follower {
         }
     }
 
-    /// Takes this instance off the register, so that nobody waits for it. The follower has been stopped.
+    /// Removes this instance from the membership, so that no revocation waits for it. The follower must
+    /// have been stopped.
     pub async fn leave(&self) {
         self.lease.end();
         let leaving = async {
             if let Ok(mut connection) = self.command().await {
-                // They find out by themselves, a little later.
+                // If this fails, the others drop this instance when its lease has expired.
                 let _ = connection.leave(self.instance.id.to_string().as_bytes()).await;
             }
         };
@@ -575,7 +583,7 @@ impl Follower {
         }
     }
 
-    /// Drops the connection for commands if this answer says that it is no good any more.
+    /// Drops the command connection if the error shows that it is no longer usable.
     async fn drop_connection_if_broken<T>(&self, answer: Result<T, RedisError>) -> Result<T, RedisError> {
         if let Err(error) = &answer
             && (error.is_unrecoverable_error() || error.is_timeout() || redis::is_elsewhere(error))
@@ -585,7 +593,7 @@ impl Follower {
         answer
     }
 
-    /// Gives up on what a request waits for and can do without.
+    /// Applies the timeout for Redis calls that a request can do without.
     async fn optional<T>(
         self: &Arc<Self>,
         asking: impl Future<Output = Result<T, RedisError>>,
@@ -599,8 +607,8 @@ impl Follower {
         }
     }
 
-    /// Finds out whether the connection for commands is slow or dead. A caller that gives up sooner than a
-    /// response times out would not.
+    /// Pings Redis, to find out whether the command connection is slow or dead. The callers cannot, because
+    /// they time out before the connection's own response timeout.
     fn probe_commands(self: &Arc<Self>) {
         if self.is_probing.swap(true, Ordering::AcqRel) {
             return;
@@ -614,13 +622,13 @@ impl Follower {
         });
     }
 
-    /// Has the next command open a connection of its own.
+    /// Drops the command connection, so that the next command opens a new one.
     async fn discard_commands(&self) {
         self.commands.lock().await.take();
     }
 }
 
-/// Takes over from SQL what has been revoked.
+/// Reads recently revoked sessions from SQL into the mirror.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -632,22 +640,23 @@ pub async fn reconcile(db: &Db, mirror: &Arc<Mirror>) -> Result<(), DbError> {
     Ok(())
 }
 
-/// How fast a follower goes on, so that it neither keeps a revocation waiting nor Redis busy.
+/// Paces the loop of a follower, to neither delay revocations nor keep Redis busy.
 #[derive(Default)]
 struct PollPacer {
-    /// Into the register, since a revocation waits for the others.
+    /// The number of membership reads since a revocation began to wait for the others.
     looks: u32,
-    /// In the window that began then.
+    /// The number of batches in the current window.
     batches: u32,
     window: Option<Instant>,
 }
 
 impl PollPacer {
     const WINDOW: Duration = Duration::from_millis(100);
-    /// Batches in a window that are taken at once.
+    /// The number of batches in a window that are read without a pause.
     const BURST: u32 = 50;
 
-    /// Others mostly answer within a millisecond. If they do not, they may take a lease to lapse.
+    /// Other instances mostly report within a millisecond. If they do not, it may take until their leases
+    /// expire.
     async fn after_membership_read(&mut self) {
         self.looks += 1;
         match self.looks {
@@ -656,7 +665,7 @@ impl PollPacer {
         }
     }
 
-    /// When there is a lot of news, reading it in larger pieces costs Redis a tenth.
+    /// When there are many events, reading larger batches reduces the load on Redis to a tenth.
     async fn after_batch(&mut self) {
         let now = Instant::now();
         if self.window.is_none_or(|began| now - began >= Self::WINDOW) {

@@ -1,5 +1,5 @@
-//! The other instances, as `allowlist/mod.rs` deals with them: which follower is whose, joining at
-//! start, and what there is to see.
+//! The cluster as `allowlist/mod.rs` uses it: finds the follower of each user's partition, joins at start,
+//! and shows the running instances.
 
 use std::{
     collections::BTreeMap,
@@ -42,16 +42,16 @@ use crate::{
     },
 };
 
-/// How long a wait may last at start before a word is said about it.
+/// How long a wait at startup may last before it is logged.
 const PROGRESS_LOG_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a start waits for the others to follow the same Redis, as they do soon after it was replaced.
 const DISAGREEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a task that has panicked waits before it begins anew.
+/// How long a task that has panicked waits before it is restarted.
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
-/// A handle, cheap to clone. The followers stop when the last one is dropped.
+/// A handle to the cluster, cheap to clone. The followers stop when the last handle is dropped.
 #[derive(Clone)]
 pub struct Cluster {
     instance: Arc<Instance>,
@@ -63,8 +63,8 @@ impl Cluster {
     /// Starts to follow every partition, and returns when all are followed.
     ///
     /// # Errors
-    /// The settings cannot be used, or contradict those of a running instance; or a partition cannot be
-    /// followed in the time that they give.
+    /// The settings cannot be used, or conflict with those of a running instance; or a partition cannot be
+    /// followed within the startup wait.
     pub async fn join(
         config: &Config,
         keys: &Keys,
@@ -124,17 +124,18 @@ impl Cluster {
         &self.followers[Partition::of(user_id, self.instance.partitions).index()]
     }
 
-    /// Whether the mirror may be trusted with this user's tokens.
+    /// Whether the mirror may be used for this user's tokens.
     pub fn is_leased(&self, user_id: UserId) -> bool {
         self.follower(user_id).is_leased()
     }
 
-    /// Whether it may be with everyone's.
+    /// Whether the mirror may be used for the tokens of all users.
     pub fn is_ready(&self) -> bool {
         self.followers.iter().all(|follower| follower.is_leased())
     }
 
-    /// Lists a token and tells the others. Does its best: who does not hear of it asks.
+    /// Adds a token to the list in Redis and publishes an event. A failure is only logged: other instances
+    /// look the token up when it is presented.
     pub async fn allow(&self, entry: &TokenRecord) {
         let follower = self.follower(entry.user_id);
         if !follower.is_leased() {
@@ -146,7 +147,7 @@ impl Cluster {
         }
     }
 
-    /// Whether Redis lists the token. False, too, when it does not answer.
+    /// Whether Redis lists the token. Also false when Redis does not answer.
     pub async fn contains(&self, entry: &TokenRecord) -> bool {
         let answer = self.follower(entry.user_id).contains(entry).await;
         let outcome = match &answer {
@@ -158,15 +159,15 @@ impl Cluster {
         answer.inspect_err(|error| debug!(%error, "a token could not be looked up in Redis")).unwrap_or(false)
     }
 
-    /// Tells the others that these sessions have ended; returns when none of them accepts a token of
-    /// theirs any more.
+    /// Publishes the revocation of these sessions, and returns once no instance accepts a token of theirs
+    /// any more.
     ///
     /// # Errors
     /// [`Unconfirmed`].
     pub async fn revoke(&self, revoked: &[RevokedSession]) -> Result<Acknowledged, Unconfirmed> {
         let mut by_partition: BTreeMap<usize, Vec<RevokedSession>> = BTreeMap::new();
         for session in revoked {
-            // Where nobody knows whose it is, it may be anywhere.
+            // A session whose user is unknown may belong to any partition.
             let partitions = match session.user_id {
                 Some(user_id) => {
                     let partition = Partition::of(user_id, self.instance.partitions).index();
@@ -186,14 +187,14 @@ impl Cluster {
             so_far.acknowledged = so_far.acknowledged.min(one.acknowledged);
         }
         Ok(total.unwrap_or_else(|| {
-            // This one, at least, which may just have joined anew.
+            // This instance counts even if it has just rejoined and is not in the membership yet.
             let instances = self.followers[0].running().max(1).try_into().unwrap_or(u32::MAX);
             Acknowledged { instances, acknowledged: instances }
         }))
     }
 
-    /// Counts a try at a password for all instances, unless it has to wait: then for how long. `None`
-    /// while Redis is out of reach.
+    /// Records an attempt for all instances and returns zero, or returns how long it has to wait. `None`
+    /// while Redis is unreachable.
     pub async fn record_attempt(&self, bucket: BucketKey, limit: RateLimit) -> Option<Duration> {
         let follower = &self.followers[Partition::by(&bucket.0, self.instance.partitions).index()];
         if !follower.is_leased() {
@@ -203,7 +204,7 @@ impl Cluster {
         wait.inspect_err(|error| warn!(%error, "a try could not be counted in Redis: {error}")).ok()
     }
 
-    /// Takes back a try that was counted.
+    /// Takes back an attempt that was recorded.
     pub async fn refund_attempt(&self, bucket: BucketKey) {
         let follower = &self.followers[Partition::by(&bucket.0, self.instance.partitions).index()];
         if follower.is_leased()
@@ -213,18 +214,18 @@ impl Cluster {
         }
     }
 
-    /// Whether the wall clock here is the database's, within what is tolerated.
+    /// Whether the wall clock here agrees with the database's within the tolerance.
     pub fn is_clock_right(&self) -> bool {
         self.instance.agreement.clock_offset().is_none()
     }
 
-    /// The time by the clock that all instances share.
+    /// The time of the clock that all instances share.
     pub fn shared_time(&self) -> UnixSeconds {
         self.instance.agreement.database_time()
     }
 
-    /// Stops trusting the mirror, and takes this instance off the register. First it stops following: a
-    /// lease that was renewed after that would be one that nobody waits for.
+    /// Ends the leases, and removes this instance from the membership. The followers are stopped first:
+    /// they could otherwise renew a lease that no revocation waits for.
     pub async fn leave(&self) {
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
@@ -252,7 +253,7 @@ impl Cluster {
                     sessions: report.sessions,
                     revocations: report.revocations,
                 });
-                // It knows its own; the others' by when they were heard of.
+                // The own lease is exact; those of the others are inferred from their last reports.
                 view.is_leased &= if is_this { follower.is_leased() } else { silence < LEASE };
                 view.renewed_ms = view.renewed_ms.max(silence.as_millis().try_into().unwrap_or(u64::MAX));
                 view.positions.push(report.position);
@@ -261,7 +262,7 @@ impl Cluster {
         ClusterView { is_shared: true, now: clock::now(), instances: instances.into_values().collect() }
     }
 
-    /// How old the leases are, and how many are in the register.
+    /// Updates the gauges for the age of the leases and the number of running instances.
     pub fn measure(&self) {
         for (partition, follower) in self.followers.iter().enumerate() {
             let partition = partition.to_string();
@@ -274,8 +275,8 @@ impl Cluster {
     }
 }
 
-/// Runs a task that has no end, and begins it anew if it panics: an instance without one of its followers
-/// would look healthy, and never hold a lease again.
+/// Restarts an endless task that panics: an instance without one of its followers would look healthy, and
+/// never hold a lease again.
 async fn restarted(task: impl AsyncFn() -> Infallible) -> Infallible {
     loop {
         let Err(_) = AssertUnwindSafe(task()).catch_unwind().await;
@@ -313,7 +314,7 @@ fn last_error(follower: &Follower) -> anyhow::Error {
     }
 }
 
-/// What there is to see of an instance that has no others.
+/// The view of an instance that runs without a cluster.
 pub fn view_alone(sessions: usize, recent: &Recent) -> ClusterView {
     let this = InstanceView {
         name: "this server".into(),

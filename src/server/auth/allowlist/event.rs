@@ -1,8 +1,8 @@
-//! What the instances tell each other, and the chain that shows when something is missing.
+//! The events that instances publish, and the chain that reveals missing ones.
 //!
-//! An entry of the stream carries a random number of its own and that of the entry before it. Who
-//! has followed the chain link by link to its head has missed nothing: not when Redis lost its
-//! data, nor when it was replaced by an older copy of itself, whose next entries look just as new.
+//! Each entry of the stream carries a random number of its own, its nonce, and the nonce of the entry
+//! before it. An instance that has followed the chain link by link to its head has missed no event, even if
+//! Redis lost its data, or was replaced by an older copy of itself, whose next entries look just as new.
 
 use std::{fmt, str::FromStr};
 
@@ -11,7 +11,7 @@ use crate::server::{
     ids::{InvalidId, SessionId},
 };
 
-/// A link's own number: 63 random bits, which Redis stores as an integer.
+/// The random number of a link: 63 bits, which Redis stores as an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Nonce(pub i64);
 
@@ -23,7 +23,7 @@ impl Nonce {
     }
 }
 
-/// Where an entry stands in the stream.
+/// The position of an entry in the stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     milliseconds: u64,
@@ -53,12 +53,12 @@ impl FromStr for Position {
 pub struct Link {
     pub position: Position,
     pub nonce: Nonce,
-    /// The nonce of the entry before it; `None` if the chain began anew with this one.
+    /// The nonce of the entry before it; `None` if a new chain begins with this one.
     pub before: Option<Nonce>,
     pub event: Event,
 }
 
-/// What happened: `issued jti sid sub exp`, or `revoked sid sid …`.
+/// An event, in its text form: `issued jti sid sub exp`, or `revoked sid sid …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Issued(TokenRecord),
@@ -101,7 +101,7 @@ impl FromStr for Event {
     }
 }
 
-/// Not written by an instance that speaks as we do.
+/// The text was not written by an instance of this version of the protocol.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot be read")]
 pub struct Unreadable;

@@ -1,11 +1,11 @@
-//! How long this instance may trust its mirror.
+//! The lease: how long this instance may answer from its mirror.
 //!
-//! While the lease holds, the mirror knows of every revocation that has been answered with 2xx:
-//! a revocation is answered only when each instance has applied it, or has no lease any more
-//! (Gray and Cheriton, SOSP 1989; Chubby, OSDI 2006, 2.7). A process that was stopped, or cut off
-//! from Redis, stops trusting its mirror by itself: nobody has to tell it.
+//! While the lease holds, the mirror contains every revocation that has been answered with 2xx: a
+//! revocation is answered only when each instance has applied it, or has no lease any more (Gray and
+//! Cheriton, SOSP 1989; Chubby, OSDI 2006, 2.7). A process that was stopped, or cut off from Redis, stops
+//! using its mirror without being notified.
 //!
-//! Only `bus.rs` extends a lease; `mod.rs` asks for it before it looks into the mirror.
+//! Only `bus.rs` renews a lease; `mod.rs` checks it before it reads the mirror.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -14,19 +14,19 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How long a lease holds, counted from when the request that renews it was *sent*. A constant
-/// and no setting: all instances have to agree on it.
+/// How long a lease holds, counted from when the request that renews it was *sent*. A constant and not a
+/// setting, because all instances have to agree on it.
 pub const LEASE: Duration = Duration::from_secs(1);
 
-/// How long it takes until a lease that was granted before some instant has expired for certain, by a clock
-/// that may run faster than its holder's: by a factor of 1.1/0.9, because the kernel lets NTP slew each
-/// by 10 % (chrony's default is 8.3 %).
+/// The time after which a lease that was granted before some instant has surely expired, by a clock that
+/// may run faster than its holder's: by a factor of 1.1/0.9, because the kernel lets NTP slew each by 10 %
+/// (chrony's default is 8.3 %).
 pub const LEASE_EXPIRY_BOUND: Duration = LEASE.saturating_add(Duration::from_millis(230));
 
-/// Nobody can set it, and it runs on while the machine sleeps.
+/// A clock that cannot be set, and that continues while the machine is suspended.
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::Boottime;
-/// Elsewhere, this one runs on during sleep.
+/// On other systems, this is the clock that continues during sleep.
 #[cfg(not(target_os = "linux"))]
 const CLOCK: ClockId = ClockId::Monotonic;
 
@@ -40,12 +40,12 @@ impl Uptime {
         Self(now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned())
     }
 
-    /// The same in milliseconds.
+    /// The instant in milliseconds.
     pub fn milliseconds(self) -> i64 {
         (self.0 / 1_000_000).cast_signed()
     }
 
-    /// How long ago it was; zero if it is still to come.
+    /// The time since this instant; zero if it is in the future.
     pub fn elapsed(self) -> Duration {
         Self::now().since(self)
     }
@@ -55,40 +55,41 @@ impl Uptime {
         Self(self.0 + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// How long after `earlier` this is; zero if it is before.
+    /// The time from `earlier` to this instant; zero if this is before it.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// Read by every protected request, so without a lock.
+/// The lease of one partition. Read by every protected request, so without a lock.
 #[derive(Default)]
 pub struct Lease {
-    /// When the request that renewed it was sent; zero: never.
+    /// The `Uptime` at which the request that renewed the lease was sent; zero if there is no lease.
     renewed: AtomicU64,
 }
 
 impl Lease {
-    /// Whether the mirror may be trusted at `now`. Ask this first, then look into the mirror: the
-    /// other way round, a revocation could come between the two unseen.
+    /// Whether the mirror may be used at `now`. Check this first, then read the mirror: in the other order,
+    /// a revocation could come between the two unseen ("lease first").
     pub fn holds(&self, now: Uptime) -> bool {
-        // Pairs with the release in `renew`: who sees the lease sees what the mirror had by then.
+        // Pairs with the release in `renew`: a reader that sees the lease also sees all that the mirror
+        // contained by then.
         let renewed = self.renewed.load(Ordering::Acquire);
         renewed != 0 && now.since(Uptime(renewed)) < LEASE
     }
 
-    /// Renews it, on the strength of an answer to a request that was sent at `sent`. Everything
-    /// that the answer told has to be in the mirror by now.
+    /// Renews the lease, based on the response to a request that was sent at `sent`. All events in that
+    /// response must have been applied to the mirror before.
     pub fn renew(&self, sent: Uptime) {
         self.renewed.store(sent.0, Ordering::Release);
     }
 
-    /// Ends it at once.
+    /// Ends the lease at once.
     pub fn end(&self) {
         self.renewed.store(0, Ordering::Release);
     }
 
-    /// How long ago the request that renewed it was sent; `None` if it never was, or was ended.
+    /// The time since the request that renewed the lease was sent; `None` if there is no lease.
     pub fn age(&self, now: Uptime) -> Option<Duration> {
         let renewed = self.renewed.load(Ordering::Acquire);
         (renewed != 0).then(|| now.since(Uptime(renewed)))

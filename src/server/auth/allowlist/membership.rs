@@ -1,9 +1,8 @@
-//! Who is running, and how far each has followed the events: the register, as one instance has
-//! watched it since it joined.
+//! The membership: which instances are running, and how far each has applied the events, as observed by one
+//! instance since it joined.
 //!
-//! An instance is in the register from the moment it may trust its mirror. One whose report has
-//! not changed for as long as a lease takes to lapse has no lease left: it does not count any
-//! more, and is dropped.
+//! An instance is a member before it holds a lease. One whose report has not changed for
+//! [`LEASE_EXPIRY_BOUND`] has no lease left: it no longer counts, and is dropped.
 
 use std::{
     collections::HashMap,
@@ -19,46 +18,47 @@ use super::{
 };
 use crate::{api::types::RecentRevocation, server::ids::InstanceId};
 
-/// The last revocations, the newest first.
+/// The most recent revocations, the newest first.
 pub type Recent = Arc<Mutex<Vec<RecentRevocation>>>;
 
-/// What an instance tells the others about itself.
+/// The report of an instance about itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// What its operator calls it.
+    /// The name that its operator gave it.
     pub name: String,
-    /// Up to where it has applied the events.
+    /// The position up to which it has applied the events.
     pub position: String,
-    /// Goes up by one each time, so that no two reports are the same.
+    /// A counter that is incremented with each report, so that no two are the same.
     pub count: u64,
-    /// How many partitions it deals the users out to.
+    /// The number of partitions to which it assigns the users.
     pub partitions: u16,
-    /// How many sessions its mirror knows.
+    /// The number of sessions in its mirror.
     pub sessions: usize,
-    /// Those it has asked for last.
+    /// The most recent revocations that were requested on it.
     pub revocations: Vec<RecentRevocation>,
 }
 
-/// An instance in the register.
+/// An instance in the membership.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// As it stands there.
+    /// The raw report, compared to detect changes.
     text: Vec<u8>,
-    /// Since when it has not changed.
+    /// When the report was last seen to change.
     since: Uptime,
-    /// How often it has.
+    /// How many times the report has been seen to change.
     changes: u64,
-    /// `None` if it cannot be read: then it is known only that there is someone.
+    /// The parsed report; `None` if it cannot be parsed, so that nothing but the existence of the instance
+    /// is known.
     pub report: Option<Report>,
 }
 
 impl Member {
-    /// How long ago it was seen to report.
+    /// The time since the report was last seen to change.
     pub fn silence(&self, now: Uptime) -> Duration {
         now.since(self.since)
     }
 
-    /// What its operator calls it.
+    /// The name that its operator gave it.
     pub fn name(&self) -> Option<&str> {
         self.report.as_ref().map(|report| report.name.as_str())
     }
@@ -73,12 +73,12 @@ impl Member {
     }
 }
 
-/// All of them.
+/// The members of the cluster, by instance id.
 #[derive(Debug, Clone, Default)]
 pub struct Members(HashMap<Vec<u8>, Member>);
 
 impl Members {
-    /// Takes in the reports as they were answered at `now`, by the instance's id.
+    /// Updates the members to the reports that were received at `now`, by instance id.
     pub fn observe(&mut self, reports: HashMap<Vec<u8>, Vec<u8>>, now: Uptime) {
         self.0.retain(|instance, _| reports.contains_key(instance));
         for (instance, text) in reports {
@@ -91,7 +91,7 @@ impl Members {
         }
     }
 
-    /// Everyone in the register, by their ids.
+    /// All members, by instance id.
     pub fn all(&self) -> impl Iterator<Item = (&[u8], &Member)> {
         self.0.iter().map(|(instance, member)| (instance.as_slice(), member))
     }
@@ -100,33 +100,33 @@ impl Members {
         self.0.contains_key(instance)
     }
 
-    /// Those who may still trust their mirrors.
+    /// The members that may still hold a lease.
     pub fn running(&self, now: Uptime) -> impl Iterator<Item = (&[u8], &Member)> {
         let running = self.0.iter().filter(move |(_, member)| !member.has_lapsed(now));
         running.map(|(instance, member)| (instance.as_slice(), member))
     }
 
-    /// Those who may not, as they were last seen.
+    /// The members that cannot hold a lease any more, with their last reports.
     pub fn lapsed(&self, now: Uptime) -> Vec<(Vec<u8>, Vec<u8>)> {
         let lapsed = self.0.iter().filter(|(_, member)| member.has_lapsed(now));
         lapsed.map(|(instance, member)| (instance.clone(), member.text.clone())).collect()
     }
 
-    /// How many are running, and how many of them have applied the event at `position`.
+    /// The number of running members, and how many of them have applied the event at `position`.
     pub fn applied(&self, position: Position, now: Uptime) -> (u32, u32) {
         self.running(now).fold((0, 0), |(all, applied), (_, member)| {
             (all + 1, applied + u32::from(member.has_applied(position)))
         })
     }
 
-    /// The name of a running instance that deals users out to another number of partitions than `own`.
+    /// The name of a running instance whose number of partitions differs from `own`.
     pub fn with_other_partitions(&self, own: u16, now: Uptime) -> Option<&str> {
         let mut reports = self.running(now).filter_map(|(_, member)| member.report.as_ref());
         reports.find(|report| report.partitions != own).map(|report| report.name.as_str())
     }
 
-    /// Whether another instance than `own` goes by this name, too: seen to report twice, so that
-    /// it is not what is left of an earlier run.
+    /// Whether another instance than `own` has the same name. It must have been seen to report at least
+    /// twice more, because the report of an earlier run may be left over.
     pub fn has_namesake(&self, own: InstanceId, name: &str) -> bool {
         self.0.iter().any(|(instance, member)| {
             *instance != own.to_string().into_bytes()
@@ -136,11 +136,11 @@ impl Members {
     }
 }
 
-/// How long one that has fallen silent is shown.
+/// How long a departed instance is still shown after its last report.
 const DEPARTED_RETENTION: Duration = Duration::from_secs(30);
 
-/// Who leaves by itself has reported a moment before; who is dropped has been silent for a lease, by
-/// the clock of whoever drops it.
+/// The longest time since the last report of an instance that left cleanly. One that is dropped has not
+/// reported for longer than a lease, by the clock of the instance that drops it.
 const CLEAN_LEAVE_WINDOW: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
@@ -150,14 +150,14 @@ pub struct RecentMembers {
 }
 
 impl RecentMembers {
-    /// Takes over the register as it came in at `now`.
+    /// Updates the members to those that were received at `now`.
     pub fn observe(&mut self, members: &Members, now: Uptime) {
         for (id, member) in self.members.all() {
             if !members.has(id) && member.silence(now) >= CLEAN_LEAVE_WINDOW {
                 self.silent.insert(id.to_vec(), member.clone());
             }
         }
-        // One that was started again is another, of the same name.
+        // A restarted instance has a new id, but the same name.
         let is_back = |id: &[u8], gone: &Member| {
             members.has(id)
                 || members.all().any(|(_, member)| member.name().is_some() && member.name() == gone.name())
@@ -166,12 +166,12 @@ impl RecentMembers {
         self.members.clone_from(members);
     }
 
-    /// Those in the register, as it came in last.
+    /// The members that were received last.
     pub fn members(&self) -> &Members {
         &self.members
     }
 
-    /// All that there is to see, by their ids.
+    /// All instances to show, including departed ones, by instance id.
     pub fn all(&self) -> impl Iterator<Item = (&[u8], &Member)> {
         self.members.all().chain(self.silent.iter().map(|(id, member)| (id.as_slice(), member)))
     }

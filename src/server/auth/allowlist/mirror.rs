@@ -1,8 +1,8 @@
-//! This instance's copy of the allowlist, in memory.
+//! The mirror: this instance's copy of the allowlist, in memory.
 //!
-//! A session only moves one way: unknown, live, dead. Dead wins over whatever arrives later, so
-//! that the answer to a question that was asked before a revocation cannot undo it. A dead session
-//! is remembered (a tombstone) until every token it can have had has expired.
+//! The state of a session changes in one direction only: unknown, live, dead. Dead wins over anything that
+//! arrives later, so that the result of a lookup that began before a revocation cannot undo it. A dead
+//! session is kept as a tombstone until all of its tokens have expired.
 //!
 //! Only `allowlist/` calls this.
 
@@ -17,49 +17,49 @@ use crate::server::{
     ids::{SessionId, TokenId, UserId},
 };
 
-/// Longer than any access token lives: 300 s is the most that the settings allow.
+/// How long tombstones are kept: longer than any access token lives, which is at most 300 s by the
+/// settings.
 const TOMBSTONE_LIFE: Duration = Duration::from_secs(600);
 
-/// How long after its expiry a token is kept, in seconds: a token that is forgotten while it
-/// lives costs a question.
+/// How long a token is kept after its expiry, in seconds: dropping a live token would cost a lookup.
 const EXPIRY_MARGIN: i64 = 60;
 
-/// The most that lies between the expiries of two live tokens of a session, in seconds.
+/// The largest difference between the expiry times of two live tokens of a session, in seconds.
 const MAX_TTL: i64 = 300;
 
-/// The most older tokens that are kept of a session. A client uses the newest one; a session that is
-/// refreshed in a loop must not make each of its further tokens cost more than the last. A token
-/// that is not kept is unknown, so it is looked up.
+/// The maximum number of older tokens that are kept for a session. Clients use the newest one, and a
+/// session that is refreshed in a loop must not make each further token cost more than the last. A token
+/// that is not kept is unknown, and is looked up when it is presented.
 const MAX_OLDER: usize = 16;
 
-/// Whose sessions a revocation is about.
+/// The sessions that a revocation applies to.
 #[derive(Debug, Clone, Copy)]
 pub enum Whose {
     User { user_id: UserId, except: Option<SessionId> },
     Everyone,
 }
 
-/// What the mirror knows of a token.
+/// The state of a token in the mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Never heard of it, or forgotten.
+    /// The mirror has never held the token, or has dropped it.
     Unknown,
     Live,
-    /// Its session has been revoked.
+    /// The session of the token has been revoked.
     Dead,
 }
 
 pub struct Mirror {
-    /// Read by every protected request, so without a lock: a reader never waits for a writer.
-    /// A session that changes is replaced whole.
+    /// Read by every protected request, so without a lock: readers never wait for a writer. A session is
+    /// replaced as a whole when it changes.
     sessions: papaya::HashMap<SessionId, Session, foldhash::fast::RandomState>,
     subscribers: RevocationNotifier,
 }
 
 impl Default for Mirror {
     fn default() -> Self {
-        // Growing bit by bit would make reading ten times as slow until it is done, which may take
-        // as long as no session is added.
+        // Incremental resizing would make reads ten times slower until it is complete, which may take until
+        // further sessions are added.
         let map = papaya::HashMap::builder().resize_mode(papaya::ResizeMode::Blocking);
         let sessions = map.hasher(foldhash::fast::RandomState::default()).build();
         Self { sessions, subscribers: RevocationNotifier::default() }
@@ -69,14 +69,15 @@ impl Default for Mirror {
 enum Session {
     Live {
         user_id: UserId,
-        /// The one that expires last.
+        /// The token that expires last.
         newest: Token,
-        /// The others that may still be alive, the one that expires last first; mostly none, and
-        /// [`MAX_OLDER`] at the most.
+        /// The other tokens that may still be live, the one that expires last first: usually none, and at
+        /// most [`MAX_OLDER`].
         older: Box<[Token]>,
     },
     Dead {
-        /// By the clock that nobody can set: a tombstone must not go early.
+        /// When the session was revoked, by a clock that cannot be set: a tombstone must not be dropped
+        /// early.
         since: Instant,
     },
 }
@@ -88,7 +89,8 @@ struct Token {
 }
 
 impl Mirror {
-    /// Adds a token, unless its session is dead, or has so many that expire later.
+    /// Adds a token, unless its session is dead, or already has [`MAX_OLDER`] older tokens that expire
+    /// later.
     pub fn insert(&self, entry: &TokenRecord) {
         let token = Token { id: entry.token_id, expires_at: entry.expires_at };
         self.sessions.pin().compute(entry.session_id, |known| match known {
@@ -118,7 +120,7 @@ impl Mirror {
         });
     }
 
-    /// What it knows of exactly this token, of this session and user.
+    /// The state of exactly this token, of this session and user.
     pub fn state(&self, entry: &TokenRecord) -> State {
         match self.sessions.pin().get(&entry.session_id) {
             None => State::Unknown,
@@ -131,8 +133,8 @@ impl Mirror {
         }
     }
 
-    /// Whose session this is, if a token of it has not expired; `Err` if it is dead, `None` if
-    /// there is nothing to tell by.
+    /// The user of a session that has an unexpired token; `Err` if the session is dead, `None` if the
+    /// mirror holds no such token.
     pub fn holder(&self, session_id: SessionId, now: UnixSeconds) -> Option<Result<UserId, Dead>> {
         match self.sessions.pin().get(&session_id)? {
             Session::Dead { .. } => Some(Err(Dead)),
@@ -140,7 +142,7 @@ impl Mirror {
         }
     }
 
-    /// The live sessions that it knows of these users.
+    /// The live sessions of these users that the mirror holds.
     pub fn live_sessions(&self, whose: Whose) -> Vec<RevokedSession> {
         let sessions = self.sessions.pin();
         let live = sessions.iter().filter_map(|(session_id, session)| match session {
@@ -159,7 +161,7 @@ impl Mirror {
         .collect()
     }
 
-    /// Marks the session dead, known or not.
+    /// Marks a session as dead, even if it is unknown.
     pub fn revoke(&self, session_id: SessionId) {
         self.sessions.pin().compute(session_id, |known| match known {
             Some((_, Session::Dead { .. })) => Operation::Abort(()),
@@ -168,16 +170,16 @@ impl Mirror {
         self.subscribers.tell(session_id);
     }
 
-    /// Resolves when the mirror hears that the session is dead, at once if it has heard.
+    /// Resolves when the session is dead in the mirror, at once if it already is.
     pub async fn until_dead(&self, session_id: SessionId) {
-        // To listen first, and look then, misses nothing.
+        // Subscribe first and check afterwards, so that a revocation in between is not missed.
         let ending = self.subscribers.wait(session_id);
         if !matches!(self.sessions.pin().get(&session_id), Some(Session::Dead { .. })) {
             ending.await;
         }
     }
 
-    /// Drops sessions without a live token, and tombstones that have done their work.
+    /// Drops sessions without a live token, and tombstones that are no longer needed.
     pub fn forget_expired(&self, now: UnixSeconds) {
         self.sessions.pin().retain(|_, session| match session {
             Session::Live { newest, .. } => newest.expires_at > now - EXPIRY_MARGIN,
@@ -186,7 +188,7 @@ impl Mirror {
         self.subscribers.forget_gone();
     }
 
-    /// How many sessions it knows, dead ones included.
+    /// The number of sessions in the mirror, including dead ones.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
@@ -275,7 +277,7 @@ mod tests {
         }
     }
 
-    /// Were each insert to copy the tokens of all before it, this would take minutes.
+    /// If each insert copied all earlier tokens, this would take minutes.
     #[test]
     fn session_that_refreshes_in_a_loop_keeps_a_bounded_number_of_tokens() {
         type Order = fn(i64) -> i64;

@@ -1,23 +1,23 @@
-//! Which tokens are alive.
+//! The allowlist: the set of live tokens.
 //!
-//! A token is valid only while its id is here. There are three tiers:
+//! A token is valid only while its id is listed here. There are three tiers:
 //!
-//! | tier | what it is | who asks it |
+//! | tier | what it is | read by |
 //! |---|---|---|
-//! | SQL | the truth | log-in, refresh, log-out |
-//! | Redis, where there are several instances | the list that they share, and the events that keep their mirrors in step | a miss |
+//! | SQL | the source of truth | login, refresh, logout |
+//! | Redis, with several instances | the shared list, and the events that keep the mirrors in step | lookups of tokens that the mirror does not hold |
 //! | the mirror | this instance's memory | every protected request |
 //!
-//! Every change goes to SQL first, to this mirror second, to the others third, and is answered
-//! last. To read how, in this order: [`lease`] (when a mirror may be trusted), [`mirror`] (dead
-//! wins), [`event`] (the chain that shows what is missing), [`bus`] (how mirrors are kept in step),
-//! [`pending`] (when a revocation may be answered), [`membership`] (who is waited for), [`agreement`] (what all
-//! instances have to agree on), [`redis`] (keys and scripts).
+//! Every change goes to SQL first, to the own mirror second, to the other instances third, and is answered
+//! last ("truth first"). Reading order: [`lease`] (when a mirror may be used), [`mirror`] ("dead wins"),
+//! [`event`] (the chain that reveals missing events), [`bus`] (how mirrors are kept in step), [`pending`]
+//! (when a revocation may be answered), [`membership`] (which instances a revocation waits for),
+//! [`agreement`] (what all instances have to agree on), [`redis`] (keys and scripts).
 //!
-//! What several callers wait for, and what must not stop halfway, is a task of its own here: a client that hangs
-//! up drops its request at whatever it waits for.
+//! Work that several callers wait for, or that must not stop halfway, runs in a task of its own: when a
+//! client disconnects, its request is dropped at whichever await it has reached.
 //!
-//! `auth/` calls this; this calls the database. It knows ids and no JWT.
+//! `auth/` calls this module, which calls the database. It handles ids and no JWTs.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -71,47 +71,47 @@ mod redis;
 pub use cluster::Cluster;
 pub use mirror::Whose;
 
-/// How long SQL may take to answer a request that memory could not.
+/// How long SQL may take to answer a request that the mirror could not.
 const SQL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many requests that memory could not answer ask SQL at the same time: fewer than there are connections,
-/// so that login and refresh get some, too.
+/// The number of requests that may read SQL at the same time because the mirror could not answer them:
+/// fewer than there are connections, so that some remain for login and refresh.
 const SQL_LOOK_UPS: usize = 4;
 
-/// How long a revocation is remembered to be certain: as long as a tombstone.
+/// How long a confirmed revocation is remembered: as long as a tombstone.
 const CONFIRMED_FOR: Duration = Duration::from_secs(600);
 
-/// How many are, at most.
+/// The maximum number of confirmed revocations that are remembered.
 const MAX_CONFIRMED: usize = 100_000;
 
-/// The live tokens, as this instance knows them.
+/// The live tokens as seen by this instance.
 pub struct Allowlist {
     db: Db,
     mirror: Arc<Mirror>,
-    /// The other instances. Alone, this one hears of every change because it makes every change.
+    /// The other instances. `None` if this instance runs alone and makes every change itself.
     cluster: Option<Cluster>,
-    /// The revocations that were asked for here, the newest first.
+    /// The revocations that were requested on this instance, the newest first.
     recent: Recent,
-    /// Those who meet the same unknown token at the same time ask for it once.
+    /// Concurrent lookups of the same unknown token are one lookup.
     look_ups: Flights<TokenId, Result<bool, Undetermined>>,
-    /// Logouts of the same session at the same time are one revocation.
+    /// Concurrent logouts of the same session are one revocation.
     logouts: Flights<SessionId, Result<Revocation, Arc<RevokeError>>>,
-    /// The sessions whose revocation is certain.
+    /// The sessions whose revocation is confirmed, and since when.
     confirmed: Arc<Mutex<HashMap<SessionId, Instant>>>,
     fallbacks: Semaphore,
 }
 
-/// How many of them are kept. Each report to the register carries them all.
+/// The number of recent revocations that are kept. Each report to the membership contains them all.
 const RECENT: usize = 5;
 
-/// Nobody who knows can be asked: the token may be alive, or not.
+/// Neither the mirror nor SQL can answer: the token may be live or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undetermined;
 
-/// Work under way that several callers wait for, by what it is about.
+/// Work in progress that several callers wait for, by key.
 ///
-/// Each is a task of its own, so that it goes on when all who wait for it have gone: a future that only they
-/// drove would stay where it stopped, with the connection or the lock that it held.
+/// Each is a task of its own, so that it continues when all callers have been dropped: a future driven only
+/// by its callers would stop where it was, holding its connection or its lock.
 struct Flights<K, T>(Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, T>>>>>);
 
 impl<K, T> Default for Flights<K, T> {
@@ -125,7 +125,8 @@ where
     K: Hash + Eq + Copy + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// The result of the work about `key` that is under way, else of `begin`; `crashed` if it panics.
+    /// Joins the work for `key` that is in progress, or starts it with `begin`. The result is `crashed` if
+    /// it panics.
     fn join<F>(&self, key: K, crashed: T, begin: impl FnOnce() -> F) -> Shared<BoxFuture<'static, T>>
     where
         F: Future<Output = T> + Send + 'static,
@@ -144,7 +145,7 @@ where
     }
 }
 
-/// Takes a flight out of the map when it has ended, however it has.
+/// Removes a flight from the map when it has ended, even by a panic.
 struct Landing<K: Hash + Eq, T> {
     flights: Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, T>>>>>,
     key: K,
@@ -156,7 +157,7 @@ impl<K: Hash + Eq, T> Drop for Landing<K, T> {
     }
 }
 
-/// Nothing is certain: no answer may claim that the sessions have ended.
+/// The revocation is not confirmed: the response must not claim that the sessions have ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
     #[error("{0}")]
@@ -172,11 +173,12 @@ impl RevokeError {
 }
 
 impl Allowlist {
-    /// Fills the mirror from the truth, so that a restart signs nobody out and brings nothing
-    /// back; joins the other instances, where there are to be any.
+    /// Fills the mirror from SQL, so that a restart neither signs anyone out nor revives a revoked session;
+    /// joins the other instances, if Redis is configured.
     ///
     /// # Errors
-    /// The database cannot be read, or Redis cannot be followed in the time that the settings give.
+    /// The database cannot be read; a running instance has different settings; or Redis cannot be followed
+    /// within the startup wait.
     pub async fn load(config: &Config, keys: &Keys, db: Db, now: UnixSeconds) -> Result<Self> {
         let allowlist = Self::join_as(config, keys, db, false).await?;
         let mirror = &allowlist.mirror;
@@ -188,12 +190,11 @@ impl Allowlist {
         Ok(allowlist)
     }
 
-    /// Joins the other instances, where there are to be any. The mirror has what they have told each other in
-    /// the last minutes, which is all that is needed to revoke.
+    /// Joins the other instances, if Redis is configured. The mirror then contains the events of the last
+    /// minutes, which suffices to revoke.
     ///
     /// # Errors
-    /// An instance that is running differs in what all have to agree on, or Redis cannot be followed in the
-    /// time that the settings give.
+    /// A running instance has different settings, or Redis cannot be followed within the startup wait.
     pub async fn join(config: &Config, keys: &Keys, db: Db) -> Result<Self> {
         Self::join_as(config, keys, db, true).await
     }
@@ -219,8 +220,8 @@ impl Allowlist {
         })
     }
 
-    /// Lets in a token that SQL has recorded. If its session has been revoked meanwhile it stays
-    /// out: revocation wins, in whatever order the two arrive.
+    /// Adds a token that SQL has recorded. It has no effect if the session has been revoked in the
+    /// meantime: dead wins, in whatever order the two arrive.
     pub async fn allow(&self, entry: &TokenRecord) {
         self.mirror.insert(entry);
         if let Some(cluster) = &self.cluster {
@@ -228,32 +229,32 @@ impl Allowlist {
         }
     }
 
-    /// Whether this very token, of this session and user, is alive. That it has not expired is for
-    /// the caller to check.
+    /// Whether exactly this token, of this session and user, is live. The caller checks that it has not
+    /// expired.
     ///
-    /// Answered from memory, but for a live token that this instance has not met, and while its
-    /// lease has lapsed.
+    /// Answered from memory, except for a live token that is not in the mirror, and while there is no
+    /// lease.
     ///
     /// # Errors
     /// [`Undetermined`].
     pub async fn check(&self, entry: &TokenRecord) -> Result<bool, Undetermined> {
         match self.check_local(entry) {
             Some(answer) => Ok(answer),
-            // In a box, so that those who need not ask carry no place for it about.
+            // Boxed, to keep the future small for requests that are answered from memory.
             None => Box::pin(self.check_remote(entry)).await,
         }
     }
 
-    /// What memory says, if it may be trusted.
+    /// The answer of the mirror; `None` if it has none or may not be used.
     fn check_local(&self, entry: &TokenRecord) -> Option<bool> {
-        // The lease first: see there.
+        // The lease first, then the mirror: see `Lease::holds`.
         let is_leased = self.is_leased(entry.user_id);
         match self.mirror.state(entry) {
             State::Live if is_leased => {
                 counters::count_hit();
                 Some(true)
             }
-            // Without a lease, too: dead is for ever.
+            // Valid even without a lease, because a dead session never becomes live again.
             State::Dead => Some(false),
             State::Live | State::Unknown => None,
         }
@@ -265,7 +266,7 @@ impl Allowlist {
             if !self.look_up(entry).await? {
                 return Ok(false);
             }
-            // What was found may have been revoked since it was looked up: memory knows.
+            // The session may have been revoked during the lookup; the mirror has the latest state.
             if let Some(answer) = self.check_local(entry) {
                 return Ok(answer);
             }
@@ -278,8 +279,8 @@ impl Allowlist {
         time::timeout(SQL_TIMEOUT, asking).await.unwrap_or_else(|_| Err(silent()))
     }
 
-    /// Finds out whether the token was issued, and remembers it if so; one question for all who
-    /// ask at the same time.
+    /// Looks up whether the token was issued, and adds it to the mirror if so. Concurrent lookups of the
+    /// same token share one.
     async fn look_up(&self, entry: &TokenRecord) -> Result<bool, Undetermined> {
         let begin = || {
             let (entry, db) = (*entry, self.db.clone());
@@ -289,7 +290,7 @@ impl Allowlist {
         self.look_ups.join(entry.token_id, Err(Undetermined), begin).await
     }
 
-    /// Whether the session holds, as far as this instance can tell without asking anyone.
+    /// Whether the session is live, as far as the mirror can answer.
     pub fn remembers_session(&self, session_id: SessionId, now: UnixSeconds) -> Option<bool> {
         match self.mirror.holder(session_id, now)? {
             Err(mirror::Dead) => Some(false),
@@ -299,15 +300,15 @@ impl Allowlist {
         }
     }
 
-    /// Resolves when this instance hears that the session has been revoked.
+    /// Resolves when this instance learns that the session has been revoked.
     pub async fn until_revoked(&self, session_id: SessionId) {
         self.mirror.until_dead(session_id).await;
     }
 
-    /// Ends the sessions that `recording` records in SQL as revoked, and those that this instance remembers of
-    /// the same user though SQL has lost them. Once this has returned `Ok`, none of their tokens is
-    /// accepted again, here or anywhere, nor after a restart. Ending what has ended succeeds, and is
-    /// made certain again.
+    /// Revokes the sessions that `recording` records in SQL as revoked, and those of the same users that
+    /// are in this mirror although SQL has lost them. Once this has returned `Ok`, none of their tokens is
+    /// accepted again by any instance, not even after a restart. Revoking an ended session succeeds, and is
+    /// confirmed again.
     ///
     /// # Errors
     /// [`RevokeError`]: the caller must not claim success.
@@ -318,10 +319,10 @@ impl Allowlist {
     ) -> Result<Revocation, RevokeError> {
         let propagation = self.propagation();
         let mirror = Arc::clone(&self.mirror);
-        // A task of its own: a client that hangs up drops its request, but not half of this.
+        // A task of its own: if the client disconnects, its request is dropped, but this completes.
         let revoking = tokio::spawn(async move {
             let started = Instant::now();
-            // Remembered before it is recorded: a session that begins after that is not meant.
+            // Read before recording, because sessions that start after that are not meant.
             let remembered = tokio::task::spawn_blocking(move || mirror.live_sessions(whose)).await;
             let mut revoked = recording.await?;
             let recorded: HashSet<SessionId> = revoked.iter().map(|session| session.session_id).collect();
@@ -332,9 +333,9 @@ impl Allowlist {
         revoking.await.unwrap_or_else(|_| Err(RevokeError::crashed()))
     }
 
-    /// Ends one session, as [`Allowlist::revoke`] does, by what `recording` records. One that SQL does not know
-    /// ends all the same: it may have been lost there, and its tokens are in the memory of every
-    /// instance. `user_id` is whose it is, where the token that was presented tells.
+    /// Revokes one session like [`Allowlist::revoke`], with what `recording` records. A session that is not
+    /// in SQL is revoked, too: it may have been lost there while its tokens are in the mirror of every
+    /// instance. `user_id` is its user, if the presented token names one.
     ///
     /// # Errors
     /// [`RevokeError`]: the caller must not claim success.
@@ -348,8 +349,8 @@ impl Allowlist {
         revoking.await.unwrap_or_else(|_| Err(RevokeError::crashed()))
     }
 
-    /// The same for a logout, which proves by a token of its own that it may: several of the same session
-    /// at the same time are one revocation.
+    /// Revokes one session like [`Allowlist::revoke_session`], for a logout, which a token of the session
+    /// itself authorizes: concurrent logouts of the same session are one revocation.
     ///
     /// # Errors
     /// [`RevokeError`]: the caller must not claim success.
@@ -384,7 +385,8 @@ impl Allowlist {
             let started = Instant::now();
             let confirmed = || confirmed.lock().unwrap_or_else(PoisonError::into_inner);
             let recorded = recording.await?;
-            // What is certain stays certain, unless SQL had forgotten it: then its tokens may be, too.
+            // A confirmed revocation stays confirmed, unless SQL had lost it (the session was live there
+            // until now): then other instances may have looked up its tokens as live.
             let is_certain = recorded.as_ref().is_some_and(|recorded| !recorded.is_new)
                 && confirmed().contains_key(&session_id);
             let unknown =
@@ -400,7 +402,7 @@ impl Allowlist {
         }
     }
 
-    /// Ends sessions that SQL has recorded as revoked, and that nobody waits for: it is done when it is done.
+    /// Revokes, in the background, sessions that SQL has recorded as revoked and that no request waits for.
     pub fn propagate_later(&self, revoked: Vec<RevokedSession>) {
         if revoked.is_empty() {
             return;
@@ -421,25 +423,25 @@ impl Allowlist {
         }
     }
 
-    /// Whether memory may be trusted with this user's tokens.
+    /// Whether the mirror may be used for this user's tokens.
     fn is_leased(&self, user_id: UserId) -> bool {
         self.cluster.as_ref().is_none_or(|cluster| cluster.is_leased(user_id))
     }
 
-    /// Whether memory may be trusted with everyone's tokens.
+    /// Whether the mirror may be used for the tokens of all users.
     pub fn is_ready(&self) -> bool {
         self.cluster.as_ref().is_none_or(Cluster::is_ready)
     }
 
-    /// Drops what has expired, from SQL and from memory; hears of revocations that could be
-    /// recorded but not spread.
+    /// Drops expired entries from SQL and from memory, and reconciles revocations that were recorded but
+    /// not propagated.
     ///
     /// # Errors
     /// The database cannot be used; memory has been cleaned all the same.
     pub async fn maintain(&self, now: UnixSeconds) -> Result<(), DbError> {
         self.mirror.forget_expired(self.shared_time(now));
         self.forget_confirmed();
-        // One that fails keeps none of the others from being done.
+        // A failure in one step does not skip the others.
         let reconciled = match self.cluster {
             Some(_) => bus::reconcile(&self.db, &self.mirror).await,
             None => Ok(()),
@@ -452,8 +454,8 @@ impl Allowlist {
         confirmed.retain(|_, since| since.elapsed() < CONFIRMED_FOR);
     }
 
-    /// Deletes by the clock of the database, and not at all where this process's is another: a clock that is
-    /// wrong must not delete what others still need.
+    /// Deletes by the clock of the database, and not at all if this process's clock differs: a wrong clock
+    /// must not delete what other instances still need.
     async fn delete_expired(&self, own: UnixSeconds) -> Result<(), DbError> {
         if !self.is_clock_right() {
             return Ok(());
@@ -463,7 +465,7 @@ impl Allowlist {
         deleted.and(self.db.forget_old_events(now).await)
     }
 
-    /// The running instances, as this one sees them.
+    /// The running instances, as seen by this one.
     pub fn view(&self) -> ClusterView {
         match &self.cluster {
             Some(cluster) => cluster.view(),
@@ -471,12 +473,12 @@ impl Allowlist {
         }
     }
 
-    /// The other instances, where there may be any.
+    /// The other instances; `None` if this instance runs alone.
     pub fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_ref()
     }
 
-    /// Puts what is only known at the moment of asking into the metrics.
+    /// Updates the gauges that are measured on demand.
     pub fn measure(&self) {
         metrics::gauge!("hallpass_mirror_sessions").set(self.mirror.session_count() as f64);
         if let Some(cluster) = &self.cluster {
@@ -484,17 +486,18 @@ impl Allowlist {
         }
     }
 
-    /// Whether this process's wall clock is that of the database, within [`CLOCK_TOLERANCE`].
+    /// Whether this process's wall clock agrees with that of the database, within the tolerance in
+    /// `agreement.rs`.
     pub fn is_clock_right(&self) -> bool {
         self.cluster.as_ref().is_none_or(Cluster::is_clock_right)
     }
 
-    /// The time by the clock that all instances share; alone, `own`, which is this process's.
+    /// The time of the clock that all instances share; alone, `own`, the time of this process's clock.
     pub fn shared_time(&self, own: UnixSeconds) -> UnixSeconds {
         self.cluster.as_ref().map_or(own, Cluster::shared_time)
     }
 
-    /// Stops trusting memory, and tells the others not to wait for this instance.
+    /// Ends the leases and leaves the cluster, so that the other instances need not wait for this one.
     pub async fn leave(&self) {
         if let Some(cluster) = &self.cluster {
             cluster.leave().await;
@@ -502,7 +505,7 @@ impl Allowlist {
     }
 }
 
-/// From the truth to everyone's memory.
+/// The propagation of a revocation from SQL to the mirrors of all instances.
 struct Propagation {
     mirror: Arc<Mirror>,
     cluster: Option<Cluster>,
@@ -510,7 +513,7 @@ struct Propagation {
 }
 
 impl Propagation {
-    /// This mirror second, the others third.
+    /// Revokes in the own mirror second, and on the other instances third ("truth first").
     async fn propagate(
         &self,
         revoked: &[RevokedSession],
@@ -538,8 +541,8 @@ impl Propagation {
     }
 }
 
-/// Redis first, which spares the truth. What it does not list may still be alive: it may have lost
-/// its data, or not have been told.
+/// Looks the token up in Redis first, to reduce the load on SQL. A token that Redis does not list may still
+/// be live: Redis may have lost its data, or never have received the token.
 async fn look_up(
     entry: &TokenRecord,
     db: &Db,

@@ -1,4 +1,4 @@
-//! Who waits for a session to end: the responses that go on for as long as it lives.
+//! Subscriptions to the end of a session, for responses that stream as long as it is live.
 //!
 //! Only `mirror.rs` calls this.
 
@@ -11,24 +11,24 @@ use tokio::sync::watch;
 
 use crate::server::ids::SessionId;
 
-/// Those who wait, by session. What they wait for is that the sender goes.
+/// The subscribers by session. They are notified by dropping the sender.
 #[derive(Default)]
 pub struct RevocationNotifier(Mutex<HashMap<SessionId, watch::Sender<()>>>);
 
 impl RevocationNotifier {
-    /// Resolves when the session ends, if that is from now on.
+    /// Resolves when the session is revoked after this call.
     pub fn wait(&self, session_id: SessionId) -> impl Future<Output = ()> + use<> {
         let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ending = subscribers.entry(session_id).or_default().subscribe();
         async move { while ending.changed().await.is_ok() {} }
     }
 
-    /// The session has ended.
+    /// Notifies the subscribers that the session has been revoked.
     pub fn tell(&self, session_id: SessionId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&session_id);
     }
 
-    /// Drops those who wait no longer.
+    /// Drops the sessions that have no subscribers any more.
     pub fn forget_gone(&self) {
         let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         subscribers.retain(|_, sender| sender.receiver_count() > 0);

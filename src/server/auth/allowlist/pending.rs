@@ -1,12 +1,13 @@
-//! Revocations that wait for the others: when they may be answered.
+//! Pending revocations, which wait to be confirmed by the other instances.
 //!
-//! A revocation is found among the events by its nonce. From when this instance has applied it, the
-//! register is looked at each time that it comes in:
-//! - Everyone in it has applied the event: done, if this instance has followed this server for
-//!   longer than a lease. The register of one that has just lost its data may lack an instance that
-//!   still trusts its mirror, by a lease from before.
-//! - A lease has lapsed since then: whoever has not applied the event does not trust its mirror.
-//! - The chain broke: the event may be lost, and has to be published again.
+//! A revocation is recognized among the events by its nonce. Once this instance has applied it, the
+//! revocation is checked each time that the membership is received:
+//! - All members have applied the event: it is confirmed, if this instance has followed this Redis node for
+//!   longer than a lease. The membership of a node that has just lost its data may lack an instance that
+//!   still holds a lease from before.
+//! - A whole lease has passed since then: instances that have not applied the event have no lease any more,
+//!   so it is confirmed.
+//! - The chain was broken: the event may be lost, and has to be published again.
 
 use std::{
     collections::HashMap,
@@ -21,48 +22,48 @@ use super::{
     membership::Members,
 };
 
-/// Who has confirmed a revocation.
+/// The instances that have confirmed a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// How many instances were running.
+    /// The number of instances that were running.
     pub instances: u32,
-    /// How many of them have applied it.
+    /// The number of them that have applied the revocation.
     pub acknowledged: u32,
 }
 
-/// The chain that the event was published to is no longer followed.
+/// The chain to which the event was published is no longer followed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Interrupted;
 
 #[derive(Default)]
 pub struct PendingRevocations {
-    /// Not held across an `await`.
+    /// Never locked across an `await`.
     waiting: Mutex<HashMap<Nonce, Waiting>>,
 }
 
 struct Waiting {
-    /// Where the event stands, and when it was applied here.
+    /// The position of the event, and when it was applied here.
     applied: Option<(Position, Uptime)>,
     answer: oneshot::Sender<Result<Acknowledged, Interrupted>>,
 }
 
 impl PendingRevocations {
-    /// Begins to look out for the event with this nonce. To be called before it is published.
+    /// Begins to wait for the event with this nonce. To be called before the event is published.
     pub fn begin(&self, nonce: Nonce) -> oneshot::Receiver<Result<Acknowledged, Interrupted>> {
         let (answer, receiver) = oneshot::channel();
         self.waiting().insert(nonce, Waiting { applied: None, answer });
         receiver
     }
 
-    /// The event with this nonce has been applied here.
+    /// Records that the event with this nonce has been applied here.
     pub fn applied(&self, nonce: Nonce, position: Position, now: Uptime) {
         if let Some(waiting) = self.waiting().get_mut(&nonce) {
             waiting.applied = Some((position, now));
         }
     }
 
-    /// Answers those that can be answered by what `members` had reported at `now`, by a server that
-    /// this instance has followed since `since`.
+    /// Answers the revocations that are confirmed by the reports of `members` at `now`, from a Redis node
+    /// that this instance has followed since `since`.
     pub fn settle(&self, members: &Members, since: Uptime, now: Uptime) {
         let mut waiting = self.waiting();
         let settled = waiting.extract_if(|_, waiting| {
@@ -81,12 +82,12 @@ impl PendingRevocations {
         }
     }
 
-    /// Whether any waits for the others.
+    /// Whether any revocation is waiting for the other instances.
     pub fn is_any_applied(&self) -> bool {
         self.waiting().values().any(|waiting| waiting.applied.is_some())
     }
 
-    /// Gives up on all of them.
+    /// Answers all pending revocations with [`Interrupted`].
     pub fn interrupt(&self) {
         for (_, waiting) in self.waiting().drain() {
             let _ = waiting.answer.send(Err(Interrupted));
@@ -94,7 +95,7 @@ impl PendingRevocations {
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<Nonce, Waiting>> {
-        // Each critical section leaves the map whole at every step: a panic in one spoils nothing.
+        // Each critical section leaves the map consistent at every step, so a panic in one does no harm.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -108,7 +109,7 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(5);
 
-    /// A register with one instance at each of these positions.
+    /// A membership with one instance at each of these positions.
     fn members(positions: &[&str], now: Uptime) -> Members {
         let mut members = Members::default();
         let reports = positions.iter().enumerate().map(|(index, position)| {

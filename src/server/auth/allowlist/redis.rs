@@ -1,23 +1,23 @@
-//! The distributed copy: which server to ask, the keys, the scripts. The only file that names the
+//! The allowlist in Redis: the connections, the keys, the scripts. This is the only file that uses the
 //! `redis` crate.
 //!
-//! Users are dealt out to *partitions*. All keys of a partition have one hash tag, so that they
-//! are on one server of a Cluster, and one script can change them together:
+//! Users are assigned to *partitions*. All keys of a partition have one hash tag, so that they are on one
+//! node of a Redis Cluster, and one script can change them together:
 //!
 //! | key | type | holds |
 //! |---|---|---|
 //! | `{hp:N}:token:<jti>` | string | the session's id, for as long as the token lives: the allowlist |
-//! | `{hp:N}:events` | stream | what was issued and revoked, as far back as twice the life of a token |
-//! | `{hp:N}:attempts:<hash>` | hash | how often a password was tried, for `server/auth/throttle.rs` |
-//! | `{hp:N}:identity` | string | which Redis this is: a random value made once. All instances follow the same |
-//! | `{hp:N}:register` | hash | each running instance's report, with how far it has followed the events; and `head`, the nonce of the newest event |
+//! | `{hp:N}:events` | stream | the issued tokens and revoked sessions of the last ten minutes, twice the longest life of a token |
+//! | `{hp:N}:attempts:<hash>` | hash | a bucket of attempts, for `server/auth/throttle.rs` |
+//! | `{hp:N}:identity` | string | the identity of this Redis: a random value made once. All instances follow the same |
+//! | `{hp:N}:register` | hash | the membership: the report of each running instance, with its position; and `head`, the nonce of the newest event |
 //!
-//! The end of the chain is a field of the register, so that neither can be lost without the other:
-//! an instance that nobody remembers would be waited for by nobody.
+//! The head of the chain is a field of the membership, so that neither can be lost without the other: no
+//! revocation would wait for an instance that is missing there.
 //!
-//! A connection here is always a plain one to the one server that is the primary of a partition,
-//! also behind Sentinels or in a Cluster, and it never connects again by itself: who follows the
-//! events has to know when the server may be another one.
+//! A connection here always leads directly to the one node that is the primary of a partition, also with
+//! Sentinels or in a Redis Cluster, and it never reconnects: a follower has to notice when it may be
+//! connected to another node.
 
 use std::{
     collections::HashMap,
@@ -50,35 +50,35 @@ use crate::server::{
 
 pub use redis::RedisError;
 
-/// How long a connection may take, and an answer. No longer than a lease, which has lapsed by then.
+/// The timeouts for connecting and for a response. No longer than a lease, which has expired by then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long one seed is waited for before the next is asked as well.
+/// How long to wait for one seed before the next is tried concurrently.
 const NEXT_SEED_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a connection may be silent before the system asks whether the other end is still there, and how
-/// often it asks then.
+/// How long a connection may be idle before the operating system probes the other end, and how often it
+/// probes then.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(2);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
 const KEEPALIVE_PROBES: u32 = 3;
-/// How long what was sent may stay unacknowledged by the other end's system.
+/// How long sent data may remain unacknowledged by the other end's TCP.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The first major version whose scripts have flags: `#!lua flags=allow-oom`.
 const MIN_MAJOR_VERSION: u32 = 7;
 
-/// The port of a Sentinel whose address names none.
+/// The port of a Sentinel whose address has none.
 const SENTINEL_PORT: u16 = 26379;
 
-/// How long replicas may take to confirm a write. Less than any answer may.
+/// How long replicas may take to confirm a write. Shorter than the timeout for a response.
 const REPLICAS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How many entries of the stream are read at once.
+/// The number of entries of the stream that are read at once.
 pub const BATCH: usize = 1000;
 
-/// The stream reaches back twice as long as any access token lives: 300 s is the most.
+/// How far the stream reaches back: twice the longest life of an access token, which is 300 s.
 const RETENTION_MS: u64 = 600_000;
 
 static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/join.lua")));
@@ -90,42 +90,42 @@ static REFUND_ATTEMPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/refund_attempt.lua")));
 static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/revoke.lua")));
 
-/// Where the primary of a partition is to be found.
+/// The configuration by which the primary of a partition is found.
 #[derive(Clone)]
 pub struct Servers {
     kind: Kind,
-    /// Any of them will do to ask.
+    /// The addresses to start from. Any of them suffices.
     seeds: Vec<ConnectionInfo>,
     tls: Option<TlsCertificates>,
     routes: Arc<[Mutex<Route>]>,
 }
 
-/// How the primary of a partition was found the last time.
+/// How the primary of a partition was last found.
 #[derive(Default)]
 struct Route {
-    /// The place of the seed to begin with the next time.
+    /// The index of the seed to begin with the next time.
     next_seed: usize,
-    /// The address that a seed named. None: the seed itself is the primary.
+    /// The address that a seed returned; `None` if the seed itself is the primary.
     primary: Option<ConnectionInfo>,
 }
 
 #[derive(Clone)]
 enum Kind {
-    /// The seed itself.
+    /// The seed is the primary.
     Single,
-    /// The seeds are Sentinels, which know where the primary of this name is. A Sentinel that demands it is
-    /// sent `login`; to one that does not, it would be an error.
+    /// The seeds are Sentinels, which return the address of the primary with this name. `login` is only
+    /// sent to Sentinels that require it; others would return an error.
     Sentinel { name: String, primary: Box<ConnectionInfo>, login: Box<RedisConnectionInfo> },
-    /// The seeds are nodes, which redirect to the one that has the keys.
+    /// The seeds are nodes, which redirect to the node that has the keys.
     Cluster,
 }
 
 impl Servers {
-    /// Reads `redis://…`, `redis+sentinel://…/name` or `redis+cluster://…`, each also with
-    /// `rediss`. Connects to nothing.
+    /// Parses `redis://…`, `redis+sentinel://…/name` or `redis+cluster://…`, each also with `rediss`. Does
+    /// not connect.
     ///
     /// # Errors
-    /// The address cannot be understood.
+    /// The address cannot be parsed.
     pub fn new(config: &RedisConfig, ca: Option<Vec<u8>>) -> Result<Self, RedisError> {
         let wrong = |what: &'static str| RedisError::from((ErrorKind::InvalidClientConfig, what));
         let url = config.url.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
@@ -179,10 +179,10 @@ impl Servers {
     }
 
     /// Opens a connection to the partition's primary. Each call begins with the seed after the one that the
-    /// last call came through: that one may be cut off from the others, and know only what was.
+    /// last call succeeded with, which may be cut off from the others and return an outdated address.
     ///
     /// # Errors
-    /// None of the servers that were asked answers, or says where it is.
+    /// None of the seeds led to the primary.
     pub async fn connect(&self, partition: Partition) -> Result<Connection, RedisError> {
         let count = self.seeds.len();
         let first = self.route(partition).next_seed;
@@ -205,7 +205,8 @@ impl Servers {
                 Ok(Some((seed, Err(error)))) => failures.push((seed, error)),
                 Ok(None) => {
                     self.route(partition).next_seed = first + 1;
-                    // In one order wherever it began: what stays the same is logged only once.
+                    // In the same order wherever it began, so that an error that persists is logged only
+                    // once.
                     failures.sort_by_key(|(seed, _)| *seed);
                     return Err(all_in_one(failures.into_iter().map(|(_, error)| error).collect()));
                 }
@@ -214,21 +215,21 @@ impl Servers {
         }
     }
 
-    /// Opens another connection to the server that the last connection by [`Servers::connect`] goes to: where
-    /// Sentinels disagree, the commands have to go where the events are followed.
+    /// Opens another connection to the node that [`Servers::connect`] last connected to: when Sentinels
+    /// disagree, the commands have to go to the node whose events are followed.
     ///
     /// # Errors
-    /// It does not answer, or is no primary any more.
+    /// The node does not answer, or is no longer a primary.
     pub async fn connect_beside(&self, partition: Partition) -> Result<Connection, RedisError> {
         let primary = self.route(partition).primary.clone();
         match primary {
             Some(primary) => Ok(Connection { partition, inner: self.open_primary(&primary).await? }),
-            // By its name, which may stand for several nodes.
+            // By the name in the address, which may resolve to several nodes.
             None => self.connect(partition).await,
         }
     }
 
-    /// A connection to the primary, and its address if the seed is another server.
+    /// A connection to the primary, and the primary's address if it is not the seed.
     async fn connect_through(
         &self,
         seed: usize,
@@ -257,7 +258,7 @@ impl Servers {
                         let (host, port) = redirect(&error, seed)?;
                         at(seed, host, port)
                     }
-                    // While a slot is on its way to another node, it still belongs to this one.
+                    // While a slot is being migrated to another node (ASK), it still belongs to this one.
                     Err(error) if error.kind() != ErrorKind::Server(ServerErrorKind::Ask) => {
                         return Err(error);
                     }
@@ -274,7 +275,7 @@ impl Servers {
         Ok((connection, Some(primary)))
     }
 
-    /// Where the primary is, as this Sentinel knows it.
+    /// The address of the primary according to this Sentinel.
     async fn ask_sentinel(
         &self,
         seed: &ConnectionInfo,
@@ -295,7 +296,7 @@ impl Servers {
         answer?.ok_or_else(|| io::Error::other(format!("it knows no primary named {name}")).into())
     }
 
-    /// Opens a connection to a server that has to be a primary, and of a version that can be used.
+    /// Opens a connection to a node that must be a primary of a supported version.
     async fn open_primary(&self, info: &ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
         let mut connection = self.open(info).await?;
         About::ask(&mut connection).await?.check()?;
@@ -316,19 +317,19 @@ impl Servers {
 }
 
 fn tcp_settings() -> TcpSettings {
-    // Also a connection that has nothing to send has to end soon when the other end is gone without a word.
+    // An idle connection must end soon, too, when the other end has disappeared.
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_AFTER)
         .with_interval(KEEPALIVE_EVERY)
         .with_retries(KEEPALIVE_PROBES);
-    // Each command is waited for: nothing is gained by holding it back.
+    // Each command is waited for, so nothing is gained by delaying it.
     let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(UNACKNOWLEDGED_TIMEOUT);
     settings
 }
 
-/// The same way of connecting, to another server.
+/// The same connection settings with another address.
 fn at(info: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
     let address = match info.addr() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
@@ -339,8 +340,8 @@ fn at(info: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
     info.clone().set_addr(address)
 }
 
-/// The host and port that a node redirects to. A node that does not know how the others are reached names no
-/// host, or `?`: then it is the one at which `asked` was reached.
+/// The host and port that a node redirects to. A node that has no address for the others returns no host,
+/// or `?`, which stands for the host at which `asked` was reached.
 fn redirect(moved: &RedisError, asked: &ConnectionInfo) -> Result<(String, u16), RedisError> {
     let address = moved.redirect_node().and_then(|(address, _)| {
         let (host, port) = address.rsplit_once(':')?;
@@ -361,7 +362,7 @@ fn auth(login: &RedisConnectionInfo) -> Option<Cmd> {
     Some(auth)
 }
 
-/// What a server says about itself.
+/// The properties that a node reports about itself.
 #[derive(Debug, Default)]
 struct About {
     version: String,
@@ -371,7 +372,7 @@ struct About {
 
 impl About {
     async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
-        // An ACL cannot forbid it.
+        // An ACL cannot forbid `HELLO`.
         let hello: Result<HashMap<String, Value>, _> = cmd("HELLO").query_async(connection).await;
         match hello {
             Ok(mut fields) => {
@@ -382,9 +383,10 @@ impl About {
                     mode: text("mode").unwrap_or_default(),
                 })
             }
-            // Before 6.0 there is no such command, nor are there ACLs.
+            // Redis before 6.0 has neither this command nor ACLs.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError) => {
-                // Without an answer nothing is known, and it is left to the scripts.
+                // If this fails, too, the version is unknown, and the scripts will fail if it is
+                // unsupported.
                 let text: String = cmd("INFO").query_async(connection).await.unwrap_or_default();
                 let text = |name| info_field(&text, name).to_owned();
                 Ok(Self { version: text("redis_version"), role: text("role"), mode: text("redis_mode") })
@@ -413,12 +415,12 @@ impl About {
     }
 }
 
-/// The value of a field in the answer to `INFO`.
+/// The value of a field in the response to `INFO`.
 fn info_field<'a>(text: &'a str, name: &str) -> &'a str {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
 }
 
-/// A reason for which no further attempt will succeed: the settings are wrong.
+/// The settings are wrong, so that no further attempt will succeed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Refused(String);
@@ -427,7 +429,7 @@ fn refused(text: String) -> RedisError {
     io::Error::other(Refused(text)).into()
 }
 
-/// What went wrong with each of several servers. Final, if nothing else is.
+/// Combines the errors of several nodes into one. It is final if all of them are.
 fn all_in_one(mut errors: Vec<RedisError>) -> RedisError {
     let mut texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     texts.dedup();
@@ -439,15 +441,15 @@ fn all_in_one(mut errors: Vec<RedisError>) -> RedisError {
     }
 }
 
-/// The error, with the server that it is about. As final as it was.
+/// Adds the name of the node to the error. It stays final if it was.
 fn in_context(server: &str, error: &RedisError) -> RedisError {
     let text = format!("{server}: {error}");
     if is_final(error) { refused(text) } else { io::Error::other(text).into() }
 }
 
-/// Whether trying again will not help: the settings are wrong.
+/// Whether the settings are wrong, so that trying again will not help.
 pub fn is_final(error: &RedisError) -> bool {
-    // A command that a script was not allowed to use; a server that knows no flags of scripts, or no scripts.
+    // A command that a script may not use, and Redis versions that lack script flags or scripts altogether.
     const LASTING: [&str; 5] = [
         "can't run this command",
         "ACL failure in script",
@@ -477,12 +479,12 @@ impl Partition {
         (0..count).map(Self)
     }
 
-    /// Where this user belongs, among `count`: the same on every instance.
+    /// The partition of a user, of `count`: the same on every instance.
     pub fn of(user_id: UserId, count: u16) -> Self {
         Self::by(user_id.as_bytes(), count)
     }
 
-    /// Where these 16 bytes, which are random already, belong.
+    /// The partition for 16 bytes that are already random.
     pub fn by(bytes: &[u8; 16], count: u16) -> Self {
         Self(u16::from_be_bytes([bytes[0], bytes[1]]) % count)
     }
@@ -500,11 +502,11 @@ impl Partition {
     }
 }
 
-/// Who is there, and where the chain ends.
+/// The membership and the head of the chain.
 pub struct Register {
-    /// `None` when there is no chain.
+    /// The nonce of the newest event; `None` if there is no chain.
     pub head: Option<Nonce>,
-    /// What each instance has reported, by the instance's id.
+    /// The report of each instance, by instance id.
     pub reports: HashMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -516,13 +518,13 @@ impl Register {
     }
 }
 
-/// What is in the stream.
+/// An entry of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
     Link(Link),
-    /// Part of the chain, yet its event cannot be read.
+    /// Part of the chain, but its event cannot be parsed.
     Unreadable(Position),
-    /// Not written by any of us.
+    /// Not written by an instance.
     Foreign(Position),
 }
 
@@ -564,8 +566,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Finds out where the chain stands, and which Redis this is; begins a chain, and gives it an identity,
-    /// where there is none.
+    /// Reads the position of the newest event, the membership, and the identity of this Redis. Creates the
+    /// chain and the identity if they do not exist.
     pub async fn join(&mut self) -> Result<(Position, Register, String), RedisError> {
         let (position, fields, identity): (String, _, _) = JOIN
             .key(self.partition.key("register"))
@@ -578,8 +580,8 @@ impl Connection {
         Ok((position.parse().unwrap_or_default(), Register::read(fields), identity))
     }
 
-    /// Reports for `instance`; what follows `position` comes back, and the register. `lapsed` are
-    /// dropped from the register if they have not reported again.
+    /// Stores the report of `instance`, and returns the entries after `position` and the membership.
+    /// Removes the `lapsed` members that have not reported again.
     pub async fn renew(
         &mut self,
         instance: &[u8],
@@ -602,10 +604,10 @@ impl Connection {
         Ok((read_all(entries)?, Register::read(fields)))
     }
 
-    /// Makes sure that `replicas` have got everything that was written on this connection.
+    /// Waits until `replicas` replicas have received everything that was written on this connection.
     ///
     /// # Errors
-    /// Fewer have, in the time that there is.
+    /// Fewer replicas have, within the timeout.
     pub async fn wait_for_replicas(&mut self, replicas: usize) -> Result<(), RedisError> {
         if replicas == 0 {
             return Ok(());
@@ -637,17 +639,17 @@ impl Connection {
         read_all(streams.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
     }
 
-    /// Makes sure that the server answers.
+    /// Checks that the node responds.
     pub async fn ping(&mut self) -> Result<(), RedisError> {
         cmd("PING").exec_async(&mut self.inner).await
     }
 
-    /// Takes an instance that stops off the register.
+    /// Removes an instance that stops from the membership.
     pub async fn leave(&mut self, instance: &[u8]) -> Result<(), RedisError> {
         cmd("HDEL").arg(self.partition.key("register")).arg(instance).exec_async(&mut self.inner).await
     }
 
-    /// Lists a token, and tells the others.
+    /// Adds a token to the list and publishes an event.
     pub async fn allow(&mut self, entry: &TokenRecord, now: UnixSeconds) -> Result<(), RedisError> {
         ALLOW
             .key(self.partition.key("register"))
@@ -662,8 +664,8 @@ impl Connection {
             .await
     }
 
-    /// Takes tokens off the list, and tells the others that these sessions have ended, in an
-    /// entry with this nonce.
+    /// Removes tokens from the list, and publishes the revocation of these sessions in an event with this
+    /// nonce.
     pub async fn revoke(
         &mut self,
         nonce: Nonce,
@@ -690,7 +692,7 @@ impl Connection {
         Ok(session.is_some_and(|session| session == entry.session_id.to_string().as_bytes()))
     }
 
-    /// Counts a try at a password, unless it has to wait: then for how long.
+    /// Records an attempt and returns zero, or returns how long it has to wait.
     pub async fn record_attempt(
         &mut self,
         bucket: BucketKey,
@@ -706,7 +708,7 @@ impl Connection {
         Ok(Duration::from_millis(wait))
     }
 
-    /// Takes back a try that was counted.
+    /// Takes back an attempt that was recorded.
     pub async fn refund_attempt(&mut self, bucket: BucketKey) -> Result<(), RedisError> {
         REFUND_ATTEMPT.key(self.attempts_key(bucket)).invoke_async(&mut self.inner).await
     }
@@ -715,7 +717,7 @@ impl Connection {
         self.partition.key(&format!("attempts:{}", BASE64_URL_SAFE_NO_PAD.encode(bucket.0)))
     }
 
-    /// What in the settings of this server would surprise its owner.
+    /// The warnings about settings of this Redis that put its data or confirmed revocations at risk.
     pub async fn config_warnings(&mut self, nodes: usize) -> Result<Vec<String>, RedisError> {
         let text: String = cmd("INFO").query_async(&mut self.inner).await?;
         let mut config_warnings = Vec::new();
@@ -743,8 +745,8 @@ impl Connection {
     }
 }
 
-/// Whether the server is not, or no longer, the one to ask: a replica, another node of the Cluster, a primary
-/// that has lost its replicas.
+/// Whether this node is not, or no longer, the right one for the command: a replica, another node of the
+/// Redis Cluster, a primary that has lost its replicas, or a node that is still loading.
 pub fn is_elsewhere(error: &RedisError) -> bool {
     use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain};
     matches!(
@@ -759,7 +761,7 @@ mod tests {
 
     use super::*;
 
-    /// The error that a server's answer becomes.
+    /// The error that a node's response is converted to.
     fn answer(text: &str) -> RedisError {
         let value = parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
         value.extract_error().unwrap_err()
@@ -779,11 +781,11 @@ mod tests {
     fn errors_are_final_or_tried_again_here_or_elsewhere() {
         #[derive(Debug, PartialEq)]
         enum Next {
-            /// Start-up ends.
+            /// Startup fails.
             GiveUp,
-            /// On the same connection.
+            /// Try again on the same connection.
             TryAgain,
-            /// On a connection to whoever is the primary now.
+            /// Try again on a connection to the current primary.
             LookElsewhere,
         }
         use Next::{GiveUp, LookElsewhere, TryAgain};
@@ -808,10 +810,10 @@ mod tests {
             ("WRONGPASS invalid username-password pair or user is disabled.", GiveUp),
             ("NOPERM this user has no permissions to run the 'evalsha' command", GiveUp),
             ("DENIED Redis is running in protected mode", GiveUp),
-            // 7.0, and since 7.2
+            // Redis 7.0, and 7.2 or newer.
             ("ERR The user executing the script can't run this command or subcommand script: 0", GiveUp),
             ("ERR ACL failure in script: User h has no permissions to run the 'hset' command", GiveUp),
-            // 6.2, and others that know other flags
+            // Redis 6.2, and implementations with other flags.
             ("ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'", GiveUp),
             ("ERR Unexpected flag in script shebang: allow-oom", GiveUp),
             ("ERR unknown command 'EVALSHA', with args beginning with: ", GiveUp),

@@ -1,12 +1,13 @@
--- Counts an attempt in the bucket KEYS[1], unless it has to wait; returns the milliseconds to wait, or 0.
--- The same rule as in server/auth/throttle.rs. ARGV: how many attempts are free, every how many
--- milliseconds one is forgotten, the longest wait in milliseconds.
+-- Records an attempt in the bucket KEYS[1] and returns 0, or returns the milliseconds that it has to wait.
+-- The rule is the same as in server/auth/throttle.rs.
+-- ARGV: the number of free attempts, the milliseconds until one more is free, the longest wait in
+-- milliseconds
 local burst, every, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local bucket = redis.call('HMGET', KEYS[1], 'level', 'at', 'until')
 local level, at, waits_until = tonumber(bucket[1] or 0), tonumber(bucket[2] or now), tonumber(bucket[3] or 0)
--- A clock that was set back must not make anyone wait for the difference.
+-- If the clock was set back, the wait must not grow by the difference.
 if waits_until > now and waits_until - now <= longest then
   return waits_until - now
 end

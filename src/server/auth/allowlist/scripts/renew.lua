@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Reports how far an instance has come; tells what has happened since, and how far the others are.
--- KEYS: register, events
--- ARGV: instance, its report, its position, how many entries at most,
---       then pairs of an instance that has lapsed and the report it was last seen with
+-- Stores the report of an instance, and returns the entries after its position and the membership.
+-- KEYS: membership, events
+-- ARGV: instance, its report, its position, the maximum number of entries,
+--       then pairs of an instance whose lease has expired and its last known report
 for i = 5, #ARGV, 2 do
   if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
     redis.call('HDEL', KEYS[1], ARGV[i])

@@ -20,7 +20,7 @@ static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 /// Starts to measure: once for the process, whoever asks again.
 ///
 /// # Errors
-/// Something else measures already.
+/// A metrics recorder is already installed.
 pub fn install() -> Result<()> {
     if HANDLE.get().is_some() {
         return Ok(());
@@ -30,7 +30,7 @@ pub fn install() -> Result<()> {
         .context("the buckets cannot be used")?
         .build_recorder();
     if HANDLE.set(recorder.handle()).is_ok() {
-        metrics::set_global_recorder(recorder).ok().context("something else measures already")?;
+        metrics::set_global_recorder(recorder).ok().context("a metrics recorder is already installed")?;
         describe();
     }
     Ok(())
@@ -62,7 +62,7 @@ fn describe() {
     describe_counter!("hallpass_revocations_total", "Revocations, by outcome");
     describe_counter!("hallpass_acknowledgements_total", "Acknowledgements of revocations by instances");
     describe_counter!("hallpass_reconciles_total", "Times that the revocations were read from SQL");
-    describe_counter!("hallpass_followers_lost_total", "Times that a partition was not followed any more");
+    describe_counter!("hallpass_followers_lost_total", "Times that a follower lost its partition");
     describe_counter!("hallpass_foreign_entries_total", "Entries of the stream that are not ours, skipped");
     describe_counter!("hallpass_unreadable_entries_total", "Entries of the stream that could not be read");
     describe_counter!("hallpass_unlisted_total", "Tokens that could not be listed in Redis");

@@ -128,7 +128,7 @@ pub async fn serve(
     };
     tokio::select! {
         ended = server.into_future() => ended.context("the server failed")?,
-        () = out_of_grace => warn!("some requests were still under way after {grace:?}"),
+        () = out_of_grace => warn!("some requests had not finished after {grace:?}"),
     }
     maintaining.abort();
     let leaving = async {
@@ -136,7 +136,7 @@ pub async fn serve(
         db.close().await;
     };
     if time::timeout(LEAVE_TIMEOUT, leaving).await.is_err() {
-        warn!("stopping without a word to the others: Redis or the database does not answer");
+        warn!("stopping without leaving the cluster: Redis or the database does not answer");
     }
     info!("stopped");
     Ok(())
@@ -150,8 +150,8 @@ async fn maintain(auth: Arc<Auth>) {
         let maintaining = AssertUnwindSafe(auth.maintain(clock::now())).catch_unwind();
         match time::timeout(MAINTAIN_TIMEOUT, maintaining).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => error!("maintenance has panicked: it is tried again"),
-            Err(_) => warn!("maintenance was given up: the database does not answer"),
+            Ok(Err(_)) => error!("maintenance panicked; retrying"),
+            Err(_) => warn!("maintenance timed out: the database does not answer"),
         }
     }
 }

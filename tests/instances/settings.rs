@@ -271,7 +271,7 @@ async fn a_redis_that_is_loading_is_waited_for() {
     let log = folder.path().join("start.log");
     thread::scope(|scope| {
         let started = scope.spawn(|| start(folder.path(), &postgres, &url(&redis), &[]));
-        let says_so = |text: &str| text.contains("not followed any more") && text.contains("oading");
+        let says_so = |text: &str| text.contains("lost the event stream") && text.contains("oading");
         while !started.is_finished() && !fs::read_to_string(&log).is_ok_and(|text| says_so(&text)) {
             thread::sleep(Duration::from_millis(20));
         }

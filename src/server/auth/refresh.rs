@@ -56,7 +56,7 @@ impl Auth {
                 self.allow(&next.entry, &next.email, next.role, next.counter, next.idle_at, next.now).await
             }
             Rotation::Reused(now) => {
-                warn!(session.id = %session_id, "a used refresh token came back: ended session {session_id}");
+                warn!(session.id = %session_id, "a used refresh token was presented again: revoked session {session_id}");
                 self.end_session(session_id, None, EndReason::TokenReused, now).await?;
                 Err(ApiError::InvalidGrant(EndReason::TokenReused.words().into()))
             }

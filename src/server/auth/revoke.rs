@@ -171,7 +171,7 @@ fn unconfirmed(error: &RevokeError) -> ApiError {
         RevokeError::NotRecorded(ChangeError::NotFound) => ApiError::NotFound,
         RevokeError::NotRecorded(ChangeError::SessionEnded) => ApiError::InvalidToken,
         _ => {
-            error!(%error, "a revocation could not be made certain: {error}");
+            error!(%error, "revocation not confirmed: {error}");
             ApiError::Unavailable
         }
     }

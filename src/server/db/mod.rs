@@ -137,7 +137,7 @@ impl Db {
         migrations
             .run(&migrating)
             .await
-            .with_context(|| format!("the database {name} cannot be brought up to date"))?;
+            .with_context(|| format!("the migrations of the database {name} failed"))?;
         migrating.close().await;
         let silence = Arc::new(Silence::default());
         let open = async |max_connections| {

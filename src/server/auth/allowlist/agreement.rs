@@ -238,7 +238,7 @@ impl Agreement {
                 bail!("{conflict}");
             }
             if state.conflicts().next().is_some() {
-                info!("waiting to see whether an instance with other settings is still running");
+                info!("waiting to find out whether an instance with different settings is still running");
             } else if state.facts.has_joined {
                 break;
             } else {

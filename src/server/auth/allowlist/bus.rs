@@ -233,7 +233,7 @@ impl Follower {
                 pause = (pause * 2).clamp(Duration::from_millis(20), Duration::from_millis(500));
             } else {
                 counter!("hallpass_followers_lost_total").increment(1);
-                warn!(partition, error = %lost, "partition {partition} is not followed any more: {lost}");
+                warn!(partition, error = %lost, "lost the event stream of partition {partition}: {lost}; reconnecting");
                 pause = Duration::from_millis(5);
             }
             time::sleep(pause).await;
@@ -297,7 +297,7 @@ impl Follower {
                 // from SQL, where the conflict would otherwise have been found.
                 if !has_warned {
                     has_warned = true;
-                    warn!("no lease while {name} runs: its HALLPASS_REDIS_PARTITIONS differs");
+                    warn!("no lease while instance {name} runs: its HALLPASS_REDIS_PARTITIONS differs");
                 }
                 self.lease.end();
                 let entries = connection.wait_for_entries(chain.position, IDLE_POLL_INTERVAL).await?;
@@ -351,7 +351,7 @@ impl Follower {
                 }
                 Entry::Foreign(position) => {
                     counter!("hallpass_foreign_entries_total").increment(1);
-                    warn!("skipped entry {position} of the stream: it is not one of ours");
+                    warn!("skipped entry {position} of the stream: it was not written by Hallpass");
                     chain.position = position;
                 }
                 Entry::Unreadable(position) => {
@@ -382,7 +382,7 @@ impl Follower {
             let is_new = !matches!(state, FollowerState::Following);
             if is_new {
                 let (partition, joined) = (self.partition.index(), since.elapsed());
-                info!(partition, "partition {partition} is followed: joined {joined:.0?} ago");
+                info!(partition, "following partition {partition} (joined {joined:.0?} ago)");
                 *state = FollowerState::Following;
             }
             is_new

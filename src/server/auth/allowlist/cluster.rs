@@ -116,7 +116,7 @@ impl Cluster {
                 return Err(error.context("Redis (REDIS_URL) cannot be used"));
             }
         }
-        info!("instance {} has joined the others", cluster.instance.name);
+        info!("instance {} has joined the cluster", cluster.instance.name);
         Ok(cluster)
     }
 
@@ -143,7 +143,7 @@ impl Cluster {
         }
         if let Err(error) = follower.allow(entry).await {
             counter!("hallpass_unlisted_total").increment(1);
-            warn!(%error, "a token could not be listed in Redis: {error}");
+            warn!(%error, "could not list a token in Redis: {error}");
         }
     }
 
@@ -201,7 +201,7 @@ impl Cluster {
             return None;
         }
         let wait = follower.record_attempt(bucket, limit).await;
-        wait.inspect_err(|error| warn!(%error, "a try could not be counted in Redis: {error}")).ok()
+        wait.inspect_err(|error| warn!(%error, "could not record a login attempt in Redis: {error}")).ok()
     }
 
     /// Takes back an attempt that was recorded.
@@ -210,7 +210,7 @@ impl Cluster {
         if follower.is_leased()
             && let Err(error) = follower.refund_attempt(bucket).await
         {
-            debug!(%error, "a try could not be given back in Redis");
+            debug!(%error, "could not refund a login attempt in Redis");
         }
     }
 
@@ -280,7 +280,7 @@ impl Cluster {
 async fn restarted(task: impl AsyncFn() -> Infallible) -> Infallible {
     loop {
         let Err(_) = AssertUnwindSafe(task()).catch_unwind().await;
-        error!("a task that keeps the mirror in step has panicked: it begins anew");
+        error!("a follower or heartbeat task panicked; restarting it");
         time::sleep(AFTER_A_PANIC).await;
     }
 }

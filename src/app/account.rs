@@ -1,4 +1,4 @@
-//! The token page: the access token of this browser, its life as it passes, and the walk to its end.
+//! The token page: the access token of this browser, its remaining life, and the walk.
 
 use leptos::prelude::*;
 use leptos_meta::Title;
@@ -42,7 +42,7 @@ pub fn AccountPage() -> impl IntoView {
         None => {}
     });
     let again = move || answer.refetch();
-    // The next token has come after all.
+    // A token has arrived after an error, so the account can be loaded.
     Effect::new(move || {
         if token.with(Option::is_some) && trouble.with_untracked(Option::is_some) {
             again();
@@ -83,14 +83,14 @@ pub fn AccountPage() -> impl IntoView {
     }
 }
 
-/// What the token says, by the server. Only the browser has it: the server draws the frame of a page,
-/// and this fills it.
+/// The account of the signed-in user. Only the browser has the token, so the server renders the frame of the
+/// page, and the browser loads this.
 pub fn ask_account() -> LocalResource<Result<Account, ApiError>> {
     let session = Session::expect();
     LocalResource::new(move || session.call(api::account::me))
 }
 
-/// From one page about your account to the others.
+/// The tabs that link the pages about the user's account.
 #[component]
 pub fn AccountNav(account: LocalResource<Result<Account, ApiError>>) -> impl IntoView {
     let is_admin = move || matches!(account.get(), Some(Ok(account)) if account.role == Role::Admin);
@@ -106,14 +106,14 @@ pub fn AccountNav(account: LocalResource<Result<Account, ApiError>>) -> impl Int
     }
 }
 
-/// The token's life as it passes, and its renewal as it happens. Only texts change.
+/// The remaining life of the token, and its renewals, updated each second. Only texts change.
 #[component]
 fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + Clone + 'static) -> impl IntoView {
     let session = Session::expect();
     let (left, to_refresh) = (RwSignal::new(0), RwSignal::new(0));
     let renewals = RwSignal::new(0_u32);
     let look = move || {
-        // The page may have been left meanwhile.
+        // The page may have been left since the last tick.
         let Some(shown) = token.try_get_untracked() else { return };
         let now = HeldToken::current();
         left.set(now.as_ref().map_or(0, HeldToken::seconds_left));
@@ -162,7 +162,7 @@ fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + Clone + 'static)
     }
 }
 
-/// The first three steps; the last is on the page that one comes to by the third.
+/// The steps of the walk. The fourth is only announced: the page that signing out leads to has it.
 #[component]
 fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
     let exchange = RwSignal::new(None::<(HeldToken, Answer)>);

@@ -1,4 +1,4 @@
-//! The administrators' page: users, and what can be taken away from them.
+//! The administrators' page: users, their roles and their sessions.
 
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_meta::Title;
@@ -25,7 +25,7 @@ pub fn AdminPage() -> impl IntoView {
     let session = Session::expect();
     let (search, after) = (RwSignal::new(String::new()), RwSignal::new(String::new()));
     let input = NodeRef::<html::Input>::new();
-    // How often something was changed: then both lists are asked for again.
+    // The number of changes made here. Each change reloads both lists.
     let changes = RwSignal::new(0_u32);
     let users = LocalResource::new(move || {
         changes.track();
@@ -152,7 +152,7 @@ fn UserRow(
     }
 }
 
-/// The live sessions of one user. It takes the focus: it opens below the table.
+/// The live sessions of one user. Takes the focus, because it opens below the table.
 #[component]
 fn Sessions(user: UserInfo, outcome: Outcome, changes: RwSignal<u32>) -> impl IntoView {
     let session = Session::expect();
@@ -202,7 +202,7 @@ fn Sessions(user: UserInfo, outcome: Outcome, changes: RwSignal<u32>) -> impl In
     }
 }
 
-/// Ends everyone's sessions: asked twice, for it cannot be taken back.
+/// The button that ends the sessions of all users. Asks for confirmation, because it cannot be undone.
 #[component]
 fn EndAll() -> impl IntoView {
     let session = Session::expect();

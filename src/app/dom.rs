@@ -1,4 +1,4 @@
-//! What pages do to the document beyond their views.
+//! Changes to the document outside of the views.
 
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;

@@ -1,4 +1,4 @@
-//! What the forms share: the state of a form that is being sent, and the words for how the last session
+//! The parts that forms share: the state of a form that is being sent, and the note on how the last session
 //! ended.
 
 use std::future::pending;
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// A form that is sent to the server: whether it is under way, and what the server said last.
+/// The state of a form that is sent to the server: whether a call is pending, and the last error.
 #[derive(Clone, Copy)]
 pub struct Sending {
     busy: RwSignal<bool>,
@@ -39,7 +39,7 @@ impl Sending {
         Self { busy: RwSignal::new(false), error: RwSignal::new(None) }
     }
 
-    /// With the error of a form that was posted before its page was live.
+    /// The state with the error of a form that was posted before its page was hydrated.
     pub fn with_posted_error() -> Self {
         let posted = SharedValue::new_str(error_from_query).into_inner();
         let sending = Self::new();
@@ -47,7 +47,7 @@ impl Sending {
         sending
     }
 
-    /// Makes the call, unless one is under way; `on_answer` gets what it answered, whose error is shown.
+    /// Makes the call, unless one is pending. `on_answer` gets the result; an error is shown in the form.
     pub fn send<T: 'static, F>(
         self,
         event: &SubmitEvent,
@@ -75,7 +75,7 @@ impl Sending {
         });
     }
 
-    /// What the server said about one field.
+    /// The server's error about one field.
     pub fn field_error(self, name: &'static str) -> Signal<Option<String>> {
         Signal::derive(move || {
             self.error.with(|error| error.as_ref().and_then(|error| error_of(error, name)))
@@ -83,7 +83,7 @@ impl Sending {
     }
 }
 
-/// What is in the field.
+/// The text in the field.
 pub fn value(field: NodeRef<html::Input>) -> String {
     field.get_untracked().map(|input| input.value()).unwrap_or_default()
 }
@@ -94,7 +94,7 @@ pub fn focus(field: NodeRef<html::Input>) {
     }
 }
 
-/// The two fields of the forms to register and to sign in.
+/// The form to register or to sign in, with its two fields.
 #[derive(Clone, Copy)]
 pub struct CredentialsForm {
     email: NodeRef<html::Input>,
@@ -103,11 +103,11 @@ pub struct CredentialsForm {
 }
 
 impl CredentialsForm {
-    /// Empty, or with the error of a form that was posted before the page was live.
+    /// An empty form, or one with the error of a form that was posted before the page was hydrated.
     pub fn new() -> Self {
         let sending = Sending::with_posted_error();
         let (session, next) = (Session::expect(), next_page());
-        // By this form, or in another tab.
+        // The session may have begun by this form or in another tab.
         Effect::new(move || {
             if session.is_signed_in() {
                 let _ = window().location().replace(&next);
@@ -116,8 +116,8 @@ impl CredentialsForm {
         Self { email: NodeRef::new(), password: NodeRef::new(), sending }
     }
 
-    /// Sends the fields with `call`, and goes to the first field that needs attention when it fails. After
-    /// success it stays busy: the next page is on its way.
+    /// Sends the fields with `call`, and focuses the first field that needs attention if it fails. After
+    /// success the form stays busy, because the next page is loading.
     pub fn submit<F>(self, event: &SubmitEvent, call: impl FnOnce(String, String) -> F)
     where
         F: Future<Output = Result<(), ApiError>> + 'static,
@@ -130,8 +130,8 @@ impl CredentialsForm {
         let form = event.target().and_then(|target| target.dyn_into::<HtmlFormElement>().ok());
         let call = call(value(self.email), value(self.password));
         let send = async move {
-            // What cannot be fetched may be gone with the version of the site that this page is of. The form
-            // works without.
+            // The part may be gone, together with the version of the site that this page belongs to. Posting
+            // the form works without it.
             if lazy_app::fetch().await.is_err() && window().navigator().on_line() {
                 let sent = form.is_some_and(|form| form.submit().is_ok());
                 return if sent { pending().await } else { Err(ApiError::Transport) };
@@ -143,20 +143,21 @@ impl CredentialsForm {
     }
 }
 
-/// Has what the form is sent by come while it is being filled in.
+/// Fetches the part of the wasm that sends the form, while the user fills it in.
 pub fn preload_app(_: Event) {
     spawn_local(async { drop(lazy_app::fetch().await) });
 }
 
-/// What to say of a field that was refused, where what the server said about it cannot be believed.
+/// The advice for each refused field, instead of a message from the page's address, which anyone can have
+/// written.
 const ADVICE: [(&str, &str); 2] = [
     ("email", "Enter an e-mail address, like ann@example.com."),
     ("password", "Use a password of at least 8 characters that is not among the common ones."),
 ];
 
-/// The error that came in the address of the page, as [`sanitized_error`] reads it: its code, then the names of
-/// the fields that it is about or the seconds to wait. Empty without one, and in a browser: the server reads
-/// it, the first load of the app has no JSON.
+/// The error in the address of the page, as text for [`sanitized_error`]: its code, then the names of the
+/// fields that it concerns or the seconds to wait. Empty without an error, and in the browser: the server
+/// parses it, because the wasm of the front contains no JSON.
 fn error_from_query() -> String {
     if !cfg!(feature = "ssr") {
         return String::new();
@@ -173,7 +174,8 @@ fn error_from_query() -> String {
     }
 }
 
-/// Anyone can have written what came in the address, so only its kind is taken over, and none of its text.
+/// The error that `posted` names. Anyone can have written the address, so only its kind is used, and none of
+/// its text.
 fn sanitized_error(posted: &str) -> Option<ApiError> {
     let (code, about) = posted.split_once(' ').unwrap_or((posted, ""));
     Some(match ApiError::from_code(code) {
@@ -186,7 +188,7 @@ fn sanitized_error(posted: &str) -> Option<ApiError> {
                 known.map(|(name, advice)| (name.to_owned(), advice.to_owned())).collect(),
             )
         }
-        // Posted before the page was live, or without scripts: then nothing attaches the token.
+        // Posted before the page was hydrated, or without scripts, so no token was attached.
         ApiError::MissingToken => ApiError::InvalidRequest(
             "This form needs JavaScript. Wait until the page has loaded, then try again.".into(),
         ),
@@ -195,7 +197,7 @@ fn sanitized_error(posted: &str) -> Option<ApiError> {
     })
 }
 
-/// What the error says about one field.
+/// The message of the error about one field.
 fn error_of(error: &ApiError, name: &str) -> Option<String> {
     match error {
         ApiError::InvalidFields(fields) => fields.get(name).cloned(),
@@ -204,15 +206,15 @@ fn error_of(error: &ApiError, name: &str) -> Option<String> {
     }
 }
 
-/// The form itself; `children` go below the button.
+/// The contents of the form: the alert, the two fields and the button.
 #[component]
 pub fn CredentialsFields(
     form: CredentialsForm,
     /// `current-password` or `new-password`, for password managers.
     password_autocomplete: &'static str,
-    /// What to know before choosing a password; empty for none.
+    /// A note on choosing a password; empty for none.
     password_hint: &'static str,
-    /// The button's words, at rest and busy.
+    /// The button's label, at rest and busy.
     button: (&'static str, &'static str),
 ) -> impl IntoView {
     let error = move |name| form.sending.field_error(name);
@@ -224,7 +226,7 @@ pub fn CredentialsFields(
     }
 }
 
-/// What the server said about the form as a whole: about none of the `fields` that are in it.
+/// The server's error about the form as a whole, not about one of its `fields`.
 #[component]
 pub fn FormAlert(sending: Sending, fields: &'static [&'static str]) -> impl IntoView {
     let text = move || {
@@ -248,7 +250,7 @@ pub fn FormAlert(sending: Sending, fields: &'static [&'static str]) -> impl Into
     }
 }
 
-/// Counts down to when it makes sense to try again. Outside the alert, which would be read out each
+/// A countdown to the next possible attempt. Outside the alert, which screen readers would read out each
 /// second.
 #[component]
 fn Wait(seconds: u64) -> impl IntoView {
@@ -265,7 +267,7 @@ fn Wait(seconds: u64) -> impl IntoView {
 #[component]
 pub fn SubmitButton(
     sending: Sending,
-    /// At rest and busy.
+    /// The label, at rest and busy.
     words: (&'static str, &'static str),
 ) -> impl IntoView {
     view! {
@@ -275,7 +277,7 @@ pub fn SubmitButton(
     }
 }
 
-/// How the last session in this tab ended.
+/// A note on how the last session in this tab ended.
 #[component]
 pub fn SignOutNote() -> impl IntoView {
     let session = Session::expect();
@@ -307,7 +309,7 @@ fn UnconfirmedNote() -> impl IntoView {
     }
 }
 
-/// What this browser does not let us do, found out when the page is live.
+/// Notes on the limitations of this browser, added after hydration.
 #[component]
 pub fn BrowserLimitations() -> impl IntoView {
     let found = RwSignal::new(Vec::new());

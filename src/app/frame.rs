@@ -1,19 +1,19 @@
-//! What all documents have around their main part, and in their titles.
+//! The parts that all documents share: the title, the skip link and the footer.
 
 use leptos::prelude::*;
 
-/// The title of a document, from that of its page.
+/// The title of a document, made from the title of its page.
 pub fn titled(page: &str) -> String {
     if page.is_empty() { "Hallpass".to_owned() } else { format!("{page} · Hallpass") }
 }
 
-/// A link that leads the keyboard past the navigation.
+/// A link with which keyboard users skip the navigation.
 #[component]
 pub fn SkipLink() -> impl IntoView {
     view! { <a class="skip" href="#main" rel="external">"Skip to the content"</a> }
 }
 
-/// What stands below every page; `children` are for those that are live.
+/// The footer of every page. `children` are for hydrated pages only.
 #[component]
 pub fn Foot(#[prop(optional)] children: Option<Children>) -> impl IntoView {
     view! {

@@ -1,5 +1,5 @@
-//! The front: the pages that anyone sees first. Each is a document of its own, without a router, so that the
-//! first load is light. Links lead from one to the other, and into the app, as they do without scripts.
+//! The front: the pages that visitors see first. Each is a document of its own, without a router, so that the
+//! first load is small. Links between them and into the app load a document, as they do without scripts.
 
 use leptos::prelude::*;
 
@@ -33,7 +33,7 @@ impl FrontPage {
         }
     }
 
-    /// Of its document; empty for the site's own.
+    /// The title of the document; empty for the site's own.
     pub fn title(self) -> &'static str {
         match self {
             Self::Home => "",
@@ -42,7 +42,7 @@ impl FrontPage {
         }
     }
 
-    /// Whether it is of no use to those who are signed in.
+    /// Whether the page is of no use to signed-in users.
     pub fn is_for_guests(self) -> bool {
         self != Self::Home
     }
@@ -52,11 +52,11 @@ impl FrontPage {
     }
 }
 
-/// The page, and what is around it.
+/// A page of the front, with the parts that surround it.
 #[component]
 pub fn Front(page: FrontPage) -> impl IntoView {
     let session = Session::provide();
-    // The others are left as soon as it begins.
+    // The pages for guests are left as soon as a session begins.
     if !page.is_for_guests() {
         session.follow();
     }

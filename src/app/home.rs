@@ -1,4 +1,4 @@
-//! The start page: what this is.
+//! The home page.
 
 use leptos::prelude::*;
 

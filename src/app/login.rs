@@ -1,4 +1,4 @@
-//! The log-in page.
+//! The sign-in page.
 
 use leptos::prelude::*;
 

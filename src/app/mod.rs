@@ -1,11 +1,12 @@
-//! What the user sees: drawn by the server first, then live in the browser.
+//! The user interface: rendered by the server, then hydrated in the browser.
 //!
-//! Pages ask `client::session` who is signed in, and call the server through `api`. They name
-//! neither where a token is kept nor how it gets into a request.
+//! Pages get the state of the session from `client::session`, and call the server through `api`. They depend
+//! neither on where a token is stored nor on how it is attached to a request.
 //!
-//! There are two kinds of live documents. The [`front`] has the pages that anyone sees first, and little
-//! wasm. [`App`] has those behind the log-in, with a router, in a part of the wasm that is fetched when it is
-//! needed. A link from the app to the front says `rel="external"`, which the router leaves to the browser.
+//! There are two kinds of hydrated documents. The [`front`] has the pages that visitors see first, and little
+//! wasm. [`App`] has the pages behind the login, with a router, in a part of the wasm that is fetched when it
+//! is needed. A link from the app to the front has `rel="external"`, so that the router leaves it to the
+//! browser.
 
 use leptos::prelude::*;
 use leptos_meta::{Title, provide_meta_context};
@@ -60,11 +61,11 @@ pub mod theme;
 mod token;
 mod walk;
 
-/// Drawn to the end before the first byte goes out: a redirect needs the headers, and a page
-/// without scripts needs all of its parts in their places. Nothing on these pages waits for data.
+/// The mode that renders a page completely before the first byte is sent: a redirect needs the headers, and a
+/// page without scripts needs all of its parts in place. None of these pages waits for data.
 const WHOLE: SsrMode = SsrMode::Async;
 
-/// The pages behind the log-in, and what is around each of them.
+/// The pages behind the login, with the parts that surround each of them.
 #[component]
 pub fn App() -> impl IntoView {
     provide_meta_context();
@@ -93,9 +94,9 @@ pub fn App() -> impl IntoView {
     }
 }
 
-/// A page for those who are signed in. The server sends the others to sign in first. In an open page it
-/// says so when the session ends, in the place of the page; who has kept a copy of the token goes to see
-/// what that is worth.
+/// A page for signed-in users. The server redirects others to the sign-in page. When the session ends in an
+/// open page, a notice replaces the page; a user who has kept a copy of the token is redirected to the page
+/// that sends it.
 fn require_login<V: IntoView + 'static>(page: impl Fn() -> V + Copy + Send + 'static) -> impl IntoView {
     let session = Session::expect();
     let path = use_location().pathname;
@@ -112,7 +113,7 @@ fn require_login<V: IntoView + 'static>(page: impl Fn() -> V + Copy + Send + 'st
     }
 }
 
-/// After a click on a link the keyboard goes on from the new page, as it would without scripts.
+/// Moves the keyboard focus to the new page after a click on a link, as loading a document does.
 #[component]
 fn FocusOnNavigation() -> impl IntoView {
     let path = use_location().pathname;

@@ -1,4 +1,4 @@
-//! The bar on top of every page: where to go, and the way out.
+//! The bar at the top of every page: navigation, signing in and signing out.
 
 use leptos::{
     ev::{self, SubmitEvent},
@@ -9,10 +9,10 @@ use leptos::{
 use super::query::query;
 use crate::client::session::Session;
 
-/// Says so when a log-out that was posted as a plain form could not be made certain.
+/// An alert that a logout, posted as a plain form, was not confirmed.
 #[component]
 fn LogoutTrouble() -> impl IntoView {
-    // As the server has read it: two parsers may differ on what anyone can have written.
+    // As the server has parsed it: another parser may differ on an address that anyone can have written.
     let failed = SharedValue::new_str(|| query("__path").as_deref() == Some("/api/auth/logout"));
     failed.into_inner().then(|| {
         view! {
@@ -23,7 +23,7 @@ fn LogoutTrouble() -> impl IntoView {
     })
 }
 
-/// Says so while the device has no network.
+/// A note while the device is offline.
 #[component]
 fn Offline() -> impl IntoView {
     let is_offline = RwSignal::new(false);
@@ -42,10 +42,10 @@ fn Offline() -> impl IntoView {
     }
 }
 
-/// For pages that are empty without scripts.
+/// A note on pages that are empty without scripts.
 #[component]
 pub fn NeedsScripts() -> impl IntoView {
-    // As text: a browser that runs scripts does not parse what is inside.
+    // As text: a browser that runs scripts does not parse the contents of `<noscript>`.
     view! {
         <noscript inner_html="<p class=\"note\">This page needs JavaScript. Signing in, signing out and creating an account work without it.</p>"></noscript>
     }
@@ -53,12 +53,12 @@ pub fn NeedsScripts() -> impl IntoView {
 
 #[component]
 pub fn Nav(
-    /// Of the page that it is on.
+    /// The path of the current page.
     path: Signal<String>,
 ) -> impl IntoView {
     let session = Session::expect();
     let current = move |link: &'static str| move || path.with(|path| path == link).then_some("page");
-    // The tabs of the account have addresses of their own.
+    // The tabs of the account page have addresses of their own.
     let is_account =
         move || path.with(|path| ["/account", "/sessions", "/password", "/admin"].contains(&path.as_str()));
     view! {
@@ -90,7 +90,7 @@ pub fn Nav(
     }
 }
 
-/// Ends the session. A form, so that it works before the page is live, too.
+/// The sign-out button. It is a form, so that it also works before the page is hydrated.
 #[component]
 pub fn LogoutButton() -> impl IntoView {
     let session = Session::expect();

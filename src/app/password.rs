@@ -1,4 +1,4 @@
-//! The page to change the password on.
+//! The page for changing the password.
 
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_meta::Title;

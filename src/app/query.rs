@@ -1,10 +1,10 @@
-//! What the address of a page says after its question mark.
+//! Parameters in the query of a page's address.
 
 use leptos::prelude::*;
 use leptos_router::location::RequestUrl;
 use web_sys::UrlSearchParams;
 
-/// The value of a parameter. Anyone can have written it.
+/// The value of a query parameter. Anyone can have written it.
 pub fn query(name: &str) -> Option<String> {
     if cfg!(feature = "ssr") {
         let address = use_context::<RequestUrl>()?;

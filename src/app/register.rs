@@ -1,4 +1,4 @@
-//! The page where an account begins.
+//! The page for creating an account.
 
 use leptos::prelude::*;
 

@@ -1,11 +1,11 @@
-//! How long ago something was, in words.
+//! Relative times, as text.
 
-/// `seconds` ago, of a time that is known to the minute.
+/// The text for `seconds` ago, of a time that is known to the minute.
 pub fn minutes_ago(seconds: i64) -> String {
     if seconds < 60 { "less than a minute ago".to_owned() } else { ago(seconds) }
 }
 
-/// `seconds` ago.
+/// The text for `seconds` ago.
 pub fn ago(seconds: i64) -> String {
     match seconds {
         ..60 => format!("{} s ago", seconds.max(0)),

@@ -1,5 +1,5 @@
-//! The page to send a kept copy of a token from, after its session has ended: what each server
-//! answers, beside what a check that asks nobody would have said.
+//! The page that sends a kept copy of a token after its session has ended, and shows the answer of each
+//! instance next to the result of a stateless check.
 
 use leptos::prelude::*;
 use leptos_meta::Title;
@@ -19,12 +19,13 @@ use crate::{
     },
 };
 
-/// A proxy hands out calls in turn, more or less: how many to make for each server that is to be heard.
+/// The number of calls for each instance that should answer, because a proxy distributes calls only roughly
+/// in turn.
 const CALLS_PER_INSTANCE: u32 = 4;
 
 #[component]
 pub fn ReplayPage() -> impl IntoView {
-    // Known to the browser alone, so not before the page is live.
+    // Only the browser has the copy, so it is read after hydration.
     let copy = RwSignal::new(None::<HeldToken>);
     Effect::new(move || {
         if let Some(kept) = kept_copy() {
@@ -58,12 +59,12 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
     let left = RwSignal::new(token.seconds_left());
     let token = StoredValue::new(token);
     each_second(move || left.set(token.with_value(HeldToken::seconds_left)));
-    // How many there are to be heard, the log-out has said.
+    // The number of instances, from the answer to the logout.
     let expected = move || match session.sign_out_notice() {
         Some(SignOutNotice::Confirmed { instances, .. }) => instances.max(1),
         _ => 1,
     };
-    // The page may be left before it is done.
+    // The page may be left before the calls are done.
     let replay = move || async move {
         answers.set(Vec::new());
         is_done.set(false);

@@ -1,12 +1,11 @@
-//! What a page shows of an answer of the server: while it is on its way, when it comes, and when it
-//! does not.
+//! Views of a call to the server: while it is pending, when it is answered, and when it fails.
 
 use leptos::prelude::*;
 
 use super::components::{Toasts, Waiting};
 use crate::api::{error::ApiError, types::Revocation};
 
-/// What the server answered, drawn by `view`; stays while it is asked again.
+/// The answer to a call, rendered by `view`. It stays visible while the call is repeated.
 #[component]
 pub fn Answered<T: Clone + 'static>(
     answer: LocalResource<Result<T, ApiError>>,
@@ -19,7 +18,7 @@ pub fn Answered<T: Clone + 'static>(
     }
 }
 
-/// What went wrong, and what can be done about it.
+/// An error, with a button to try again.
 #[component]
 pub fn Trouble(error: ApiError, on_retry: impl Fn() + 'static) -> impl IntoView {
     view! {
@@ -28,8 +27,8 @@ pub fn Trouble(error: ApiError, on_retry: impl Fn() + 'static) -> impl IntoView 
     }
 }
 
-/// How the last ending of sessions went: in passing when it went well, with the servers that confirmed
-/// it, and to stay when it did not.
+/// The result of the last revocation: a toast with the number of instances that confirmed it, or an alert
+/// that stays.
 #[derive(Clone, Copy)]
 pub struct Outcome {
     trouble: RwSignal<Option<ApiError>>,
@@ -57,7 +56,7 @@ impl Outcome {
         self.trouble.try_set(Some(error));
     }
 
-    /// Draws what went wrong.
+    /// The alert with the last error.
     pub fn view(self) -> impl IntoView {
         let words = move || {
             self.trouble.get().map(|error| match error {

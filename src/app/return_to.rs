@@ -1,26 +1,26 @@
-//! Where to go after signing in: back to the page that asked for it.
+//! The page to return to after signing in.
 //!
-//! The address of that page comes in the query, so anyone can have written it. It is followed only if
-//! it is a path of this very site.
+//! The address of that page is in the query, so anyone can have written it. It is followed only if it is a
+//! path of this site.
 
 use super::query::query;
 
 const HOME: &str = "/account";
 
-/// No page of ours has a longer address.
+/// The longest path that is followed, in bytes. No page of this site has a longer one.
 const MAX_BYTES: usize = 512;
 
-/// The page to go to after signing in: the one that the address of this page names, or the account.
+/// The page to open after signing in: the one that the address of this page names, or the account page.
 pub fn next_page() -> String {
     query("next").filter(|path| is_ours(path)).unwrap_or_else(|| HOME.into())
 }
 
-/// The same page, to be named by a link from one form to the other.
+/// The address of another form, with the same page to return to.
 pub fn with_next(form: &str) -> String {
     leading_to(form, &next_page())
 }
 
-/// Where to sign in, to come back to the page at `path`.
+/// The address at which to sign in, to return to the page at `path` afterwards.
 pub fn sign_in_first(path: &str) -> String {
     leading_to("/login", path)
 }
@@ -29,7 +29,7 @@ fn leading_to(form: &str, next: &str) -> String {
     if next == HOME { form.to_owned() } else { format!("{form}?next={next}") }
 }
 
-/// Whether a browser would take it for a page of this site, and no form to sign in.
+/// Whether a browser would open a page of this site at the path, other than a form to sign in or up.
 fn is_ours(path: &str) -> bool {
     let is_path = path.starts_with('/') && !path.starts_with("//");
     let is_plain = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte));

@@ -1,4 +1,4 @@
-//! The page of your sessions: where you are signed in, how to end it there, and what happened lately.
+//! The page of the user's sessions: where they are signed in, how to end a session, and recent activity.
 
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_meta::Title;
@@ -20,7 +20,7 @@ use crate::{
     client::session::Session,
 };
 
-/// How many sessions are shown before one asks for the others.
+/// How many sessions are shown until the user asks for the others.
 const SHOWN: usize = 10;
 
 #[component]
@@ -122,7 +122,7 @@ fn Row(
     }
 }
 
-/// Ends all other sessions, or all: after the password has been shown again.
+/// The buttons that end all other sessions, or all, after the password has been entered again.
 #[component]
 fn EndMany(on_ended: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync + 'static) -> impl IntoView {
     let (ends_others, ends_all) = (RwSignal::new(false), RwSignal::new(false));

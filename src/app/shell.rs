@@ -1,4 +1,4 @@
-//! The documents around the pages, which only the server draws; and what is on each of them.
+//! The HTML documents around the pages. Only the server renders them.
 
 use std::sync::Arc;
 
@@ -15,37 +15,37 @@ use super::{
 };
 use crate::{api::types::Presence, client::session::Session};
 
-/// Where the files of the site are.
+/// The locations of the site's files, and the names in its cookies, for rendering documents.
 #[derive(Clone)]
 pub struct Site {
     pub options: LeptosOptions,
-    /// What stands before the path of each; nothing while they may change.
+    /// The prefix of the path of each file; empty while the files may change.
     pub root: Arc<str>,
-    /// The names of this service in its cookies, separated by spaces: [`SERVICES_ATTRIBUTE`].
+    /// The names that this service uses in its cookies, separated by spaces: [`SERVICES_ATTRIBUTE`].
     ///
     /// [`SERVICES_ATTRIBUTE`]: crate::api::SERVICES_ATTRIBUTE
     pub services: Arc<str>,
 }
 
-/// Around a page of the front.
+/// The document around a page of the front.
 pub fn front(site: &Site, page: FrontPage) -> impl IntoView + use<> {
     let head = view! { <StaticTitle page=page.title() /> <Scripts site=site.clone() /> };
     document(site, head.into_any(), view! { <Front page /> }.into_any())
 }
 
-/// Around the app.
+/// The document around the app.
 pub fn app(site: &Site) -> impl IntoView + use<> {
     let head = view! { <Scripts site=site.clone() /> <PreloadApp /> <MetaTags /> };
     document(site, head.into_any(), view! { <App /> }.into_any())
 }
 
-/// Around text that is all there is to a page: no script makes it live. `content` is HTML.
+/// A document of static text, without scripts. `content` is HTML.
 pub fn still(site: &Site, title: &'static str, content: &str) -> impl IntoView + use<> {
     let main = view! { <main id="main" tabindex="-1" inner_html=content.to_owned()></main> };
     without_scripts(site, title, main.into_any())
 }
 
-/// At an address that leads nowhere.
+/// The document for an address that does not exist.
 pub fn not_found(site: &Site) -> impl IntoView + use<> {
     let main = view! { <main id="main" tabindex="-1"><NotFoundPage /></main> };
     without_scripts(site, "Not found", main.into_any())
@@ -77,14 +77,14 @@ fn document(site: &Site, head: AnyView, body: AnyView) -> impl IntoView + use<> 
     }
 }
 
-/// A title that stays. As HTML, because text is followed by a marker for what makes a page live, which is
-/// no comment in here.
+/// A title that does not change while its document is open. Set as HTML, because Leptos appends a hydration
+/// marker to text, which is not a comment inside `<title>`.
 #[component]
 fn StaticTitle(page: &'static str) -> impl IntoView {
     view! { <title inner_html=titled(page)></title> }
 }
 
-/// What makes a page live.
+/// The scripts that hydrate a page.
 #[component]
 fn Scripts(site: Site) -> impl IntoView {
     let Site { options, root, .. } = site;
@@ -95,8 +95,8 @@ fn Scripts(site: Site) -> impl IntoView {
     }
 }
 
-/// Has the browser fetch at once what it would ask for only when it has read the other scripts: what loads
-/// the parts of the wasm.
+/// Preloads the loader of the wasm parts, which the browser would otherwise request only after it has read
+/// the other scripts.
 #[component]
 fn PreloadLoader() -> impl IntoView {
     let WasmSplitManifest(manifest) = use_context()?;
@@ -104,7 +104,7 @@ fn PreloadLoader() -> impl IntoView {
     Some(view! { <link rel="modulepreload" href=format!("{root}/{loader}") nonce=use_nonce() /> })
 }
 
-/// And the part with the app, for those who are about to use it: others read first.
+/// Preloads the part of the wasm with the app, for signed-in users: visitors do not need it yet.
 #[component]
 fn PreloadApp() -> impl IntoView {
     if use_context() != Some(Presence::SignedIn) {

@@ -1,4 +1,4 @@
-//! In the place of a page of the app once the session has ended.
+//! The notice that replaces a page of the app once the session has ended.
 
 use leptos::prelude::*;
 use leptos_meta::Title;
@@ -7,7 +7,7 @@ use super::{dom::focus_on_main, form::SignOutNote, return_to::sign_in_first};
 
 #[component]
 pub fn SignedOut(
-    /// Of the page that was there.
+    /// The path of the page that was replaced.
     path: String,
 ) -> impl IntoView {
     Effect::new(focus_on_main);

@@ -1,5 +1,5 @@
-//! Light, dark, or as the system has it. The choice is in a cookie, so that the server draws the page
-//! in the right colours from the first byte.
+//! The color theme: light, dark, or the system's. The choice is in a cookie, so that the server renders the
+//! page in the right colors from the first byte.
 
 use std::{
     convert::Infallible,
@@ -11,12 +11,12 @@ use leptos::prelude::*;
 
 use crate::client::cookie;
 
-/// The name of the cookie. It holds no secret, and scripts write it.
+/// The name of the cookie that holds the theme. It holds no secret, and scripts write it.
 pub const COOKIE: &str = "hallpass-theme";
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Theme {
-    /// As the system has it.
+    /// The setting of the system.
     #[default]
     System,
     Light,
@@ -24,7 +24,7 @@ pub enum Theme {
 }
 
 impl Theme {
-    /// The value of `data-theme` on `<html>`; none for the system's.
+    /// The value of `data-theme` on `<html>`; `None` for the system's setting.
     pub fn attribute(self) -> Option<&'static str> {
         match self {
             Self::System => None,
@@ -61,7 +61,7 @@ impl FromStr for Theme {
     }
 }
 
-/// The switch.
+/// The theme switcher.
 #[component]
 pub fn ThemeSwitch() -> impl IntoView {
     let drawn = SharedValue::new_str(|| use_context::<Theme>().unwrap_or_default()).into_inner();

@@ -1,11 +1,11 @@
-//! An access token taken apart, and what came of sending it.
+//! Views of an access token: its decoded parts, and the answer to a call with it.
 
 use leptos::prelude::*;
 
 use super::components::CodeBlock;
 use crate::client::token::{Answer, HeldToken, PROTECTED_CALL, Statement, time_of_day};
 
-/// The token as it is, and what its three parts say.
+/// The encoded token, and its decoded parts.
 #[component]
 pub fn TokenParts(#[prop(into)] token: Signal<Option<HeldToken>>) -> impl IntoView {
     let parts = Memo::new(move |_| token.get().map(|token| token.parts()).unwrap_or_default());
@@ -46,7 +46,7 @@ fn Statements(statements: Signal<Vec<Statement>>) -> impl IntoView {
     view! { <dl class="claims">{rows}</dl> }
 }
 
-/// What a parameter of the header (RFC 7515, 4.1) or a claim (RFC 7519, 4.1; RFC 9068, 2.2) means.
+/// The meaning of a header parameter (RFC 7515, 4.1) or a claim (RFC 7519, 4.1; RFC 9068, 2.2).
 fn meaning(name: &str) -> &'static str {
     match name {
         "alg" => "How it is signed: HMAC with SHA-256.",
@@ -65,7 +65,7 @@ fn meaning(name: &str) -> &'static str {
     }
 }
 
-/// The call that was made with the token, and the answer.
+/// A call that was made with the token, and its answer.
 #[component]
 pub fn Exchange(token: HeldToken, answer: Answer) -> impl IntoView {
     let start: String = token.parts().encoded[0].chars().take(12).collect();
@@ -87,14 +87,14 @@ pub fn Exchange(token: HeldToken, answer: Answer) -> impl IntoView {
     }
 }
 
-/// Good is what lets the owner in and keeps others out, which depends on who asks.
+/// An HTTP status. `good` is the status to expect: 200 for the owner's token, 401 for a copy of a dead one.
 #[component]
 pub fn Status(status: u16, #[prop(default = 200)] good: u16) -> impl IntoView {
     let class = if status == good { "badge good" } else { "badge bad" };
     view! { <span class=class>{status} " " <span class="reason">{reason(status)}</span></span> }
 }
 
-/// The status in words (RFC 9110, 15).
+/// The reason phrase of the status (RFC 9110, 15).
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -108,7 +108,7 @@ pub fn milliseconds(elapsed_ms: u32) -> String {
     if elapsed_ms == 0 { "< 1 ms".into() } else { format!("{elapsed_ms} ms") }
 }
 
-/// A span of time that is counted down.
+/// A countdown in minutes and seconds.
 pub fn minutes(seconds: u32) -> String {
     match (seconds / 60, seconds % 60) {
         (0, seconds) => format!("{seconds} s"),

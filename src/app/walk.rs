@@ -1,8 +1,8 @@
-//! The walk: four steps, over two pages, in which a visitor sees a token die.
+//! The walk: four steps, on two pages, that show a visitor how a token dies.
 
 use leptos::prelude::*;
 
-/// What the visitor does next.
+/// The next step of the visitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     Call,
@@ -12,11 +12,11 @@ pub enum Step {
     Done,
 }
 
-/// One step, with what belongs to it. Those that are done and those ahead stay readable.
+/// One step of the walk, with its contents. Earlier and later steps stay readable.
 #[component]
 pub fn WalkStep(
     step: Step,
-    /// The one that the visitor is at.
+    /// The step that the visitor is at.
     #[prop(into)]
     current: Signal<Step>,
     title: &'static str,

@@ -1,5 +1,5 @@
-//! How the access token gets into a request: in the `Authorization` header (RFC 6750, 2.1), put
-//! there by the HTTP client of the server functions.
+//! The HTTP client of the server functions: sends the access token in the `Authorization` header
+//! (RFC 6750, 2.1).
 
 use std::future::Future;
 
@@ -15,8 +15,8 @@ use server_fn::{
 use super::storage;
 use crate::api::{error::ApiError, types::AccessToken};
 
-/// Attaches the stored access token, expired or not, or the last one that was stored, for the sake of logging out; without
-/// one the request goes as it is.
+/// The HTTP client that attaches the stored access token, even if expired, or else the last one that this tab
+/// has seen, so that a logout still names its session. Without a token the request is sent as it is.
 pub struct BearerClient;
 
 pub(super) async fn send(
@@ -29,7 +29,7 @@ pub(super) async fn send(
     <BrowserClient as Client<ApiError>>::send(request).await
 }
 
-/// Makes `$client` a client that sends each request with the token that `$token` gives.
+/// Implements `Client` for `$client`: each request carries the token that `$token` evaluates to.
 macro_rules! attach_token {
     ($client:ty, $token:expr) => {
         impl Client<ApiError> for $client {

@@ -1,9 +1,9 @@
-//! What the front pages ask of the server. They are light because the rest of the app is not in their wasm
-//! but in a part of its own, `app`, which is fetched when it is needed first, and kept. These functions are
-//! doors into it: each fetches the part if need be, and goes on there.
+//! The calls of the front pages. These pages load little wasm, because the rest of the app is in a part of
+//! its own, `app`, which is fetched when it is first needed, and kept. Each function here is an entry point
+//! into that part: it fetches the part if necessary, and runs there.
 //!
-//! What is reached through doors alone goes into the part: the app's pages, server functions, JSON. So
-//! nothing that a front page reaches otherwise may make a call. The other door is `start_app` in `lib.rs`.
+//! The part contains the code that only entry points reach: the app's pages, server functions, JSON. So a
+//! front page must not make a call in any other way. The other entry point is `start_app` in `lib.rs`.
 
 use futures::future::LocalBoxFuture;
 use gloo_timers::future::TimeoutFuture;
@@ -24,23 +24,23 @@ use crate::api::{
     types::{Delivery, Revocation, TokenResponse},
 };
 
-/// Between two tries to fetch the part: at first, and at the most, in milliseconds.
+/// The delay before a failed fetch of the part is repeated: the first and the longest, in milliseconds.
 const FETCH_AGAIN_AFTER_MS: u32 = 2_000;
 const FETCH_AGAIN_AT_MOST_MS: u32 = 60_000;
 
 type Answer<T> = LocalBoxFuture<'static, Result<T, ApiError>>;
 
 impl From<SplitLoaderError> for ApiError {
-    /// The server that has the part could not be reached, like any other.
+    /// A failed fetch of the part is reported like any other unreachable server.
     fn from(_: SplitLoaderError) -> Self {
         Self::Transport
     }
 }
 
-/// Registers, and keeps the new session's token.
+/// Registers a user, and stores the token of the new session.
 ///
 /// # Errors
-/// What the call answers.
+/// The error of the call.
 #[wasm_split(
     app, wasm_split_path = leptos::wasm_split, fallible,
     return_wrapper(let answer = _; { answer?.await } -> Result<(), ApiError>)
@@ -49,10 +49,10 @@ pub fn register(email: String, password: String) -> Result<Answer<()>, ApiError>
     Ok(Box::pin(async move { api::auth::register(email, password, Delivery::Cookie).await.map(keep) }))
 }
 
-/// Logs in, and keeps the session's token.
+/// Logs in, and stores the token of the session.
 ///
 /// # Errors
-/// What the call answers.
+/// The error of the call.
 #[wasm_split(
     app, wasm_split_path = leptos::wasm_split, fallible,
     return_wrapper(let answer = _; { answer?.await } -> Result<(), ApiError>)
@@ -67,10 +67,10 @@ fn keep(response: TokenResponse) {
     storage::save(&StoredToken::new(response, device_now()));
 }
 
-/// Asks the server to end the session of this browser.
+/// Asks the server to revoke the session of this browser.
 ///
 /// # Errors
-/// What the call answers.
+/// The error of the call.
 #[wasm_split(
     app, wasm_split_path = leptos::wasm_split, fallible,
     return_wrapper(let answer = _; { answer?.await } -> Result<Revocation, ApiError>)
@@ -79,7 +79,7 @@ pub fn logout() -> Result<Answer<Revocation>, ApiError> {
     Ok(Box::pin(api::auth::logout(None)))
 }
 
-/// Waits until the part is there, asking for it again and again, ever more slowly.
+/// Waits until the part is loaded, retrying with exponential backoff.
 pub async fn fetched() {
     let mut pause = FETCH_AGAIN_AFTER_MS;
     while fetch().await.is_err() {
@@ -88,10 +88,10 @@ pub async fn fetched() {
     }
 }
 
-/// Hears of the end of the session for as long as `owner` lives.
+/// Subscribes to the end of the session for as long as `owner` lives.
 ///
 /// # Errors
-/// The part cannot be had.
+/// The part could not be fetched.
 #[wasm_split(app, wasm_split_path = leptos::wasm_split, fallible, preload(fetch))]
 pub fn follow(session: Session, owner: Owner) -> Result<(), SplitLoaderError> {
     owner.with(|| sse::follow_session(session));

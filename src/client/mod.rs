@@ -1,14 +1,15 @@
-//! The browser's half: keeps the access token, attaches it, renews it, forgets it.
+//! The code for the browser: stores the access token, attaches it to calls, renews it and deletes it.
 //!
-//! The life of a session in one tab: the server draws the page knowing from the cookie whether
-//! someone is signed in ([`session`]). Logging in fetches the app ([`lazy_app`]) and stores the access token
-//! ([`storage`]). Each protected call renews it first if little of its life is left ([`refresh`]), and attaches it
-//! ([`bearer`]), one tab at a time ([`refresh_lock`]). While the page is looked at, the server tells it when the
-//! session ends ([`sse`]). Its owner can look at the token, and copy it ([`token`]).
-//! A refusal with 401 ends the session here; anything less certain keeps it. Logging out always
-//! finishes here, whatever the server answers.
+//! The life of a session in one tab: the server renders the page, knowing from the cookie whether a user is
+//! signed in ([`session`]). A login loads the app ([`lazy_app`]) and stores the access token ([`storage`]).
+//! Each protected call first renews the token if little of its life is left ([`refresh`]), in one tab at a
+//! time ([`refresh_lock`]), and then attaches it ([`bearer`]). While the page is visible, the server notifies
+//! it when the session ends ([`sse`]). The token page shows the token and lets its owner copy it ([`token`]).
+//! A 401 ends the session here; any other error keeps it. A logout always completes here, whatever the server
+//! answers.
 //!
-//! All of it compiles on the server too, where it is never called: the types of the calls name it.
+//! All of it compiles on the server too, because the types of the calls refer to it. There it only sets up
+//! signals: rendering a page uses no browser API.
 
 pub mod bearer;
 pub mod cookie;

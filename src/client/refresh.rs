@@ -1,11 +1,11 @@
-//! A fresh access token for each call that needs one: fetched ahead of its end, and once for all
-//! who ask at the same time, in whatever tab.
+//! A fresh access token for each call that needs one: renewed before it expires, and only once for all
+//! concurrent callers, in all tabs of the browser.
 //!
-//! The answer to a refresh can be lost after the server has used up the refresh token. Within the grace the
-//! server answers the same token alike; later it takes it for a stolen one, and ends the session. So a refresh
-//! that is not answered soon is sent again beside the first, and never later than the grace allows. None is
-//! aborted as long as it may still be answered, and until then no tab of this browser sends another: on a
-//! slow connection that would be the one that comes too late.
+//! The answer to a refresh can be lost after the server has rotated the refresh token. Within the grace the
+//! server gives the same answer again; later it treats the token as reused, and revokes the session. So a
+//! refresh without an answer is soon sent again, while the first is still pending, and never later than the
+//! grace allows. No request is aborted while it may still be answered, and until then no tab of this browser
+//! starts another refresh: on a slow connection that one could arrive too late.
 
 use std::{
     cell::{Cell, RefCell},
@@ -40,42 +40,42 @@ use crate::api::{
     types::{AccessToken, TokenResponse},
 };
 
-/// The time after which an attempt that is not answered is followed by the next.
+/// How long an attempt may remain unanswered before the next one is sent.
 const ATTEMPT_TIMEOUT_MS: u32 = 3_000;
 
-/// The attempts of one renewal. The server's grace outlasts all of them.
+/// The number of attempts of one renewal. The server's grace is longer than all of them together.
 const ATTEMPTS: u32 = 3;
 
-/// The pause before the next attempt when all before it have failed.
+/// The pause before the next attempt when all earlier ones have failed.
 const PAUSE_MS: u32 = 1_000;
 
-/// How many times [`ATTEMPT_TIMEOUT_MS`] a renewal takes at most. The server answers within ten seconds of
-/// receiving a request; the rest is for the way there and back.
+/// The longest duration of a renewal, as a multiple of [`ATTEMPT_TIMEOUT_MS`]. The server answers within ten
+/// seconds of receiving a request; the rest is for the network.
 const LONGEST: u32 = 7;
 
-/// The time that a renewal takes at most.
+/// The longest duration of a renewal, in milliseconds.
 const LONGEST_MS: u32 = LONGEST * ATTEMPT_TIMEOUT_MS;
 
 const _: () = assert!(LONGEST_MS < refresh_lock::TIMEOUT_MS);
 
-/// The time that a call without a living token waits for a renewal.
+/// How long a call without an unexpired token waits for a renewal.
 const CALL_TIMEOUT_MS: u32 = ATTEMPTS * ATTEMPT_TIMEOUT_MS;
 
-/// The time that a call whose token is due, but still good, waits for a renewal.
+/// How long a call whose token is due for renewal, but not expired, waits for the new one.
 const DUE_TIMEOUT_MS: u32 = 1_000;
 
-/// The longest time for which a server that answers 429 is not asked again.
+/// The longest wait after a 429, even if the server asks for a longer one.
 const LONGEST_WAIT_SECONDS: u64 = 60;
 
-/// Attaches a fresh access token, after a refresh if need be.
+/// The HTTP client that attaches a fresh access token, after a refresh if necessary.
 ///
 /// # Errors
-/// What the refresh answered, when there is no token without it.
+/// The error of the refresh, if there is no usable token without it.
 pub struct RefreshingClient;
 
 attach_token!(RefreshingClient, Some(fresh_token().await?));
 
-/// A token with life enough left: the stored one, or the next.
+/// The stored token, or a new one if it is due for renewal.
 async fn fresh_token() -> Result<AccessToken, ApiError> {
     let stored = storage::load();
     if let Some(token) = stored.clone().filter(is_fresh) {
@@ -84,7 +84,7 @@ async fn fresh_token() -> Result<AccessToken, ApiError> {
     let is_good = |token: &StoredToken| token.seconds_left(device_now()) > 0.0;
     let timeout_ms = if stored.as_ref().is_some_and(is_good) { DUE_TIMEOUT_MS } else { CALL_TIMEOUT_MS };
     match with_timeout(timeout_ms, renewal()).await {
-        // Nothing is decided: what is left of the old token is still good.
+        // The session may still be live: the old token is used until it expires.
         Err(error) if !ends_session(&error) => {
             stored.filter(is_good).map(|token| token.access_token).ok_or(error)
         }
@@ -96,7 +96,7 @@ fn is_fresh(token: &StoredToken) -> bool {
     !token.is_due(device_now())
 }
 
-/// Whether this answer says that the session has ended. Any other leaves it undetermined.
+/// Whether this error shows that the session has ended. After any other its state is undetermined.
 pub(super) fn ends_session(error: &ApiError) -> bool {
     matches!(error, ApiError::MissingToken | ApiError::InvalidToken | ApiError::InvalidGrant(_))
 }
@@ -104,13 +104,13 @@ pub(super) fn ends_session(error: &ApiError) -> bool {
 type Renewal = Shared<LocalBoxFuture<'static, Result<AccessToken, ApiError>>>;
 
 thread_local! {
-    /// The last renewal of this tab, and the generation that it is for.
+    /// The last renewal of this tab, and the generation that it belongs to.
     static RENEWAL: RefCell<Option<(SessionGeneration, Renewal)>> = const { RefCell::new(None) };
-    /// When the server may be asked again, after a 429; by [`now_ms`].
+    /// When the server may be asked again after a 429, by [`now_ms`].
     static RETRY_AT_MS: Cell<f64> = const { Cell::new(0.0) };
 }
 
-/// The renewal that is under way in this tab, or a new one. It goes on when nobody waits for it any more.
+/// The pending renewal of this tab, or a new one. It continues even if no caller waits for it any more.
 fn renewal() -> Renewal {
     let generation = SessionGeneration::current();
     RENEWAL.with_borrow_mut(|last| {
@@ -133,17 +133,17 @@ async fn renew(generation: SessionGeneration) -> Result<AccessToken, ApiError> {
         return Err(ApiError::TooManyRequests((wait_ms / 1000.0).ceil() as u64));
     }
     let _one_in_this_browser = Turn::wait().await;
-    // Another tab may have renewed it meanwhile.
+    // Another tab may have renewed it while this one waited for the lock.
     if let Some(token) = storage::load().filter(is_fresh) {
         return Ok(token.access_token);
     }
     if storage::is_logout_pending() {
-        // The cookie may still be good, but its owner has left.
+        // The cookie may still be valid, but the user has signed out.
         return Err(ApiError::InvalidToken);
     }
     let answer = ask(generation).await;
     if generation.is_over() {
-        // Logged out meanwhile: the server has ended this token as well.
+        // The user logged out during the refresh: the server has revoked this token, too.
         return Err(ApiError::InvalidToken);
     }
     if let Err(ApiError::TooManyRequests(seconds)) = answer {
@@ -154,13 +154,13 @@ async fn renew(generation: SessionGeneration) -> Result<AccessToken, ApiError> {
     Ok(token.access_token)
 }
 
-/// The first answer that decides, to any of the attempts; else the last failure.
+/// The first conclusive answer to any of the attempts; otherwise the last error.
 async fn ask(generation: SessionGeneration) -> Result<TokenResponse, ApiError> {
     let mut under_way = FuturesUnordered::new();
     let mut failure = ApiError::Transport;
     let begin = device_now();
     for number in 1..=LONGEST {
-        // The timers of a page that sleeps do so, too.
+        // Timers stop while a page is suspended, so the clock is checked, too.
         let is_in_time = (device_now() - begin).abs() * 1000.0 < f64::from(CALL_TIMEOUT_MS);
         if number <= ATTEMPTS && is_in_time {
             under_way.push(api::auth::refresh(None));
@@ -189,8 +189,8 @@ thread_local! {
     static GENERATION: Cell<u32> = const { Cell::new(0) };
 }
 
-/// The time from one sign-in in this tab to its end. What began in one that is over (a refresh
-/// under way during a log-out) must not take effect in the next.
+/// The time from a login in this tab to the end of its session. Work that began in an earlier generation (a
+/// refresh pending during a logout) must not take effect in the next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct SessionGeneration(u32);
 

@@ -1,4 +1,4 @@
-//! What the tabs of a browser do one at a time, by its Web Locks.
+//! The lock by which only one tab of a browser renews the token at a time (Web Locks API).
 
 use futures::{
     channel::oneshot,
@@ -12,17 +12,17 @@ use wasm_bindgen_futures::JsFuture;
 
 const NAME: &str = "hallpass-renewal";
 
-/// How long one tab waits for another. After that it goes on without: the other one is frozen, for a renewal
-/// has ended by then.
+/// How long one tab waits for another. After that it renews without the lock: the other tab must be frozen,
+/// because every renewal has ended by then.
 pub(super) const TIMEOUT_MS: u32 = 25_000;
 
-/// The right to renew, among all tabs of this browser, until it is dropped.
+/// The lock on renewal among all tabs of this browser, held until it is dropped.
 pub struct Turn {
     release: Function,
 }
 
 impl Turn {
-    /// Waits for it. `None` in a browser without Web Locks, and when another tab holds on to it.
+    /// Acquires the lock. `None` in a browser without Web Locks, and when another tab does not release it.
     pub async fn wait() -> Option<Self> {
         let Ok((granted, request)) = request() else {
             warn!("This browser has no Web Locks: tabs may renew their token at the same time.");
@@ -46,15 +46,15 @@ fn give_back(release: &Function) {
     let _ = release.call0(&JsValue::NULL);
 }
 
-/// Asks for the lock: resolves with what gives it back, once it is ours. No longer waited for, it is given
-/// back as soon as it comes.
+/// Requests the lock. Once it is granted, the receiver gets the function that releases it; if the receiver
+/// has been dropped by then, the lock is released at once.
 fn request() -> Result<(oneshot::Receiver<Function>, Promise), JsValue> {
     let locks = Reflect::get(&window().navigator(), &"locks".into())?;
     let request: Function = Reflect::get(&locks, &"request".into())?.dyn_into()?;
     let (grant, granted) = oneshot::channel();
     let hold = Closure::once_into_js(move || {
         let mut grant = Some(grant);
-        // The lock is held until `release` is called.
+        // The browser holds the lock until this promise resolves: until `release` is called.
         Promise::new(&mut |release, _| {
             if let Some(grant) = grant.take()
                 && let Err(release) = grant.send(release)

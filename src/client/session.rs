@@ -1,5 +1,4 @@
-//! Who is signed in in this tab, and the three things that change it: a session begins, is found
-//! to have ended, or is ended here.
+//! The session of this tab, and the three changes to it: it begins, is found to have ended, or is ended here.
 
 use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
@@ -16,21 +15,20 @@ use crate::api::{
     types::{EndReason, Presence, Revocation},
 };
 
-/// How long a log-out waits for the server's word before it finishes without it.
+/// How long a logout waits for the server's answer before it completes without one.
 const LOGOUT_TIMEOUT_MS: u32 = 5_000;
 
-/// How long a log-out that was not confirmed waits before it asks again, in milliseconds: the last
-/// one again and again.
+/// The delays before an unconfirmed logout is sent again, in milliseconds. The last one repeats.
 const ASK_AGAIN_AFTER_MS: [u32; 5] = [1_000, 2_000, 5_000, 10_000, 30_000];
 
-/// What the user should know about how the last session ended.
+/// The notice to the user about the end of the last session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignOutNotice {
-    /// The server has confirmed it: dead on every instance.
+    /// The server has confirmed that the session is dead on every instance.
     Confirmed { instances: u32, elapsed_ms: u64 },
-    /// Ended here, but the server could not make it certain.
+    /// The session has ended in this browser, but the server has not confirmed its revocation.
     Unconfirmed,
-    /// Ended by someone else, or by time.
+    /// The session was ended elsewhere, or has expired; with the reason as text for the user.
     Ended(String),
 }
 
@@ -39,12 +37,12 @@ pub enum SignOutNotice {
 pub struct Session {
     presence: RwSignal<Presence>,
     sign_out_notice: RwSignal<Option<SignOutNotice>>,
-    /// The user is ending it here, and will be told how that went.
+    /// Set while a call of this tab ends the session: the notice is then made from the answer to that call.
     is_ending: StoredValue<bool>,
 }
 
 impl Session {
-    /// Starts from what the server knew when it drew the page, and follows the other tabs.
+    /// Creates the session from what the server knew when it rendered the page, and follows the other tabs.
     pub fn provide() -> Self {
         let drawn = SharedValue::new_str(|| use_context::<Presence>().unwrap_or_default()).into_inner();
         let (presence, sign_out_notice) = match drawn {
@@ -70,7 +68,7 @@ impl Session {
         session
     }
 
-    /// Hears of its end from the server, once it has begun.
+    /// Subscribes to the server's notice of the session's end, once a session has begun.
     pub fn follow(self) {
         let owner = Owner::current().unwrap_or_default();
         Effect::new(move |is_followed: Option<bool>| {
@@ -87,7 +85,7 @@ impl Session {
         });
     }
 
-    /// The session of the page that is being drawn.
+    /// The session that [`Session::provide`] has put into the context.
     pub fn expect() -> Self {
         expect_context()
     }
@@ -100,10 +98,10 @@ impl Session {
         self.sign_out_notice.get()
     }
 
-    /// Asks for the next access token now, though this one is still good.
+    /// Renews the access token now, although it has not expired.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The error of the call.
     pub async fn renew(self) -> Result<(), ApiError> {
         let before = storage::load();
         storage::expire();
@@ -116,10 +114,10 @@ impl Session {
         answer.map(|_| ())
     }
 
-    /// Registers, and begins the new user's first session.
+    /// Registers a user, and begins their first session.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The error of the call.
     pub async fn register(self, email: String, password: String) -> Result<(), ApiError> {
         may_begin()?;
         lazy_app::register(email, password).await?;
@@ -130,7 +128,7 @@ impl Session {
     /// Logs in, and begins the session.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The error of the call.
     pub async fn login(self, email: String, password: String) -> Result<(), ApiError> {
         may_begin()?;
         lazy_app::login(email, password).await?;
@@ -143,12 +141,12 @@ impl Session {
         self.presence.set(Presence::SignedIn);
     }
 
-    /// Makes a call that needs the session. A refused token is renewed once, and the call made
-    /// again; if there is no renewal, the session has ended, and ends here too. If nobody can tell,
-    /// it goes on.
+    /// Makes a call that needs the session. If the token is refused, it is renewed once and the call
+    /// repeated; if it cannot be renewed either, the session has ended on the server, and is ended here.
+    /// After any other error the session continues.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The error of the call.
     pub async fn call<T, F>(self, call: impl Fn() -> F) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, ApiError>>,
@@ -162,7 +160,7 @@ impl Session {
         if let Err(error) = &answer
             && ends_session(error)
             && !generation.is_over()
-            // Then it is this browser that refuses, until the server has confirmed.
+            // While a logout is pending, it is this browser that refuses to renew the token.
             && !storage::is_logout_pending()
         {
             self.set_signed_out(SignOutNotice::Ended(error.to_string()));
@@ -171,17 +169,18 @@ impl Session {
         answer
     }
 
-    /// Logs out: here in any case, be the page left meanwhile, and on the server as soon as it can be reached. Until it has
-    /// confirmed, every page of this browser stays signed out and asks again.
+    /// Logs out: in this browser in any case, even if the page is left before the answer, and on the server
+    /// as soon as it can be reached. Until the server has confirmed, every page of this browser stays signed
+    /// out and repeats the request.
     pub async fn end(self) {
         let generation = SessionGeneration::current();
         self.is_ending.set_value(true);
-        // From here on, whatever becomes of this page.
+        // The logout is in effect from here on, even if this page is closed.
         storage::set_logout_pending(true);
         let sign_out_notice = ask_to_end().await;
         self.is_ending.set_value(false);
         if generation.is_over() {
-            // Someone has signed in meanwhile, which has ended the old session, too.
+            // A new login has replaced the old session, which revoked it, too.
             return;
         }
         let is_pending = sign_out_notice == SignOutNotice::Unconfirmed;
@@ -204,10 +203,10 @@ impl Session {
             }
             let sign_out_notice = match storage::is_logout_pending() {
                 true => ask_to_end().await,
-                // Another tab got the confirmation.
+                // Another tab has received the confirmation.
                 false => SignOutNotice::Ended(EndReason::SignedOut.words().into()),
             };
-            // Someone may have signed in meanwhile, here or in another tab.
+            // The user may have signed in again, here or in another tab.
             if generation.is_over() || self.presence.get_untracked() == Presence::SignedIn {
                 return;
             }
@@ -220,10 +219,10 @@ impl Session {
         }
     }
 
-    /// Makes a call that ends this session, among others, and tells how that went.
+    /// Makes a call that ends this session, among others, and shows the result.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The error of the call.
     pub async fn end_by<F>(self, call: impl Fn() -> F) -> Result<(), ApiError>
     where
         F: Future<Output = Result<Revocation, ApiError>>,
@@ -236,7 +235,7 @@ impl Session {
         Ok(())
     }
 
-    /// The server says that the session has ended.
+    /// Handles the server's notice that the session has ended.
     pub(super) fn on_revoked(self, reason: EndReason) {
         if !self.is_ending.get_value() && self.presence.get_untracked() == Presence::SignedIn {
             self.set_signed_out(SignOutNotice::Ended(reason.words().into()));
@@ -257,7 +256,7 @@ impl Session {
         self.presence.set(Presence::Anonymous);
     }
 
-    /// Takes up a log-out that an earlier page could not finish.
+    /// Resumes a logout that an earlier page could not complete.
     fn resume_logout(self) {
         if storage::is_logout_pending() {
             self.set_signed_out(SignOutNotice::Unconfirmed);
@@ -272,7 +271,7 @@ impl Session {
                     self.follow_storage();
                 }
             }),
-            // A page that was kept for the way back has heard nothing.
+            // A page restored from the back-forward cache has missed the `storage` events.
             window_event_listener(ev::pageshow, move |event| {
                 if event.persisted() {
                     self.follow_storage();
@@ -282,7 +281,7 @@ impl Session {
         on_cleanup(move || listeners.into_iter().for_each(|listener| listener.remove()));
     }
 
-    /// Takes over what another tab has made of the session.
+    /// Adopts a change to the session that another tab has made.
     fn follow_storage(self) {
         let was_signed_in = self.presence.get_untracked() == Presence::SignedIn;
         match (was_signed_in, storage::holds_a_token()) {
@@ -304,18 +303,18 @@ impl Session {
     }
 }
 
-/// A session that the browser would not keep is not begun.
+/// Refuses to begin a session in a browser that blocks its cookie.
 fn may_begin() -> Result<(), ApiError> {
     if storage::blocks_cookies() { Err(ApiError::no_refresh_token()) } else { Ok(()) }
 }
 
-/// Asks the server to end the session of this browser. A server that saw no token, or none that it knows, has ended nothing:
-/// the cookie may have been lost on the way, and the session lives.
+/// Asks the server to revoke the session of this browser. An answer that the token is missing or unknown does
+/// not confirm that: the cookie may have been lost on the way, while the session is live.
 async fn ask_to_end() -> SignOutNotice {
     let was_pending = storage::is_logout_pending();
     match with_timeout(LOGOUT_TIMEOUT_MS, lazy_app::logout()).await {
         Ok(revocation) => confirmed(&revocation),
-        // Another tab got the confirmation, and with it the tokens went.
+        // Another tab has received the confirmation, and the tokens were deleted.
         Err(error) if ends_session(&error) && was_pending && !storage::is_logout_pending() => {
             SignOutNotice::Ended(EndReason::SignedOut.words().into())
         }

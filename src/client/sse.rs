@@ -1,4 +1,4 @@
-//! What the server tells this page without being asked (server-sent events).
+//! Server-sent events that a page receives: the end of its session, and the state of the cluster.
 
 use std::time::Duration;
 
@@ -12,29 +12,29 @@ use crate::api::{
     types::{ClusterView, EndReason},
 };
 
-/// Between two tries to connect to a server that has refused to tell: at first, and at the most.
+/// The delay before the next connection to a server that has refused one: the first and the longest.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 const RETRY_AT_MOST: Duration = Duration::from_secs(60);
 
-/// How often a server sends news of the cluster, and how often a page looks whether any came.
+/// How often an instance sends the state of the cluster, and how often a page checks whether it has arrived.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// The looks without news after which the page connects again, as another server may answer: at first, and at the
-/// most, when each new connection is given twice as long as the last. They are counted, and not the time, so that a
-/// page which had no processor for some seconds reads first what has come meanwhile.
+/// The number of checks without an event after which the page connects again, possibly to another instance:
+/// at first and at most, as each new connection doubles it. Checks are counted, not the time, so that a page
+/// that got no processor time for some seconds first reads the events that have arrived since.
 const SILENT_LOOKS: u32 = 4;
 const SILENT_LOOKS_AT_MOST: u32 = 32;
 
-/// Events from the server, until it is dropped. The browser connects again by itself, unless it was
-/// refused.
+/// A stream of events from the server, closed when it is dropped. The browser reconnects on its own, unless
+/// the connection was refused.
 struct Stream {
     source: EventSource,
     _callbacks: Vec<Closure<dyn Fn(MessageEvent)>>,
 }
 
 impl Stream {
-    /// Calls `on_event` with the data of each event of that name; `on_error` when the connection is
-    /// lost, with whether the server has refused it.
+    /// Calls `on_event` with the data of each event of that name, and `on_error` when the connection is lost,
+    /// with whether the server has refused it.
     fn open(
         path: &str,
         event: &str,
@@ -62,8 +62,8 @@ impl Drop for Stream {
     }
 }
 
-/// Hears of the end of the session while the page is looked at. Not while it is hidden: a browser has
-/// few connections to a server, for all of its tabs together.
+/// Subscribes to the end of the session while the page is visible. A hidden page has no connection: a browser
+/// opens few to one host, and all of its tabs share them.
 pub(super) fn follow_session(session: Session) {
     let is_seen = RwSignal::new(!document().hidden());
     let retries = RwSignal::new(0_u32);
@@ -84,7 +84,7 @@ pub(super) fn follow_session(session: Session) {
             return;
         }
         let on_end = move |reason: String| {
-            // Before the browser connects again, which a server that has said its last would refuse.
+            // Before the browser reconnects, which the server would refuse after this last event.
             spawn_local(async move { close() });
             session.on_revoked(serde_json::from_str(&reason).unwrap_or(EndReason::SignedOut));
         };
@@ -93,7 +93,7 @@ pub(super) fn follow_session(session: Session) {
                 return;
             }
             spawn_local(async move {
-                // Ends the session here if it has ended there.
+                // Ends the session here if it has ended on the server.
                 let _ = session.call(api::account::me).await;
             });
             let wait = (RETRY_AFTER * (tries + 1)).min(RETRY_AT_MOST);
@@ -104,19 +104,19 @@ pub(super) fn follow_session(session: Session) {
     on_cleanup(close);
 }
 
-/// What one of the servers keeps telling about all of them.
+/// The state of the cluster, as one of the instances sends it repeatedly.
 #[derive(Clone, Copy)]
 pub struct LiveCluster {
     is_connected: RwSignal<bool>,
 }
 
 impl LiveCluster {
-    /// Calls `on_view` with each view, and with whether it is the first after a silence, until the
-    /// page is left.
+    /// Calls `on_view` with each view, and with whether it is the first after an interruption, until the page
+    /// is left.
     pub fn listen(on_view: impl Fn(ClusterView, bool) + Copy + 'static) -> Self {
         let live = Self { is_connected: RwSignal::new(true) };
-        // All of it in here, where a server that draws the page never comes: it may drop the page on
-        // another thread than it has drawn it on, and a stream is its thread's own.
+        // Everything is in the effect, which does not run on the server: there a page may be dropped on
+        // another thread than the one that rendered it, and a stream must stay on its thread.
         Effect::new(move || {
             let is_news = StoredValue::new(true);
             let (silent, allowed) = (StoredValue::new(0), StoredValue::new(SILENT_LOOKS));
@@ -138,8 +138,8 @@ impl LiveCluster {
                 stream.set_value(Stream::open(CLUSTER_EVENTS, "message", hear, move |_| lost()));
             };
             open();
-            // A server that is stopped does not hang up; and one that has refused is not asked again by
-            // the browser.
+            // A suspended instance does not close its connections, and the browser does not reconnect after a
+            // refusal.
             let look = move || {
                 silent.update_value(|silent| *silent += 1);
                 if silent.get_value() >= allowed.get_value() {
@@ -158,7 +158,7 @@ impl LiveCluster {
         live
     }
 
-    /// Whether what is shown is current.
+    /// Whether the last view is current.
     pub fn is_connected(self) -> bool {
         self.is_connected.get()
     }

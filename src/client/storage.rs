@@ -1,10 +1,10 @@
-//! Where the access token is kept: `localStorage`, so that all tabs share it. The only file that
-//! names gloo-storage.
+//! The store of the access token: `localStorage`, so that all tabs share it. The only file that names
+//! gloo-storage.
 //!
-//! Script on the page can read what is here (OWASP's Session Management Cheat Sheet warns of
-//! exactly that). What limits the damage: it lives five minutes at most, it dies on every server
-//! the moment its session is ended, and the refresh token, which could buy more of them, is in an
-//! HttpOnly cookie that no script can read. What keeps scripts out: the Content-Security-Policy.
+//! Scripts on the page can read the token there (the OWASP Session Management Cheat Sheet warns of exactly
+//! that). The damage is limited: the token lives five minutes at most, it is dead on every instance once its
+//! session is revoked, and the refresh token, which could obtain more of them, is in an HttpOnly cookie that
+//! no script can read. The Content-Security-Policy keeps foreign scripts out.
 
 use std::cell::RefCell;
 
@@ -28,20 +28,20 @@ const LAST_WORDS: &str = "hallpass-last-words";
 /// A token is renewed when less than this share of its life is left.
 const RENEW_BELOW: f64 = 0.2;
 
-/// An access token with what it takes to tell its age, whatever this device's clock says.
+/// An access token, with what is needed to compute its age even if this device's clock is wrong.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredToken {
     pub access_token: AccessToken,
-    /// When it expires, in the server's Unix seconds.
+    /// When the token expires, in Unix seconds by the server's clock.
     pub expires_at: f64,
-    /// How long it lived when it was issued, in seconds.
+    /// The lifetime of the token when it was issued, in seconds.
     pub lifetime: f64,
     /// The server's clock minus this device's, in seconds.
     pub clock_offset: f64,
 }
 
 impl StoredToken {
-    /// What to keep of an answer that arrived at `device_now` (Unix seconds).
+    /// The token of a response that arrived at `device_now` (Unix seconds).
     pub fn new(response: TokenResponse, device_now: f64) -> Self {
         let (server_now, lifetime) = (response.server_time as f64, response.expires_in as f64);
         Self {
@@ -52,17 +52,17 @@ impl StoredToken {
         }
     }
 
-    /// Whether so little of its life is left that the next one should be fetched.
+    /// Whether the token is due for renewal, because too little of its life is left.
     pub fn is_due(&self, device_now: f64) -> bool {
         self.seconds_to_refresh(device_now) < 0.0
     }
 
-    /// Seconds until then.
+    /// Seconds until the token is due for renewal; negative afterwards.
     pub fn seconds_to_refresh(&self, device_now: f64) -> f64 {
         self.seconds_left(device_now) - self.lifetime * RENEW_BELOW
     }
 
-    /// Seconds of life left when this device's clock shows `device_now`.
+    /// Seconds until the token expires, when this device's clock shows `device_now`.
     pub fn seconds_left(&self, device_now: f64) -> f64 {
         self.expires_at - (device_now + self.clock_offset)
     }
@@ -71,7 +71,7 @@ impl StoredToken {
 #[expect(clippy::disallowed_types, reason = "the one place that keeps the token")]
 type Kept = LocalStorage;
 
-/// Whether there is a storage at all: where cookies are blocked, merely to ask for it can fail.
+/// Whether there is a `localStorage`: where cookies are blocked, even access to it can fail.
 fn is_available() -> bool {
     window().local_storage().is_ok_and(|storage| storage.is_some())
 }
@@ -80,7 +80,7 @@ fn text(key: &str) -> Option<String> {
     if is_available() { Kept::raw().get_item(key).ok()? } else { None }
 }
 
-/// A browser that stores nothing forgets it with the page.
+/// Stores a text for other tabs. Without storage it is dropped, because no other tab could read it.
 fn set_text(key: &str, value: &str) {
     if is_available() {
         let _ = Kept::raw().set_item(key, value);
@@ -94,13 +94,14 @@ fn delete(key: &str) {
 }
 
 thread_local! {
-    /// The token of a browser whose storage is off or full: this tab's alone, until it is closed.
+    /// The token of a browser whose storage is off or full: only this tab has it, until it is closed.
     static UNSTORED: RefCell<Option<StoredToken>> = const { RefCell::new(None) };
-    /// The last token of the session that this tab has seen. It can end the session when the storage has lost it.
+    /// The last token of the session that this tab has seen, for a logout after the storage has lost the
+    /// token.
     static LAST_SEEN: RefCell<Option<AccessToken>> = const { RefCell::new(None) };
 }
 
-/// The token of this browser; none when there is none, or when what is stored cannot be read.
+/// The token of this browser. `None` if there is none, or if the stored one cannot be read.
 pub fn load() -> Option<StoredToken> {
     let stored = match is_available().then(|| Kept::get(KEY)) {
         Some(Ok(token)) => Some(token),
@@ -122,23 +123,23 @@ pub fn last_seen() -> Option<AccessToken> {
     LAST_SEEN.with_borrow(Clone::clone)
 }
 
-/// Forgets it, as the session has ended.
+/// Deletes the last seen token, because the session has ended.
 pub fn forget_last_seen() {
     LAST_SEEN.take();
 }
 
-/// Whether this browser keeps a token, be it one that cannot be read.
+/// Whether this browser stores a token, even one that cannot be read.
 pub fn holds_a_token() -> bool {
     text(KEY).is_some() || UNSTORED.with_borrow(Option::is_some)
 }
 
-/// Whether this browser keeps no cookie for us, and so no session.
+/// Whether this browser blocks the cookies of this site, without which there is no session.
 pub fn blocks_cookies() -> bool {
     let enabled = Reflect::get(&window().navigator(), &"cookieEnabled".into());
     enabled.is_ok_and(|enabled| enabled == JsValue::FALSE)
 }
 
-/// What this browser does not let us do, in words for its user.
+/// The limitations that the browser's settings impose, as notes for the user.
 pub fn browser_limitations() -> Vec<&'static str> {
     let keeps_nothing = UNSTORED.with_borrow(Option::is_some) || !is_available();
     let notes = [
@@ -151,15 +152,14 @@ pub fn browser_limitations() -> Vec<&'static str> {
     notes.into_iter().filter_map(|(is_so, note)| is_so.then_some(note)).collect()
 }
 
-/// Keeps the token.
+/// Stores the token: in this tab's memory if there is no storage.
 pub fn save(token: &StoredToken) {
     let refused = !is_available() || Kept::set(KEY, token).is_err();
     UNSTORED.set(refused.then(|| token.clone()));
     LAST_SEEN.set(Some(token.access_token.clone()));
 }
 
-/// Makes the token count as due for renewal. It is not removed, which other tabs would take for a
-/// log-out.
+/// Marks the token as due for renewal. It is not removed, because other tabs would treat that as a logout.
 pub fn expire() {
     if let Some(token) = load() {
         save(&StoredToken { expires_at: 0.0, ..token });
@@ -171,13 +171,13 @@ pub fn clear() {
     UNSTORED.take();
 }
 
-/// Whether a log-out in this browser still waits for the server's word.
+/// Whether a logout in this browser still has to be confirmed by the server.
 pub fn is_logout_pending() -> bool {
     logout_pending_names().any(|name| cookie::is_set(&name))
 }
 
-/// Remembers, across pages, that a log-out waits for the server's word, or that it no longer does. Not
-/// where there are no cookies, and so no session.
+/// Records, across pages, whether a logout still has to be confirmed by the server. Has no effect where
+/// cookies are blocked, where there is no session either.
 pub fn set_logout_pending(pending: bool) {
     if pending {
         let mut names = logout_pending_names();
@@ -187,18 +187,19 @@ pub fn set_logout_pending(pending: bool) {
     }
 }
 
-/// Every name that it may have, the one to set first: the service's keys may have changed since it was set.
+/// All names that the cookie of a pending logout may have, the one to set first: the service's keys may have
+/// changed since it was set.
 fn logout_pending_names() -> impl Iterator<Item = String> {
     let https = cookie::is_https();
     cookie::services().into_iter().map(move |service| logout_pending_cookie(https, &service))
 }
 
-/// Why the last session in this browser ended, as the tab that heard of it has said.
+/// The reason why the last session in this browser ended, as stored by the tab that noticed it first.
 pub fn last_words() -> Option<String> {
     text(LAST_WORDS)
 }
 
-/// Tells the other tabs why the session ends; to be said before the token goes.
+/// Stores the reason for the other tabs. To be called before the token is removed.
 pub fn set_last_words(words: Option<&str>) {
     match words {
         Some(words) => set_text(LAST_WORDS, words),
@@ -206,13 +207,13 @@ pub fn set_last_words(words: Option<&str>) {
     }
 }
 
-/// Whether a `storage` event of the browser is about the token.
+/// Whether a `storage` event of the browser concerns the token.
 pub fn is_about_the_token(key: Option<&str>) -> bool {
-    // `None`: another tab cleared everything.
+    // `None`: another tab cleared the whole storage.
     key.is_none_or(|key| key == KEY)
 }
 
-/// This device's clock, in Unix seconds. It may be wrong: compare it with itself only.
+/// This device's clock, in Unix seconds. It may be wrong: compare it only with itself.
 pub fn device_now() -> f64 {
     js_sys::Date::now() / 1000.0
 }

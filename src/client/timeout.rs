@@ -1,14 +1,14 @@
-//! Waiting for the server, and no longer than makes sense.
+//! Timeouts for calls.
 
 use futures::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
 
 use crate::api::error::ApiError;
 
-/// What the call answers within `timeout_ms` milliseconds.
+/// Awaits the call for at most `timeout_ms` milliseconds.
 ///
 /// # Errors
-/// Its own, or [`ApiError::Transport`] when the time is up.
+/// The error of the call, or [`ApiError::Transport`] after the timeout.
 pub(super) async fn with_timeout<T>(
     timeout_ms: u32,
     call: impl Future<Output = Result<T, ApiError>>,

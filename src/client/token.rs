@@ -1,5 +1,5 @@
-//! The access token in the hands of its owner: taken apart, sent by hand, copied. For the token page;
-//! all other calls go through [`bearer`](super::bearer) and [`renew`](super::refresh).
+//! The access token as its owner examines it on the token page: decoded, sent by hand, copied. All other
+//! calls use [`bearer`](super::bearer) and [`refresh`](super::refresh).
 
 use std::cell::RefCell;
 
@@ -12,70 +12,70 @@ use web_sys::RequestCredentials;
 use super::storage::{self, StoredToken, device_now};
 use crate::api::{self, INSTANCE_HEADER, error::ApiError, types::StatelessCheck};
 
-/// The call that a token is tried on: it answers from memory, and only to a live token.
+/// The call that a token is tested with: it is answered from memory, and only for a live token.
 pub const PROTECTED_CALL: &str = "/api/account/me";
 
-/// An access token that someone looks at. Its text goes nowhere but into the page of its owner.
+/// An access token that its owner looks at. Its text is shown only in the owner's page.
 #[derive(Clone, PartialEq)]
 pub struct HeldToken(StoredToken);
 
-/// The three parts of a JWT (RFC 7515, 3.1), with what they say.
+/// The three parts of a JWT (RFC 7515, 3.1), encoded and decoded.
 #[derive(Clone, Default, PartialEq)]
 pub struct TokenParts {
-    /// As they stand in the token: header, claims, signature.
+    /// The header, the claims and the signature, as they appear in the token.
     pub encoded: [String; 3],
     pub header: Vec<Statement>,
     pub claims: Vec<Statement>,
 }
 
-/// A name and what the token says of it.
+/// A header parameter or a claim, with its value.
 #[derive(Clone, PartialEq)]
 pub struct Statement {
     pub name: String,
     pub value: String,
 }
 
-/// How a server answered.
+/// The answer of an instance to a call with the token.
 #[derive(Clone, PartialEq)]
 pub struct Answer {
     pub status: u16,
     /// The instance that answered.
     pub instance: String,
-    /// Why it refused: the `WWW-Authenticate` header (RFC 6750, 3).
+    /// The reason for a refusal: the `WWW-Authenticate` header (RFC 6750, 3).
     pub challenge: String,
-    /// JSON, laid out to be read.
+    /// The JSON of the answer, indented.
     pub body: String,
-    /// From the call to the answer, in milliseconds.
+    /// The time from the call to the answer, in milliseconds.
     pub elapsed_ms: u32,
 }
 
 impl HeldToken {
-    /// The one that this browser keeps.
+    /// The token that this browser stores.
     pub fn current() -> Option<Self> {
         storage::load().map(Self)
     }
 
-    /// Whether it is the same token, however it is kept.
+    /// Whether both are the same token, whatever is stored with them.
     pub fn is_same(&self, other: &Self) -> bool {
         self.0.access_token == other.0.access_token
     }
 
-    /// Seconds until it expires, by the server's clock.
+    /// Seconds until the token expires, by the server's clock.
     pub fn seconds_left(&self) -> u32 {
         self.0.seconds_left(device_now()).max(0.0) as u32
     }
 
-    /// Seconds until the next one is fetched.
+    /// Seconds until the next token is fetched.
     pub fn seconds_to_refresh(&self) -> u32 {
         self.0.seconds_to_refresh(device_now()).max(0.0).ceil() as u32
     }
 
-    /// How long it lived when it was issued, in seconds.
+    /// The lifetime of the token when it was issued, in seconds.
     pub fn lifetime(&self) -> u32 {
         self.0.lifetime as u32
     }
 
-    /// Takes it apart. Nothing is verified: that is for the server.
+    /// Decodes the token without verifying it: that is up to the server.
     pub fn parts(&self) -> TokenParts {
         let mut parts = self.0.access_token.expose().splitn(3, '.').map(str::to_owned);
         let encoded = [(); 3].map(|()| parts.next().unwrap_or_default());
@@ -83,10 +83,10 @@ impl HeldToken {
         TokenParts { encoded, header, claims }
     }
 
-    /// Calls the protected API with it, and with nothing else: no cookie, no renewal.
+    /// Calls the protected API with this token alone: no cookie, no renewal.
     ///
     /// # Errors
-    /// [`ApiError::Transport`] when no answer came.
+    /// [`ApiError::Transport`] if there was no answer.
     pub async fn call(&self) -> Result<Answer, ApiError> {
         let start = now_ms();
         let request = Request::post(PROTECTED_CALL)
@@ -102,10 +102,10 @@ impl HeldToken {
         Ok(Answer { status: response.status(), instance, challenge, body, elapsed_ms })
     }
 
-    /// What is said of it where nobody asks whether it has been revoked.
+    /// The result of a stateless check, which does not ask whether the token has been revoked.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The error of the call.
     pub async fn check_statelessly(&self) -> Result<StatelessCheck, ApiError> {
         api::token::check_statelessly(self.0.access_token.clone()).await
     }
@@ -115,8 +115,8 @@ thread_local! {
     static KEPT: RefCell<Option<HeldToken>> = const { RefCell::new(None) };
 }
 
-/// Keeps a copy beyond the end of the session, as a thief would; in this tab's memory, and until the
-/// page is closed.
+/// Keeps a copy beyond the end of the session, as a thief would: in this tab's memory, until the page is
+/// closed.
 pub fn keep_copy(token: HeldToken) {
     KEPT.set(Some(token));
 }
@@ -129,7 +129,7 @@ pub fn forget_copy() {
     KEPT.take();
 }
 
-/// This device's time of day at `unix_seconds`, in its user's way of writing.
+/// The time of day at `unix_seconds`, in the time zone and the format of this device.
 pub fn time_of_day(unix_seconds: f64) -> String {
     let date = js_sys::Date::new(&JsValue::from_f64(unix_seconds * 1000.0));
     date.to_locale_time_string("default").into()
@@ -154,7 +154,7 @@ fn laid_out(json: &str) -> Option<String> {
     text.ok().map(String::from)
 }
 
-/// Milliseconds by a clock that is never set.
+/// Milliseconds by a monotonic clock, if the browser has one.
 pub(super) fn now_ms() -> f64 {
     window().performance().map_or_else(js_sys::Date::now, |clock| clock.now())
 }

@@ -1,5 +1,5 @@
-//! How long the last log-outs took. The scale is logarithmic and stays, so that nothing jumps when a
-//! slow one comes.
+//! A chart of how long the last revocations took. The scale is logarithmic and fixed, so that nothing jumps
+//! when a slow one is added.
 
 use leptos::prelude::*;
 
@@ -8,7 +8,7 @@ use super::{
     state::{KEPT, Past, Scene, Stage, each, say},
 };
 
-/// Where the scale begins, and what is written beside it: pixels above that.
+/// The labels of the scale, with their height above its base in pixels.
 const LABELS: [(i32, &str); 5] = [(30, "1 ms"), (60, "10 ms"), (90, "100 ms"), (120, "1 s"), (150, "10 s")];
 const TOP: i32 = 160;
 
@@ -59,7 +59,7 @@ fn label((height, text): (i32, &'static str)) -> AnyView {
 fn bar(stage: Stage, serial: usize) -> AnyView {
     let past = stage.with_untracked(|scene| scene.past(serial).cloned()).unwrap_or_default();
     let height = height(past.revocation.elapsed_us);
-    // Hollow: a lease had to run out.
+    // Hollow: not every instance acknowledged, so a lease had to expire.
     let class =
         if past.revocation.acknowledged == past.revocation.instances { "bar-of" } else { "bar-of hollow" };
     view! {
@@ -101,12 +101,12 @@ fn or_none(us: Option<u64>) -> String {
     us.map_or_else(|| "none yet".to_owned(), millis)
 }
 
-/// Thirty pixels for each power of ten, from a tenth of a millisecond on: the logarithm in whole
-/// numbers, because floating-point ones would weigh kilobytes.
+/// The height of a bar: thirty pixels for each power of ten above a tenth of a millisecond. The logarithm is
+/// computed in integers, because floating-point functions would add kilobytes of wasm.
 fn height(us: u64) -> i32 {
     let us = us.clamp(100, 20_000_000);
     let power = us.ilog2();
-    // 256 for each power of two, in between as the crow flies.
+    // 256 for each power of two, with linear interpolation in between.
     let log = power * 256 + u32::try_from((us << 8 >> power) & 255).unwrap_or_default();
     i32::try_from((log.saturating_sub(1701)) * 30 / 850).unwrap_or_default().max(2)
 }

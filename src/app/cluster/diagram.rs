@@ -1,8 +1,7 @@
-//! The servers around what is between them, and each log-out on its way: once, slowly.
+//! A diagram of the instances around Redis, with each revocation animated once, in slow motion.
 //!
-//! Where things are is for the style sheet: it is told each server's direction, and how many there
-//! are. So the same drawing is a ring where there is room and a list where there is not, and what
-//! moves does so without a line of script.
+//! The style sheet computes all positions, from the direction of each instance and their number. So the same
+//! drawing is a ring where there is room and a list where there is not, and animations need no script.
 
 use leptos::prelude::*;
 
@@ -12,7 +11,7 @@ use super::{
 };
 use crate::api::types::RecentRevocation;
 
-/// Longer names are cut in the middle; the table has them whole.
+/// The longest name in the diagram. Longer names are cut in the middle; the table has them whole.
 const NAME: usize = 16;
 
 #[component]
@@ -30,7 +29,7 @@ pub fn Picture(stage: Stage) -> impl IntoView {
             <desc id="picture-told">{say(stage, tell)}</desc>
             <g class="wires">{each(stage, keys, wire)}</g>
             {each(stage, |scene| scene.flights.iter().map(|flight| flight.past.serial).collect(), fly)}
-            // What is between the servers, and what it has carried last.
+            // Redis, with the figures of the last revocation.
             <g class="bus">
                 <rect class="box" rx="14" />
                 <text class="name" y="-14">"Redis"</text>
@@ -92,7 +91,8 @@ fn server(stage: Stage, key: usize) -> AnyView {
                 <text class="you" y="26">
                     {say_of(node, |node| if node.instance.is_this { "you" } else { "" }.to_owned())}
                 </text>
-                // A tick, an exclamation mark, a question mark: told apart without their colours, too.
+                // A check, an exclamation or a question mark, so that the states can be distinguished without
+                // color.
                 <circle class="sign" cx="7" cy="43" r="7" />
                 <path class="mark" d=say_of(node, |node| mark(node.status).to_owned()) />
                 <text class="lease" x="20" y="47.5">{say_of(node, |node| node.status.lease().to_owned())}</text>
@@ -114,7 +114,7 @@ fn memory(node: &Node) -> String {
     }
 }
 
-/// From the one that was asked to what is between them, and from there to everyone.
+/// The animation of a revocation: from the instance that was asked to Redis, and from there to all instances.
 fn fly(stage: Stage, serial: usize) -> AnyView {
     let mut legs = Vec::new();
     let mut after = 0;
@@ -130,7 +130,7 @@ fn fly(stage: Stage, serial: usize) -> AnyView {
     view! {
         <g class="flight" style:--after=after.to_string()>
             {legs}
-            // The last to move: with it the flight ends.
+            // The last element to move, which ends the animation.
             <rect
                 class="landing"
                 rx="18"
@@ -171,21 +171,21 @@ fn mark(status: LeaseStatus) -> &'static str {
     }
 }
 
-/// Where a server is, seen from the middle: to the right and downwards, of a thousand.
+/// The direction of an instance from the center: to the right and downwards, in thousandths.
 fn direction((index, count): (usize, usize)) -> (isize, isize) {
-    // Two are side by side; else the first is on top.
+    // Two are side by side; otherwise the first is on top.
     let start = if count == 2 { 180 } else { 270 };
     let angle = start + (index * 360 / count.max(1)).cast_signed();
     (sine(angle + 90), sine(angle))
 }
 
-/// How far up or down they reach, so that the drawing is no higher than they need.
+/// How far up or down the instances reach, so that the drawing is no higher than necessary.
 fn reach(count: usize, sign: isize) -> String {
     let furthest = (0..count).map(|index| sign * direction((index, count)).1).max();
     furthest.unwrap_or_default().to_string()
 }
 
-/// Of whole degrees, in thousandths: Bhaskara's, within two of them.
+/// The sine of whole degrees, in thousandths: Bhaskara's approximation, accurate to three of them.
 fn sine(degrees: isize) -> isize {
     let angle = degrees.rem_euclid(360);
     let half = angle % 180;

@@ -1,14 +1,14 @@
-//! What the picture and the tables call the same things by.
+//! The labels that the diagram and the tables share.
 
 use crate::api::types::RecentRevocation;
 
-/// Whether a server may trust its memory.
+/// Whether an instance has a lease, and so may answer from its memory.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum LeaseStatus {
     #[default]
     Leased,
     Lapsed,
-    /// The server that tells hears of nobody, so it cannot tell.
+    /// The instance that sends the view has no lease itself, so it does not have the state of the others.
     Unknown,
 }
 
@@ -38,12 +38,12 @@ impl LeaseStatus {
     }
 }
 
-/// Microseconds as milliseconds, with a tenth.
+/// Microseconds as milliseconds, with one decimal.
 pub fn millis(us: u64) -> String {
     format!("{}.{} ms", us / 1000, us % 1000 / 100)
 }
 
-/// Of how many a log-out was confirmed.
+/// How many of the instances have confirmed a revocation.
 pub fn confirmed(revocation: &RecentRevocation) -> String {
     format!("{} of {}", revocation.acknowledged, revocation.instances)
 }

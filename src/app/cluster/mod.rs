@@ -1,5 +1,5 @@
-//! The page of the servers: who is running, whether each may trust its memory, and each log-out as it
-//! reaches them all. A picture, and the same in tables.
+//! The cluster page: the running instances, whether each has a lease, and each revocation as it reaches them.
+//! A diagram, and the same data in tables.
 
 use leptos::prelude::*;
 use leptos_meta::Title;
@@ -23,7 +23,7 @@ mod tables;
 pub fn ClusterPage() -> impl IntoView {
     let stage: Stage = RwSignal::new(Scene::default());
     let live = LiveCluster::listen(move |view, is_first| {
-        // Nothing moves in a page that is not looked at: it would all set off when it is.
+        // A hidden page animates nothing: all animations would start at once when it is shown.
         let is_replay = is_first || document().hidden();
         stage.try_update(|scene| scene.see(view, is_replay));
     });

@@ -1,69 +1,69 @@
-//! What there is to see of the servers, made of what one of them tells twice a second.
+//! The state that the cluster page shows, built from the views that one instance sends twice a second.
 
 use leptos::prelude::*;
 
 use super::labels::LeaseStatus;
 use crate::api::types::{ClusterView, InstanceView, RecentRevocation};
 
-/// How many of the last log-outs are kept.
+/// The number of past revocations that are kept.
 pub const KEPT: usize = 40;
 
-/// How many may be on their way at the same time. Of a flood, that many are enough to see.
+/// The number of revocations that may be animated at the same time. In a burst, more would add nothing.
 const FLYING: usize = 8;
 
-/// A log-out that is older, in seconds, is nothing to point at.
+/// The age, in seconds, above which a revocation is not animated.
 const RECENT: i64 = 3;
 
-/// Everything that is drawn. The parts of the page that show it are keyed, so that they stay.
+/// The data that the page draws. The parts of the page that show it are keyed, so that they stay.
 #[derive(Default)]
 pub struct Scene {
     pub is_shared: bool,
-    /// The clock of the server that tells.
+    /// The clock of the instance that sends the views, in Unix seconds.
     pub now: i64,
-    /// By name; those that are about to be gone, too.
+    /// The instances, including those that are fading out, in order of appearance.
     pub nodes: Vec<Node>,
-    /// The oldest first.
+    /// The past revocations, oldest first.
     pub past: Vec<Past>,
-    /// Those of them that are being shown on their way.
+    /// The revocations whose animation is running.
     pub flights: Vec<Flight>,
-    /// The last one that has arrived.
+    /// The last revocation that has arrived everywhere.
     pub arrived: Option<Past>,
 }
 
-/// A server in the picture.
+/// An instance in the diagram.
 #[derive(Clone, Default, PartialEq)]
 pub struct Node {
-    /// Its own for as long as the page is looked at.
+    /// The identity of the node, unique among the nodes that are shown.
     pub key: usize,
     pub instance: InstanceView,
     pub status: LeaseStatus,
     pub is_leaving: bool,
-    /// Its index among those that stay, and how many those are.
+    /// The index of the node among those that stay, and their number.
     pub place: (usize, usize),
 }
 
-/// A log-out that has been answered.
+/// A revocation that has been answered.
 #[derive(Clone, Default, PartialEq)]
 pub struct Past {
-    /// Counted by this page.
+    /// The number of the revocation, counted by this page.
     pub serial: usize,
     pub asked_of: String,
     pub revocation: RecentRevocation,
 }
 
-/// A log-out on its way, once more, slowly.
+/// The animation of a revocation, in slow motion.
 #[derive(Clone, PartialEq)]
 pub struct Flight {
     pub past: Past,
-    /// How many set off just before it.
+    /// The number of animations that started just before this one.
     pub after: usize,
-    /// Those who are told, by their keys.
+    /// The keys of the nodes that receive the revocation.
     pub told: Vec<usize>,
 }
 
 impl Scene {
-    /// Takes in what a server has told. A replay is about what has happened meanwhile: it is shown as
-    /// past.
+    /// Updates the scene with a view. The revocations of a replay happened while nothing was shown: they are
+    /// added as past, without an animation.
     pub fn see(&mut self, mut view: ClusterView, is_replay: bool) {
         (self.is_shared, self.now) = (view.is_shared, view.now);
         let news = self.news(&mut view);
@@ -86,7 +86,7 @@ impl Scene {
         self.past.drain(..surplus);
     }
 
-    /// The log-outs that were not known yet, the oldest first.
+    /// The revocations that are not known yet, oldest first.
     fn news(&self, view: &mut ClusterView) -> Vec<(String, RecentRevocation)> {
         let mut news: Vec<(String, RecentRevocation)> = Vec::new();
         for instance in &mut view.instances {
@@ -101,7 +101,8 @@ impl Scene {
         news
     }
 
-    /// Puts the servers where they belong; those that are gone stay until they have faded.
+    /// Assigns each instance to its node and place. Nodes of departed instances stay until they have faded
+    /// out.
     fn place(&mut self, instances: Vec<InstanceView>) {
         let is_telling_known = instances.iter().any(|instance| instance.is_this && instance.is_leased);
         for node in &mut self.nodes {
@@ -115,7 +116,7 @@ impl Scene {
                 false => LeaseStatus::Unknown,
             };
             let place = (index, count);
-            // Two may have the same name, if their operator has not looked.
+            // Two instances may have been given the same name.
             let known =
                 self.nodes.iter_mut().find(|node| node.is_leaving && node.instance.name == instance.name);
             match known {
@@ -128,7 +129,7 @@ impl Scene {
         }
     }
 
-    /// Those that hear of log-outs.
+    /// The nodes that receive revocations.
     fn told(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| !node.is_leaving && node.status == LeaseStatus::Leased)
     }
@@ -137,14 +138,14 @@ impl Scene {
         self.nodes.iter().find(|node| node.key == key)
     }
 
-    /// Those that are there, by name.
+    /// The nodes of the running instances, by name.
     pub fn present(&self) -> Vec<Node> {
         let mut nodes: Vec<Node> = self.nodes.iter().filter(|node| !node.is_leaving).cloned().collect();
         nodes.sort_by_key(|node| node.place.0);
         nodes
     }
 
-    /// How many are there.
+    /// The number of nodes of running instances.
     pub fn count(&self) -> usize {
         self.nodes.iter().filter(|node| !node.is_leaving).count()
     }
@@ -157,24 +158,24 @@ impl Scene {
         self.flights.iter().find(|flight| flight.past.serial == serial)
     }
 
-    /// The log-out has reached everyone.
+    /// Records that a revocation has arrived at all instances.
     pub fn arrive(&mut self, serial: usize) {
         if let Some(flight) = self.flight(serial) {
             self.arrived = Some(flight.past.clone());
         }
     }
 
-    /// There is no more to see of it.
+    /// Removes the finished animation of a revocation.
     pub fn land(&mut self, serial: usize) {
         self.flights.retain(|flight| flight.past.serial != serial);
     }
 
-    /// A server that is gone has faded.
+    /// Removes the node of a departed instance that has faded out.
     pub fn forget(&mut self, key: usize) {
         self.nodes.retain(|node| !node.is_leaving || node.key != key);
     }
 
-    /// How things are, in a sentence.
+    /// A summary of the state of the cluster.
     pub fn words(&self) -> String {
         if self.nodes.is_empty() {
             return "Asking the servers…".to_owned();
@@ -204,23 +205,23 @@ impl Scene {
     }
 }
 
-/// The scene, as the parts of the page share it.
+/// The scene, shared by the parts of the page.
 pub type Stage = RwSignal<Scene>;
 
-// The page has many small parts that change. All of them are made by these four, so that the browser
-// loads the code that keeps them up to date once, and not once for each.
+// The page has many small parts that change. All of them are made by these four functions, so that the wasm
+// contains the code that updates them once, and not once for each.
 
-/// Something about the scene, written or counted.
+/// A text about the scene, updated with it.
 pub fn say(stage: Stage, tell: fn(&Scene) -> String) -> Memo<String> {
     Memo::new(move |_| stage.with(tell))
 }
 
-/// Something about a server.
+/// A text about a node, updated with it.
 pub fn say_of(node: Memo<Node>, tell: fn(&Node) -> String) -> Memo<String> {
     Memo::new(move |_| node.with(tell))
 }
 
-/// A server as it is now; as it was last, while it is being taken away.
+/// A node in its current state, or in its last one while it is being removed.
 pub fn follow(stage: Stage, key: usize) -> Memo<Node> {
     Memo::new(move |before: Option<&Node>| {
         let now = stage.with(|scene| scene.node(key).cloned());
@@ -228,7 +229,7 @@ pub fn follow(stage: Stage, key: usize) -> Memo<Node> {
     })
 }
 
-/// One drawing for each key, which stays for as long as there is the key.
+/// One view for each key, which stays as long as its key.
 pub fn each(stage: Stage, keys: fn(&Scene) -> Vec<usize>, draw: fn(Stage, usize) -> AnyView) -> AnyView {
     let keys = Memo::new(move |_| stage.with(keys));
     view! { <For each=move || keys.get() key=|key| *key children=move |key| draw(stage, key) /> }.into_any()

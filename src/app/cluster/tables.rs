@@ -1,4 +1,4 @@
-//! The same in words and figures: for screen readers, and for whoever wants it exactly.
+//! The tables of the cluster page: the data of the diagram, for screen readers and for exact figures.
 
 use leptos::prelude::*;
 

@@ -1,15 +1,15 @@
-//! A button that does something which takes time.
+//! A button for an action that takes time.
 
 use leptos::{prelude::*, task::spawn_local};
 
-/// Runs `action` when pressed, and says so until it is done. Pressed meanwhile, it does nothing; it
-/// keeps the focus, which a `disabled` button would lose.
+/// A button that runs `action`, and shows its busy label until the action completes. Clicks are ignored until
+/// then; the button keeps the focus, which a `disabled` one would lose.
 #[component]
 pub fn ActionButton<F>(
-    /// At rest and busy.
+    /// The label, at rest and busy.
     words: (&'static str, &'static str),
     action: impl Fn() -> F + 'static,
-    /// What it is pressed for, where the words alone do not say it.
+    /// The accessible name, where the label alone does not identify the object of the action.
     #[prop(optional, into)]
     label: Option<String>,
     #[prop(default = "button small quiet")] class: &'static str,

@@ -1,11 +1,11 @@
-//! Code, requests and answers, as they are.
+//! Preformatted text: code, requests and answers.
 
 use leptos::prelude::*;
 
-/// Lines of text that must not be wrapped: they scroll in their frame, by keyboard, too.
+/// Lines of text that must not be wrapped: they scroll in their frame, also by keyboard.
 #[component]
 pub fn CodeBlock(
-    /// What it is, for those who do not see it.
+    /// The accessible name of the block.
     label: &'static str,
     #[prop(into)] text: Signal<String>,
 ) -> impl IntoView {

@@ -1,14 +1,14 @@
-//! A question in front of everything else.
+//! A modal dialog.
 
 use leptos::{html, prelude::*};
 
-/// The browser's own modal dialog: it keeps the focus, closes on Escape, and gives the focus back.
+/// The browser's own modal dialog: it traps the focus, closes on Escape, and restores the focus.
 #[component]
 pub fn Dialog(
-    /// Whether it is there. Set to `false` when the user closes it.
+    /// Whether the dialog is open. Set to `false` when the user closes it.
     open: RwSignal<bool>,
     title: &'static str,
-    /// Made anew each time it opens.
+    /// The contents, created anew each time the dialog opens.
     children: ChildrenFn,
 ) -> impl IntoView {
     let dialog = NodeRef::<html::Dialog>::new();
@@ -20,7 +20,7 @@ pub fn Dialog(
             _ => {}
         }
     });
-    // The event comes a moment after the dialog has closed: it may have been opened again meanwhile.
+    // The event arrives a moment after the dialog has closed: it may have been opened again by then.
     let on_close = move |_| {
         if dialog.get_untracked().is_none_or(|dialog| !dialog.open()) {
             open.set(false);

@@ -1,9 +1,9 @@
-//! An input with all that belongs to it.
+//! A labeled input.
 
 use leptos::{html, prelude::*};
 
-/// An input, its label, a hint and what is wrong with it, told to those who do not see it, too. What
-/// was typed stays.
+/// An input with its label, a hint and its error, which are accessible to screen readers, too. The typed text
+/// is kept after an error.
 #[component]
 pub fn Field(
     name: &'static str,
@@ -14,7 +14,7 @@ pub fn Field(
     input: NodeRef<html::Input>,
     error: Signal<Option<String>>,
 ) -> impl IntoView {
-    // What is wrong takes the place of the hint, which would say it again.
+    // The error replaces the hint, which would repeat it.
     let advice = move || error.get().or_else(|| (!hint.is_empty()).then(|| hint.to_owned()));
     let advice_id = format!("{name}-advice");
     let described_by = {

@@ -1,9 +1,9 @@
-//! What is shown while an answer is on its way.
+//! The placeholder for an answer that is pending.
 
 use leptos::prelude::*;
 
-/// Nothing for 150 ms, so that a quick answer does not flicker; then `words`; after five seconds, that
-/// it takes long. The style sheet keeps the time.
+/// A placeholder that is empty for 150 ms, so that a quick answer does not flicker; then shows `words`; after
+/// five seconds also that it takes longer than usual. The style sheet defines the delays.
 #[component]
 pub fn Waiting(words: &'static str) -> impl IntoView {
     view! {

@@ -1,5 +1,5 @@
-//! The pieces that pages are made of, and that another product could take as they are: they know
-//! nothing of sessions, calls or tokens. Their looks are in `style/main.css` under the same names.
+//! The components of the pages, which another product could reuse as they are: they do not depend on
+//! sessions, calls or tokens. Their styles are in `style/main.css` under the same names.
 
 pub use self::{
     button::ActionButton, code_block::CodeBlock, dialog::Dialog, field::Field, interval::each_second,

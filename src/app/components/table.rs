@@ -5,10 +5,10 @@ use leptos::prelude::*;
 /// A table that scrolls in its frame where it is wider than the screen.
 #[component]
 pub fn TableFrame(
-    /// Names the caption.
+    /// The id of the caption.
     id: &'static str,
     caption: &'static str,
-    /// More names for the style sheet.
+    /// Additional class names.
     #[prop(default = "")]
     class: &'static str,
     /// The `thead` and the `tbody`.

@@ -1,13 +1,13 @@
-//! A word about what has just been done, wherever on the page that was.
+//! A short message about the last action, independent of where on the page that was.
 
 use std::time::Duration;
 
 use leptos::prelude::*;
 
-/// How long it stays. What one must not miss does not belong here.
+/// How long a message is shown. Messages that must not be missed do not belong here.
 const STAYS: Duration = Duration::from_secs(8);
 
-/// The place of the words: one on a page, around its contents. Cheap to copy.
+/// The place of the messages: one on a page, around its contents. Cheap to copy.
 #[derive(Clone, Copy)]
 pub struct Toasts {
     words: RwSignal<Option<String>>,
@@ -15,7 +15,7 @@ pub struct Toasts {
 }
 
 impl Toasts {
-    /// Makes the place, for [`Toasts::expect`] to find.
+    /// Creates the place, for [`Toasts::expect`] to find.
     pub fn provide() -> Self {
         let toasts = Self { words: RwSignal::new(None), count: StoredValue::new(0) };
         provide_context(toasts);
@@ -26,7 +26,7 @@ impl Toasts {
         expect_context()
     }
 
-    /// Shows the words, instead of those before.
+    /// Shows a message, which replaces the previous one.
     pub fn show(self, words: impl Into<String>) {
         self.words.set(Some(words.into()));
         self.count.update_value(|count| *count += 1);
@@ -42,7 +42,7 @@ impl Toasts {
         );
     }
 
-    /// Draws the place.
+    /// The view of the place.
     pub fn view(self) -> impl IntoView {
         view! {
             <div role="status" class="toast-place">

@@ -1,4 +1,4 @@
-//! What an administrator may do, and nobody else.
+//! The calls for administrators: their effects, and that nobody else may make them.
 
 use hallpass::api::types::EndReason;
 use reqwest::{RequestBuilder, StatusCode};
@@ -34,7 +34,7 @@ impl Office {
         assert_eq!(status, 200, "{name}: {answer}");
     }
 
-    /// The addresses that a search finds, and whether there are more.
+    /// The users that a search finds, and whether there are more.
     async fn users(&self, search: &str, after: &str) -> (Vec<Value>, bool) {
         let (status, answer) = answer(self.call("users", json!({ "search": search, "after": after }))).await;
         assert_eq!(status, 200, "{answer}");
@@ -174,7 +174,7 @@ async fn a_disabled_user_is_out_at_once_and_cannot_come_back_before_being_enable
         office.assert_ended(pair, EndReason::Disabled).await;
     }
     assert_eq!(office.user(ANN).await["is_disabled"], true);
-    // In the words for a wrong password.
+    // The response is the same as for a wrong password.
     let right = answer(office.server.try_login(ANN, PASSWORD)).await;
     assert_eq!(right.0, 401);
     assert_eq!(right, answer(office.server.try_login(ANN, "wrong password")).await);
@@ -276,7 +276,7 @@ async fn what_does_not_exist_is_not_found() {
     }
 }
 
-/// Alive is what began after the change, and nothing that began before it.
+/// Only sessions that began after the change may be live.
 #[tokio::test]
 async fn no_session_outlives_the_change_beside_it() {
     let office = Office::open().await;
@@ -302,7 +302,7 @@ async fn no_session_outlives_the_change_beside_it() {
         if began == 200 {
             let alive = status(server.me(&Pair::of(&new).access)).await;
             let says = parts(&Pair::of(&new).access).1["role"].as_str().unwrap_or("user").to_owned();
-            // It may have begun after the role was changed, and say the new one.
+            // The login may have come after the change of the role; then the token carries the new role.
             assert!(
                 alive == StatusCode::UNAUTHORIZED || (name == "set_role" && says == role),
                 "round {round}: {name} {says}"
@@ -326,7 +326,7 @@ async fn the_command_line_looks_after_users_and_sessions() {
         assert!(done, "{arguments:?}: {text}");
         text
     };
-    // To look is allowed beside the server, to change what it remembers is not.
+    // While the server runs, the command line may read, but not change anything that the server caches.
     assert!(done(&["user", "list"]).contains("root@example.com  admin"));
     let listed = done(&["sessions", "list", "--user", ANN]);
     assert!(anns.iter().all(|pair| listed.contains(&pair.session)), "{listed}");
@@ -358,7 +358,7 @@ async fn the_command_line_looks_after_users_and_sessions() {
         let (is_done, text) = tell(wrong);
         assert!(!is_done && !text.contains("panicked"), "{wrong:?}: {text}");
     }
-    // An id may begin like an option.
+    // An id may begin with a hyphen, as an option does.
     let (_, text) = tell(&["sessions", "revoke", "--session", "-AAAAAAAAAAAAAAAAAAAAA"]);
     assert!(text.contains("there is no session -AAAAAAAAAAAAAAAAAAAAA"), "{text}");
     done(&["sessions", "revoke", "--session", &anns[0].session]);

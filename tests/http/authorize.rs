@@ -1,4 +1,4 @@
-//! Which tokens are let in: the live one, and nothing that merely looks like it.
+//! The tokens that are accepted: live ones, and nothing that merely looks like one.
 
 use crate::support::*;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
@@ -64,7 +64,7 @@ async fn the_authorization_header_is_read_as_rfc_6750_says() {
         .header("authorization", format!("Bearer {token}"))
         .header("authorization", format!("Bearer {token}"));
     assert_eq!(status(twice).await, 400);
-    // No other place counts.
+    // Tokens in other places are ignored.
     for request in [
         server.post(&format!("/api/account/me?access_token={token}")),
         me().form(&[("access_token", &token)]),
@@ -75,7 +75,7 @@ async fn the_authorization_header_is_read_as_rfc_6750_says() {
     }
 }
 
-/// A server with one live token, and the means to forge others like it with the real key.
+/// A server with one live token, and the means to forge similar tokens with the real key.
 struct Forge {
     server: Server,
     header: String,
@@ -107,7 +107,7 @@ impl Forge {
     async fn refuses(&self, case: &str, token: &str) {
         let response = self.server.me(token).send().await.unwrap();
         assert_invalid_token(&response, case);
-        // The body does not tell what was wrong.
+        // The body does not reveal what was wrong.
         let answer: Value = response.json().await.unwrap();
         assert_eq!(
             answer,
@@ -248,7 +248,7 @@ async fn no_other_claims_are_accepted() {
     for change in changes {
         forge.refuses(&change.to_string(), &sign(forge.header.as_bytes(), &forge.with(change.clone()))).await;
     }
-    // Another live user's id in one's own token.
+    // The id of another live user, session or token in the caller's own token.
     let bob = parts(&forge.server.register("bob@example.com").await.access).1;
     for key in ["sub", "sid", "jti"] {
         let change = json!({ key: bob[key] });
@@ -298,7 +298,7 @@ async fn no_other_spelling_is_accepted() {
             .to_string(),
         bob.refresh.clone(),
     ];
-    // The last character of an HMAC-SHA256 holds four bits of it and two that must be zero.
+    // The last character of an HMAC-SHA256 holds four of its bits, and two bits that must be zero.
     let last = token.chars().last().unwrap();
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     spellings.extend(
@@ -313,7 +313,7 @@ async fn no_other_spelling_is_accepted() {
     for place in 0..token.len() * 8 {
         let mut flipped = token.clone().into_bytes();
         flipped[place / 8] ^= 1 << (place % 8);
-        // What no header can carry never gets this far.
+        // Bytes that a header cannot carry do not reach the server.
         if let Ok(text) = String::from_utf8(flipped)
             && text.bytes().all(|byte| byte.is_ascii_graphic())
         {

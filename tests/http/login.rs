@@ -1,4 +1,4 @@
-//! Who gets in, who does not, and what they are told.
+//! Login and registration: successful requests, and the errors of the others.
 
 use std::time::{Duration, Instant};
 
@@ -77,8 +77,8 @@ async fn an_unknown_user_and_a_wrong_password_get_the_same_answer() {
     assert!(answers[0].1.contains("\"invalid_grant\""));
 }
 
-/// A hash takes about 20 ms here and everything else together less than 1 ms: a path without the
-/// hash would be off by far more than the factor that this allows.
+/// A hash takes about 20 ms here and everything else together less than 1 ms: without the hash, the times
+/// would differ by much more than the factor that this test allows.
 #[tokio::test]
 async fn an_unknown_user_costs_as_much_time_as_a_wrong_password() {
     let home = Home::with("[password]\nworkers = 1\n");
@@ -92,7 +92,7 @@ async fn an_unknown_user_costs_as_much_time_as_a_wrong_password() {
             times.push(start.elapsed());
         }
     }
-    // The shortest: other work on the machine makes any of them longer.
+    // The shortest times: other work on the machine can only make a request slower.
     let [wrong_password, unknown_user] = times.map(|times| times.iter().min().unwrap().as_secs_f64());
     let ratio = unknown_user / wrong_password;
     assert!((0.5..2.0).contains(&ratio), "unknown user / wrong password = {ratio}");
@@ -196,11 +196,11 @@ async fn requests_that_cannot_be_read_are_refused_as_what_they_are() {
         assert_eq!(status, expected, "{case}: {answer}");
         assert!(answer["error"].is_string() && answer["message"].is_string(), "{case}: {answer}");
     }
-    // A body over the limit whose length nobody announced.
+    // A body over the limit, of unannounced length.
     let chunks = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'a'; 1000]));
     let body = reqwest::Body::wrap_stream(futures::StreamExt::take(chunks, 20));
     assert_eq!(status(login().header("content-type", form).body(body)).await, 413);
-    // What is not asked for is not taken.
+    // Unknown fields are ignored.
     let body = json!({ "email": "ann@example.com", "password": PASSWORD, "is_admin": true, "id": "x" });
     assert_eq!(status(server.post("/api/auth/register").json(&body)).await, 200);
 }
@@ -219,7 +219,7 @@ async fn another_site_cannot_use_the_browsers_cookie() {
             ("origin", "null"),
         ] {
             let request = || server.post(path).header("cookie", &cookie).header(name, value);
-            // A plain form, and what takes a script: not even with the bearer that it does not have.
+            // Both a plain form and a request that takes a script are refused, the latter even with a bearer.
             for request in [
                 request().form(&[("email", "ann@example.com"), ("password", PASSWORD)]),
                 request().bearer_auth(&pair.access).json(&json!({ "session_id": pair.session })),
@@ -278,7 +278,7 @@ async fn too_many_tries_are_told_when_to_come_back() {
     assert!((1..=20).contains(&wait));
     let answer: Value = response.json().await.unwrap();
     assert_eq!((&answer["error"], &answer["retry_after"]), (&json!("too_many_requests"), &json!(wait)));
-    // Another account from the same address, until the address has had its share.
+    // Other accounts from the same address have attempts until the limit of the address is reached.
     let mut statuses = Vec::new();
     for user in 0..4 {
         statuses

@@ -1,4 +1,4 @@
-//! The promise: once log-out has answered, the token is dead.
+//! The guarantee: once a logout has been answered, every token of the session is dead.
 
 use std::{
     io::Write,
@@ -28,8 +28,8 @@ async fn a_copy_of_the_token_is_refused_after_logout() {
     assert_eq!(status(server.refresh(&pair.refresh)).await, 401);
 }
 
-/// A thousand log-outs, each under the eyes of four readers that use the token all the while: a
-/// request that *started* after the log-out had answered never gets a 2xx.
+/// A thousand logouts, each with four concurrent readers that use the token all the time. A request that
+/// *starts* after the logout has been answered never gets a 2xx.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_request_that_starts_after_logout_gets_in() {
     const ROUNDS: usize = 1000;
@@ -118,7 +118,7 @@ async fn any_token_of_the_session_ends_it() {
         assert_eq!(status(request).await, 200, "way {way}");
         assert_eq!(status(server.me(&pair.access)).await, 401, "way {way}");
     }
-    // Tokens of two sessions: both end.
+    // With the tokens of two sessions, both sessions end.
     let (one, two) = (server.login("ann@example.com").await, server.login("ann@example.com").await);
     assert_eq!(
         status(logout().bearer_auth(&one.access).json(&json!({ "refresh_token": two.refresh }))).await,
@@ -198,7 +198,7 @@ async fn a_client_that_hangs_up_does_not_stop_a_logout_halfway() {
         let mut connection = TcpStream::connect(address).unwrap();
         connection.write_all(request.as_bytes()).unwrap();
         drop(connection);
-        // It ends in SQL, which the refresh asks, and in memory, which `me` asks.
+        // The session ends in SQL, which a refresh reads, and in memory, which `me` reads.
         let both_end = async {
             while status(server.refresh(&pair.refresh)).await != 401 {}
             while status(server.me(&pair.access)).await != 401 {}

@@ -1,4 +1,4 @@
-//! What comes with the pages: the right state in the first byte, and headers that protect.
+//! The pages as the server renders them: the session state in the first byte, and security headers.
 
 use std::fs;
 
@@ -73,7 +73,7 @@ async fn a_log_out_that_was_not_confirmed_holds_for_the_pages() {
     assert_eq!(page(&server, "/login", Some(&cookies)).await.status, 200);
     assert_eq!(page(&server, "/account", Some(&cookies)).await.headers["location"], "/login");
 
-    // Until it is confirmed, or someone signs in.
+    // The marker holds until the logout is confirmed, or until somebody signs in.
     let logout = server.post("/api/auth/logout");
     let login = server.post("/api/auth/login").form(&[("email", "ann@example.com"), ("password", PASSWORD)]);
     for request in [login, logout] {
@@ -264,8 +264,8 @@ async fn whatever_a_form_was_answered_its_page_is_drawn() {
     }
 }
 
-/// The parts of a page that only a browser can fill must not be touched by the thread of the server that
-/// happens to let go of the page.
+/// The parts of a page that only a browser can fill must not be touched by the server thread that happens to
+/// drop the page.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pages_are_drawn_by_any_thread() {
     let home = Home::new();

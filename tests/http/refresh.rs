@@ -1,4 +1,4 @@
-//! The refresh token buys the next pair once; who uses an old one ends the session.
+//! Rotation of refresh tokens: each is exchanged once, and reuse ends the session.
 
 use std::{collections::HashSet, fs, sync::Arc};
 
@@ -193,7 +193,7 @@ async fn a_token_that_was_never_handed_out_buys_nothing_and_ends_nothing() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
-    // Signed with the real key: from a database that was set back, say.
+    // Signed with the real key, for example before the database was restored from a backup.
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
     let ahead = refresh_token::sign(&Keys::load(&config.token).unwrap(), pair.session_id, 5);
     assert_eq!(auth.refresh(&ahead, &caller(), || NOW).await.unwrap_err(), ApiError::dead_refresh_token());
@@ -234,7 +234,7 @@ async fn two_tabs_that_refresh_at_the_same_instant_stay_signed_in() {
     assert_eq!(status(browser.post(at("/api/auth/register")).json(&body)).await, 200);
     let mut steps = HashSet::new();
     for round in 0..500 {
-        // Both take the cookie with them before either is answered.
+        // Both requests carry the same cookie, because neither has been answered yet.
         let tab = || browser.post(at("/api/auth/refresh")).send();
         let (one, two) = tokio::join!(tab(), tab());
         let [one, two] = [one, two].map(|response| {
@@ -255,7 +255,7 @@ async fn whether_the_thief_or_the_owner_comes_second_both_are_told_and_it_is_wri
     auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     for _who_is_first in ["the thief", "the owner"] {
         let stolen = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW).await.unwrap();
-        // From here on one of them is the thief: nobody can tell which.
+        // From here on one of the two is the thief, and nobody can tell which.
         let first = auth.refresh(&stolen.refresh_token, &caller(), || NOW + 20).await.unwrap();
         let told = ApiError::InvalidGrant(EndReason::TokenReused.words().into());
         for token in [&stolen, &first, &stolen] {
@@ -287,7 +287,7 @@ async fn the_owners_next_page_says_once_why_the_session_has_ended() {
     let cookie = format!("hallpass-refresh={}", owner.refresh_token.expose());
     jar.add_cookie_str(&cookie, &server.url.parse().unwrap());
     let browser = reqwest::Client::builder().cookie_provider(jar).build().unwrap();
-    // Redirected from the page for those who are signed in to the one that says why they are not.
+    // A page for users redirects to the login page, which shows why the session has ended.
     let page = async || {
         let page = browser.get(format!("{}/account", server.url)).header("accept", "text/html").send();
         let page = page.await.unwrap();
@@ -296,7 +296,7 @@ async fn the_owners_next_page_says_once_why_the_session_has_ended() {
         let is_cleared = cookies.into_iter().any(|cookie| cookie.starts_with("hallpass-refresh=;"));
         (is_cleared, page.text().await.unwrap().contains(EndReason::TokenReused.words()))
     };
-    // A file says nothing, so it does not count.
+    // A static file cannot show the reason, so it must not use up the message.
     let file = browser.get(format!("{}/robots.txt", server.url)).send().await.unwrap();
     assert_eq!((file.status().as_u16(), file.headers().get("set-cookie")), (200, None));
     assert_eq!(page().await, (true, true));

@@ -1,4 +1,4 @@
-//! What is secret stays out of the log, out of the answers, and out of the database.
+//! Secrets do not appear in the log, in responses, or in the database.
 
 use std::fs;
 

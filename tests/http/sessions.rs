@@ -1,4 +1,4 @@
-//! A user sees their sessions, ends them one by one or all, and sees what happened to the account.
+//! The session list, ending one or all sessions, and the activity list of an account.
 
 use axum::http::HeaderMap;
 use hallpass::{
@@ -16,7 +16,7 @@ const REVOKE: &str = "/api/account/revoke_session";
 const EVERYWHERE: &str = "/api/account/logout_everywhere";
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0";
 
-/// A session begun by what calls itself so.
+/// Logs in with this user agent.
 async fn login_as(server: &Server, user_agent: &[u8]) -> Pair {
     let request = server.try_login("ann@example.com", PASSWORD).header("user-agent", user_agent);
     let (status, answer) = answer(request).await;
@@ -45,7 +45,7 @@ async fn the_list_has_every_live_session_of_the_user_and_the_current_one_first()
         let time = |name: &str| first[name].as_i64().unwrap();
         assert!(time("created_at") <= time("last_seen_at"), "{answer}");
         assert!(time("last_seen_at") <= answer["now"].as_i64().unwrap(), "{answer}");
-        // Not to the second: it would tell a thief when to use a copied refresh token unnoticed.
+        // Rounded to minutes: the exact time would show a thief when a copied refresh token works unnoticed.
         assert_eq!((time("created_at") % 60, time("last_seen_at") % 60), (0, 0));
     }
 }
@@ -157,7 +157,7 @@ async fn who_signed_in_long_ago_shows_the_password_again_to_sign_out_everywhere(
     let old = auth.register("ann@example.com", PASSWORD.into(), &caller(), then).await.unwrap();
     drop(auth);
     let server = home.start().await;
-    // A refresh is no sign-in.
+    // A refresh does not count as a sign-in.
     let (_, next) = answer(server.refresh(old.refresh_token.expose())).await;
     let current = Pair::of(&next);
     let other = server.login("ann@example.com").await;
@@ -209,7 +209,7 @@ async fn a_thousand_sessions_are_listed_and_end_together() {
     }
     drop(auth);
     let server = home.start().await;
-    // The one that was used longest ago is the current one: it is among them all the same.
+    // The current session is the one that was used longest ago, and is in the list nevertheless.
     let current = &pairs[0];
     let (_, next) = answer(server.refresh(current.refresh_token.expose())).await;
     let current = Pair::of(&next);
@@ -295,7 +295,7 @@ async fn the_words_for_what_happened_are_those_of_the_contract() {
     let server = home.start().await;
     let (pair, other) = (server.register("ann@example.com").await, server.login("ann@example.com").await);
     assert_eq!(status(server.logout(&other.access)).await, 200);
-    // All within a second, perhaps: what ended comes last then.
+    // Events within the same second have no defined order, so the end of the session is sorted first.
     let mut events = server.events(&pair.access).await;
     events.sort_by_key(|kind| kind.is_string());
     assert_eq!(events, [json!({ "session_ended": "signed_out" }), json!("signed_in"), json!("signed_in")]);

@@ -1,4 +1,4 @@
-//! The checker, held against small histories that somebody made up.
+//! Tests of the checker with small, invented histories.
 
 use crate::faults::{
     checker::{
@@ -37,18 +37,18 @@ fn everywhere(times: std::ops::Range<u64>, status: u16, keeps: bool) -> Call {
     Call { about: About::User { user: 0, by: 0, keeps }, ..call(LogoutEverywhere, times, status) }
 }
 
-/// Session 0 ends session 1.
+/// A call by session 0 that ends session 1.
 fn revoke_other(times: std::ops::Range<u64>, status: u16) -> Call {
     Call { about: About::Other { session: 1, by: 0 }, ..call(RevokeSession, times, status) }
 }
 
-/// Session 0 sets the password after `number`.
+/// A call by session 0 that sets the password number `number + 1`.
 fn change(number: usize, times: std::ops::Range<u64>, status: u16) -> Call {
     let about = About::User { user: 0, by: 0, keeps: true };
     Call { about, password: Some(number), ..call(ChangePassword, times, status) }
 }
 
-/// Session 1 begins, or does not.
+/// A login as session 1 with this password.
 fn login_with(number: usize, times: std::ops::Range<u64>, status: u16) -> Call {
     Call { password: Some(number), ..of_session(1, call(Login, times, status)) }
 }

@@ -1,5 +1,5 @@
-//! Two calls at the same moment on two instances: whatever comes first, all instances agree
-//! afterwards, and what was answered stays true.
+//! Two concurrent calls at two instances: in whatever order they are carried out, all instances agree
+//! afterwards, and every response stays true.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ async fn start() -> (World, Api) {
     (world, api)
 }
 
-/// The event that tells of a new token may come after the token itself.
+/// The event about a new token may arrive after the token itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_token_is_never_refused_where_it_arrives_before_the_news_of_it() {
     let (_world, api) = start().await;
@@ -32,7 +32,7 @@ async fn a_token_is_never_refused_where_it_arrives_before_the_news_of_it() {
     }
 }
 
-/// A look-up that was under way when the session was revoked must not bring it back.
+/// A look-up that is in progress during the revocation must not bring the session back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_token_that_is_looked_up_while_it_is_revoked_stays_dead() {
     let (_world, api) = start().await;
@@ -58,7 +58,7 @@ async fn a_token_that_is_looked_up_while_it_is_revoked_stays_dead() {
     }
 }
 
-/// Whichever is first: what the refresh brought is dead when the log-out has answered.
+/// In whatever order the two are carried out, the new pair is dead when the logout has been answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_refresh_never_outlives_a_logout_beside_it() {
     let (_world, api) = start().await;
@@ -77,7 +77,7 @@ async fn a_refresh_never_outlives_a_logout_beside_it() {
     assert!(refreshed > 0, "the log-out always came first: no race");
 }
 
-/// A log-in beside it is ended too, or begins after it: on all instances the same.
+/// A concurrent login is revoked too, or comes after the logout; all instances agree which.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_login_beside_a_logout_everywhere_is_either_ended_or_not() {
     let (_world, api) = start().await;

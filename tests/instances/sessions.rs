@@ -1,5 +1,4 @@
-//! Sessions that are seen and ended, users that are disabled, attempts that are counted: through one
-//! instance, and it holds on all.
+//! Ending sessions, disabling users and counting attempts through one instance takes effect on all instances.
 
 use futures::StreamExt;
 use reqwest::{Client, Response};
@@ -17,7 +16,8 @@ const ANN: &str = "ann@example.com";
 const ROOT: &str = "root@example.com";
 const NEW: &str = "staple battery horse";
 
-/// What the program prints beside the running servers. The links have to go on meanwhile.
+/// Runs a command while the instances run, and returns its output. It runs in a thread of its own, because
+/// the links need the runtime.
 async fn hallpass(world: &World, arguments: &[&str]) -> String {
     let mut command = world.instances[0].command();
     command.env("HALLPASS_INSTANCE", "command line").args(arguments);
@@ -63,9 +63,9 @@ async fn tries_count_at_all(kind: Kind) {
         }
         attempts += 1;
     }
-    // Had each counted for itself, it would have been three times as many.
+    // Separate counts would add up to three times as many attempts.
     assert!((FREE..2 * FREE).contains(&attempts), "{attempts}");
-    // Right ones count nowhere.
+    // Right passwords are not counted.
     api.register(0, "bob@example.com").await;
     for number in 0..2 * FREE {
         api.login(number, "bob@example.com").await;
@@ -89,7 +89,7 @@ async fn refreshes_at_one_instance_count_at_all() {
         }
         refreshes += 1;
     }
-    // Had each counted for itself, it would have been three times as many.
+    // Separate counts would add up to three times as many refreshes.
     assert!((FREE..2 * FREE).contains(&refreshes), "{refreshes}");
     assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
     let other = api.login(1, ANN).await;
@@ -132,7 +132,7 @@ async fn without_redis_each_instance_counts_for_itself_and_lets_in_who_is_right(
     login(1).await;
 }
 
-/// Whatever ends a session ends it everywhere before it is answered.
+/// Every way to end a session ends it at all instances before the call is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_ended_through_one_instance_is_dead_on_all() {
     const ROUNDS: usize = 5;
@@ -189,11 +189,11 @@ async fn what_is_ended_through_one_instance_is_dead_on_all() {
         }
         assert_eq!(api.me_everywhere(&root).await, [200; 3]);
     }
-    // One that gets no processor for a second has no lease either: right, too, but not the rule.
+    // An instance that gets no processor time for a second has no lease either: correct, but it must be rare.
     assert!(by_all * 10 >= asked * 9, "{by_all} of {asked} were acknowledged by all three");
 }
 
-/// A page of a session at one instance, as it hears of it: `live`, then `ended` and why.
+/// The event stream of a session at one instance: `live`, then `ended` with the reason.
 struct Page(Response, String);
 
 impl Page {
@@ -209,7 +209,7 @@ impl Page {
         page
     }
 
-    /// What it says from here on, up to its end.
+    /// The events from here on, up to the end of the stream.
     async fn rest(self) -> String {
         let chunks: Vec<_> = self.0.bytes_stream().map(Result::unwrap).collect().await;
         String::from_utf8(chunks.concat()).unwrap()
@@ -287,7 +287,7 @@ async fn everyone_is_signed_out_however_many_they_are() {
         "insert into access_tokens (id, session_id, expires_at) \
          select 'T' || substr(id, 2), id, rotated_at + 300 from sessions where created_at = 0",
     );
-    // One of them knows them all, and has to forget them.
+    // One instance has all sessions in its mirror, and has to mark all of them dead.
     world.instances[1].kill();
     world.instances[1].start_again();
     world.instances[1].wait_until_ready().await;
@@ -301,7 +301,7 @@ async fn everyone_is_signed_out_however_many_they_are() {
     assert_eq!(api.me_everywhere(&back).await, [200; 3]);
 }
 
-/// PostgreSQL takes no U+0000, which SQLite does. That says nothing about the database's health.
+/// PostgreSQL cannot store U+0000, SQLite can. Such an input is not a failure of the database.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_character_that_postgres_cannot_hold_is_refused_and_an_address_has_one_form() {
     let world = World::start(Kind::Single).await;
@@ -319,7 +319,7 @@ async fn a_character_that_postgres_cannot_hold_is_refused_and_an_address_has_one
     }
     assert_eq!(answer(api.try_login(0, "a\0@example.com", PASSWORD)).await.0, 422);
 
-    // As an earlier version has stored it.
+    // The address as an earlier version stored it.
     api.register(0, "ann@b\u{fc}cher.example").await;
     world.postgres.tell("update users set email = 'ann@xn--bcher-kva.example' where email like 'ann@%'");
     for spelling in ["ann@b\u{fc}cher.example", "ANN@XN--BCHER-KVA.example"] {

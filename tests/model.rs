@@ -554,12 +554,12 @@ fn breaks(promise: &'static str, left_out: Rule, mishaps: &'static [Mishap]) {
 }
 
 #[test]
-fn no_request_gets_in_after_the_acknowledgement() {
+fn requests_after_the_acknowledgement_are_refused() {
     holds(2, &[]);
 }
 
 #[test]
-fn the_promise_survives_a_crash_a_lost_connection_and_every_loss_of_data() {
+fn guarantee_survives_crashes_lost_connections_and_data_loss() {
     holds(
         1,
         &[
@@ -587,19 +587,19 @@ macro_rules! needed {
 }
 
 needed! {
-    with_sql_told_last_a_joiner_misses_the_revocation: TruthFirst, [], PROMISE;
-    without_waiting_the_others_still_let_it_in: WaitForTheOthers, [], PROMISE;
-    a_lease_counted_from_the_answer_outlasts_the_wait: LeaseFromTheSend, [], PROMISE;
-    a_lease_checked_after_the_look_up_vouches_for_an_old_look: LeaseBeforeTheLookUp, [], PROMISE;
-    without_a_second_check_a_fill_is_trusted_after_the_lease: LeaseAgainAfterAFill, [], SECOND_LOOK;
-    a_late_answer_must_not_raise_the_dead: DeadWins, [], PROMISE;
-    what_redis_does_not_list_may_be_alive: UnlistedIsNotDead, [Flush], NOT_UNASKED;
-    without_reconciling_a_rejoiner_trusts_an_old_mirror: ReconcileBeforeTrust, [Disconnect(OTHER)], PROMISE;
-    without_the_chain_a_loss_goes_unnoticed: Chain, [Flush], PROMISE;
-    a_young_tenure_must_not_count_reports: OldTenureToCountReports, [Flush], PROMISE;
-    a_report_forgotten_too_soon_hides_a_lease: ForgetOnlyTheSilent, [], PROMISE;
-    a_connection_that_outlives_a_failover_hides_it: ConnectionEndsWithRedis, [FailOver], PROMISE;
-    a_register_lost_without_the_head_goes_unnoticed: HeadInTheRegister, [LoseRegister], PROMISE;
-    a_fast_clock_takes_a_lease_for_expired_too_soon: MarginForDrift, [], PROMISE;
-    a_follower_that_goes_on_after_leaving_holds_a_lease_unseen: StopFollowingBeforeLeaving, [Leave(OTHER)], PROMISE;
+    joiner_misses_a_revocation_if_sql_is_written_last: TruthFirst, [], PROMISE;
+    other_instances_accept_the_token_if_nothing_waits_for_them: WaitForTheOthers, [], PROMISE;
+    lease_counted_from_the_response_outlasts_the_wait: LeaseFromTheSend, [], PROMISE;
+    lease_checked_after_the_look_up_covers_an_outdated_look_up: LeaseBeforeTheLookUp, [], PROMISE;
+    filled_token_is_used_after_the_lease_without_a_second_check: LeaseAgainAfterAFill, [], SECOND_LOOK;
+    late_response_must_not_revive_a_dead_session: DeadWins, [], PROMISE;
+    token_that_redis_does_not_list_may_be_live: UnlistedIsNotDead, [Flush], NOT_UNASKED;
+    rejoining_instance_uses_an_outdated_mirror_without_reconciling: ReconcileBeforeTrust, [Disconnect(OTHER)], PROMISE;
+    data_loss_is_not_detected_without_the_chain: Chain, [Flush], PROMISE;
+    young_tenure_must_not_count_reports: OldTenureToCountReports, [Flush], PROMISE;
+    report_removed_too_soon_hides_a_lease: ForgetOnlyTheSilent, [], PROMISE;
+    connection_that_survives_a_failover_hides_it: ConnectionEndsWithRedis, [FailOver], PROMISE;
+    lost_register_is_not_detected_without_the_head: HeadInTheRegister, [LoseRegister], PROMISE;
+    fast_clock_considers_a_lease_expired_too_soon: MarginForDrift, [], PROMISE;
+    follower_that_continues_after_leaving_holds_a_hidden_lease: StopFollowingBeforeLeaving, [Leave(OTHER)], PROMISE;
 }

@@ -24,7 +24,7 @@ const LAYERS: [&str; 3] = ["server/http/", "server/auth/", "server/db/"];
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
-fn no_two_files_name_each_other() {
+fn files_have_no_cyclic_dependencies() {
     let uses = uses_of_all_files();
     assert!(uses.len() > 80, "the files were not found");
     let in_circles: Vec<_> = uses.keys().filter(|file| reachable_from(&uses, file).contains(*file)).collect();
@@ -32,7 +32,7 @@ fn no_two_files_name_each_other() {
 }
 
 #[test]
-fn http_calls_auth_and_auth_calls_db() {
+fn http_depends_on_auth_and_auth_on_db() {
     let layer_of = |file: &str| LAYERS.iter().position(|folder| file.starts_with(folder));
     let mut upwards = Vec::new();
     for (file, used) in uses_of_all_files() {

@@ -5,7 +5,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn every_call_but_the_open_ones_needs_a_token() {
+async fn every_call_except_the_open_ones_needs_a_token() {
     const OPEN: [&str; 5] = [
         "/api/auth/register",
         "/api/auth/login",
@@ -32,7 +32,7 @@ async fn every_call_but_the_open_ones_needs_a_token() {
 }
 
 #[tokio::test]
-async fn the_authorization_header_is_read_as_rfc_6750_says() {
+async fn authorization_header_is_parsed_as_in_rfc_6750() {
     let home = Home::new();
     let server = home.start().await;
     let token = server.register("ann@example.com").await.access;
@@ -118,7 +118,7 @@ impl Forge {
 }
 
 #[tokio::test]
-async fn the_forge_makes_good_tokens() {
+async fn token_forge_makes_valid_tokens() {
     let home = Home::new();
     let forge = Forge::new(&home).await;
     let copy = sign(forge.header.as_bytes(), &forge.with(json!({})));
@@ -126,7 +126,7 @@ async fn the_forge_makes_good_tokens() {
 }
 
 #[tokio::test]
-async fn no_other_header_is_accepted() {
+async fn altered_token_header_is_refused() {
     let home = Home::new();
     let forge = Forge::new(&home).await;
     let claims = forge.with(json!({}));
@@ -191,7 +191,7 @@ async fn no_other_header_is_accepted() {
 }
 
 #[tokio::test]
-async fn no_other_claims_are_accepted() {
+async fn altered_claims_are_refused() {
     let home = Home::new();
     let forge = Forge::new(&home).await;
     let now = forge.claims["iat"].as_i64().unwrap();
@@ -272,7 +272,7 @@ async fn no_other_claims_are_accepted() {
 }
 
 #[tokio::test]
-async fn no_other_spelling_is_accepted() {
+async fn altered_token_text_is_refused() {
     let home = Home::new();
     let forge = Forge::new(&home).await;
     let token = &forge.token;
@@ -347,7 +347,7 @@ async fn a_token_expires_to_the_second() {
 }
 
 #[tokio::test]
-async fn while_keys_change_tokens_of_both_are_accepted() {
+async fn tokens_of_both_keys_are_accepted_during_a_key_change() {
     let (old, new) = (BASE64.encode(KEY), BASE64.encode(OTHER_KEY));
     let home = Home::with(&format!("[token]\nsigning_key = \"{old}\"\n"));
     let server = home.start().await;
@@ -375,7 +375,7 @@ async fn while_keys_change_tokens_of_both_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_stateless_check_still_passes_what_has_been_revoked() {
+async fn stateless_check_still_accepts_a_revoked_token() {
     let home = Home::new();
     let server = home.start().await;
     let token = server.register("ann@example.com").await.access;

@@ -51,7 +51,7 @@ async fn is_drawn_signed_in(server: &Server, cookies: &[&[u8]]) -> bool {
 }
 
 #[tokio::test]
-async fn foreign_cookies_do_not_hide_ours() {
+async fn foreign_cookies_do_not_hide_the_refresh_cookie() {
     let home = Home::new();
     let server = home.start().await;
     signed_in(&server, ANN).await;
@@ -89,7 +89,7 @@ async fn foreign_cookies_do_not_hide_ours() {
 }
 
 #[tokio::test]
-async fn each_of_several_cookies_of_one_name_is_tried() {
+async fn every_cookie_of_the_same_name_is_tried() {
     let home = Home::with("[token]\nrefresh_grace_seconds = 60\n");
     let server = home.start().await;
     let (dead, dead_token) = signed_in(&server, ANN).await;
@@ -122,7 +122,7 @@ async fn each_of_several_cookies_of_one_name_is_tried() {
 
 /// Browsers do not separate cookies by port.
 #[tokio::test]
-async fn two_services_on_one_host_leave_each_others_cookies_alone() {
+async fn services_on_the_same_host_do_not_touch_each_others_cookies() {
     let other_key = format!("[token]\nsigning_key = \"{}\"\n", BASE64.encode(OTHER_KEY));
     for https in ["", "[server]\nhttps = true\n"] {
         let homes = [Home::with(https), Home::with(&format!("{other_key}{https}"))];
@@ -151,7 +151,7 @@ async fn two_services_on_one_host_leave_each_others_cookies_alone() {
 }
 
 #[tokio::test]
-async fn a_token_of_another_service_under_the_old_name_is_left_alone_and_what_is_none_is_cleared() {
+async fn foreign_token_under_the_old_cookie_name_is_kept_and_junk_is_cleared() {
     let other = Home::with(&format!("[token]\nsigning_key = \"{}\"\n", BASE64.encode(OTHER_KEY)));
     let other = other.start().await;
     let (_, foreign) = signed_in(&other, ANN).await;
@@ -178,7 +178,7 @@ async fn a_token_of_another_service_under_the_old_name_is_left_alone_and_what_is
 }
 
 #[tokio::test]
-async fn a_session_goes_on_under_the_new_name_after_an_upgrade_and_after_a_change_of_keys() {
+async fn session_survives_the_new_cookie_name_after_an_upgrade_or_a_key_change() {
     let home = Home::new();
     let server = home.start().await;
     let (cookie, token) = signed_in(&server, ANN).await;
@@ -206,7 +206,7 @@ async fn a_session_goes_on_under_the_new_name_after_an_upgrade_and_after_a_chang
 }
 
 #[tokio::test]
-async fn a_pending_logout_is_seen_and_settled_whatever_the_page_came_by() {
+async fn pending_logout_cookie_is_honored_and_cleared_under_every_name() {
     for settings in ["", "[server]\nhttps = true\n"] {
         let home = Home::with(settings);
         let server = home.start().await;
@@ -249,7 +249,7 @@ async fn login_with(server: &Process, headers: &[(&str, &str)]) -> Response {
 }
 
 #[tokio::test]
-async fn a_refusal_names_what_was_compared_and_the_setting_that_mends_it() {
+async fn cross_origin_refusal_logs_both_origins_and_the_setting_to_change() {
     let home = Home::new();
     let server = home.spawn();
     server.register(ANN).await;
@@ -273,7 +273,7 @@ async fn a_refusal_names_what_was_compared_and_the_setting_that_mends_it() {
 }
 
 #[tokio::test]
-async fn a_forgotten_setting_about_https_or_proxies_is_warned_of_once() {
+async fn missing_https_or_proxy_setting_is_warned_about_once() {
     let home = Home::new();
     for headers in [
         &[("x-forwarded-proto", "https")][..],
@@ -311,7 +311,7 @@ async fn a_forgotten_setting_about_https_or_proxies_is_warned_of_once() {
 }
 
 #[tokio::test]
-async fn an_address_is_understood_in_the_forms_that_proxies_write() {
+async fn forwarded_addresses_are_parsed_in_every_common_form() {
     let home = Home::with("[server]\ntrusted_proxies = \"127.0.0.1\"\n");
     let server = home.start().await;
     server.register(ANN).await;
@@ -338,7 +338,7 @@ async fn execute(home: &Home, statement: &'static str) {
 }
 
 #[tokio::test]
-async fn an_address_with_an_international_domain_is_one_account_however_it_is_written() {
+async fn email_with_an_international_domain_is_one_account_in_every_spelling() {
     const UNICODE: &str = "ann@b\u{fc}cher.example";
     const ASCII: &str = "ann@xn--bcher-kva.example";
     let home = Home::new();
@@ -382,7 +382,7 @@ async fn an_address_with_an_international_domain_is_one_account_however_it_is_wr
 }
 
 #[tokio::test]
-async fn a_character_that_no_database_holds_is_refused_by_name() {
+async fn nul_characters_are_refused_with_the_name_of_the_field() {
     let home = Home::new();
     home.add_administrator("root@example.com");
     let server = home.start().await;

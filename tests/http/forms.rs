@@ -57,7 +57,7 @@ fn location(response: &Response) -> &str {
 }
 
 #[tokio::test]
-async fn a_program_gets_the_answer_itself_whatever_it_accepts() {
+async fn programs_that_accept_html_are_not_redirected() {
     let site = Site::start().await;
     let credentials = [("email", ANN), ("password", PASSWORD), ("delivery", "body")];
     for accept in [JAVA, "text/html", "text/html,*/*;q=0.8"] {
@@ -89,7 +89,7 @@ async fn a_program_gets_the_answer_itself_whatever_it_accepts() {
 }
 
 #[tokio::test]
-async fn an_uncertain_logout_never_ends_as_200() {
+async fn unconfirmed_logout_answers_503() {
     let site = Site::start().await;
     let pair = site.server.login(ANN).await;
     site.break_database().await;
@@ -127,7 +127,7 @@ async fn an_uncertain_logout_never_ends_as_200() {
 }
 
 #[tokio::test]
-async fn the_error_of_a_form_is_on_the_forms_page_with_and_without_a_referer() {
+async fn form_error_is_shown_on_the_form_with_and_without_a_referer() {
     let site = Site::start().await;
     let wrong = [("email", ANN), ("password", "wrong password")];
     let words = "The e-mail address or the password is wrong.";

@@ -38,7 +38,7 @@ fn events(response: Response) -> impl Stream<Item = Value> + Unpin {
 }
 
 #[tokio::test]
-async fn the_servers_are_told_of_until_the_session_ends() {
+async fn cluster_events_are_streamed_until_the_session_ends() {
     let home = Home::new();
     let server = home.start().await;
     let (browser, tokens) = signed_in(&server).await;
@@ -82,7 +82,7 @@ fn named_events(response: Response) -> impl Stream<Item = (String, String)> + Un
 }
 
 #[tokio::test]
-async fn a_page_is_told_why_its_session_has_ended_and_then_nothing_more() {
+async fn session_stream_sends_the_end_reason_and_closes() {
     let home = Home::new();
     home.add_administrator("root@example.com");
     let server = home.start().await;
@@ -139,7 +139,7 @@ async fn a_page_is_told_why_its_session_has_ended_and_then_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_page_is_not_told_of_the_end_of_other_sessions() {
+async fn session_stream_does_not_report_other_sessions() {
     let home = Home::new();
     let server = home.start().await;
     let (browser, tokens) = signed_in(&server).await;
@@ -157,7 +157,7 @@ async fn a_page_is_not_told_of_the_end_of_other_sessions() {
 }
 
 #[tokio::test]
-async fn a_stream_does_not_keep_the_server_from_stopping() {
+async fn open_stream_does_not_delay_shutdown() {
     let home = Home::new();
     let server = home.start().await;
     let (browser, _) = signed_in(&server).await;
@@ -168,7 +168,7 @@ async fn a_stream_does_not_keep_the_server_from_stopping() {
 }
 
 #[tokio::test]
-async fn proxy_is_told_to_pass_streams_on_as_they_come() {
+async fn event_streams_turn_off_proxy_buffering() {
     let home = Home::new();
     let server = home.start().await;
     let (browser, _) = signed_in(&server).await;
@@ -179,7 +179,7 @@ async fn proxy_is_told_to_pass_streams_on_as_they_come() {
 }
 
 #[tokio::test]
-async fn session_has_sixteen_streams_and_the_oldest_gives_way() {
+async fn session_has_at_most_sixteen_streams_and_the_oldest_is_closed() {
     const MOST: usize = 16;
     let home = Home::new();
     let server = home.start().await;
@@ -206,7 +206,7 @@ async fn session_has_sixteen_streams_and_the_oldest_gives_way() {
 }
 
 #[tokio::test]
-async fn used_refresh_token_opens_no_stream_but_the_one_before_the_current_does() {
+async fn only_the_current_and_the_previous_refresh_token_open_a_stream() {
     let home = Home::new();
     let server = home.start().await;
     let first = server.register("ann@example.com").await;
@@ -269,7 +269,7 @@ async fn streams_of_many_sessions_leave_room_for_other_requests() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_without_a_session() {
+async fn event_streams_need_a_session() {
     let home = Home::new();
     let server = home.start().await;
     for path in [EVENTS, SESSION] {
@@ -284,7 +284,7 @@ async fn nobody_is_told_without_a_session() {
 }
 
 #[tokio::test]
-async fn what_happens_is_counted() {
+async fn metrics_count_requests_and_revocations() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;

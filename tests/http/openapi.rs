@@ -133,7 +133,7 @@ async fn assert_described(description: &Value, call: &Call<'_>, response: Respon
 }
 
 #[tokio::test]
-async fn what_exists_is_described_and_what_is_described_exists() {
+async fn openapi_paths_match_the_existing_routes() {
     let home = Home::new();
     let server = home.start().await;
     let description = description(&server).await;
@@ -153,7 +153,7 @@ async fn what_exists_is_described_and_what_is_described_exists() {
 }
 
 #[tokio::test]
-async fn every_example_fits_what_is_said_of_it() {
+async fn every_example_matches_its_schema() {
     let home = Home::new();
     let server = home.start().await;
     let description = description(&server).await;
@@ -175,7 +175,7 @@ async fn every_example_fits_what_is_said_of_it() {
 }
 
 #[tokio::test]
-async fn every_example_of_a_request_works_and_is_answered_as_described() {
+async fn every_example_request_succeeds_with_the_described_response() {
     let home = Home::new();
     let description = description(&home.start().await).await;
     for call in calls(&description) {
@@ -228,7 +228,7 @@ async fn assert_works(
 }
 
 #[tokio::test]
-async fn every_error_is_as_its_example() {
+async fn every_error_response_equals_its_example() {
     let home = Home::new();
     home.add_administrator(ROOT);
     let server = home.start().await;
@@ -290,7 +290,7 @@ async fn every_error_is_as_its_example() {
 }
 
 #[tokio::test]
-async fn the_description_is_openapi_and_a_page() {
+async fn openapi_document_and_docs_page_are_valid() {
     let home = Home::new();
     let server = home.start().await;
     let description = description(&server).await;

@@ -14,7 +14,7 @@ fn change(server: &Server, pair: &Pair, current: &str, new: &str) -> RequestBuil
 }
 
 #[tokio::test]
-async fn a_new_password_ends_every_session_but_the_one_that_set_it() {
+async fn password_change_ends_every_other_session() {
     let home = Home::new();
     let server = home.start().await;
     let (mine, other, third) = (server.register(ANN).await, server.login(ANN).await, server.login(ANN).await);
@@ -40,7 +40,7 @@ async fn a_new_password_ends_every_session_but_the_one_that_set_it() {
 }
 
 #[tokio::test]
-async fn the_old_password_has_to_be_shown_and_the_new_one_to_be_good() {
+async fn password_change_needs_the_current_password_and_an_acceptable_new_one() {
     let home = Home::new();
     let server = home.start().await;
     let (mine, other) = (server.register(ANN).await, server.login(ANN).await);
@@ -69,7 +69,7 @@ async fn the_old_password_has_to_be_shown_and_the_new_one_to_be_good() {
 }
 
 #[tokio::test]
-async fn of_two_who_change_the_password_at_the_same_time_one_succeeds() {
+async fn one_of_two_concurrent_password_changes_succeeds() {
     let home = Home::new();
     let server = home.start().await;
     let mut password = PASSWORD.to_owned();
@@ -102,7 +102,7 @@ async fn of_two_who_change_the_password_at_the_same_time_one_succeeds() {
 }
 
 #[tokio::test]
-async fn no_session_begun_with_the_old_password_outlives_its_change() {
+async fn no_session_of_the_old_password_survives_its_change() {
     let home = Home::new();
     let server = home.start().await;
     let mine = server.register(ANN).await;
@@ -123,7 +123,7 @@ async fn no_session_begun_with_the_old_password_outlives_its_change() {
 }
 
 #[tokio::test]
-async fn who_guesses_at_the_old_password_waits() {
+async fn guessing_the_current_password_is_throttled() {
     let home = Home::with("[throttle]\nper_device = 3\n");
     let server = home.start().await;
     let (mine, other) = (server.register(ANN).await, server.login(ANN).await);

@@ -13,7 +13,7 @@ use std::{
 use crate::support::*;
 
 #[tokio::test]
-async fn a_restart_signs_nobody_out_and_brings_nobody_back() {
+async fn restart_keeps_live_sessions_live_and_dead_sessions_dead() {
     let home = Home::new();
     let server = home.start().await;
     let alive = server.register("ann@example.com").await;
@@ -39,7 +39,7 @@ struct Journal {
 /// Eight concurrent clients make 200 logins, every other one followed by a logout. The server is killed after
 /// 100 responses.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_before_a_kill_holds_after_it() {
+async fn acknowledged_logins_and_logouts_survive_a_kill() {
     const CLIENTS: usize = 8;
     const EACH: usize = 25;
     let home = Home::new();
@@ -102,7 +102,7 @@ async fn what_was_acknowledged_before_a_kill_holds_after_it() {
 }
 
 #[test]
-fn a_request_under_way_is_finished_when_told_to_stop() {
+fn request_in_progress_is_finished_on_sigterm() {
     let home = Home::new();
     let server = home.spawn();
     let address = server.url.strip_prefix("http://").unwrap();

@@ -20,13 +20,13 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn every_file_that_the_page_names_exists() {
+fn every_quoted_file_exists() {
     quoted(PAGE).filter(|text| is_path(text)).for_each(|path| drop(read(path)));
 }
 
 /// The last cell of a row quotes files, each followed by tests in that file.
 #[test]
-fn every_test_that_the_page_names_is_in_the_file_that_it_names() {
+fn every_quoted_test_is_in_the_quoted_file() {
     let cells = PAGE.lines().filter_map(|line| line.strip_suffix('|')?.rsplit('|').next());
     let mut count = 0;
     for cell in cells {

@@ -25,7 +25,7 @@ async fn login_as(server: &Server, user_agent: &[u8]) -> Pair {
 }
 
 #[tokio::test]
-async fn the_list_has_every_live_session_of_the_user_and_the_current_one_first() {
+async fn session_list_has_all_live_sessions_with_the_current_one_first() {
     let home = Home::new();
     let server = home.start().await;
     let dead = server.register("ann@example.com").await;
@@ -51,7 +51,7 @@ async fn the_list_has_every_live_session_of_the_user_and_the_current_one_first()
 }
 
 #[tokio::test]
-async fn a_session_is_ended_from_another_one() {
+async fn session_can_be_ended_from_another_session() {
     let home = Home::new();
     let server = home.start().await;
     let mine = server.register("ann@example.com").await;
@@ -71,7 +71,7 @@ async fn a_session_is_ended_from_another_one() {
 }
 
 #[tokio::test]
-async fn nobody_ends_the_session_of_someone_else_or_learns_of_it() {
+async fn sessions_of_other_users_cannot_be_ended_or_probed() {
     let home = Home::new();
     let server = home.start().await;
     let (ann, bob) = (server.register("ann@example.com").await, server.register("bob@example.com").await);
@@ -103,7 +103,7 @@ async fn nobody_ends_the_session_of_someone_else_or_learns_of_it() {
 }
 
 #[tokio::test]
-async fn the_current_session_may_be_ended_too_and_takes_its_cookie_with_it() {
+async fn ending_the_current_session_clears_its_cookie() {
     let home = Home::new();
     let server = home.start().await;
     let (browser, at) = (browser(), |path: &str| format!("{}{path}", server.url));
@@ -124,7 +124,7 @@ async fn the_current_session_may_be_ended_too_and_takes_its_cookie_with_it() {
 }
 
 #[tokio::test]
-async fn all_sessions_end_or_all_but_the_current_one() {
+async fn logout_everywhere_ends_all_sessions_or_all_others() {
     let home = Home::new();
     let server = home.start().await;
     let stranger = server.register("bob@example.com").await;
@@ -149,7 +149,7 @@ async fn all_sessions_end_or_all_but_the_current_one() {
 }
 
 #[tokio::test]
-async fn who_signed_in_long_ago_shows_the_password_again_to_sign_out_everywhere() {
+async fn logout_everywhere_needs_the_password_or_a_recent_sign_in() {
     let home = Home::new();
     // Signed in a little more than five minutes ago.
     let then = clock::now() - 301;
@@ -185,7 +185,7 @@ async fn who_signed_in_long_ago_shows_the_password_again_to_sign_out_everywhere(
 }
 
 #[tokio::test]
-async fn a_sign_in_is_recent_for_five_minutes_to_the_second() {
+async fn sign_in_counts_as_recent_for_exactly_five_minutes() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
@@ -197,7 +197,7 @@ async fn a_sign_in_is_recent_for_five_minutes_to_the_second() {
 }
 
 #[tokio::test]
-async fn a_thousand_sessions_are_listed_and_end_together() {
+async fn thousand_sessions_can_be_listed_and_ended() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let now = clock::now();
@@ -227,7 +227,7 @@ async fn a_thousand_sessions_are_listed_and_end_together() {
 }
 
 #[tokio::test]
-async fn whatever_a_program_calls_itself_it_does_no_harm() {
+async fn hostile_user_agents_are_harmless() {
     let home = Home::new();
     let server = home.start().await;
     let current = server.register("ann@example.com").await;
@@ -251,7 +251,7 @@ async fn whatever_a_program_calls_itself_it_does_no_harm() {
 }
 
 #[tokio::test]
-async fn what_happened_to_an_account_is_told_in_order() {
+async fn activity_list_has_all_events_newest_first() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let login =
@@ -290,7 +290,7 @@ async fn what_happened_to_an_account_is_told_in_order() {
 }
 
 #[tokio::test]
-async fn the_words_for_what_happened_are_those_of_the_contract() {
+async fn event_kinds_have_the_documented_names() {
     let home = Home::new();
     let server = home.start().await;
     let (pair, other) = (server.register("ann@example.com").await, server.login("ann@example.com").await);

@@ -13,7 +13,7 @@ fn refuses_to_start(command: &mut Command, words: &[&str]) {
 }
 
 #[test]
-fn a_setting_that_makes_no_sense_is_named() {
+fn invalid_settings_are_named() {
     let home = Home::new();
     refuses_to_start(
         home.command().env("HALLPASS_ACCESS_TTL", "301"),
@@ -46,7 +46,7 @@ fn a_setting_that_makes_no_sense_is_named() {
 }
 
 #[tokio::test]
-async fn variables_that_are_empty_or_of_kubernetes_change_nothing() {
+async fn empty_and_kubernetes_variables_are_ignored() {
     let home = Home::new();
     let mut command = home.command();
     for name in
@@ -98,7 +98,7 @@ fn signing_key_of_zeros_is_refused() {
 
 /// An older version can replace a newer one.
 #[tokio::test]
-async fn a_migration_of_a_later_version_does_not_stop_the_start() {
+async fn migration_of_a_later_version_does_not_prevent_startup() {
     use sqlx::{Connection, Executor, SqliteConnection};
     let home = Home::new();
     let server = home.spawn();
@@ -117,7 +117,7 @@ async fn a_migration_of_a_later_version_does_not_stop_the_start() {
 }
 
 #[test]
-fn a_missing_site_folder_is_named() {
+fn missing_site_folder_is_named() {
     let home = Home::new();
     fs::remove_dir_all(home.path().join("site")).unwrap();
     refuses_to_start(&mut home.command(), &["there is no site folder", "make build"]);
@@ -125,7 +125,7 @@ fn a_missing_site_folder_is_named() {
 }
 
 #[test]
-fn a_taken_port_is_named() {
+fn port_in_use_is_named() {
     let home = Home::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let holder = TcpListener::bind(taken).unwrap();
@@ -134,7 +134,7 @@ fn a_taken_port_is_named() {
 }
 
 #[tokio::test]
-async fn a_second_server_on_the_same_database_is_refused() {
+async fn second_process_on_the_same_sqlite_database_is_refused() {
     let home = Home::new();
     let server = home.spawn();
     let pair = server.register("ann@example.com").await;
@@ -155,7 +155,7 @@ async fn a_second_server_on_the_same_database_is_refused() {
 }
 
 #[test]
-fn a_corrupt_database_is_named_and_left_alone() {
+fn corrupt_database_is_named_and_not_modified() {
     let home = Home::new();
     fs::create_dir_all(home.path().join("data")).unwrap();
     let junk = vec![b'x'; 10_000];
@@ -167,7 +167,7 @@ fn a_corrupt_database_is_named_and_left_alone() {
 /// Runs in a user namespace without a mapping, because root may write to read-only files.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_read_only_database_is_named() {
+async fn read_only_database_is_named() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     home.start().await.stop().await;
@@ -190,7 +190,7 @@ async fn a_read_only_database_is_named() {
 /// writes are answered 503, and writes succeed again when there is room.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_full_disk_loses_nothing() {
+async fn full_disk_loses_no_acknowledged_data() {
     let home = Home::new();
     let path = home.path().display();
     let program = env!("CARGO_BIN_EXE_hallpass");
@@ -237,7 +237,7 @@ async fn a_full_disk_loses_nothing() {
 }
 
 #[test]
-fn the_development_key_is_made_once_and_for_its_owner_alone() {
+fn development_key_is_created_once_and_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::with("[token]\n");
     let server = home.spawn();
@@ -261,7 +261,7 @@ fn the_development_key_is_made_once_and_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn users_are_looked_after_on_the_command_line() {
+async fn users_are_managed_on_the_command_line() {
     let home = Home::new();
     let user =
         |arguments: &[&str], input: &str| run_with_input(home.command().arg("user").args(arguments), input);
@@ -323,7 +323,7 @@ fn server_raises_the_limit_of_open_files() {
 /// soon as there is room.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn server_survives_more_connections_than_it_may_have_files() {
+async fn server_survives_more_connections_than_open_files_allowed() {
     let home = Home::new();
     let server = home.spawn_limited("ulimit -n 128");
     let address = server.url.strip_prefix("http://").unwrap().to_owned();

@@ -69,7 +69,7 @@ async fn refused_after(mut attempt: impl FnMut(u32) -> RequestBuilder) -> u32 {
 }
 
 #[tokio::test]
-async fn who_comes_back_when_told_is_let_in_and_waits_twice_as_long_the_next_time() {
+async fn attempt_after_the_wait_is_allowed_and_the_next_wait_is_twice_as_long() {
     let (_home, server) = server("", Limits { account: 3, ..NO_LIMITS }).await;
     let (mut let_in, mut was_told_to_wait) = (Vec::new(), false);
     while let_in.len() < 6 {
@@ -99,7 +99,7 @@ async fn who_comes_back_when_told_is_let_in_and_waits_twice_as_long_the_next_tim
 }
 
 #[tokio::test]
-async fn right_tries_do_not_count() {
+async fn right_passwords_are_refunded() {
     let (_home, server) = server("", Limits { account: 3, address: 3, device: 3 }).await;
     server.register(ANN).await;
     for _ in 0..20 {
@@ -112,7 +112,7 @@ async fn right_tries_do_not_count() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_looked_at_does_not_count() {
+async fn infrastructure_errors_do_not_consume_attempts() {
     let (home, server) = server("", Limits { account: 3, address: 3, device: 3 }).await;
     let pair = server.register(ANN).await;
     let cookie = known_device(&server, "/api/auth/login", ANN).await;
@@ -138,7 +138,7 @@ async fn what_could_not_be_looked_at_does_not_count() {
 }
 
 #[tokio::test]
-async fn addresses_behind_a_trusted_proxy_are_told_apart() {
+async fn clients_behind_a_trusted_proxy_have_separate_limits() {
     let (_home, server) = server("127.0.0.1", Limits { address: 3, device: 3, ..NO_LIMITS }).await;
     for number in 0..50 {
         assert_eq!(status(guess(&server, ANN, number)).await, 401);
@@ -154,7 +154,7 @@ async fn addresses_behind_a_trusted_proxy_are_told_apart() {
 }
 
 #[tokio::test]
-async fn an_address_that_nobody_vouches_for_is_not_believed() {
+async fn x_forwarded_for_from_untrusted_peers_is_ignored() {
     for proxies in ["", "10.0.0.0/8"] {
         let (_home, server) = server(proxies, Limits { address: 3, ..NO_LIMITS }).await;
         let attempts = refused_after(|number| guess(&server, &format!("{number}@example.com"), number)).await;
@@ -171,7 +171,7 @@ async fn an_address_that_nobody_vouches_for_is_not_believed() {
 }
 
 #[tokio::test]
-async fn an_attack_on_one_account_from_many_addresses_is_slowed_down() {
+async fn attack_on_one_account_from_many_addresses_is_slowed_down() {
     let (_home, server) = server("127.0.0.1", Limits { account: 5, ..NO_LIMITS }).await;
     server.register(ANN).await;
     server.register("bob@example.com").await;
@@ -183,7 +183,7 @@ async fn an_attack_on_one_account_from_many_addresses_is_slowed_down() {
 }
 
 #[tokio::test]
-async fn the_owner_gets_in_on_a_known_device_during_an_attack() {
+async fn owner_can_log_in_on_a_known_device_during_an_attack() {
     let (_home, server) = server("127.0.0.1", Limits { account: 2, device: 3, ..NO_LIMITS }).await;
     let registered = known_device(&server, "/api/auth/register", ANN).await;
     let logged_in = known_device(&server, "/api/auth/login", ANN).await;
@@ -204,7 +204,7 @@ async fn the_owner_gets_in_on_a_known_device_during_an_attack() {
 }
 
 #[tokio::test]
-async fn a_device_that_the_account_does_not_know_gets_no_further_than_a_stranger() {
+async fn invalid_device_cookies_give_no_extra_attempts() {
     let (_home, server) = server("127.0.0.1", Limits { account: 2, ..NO_LIMITS }).await;
     let anns = known_device(&server, "/api/auth/register", ANN).await;
     let bobs = known_device(&server, "/api/auth/register", "bob@example.com").await;
@@ -228,7 +228,7 @@ async fn a_device_that_the_account_does_not_know_gets_no_further_than_a_stranger
 }
 
 #[tokio::test]
-async fn a_stolen_device_is_slowed_down_alone() {
+async fn stolen_device_cookie_does_not_slow_down_other_devices() {
     let (_home, server) = server("", Limits { account: 2, device: 3, ..NO_LIMITS }).await;
     let stolen = known_device(&server, "/api/auth/register", ANN).await;
     let other = known_device(&server, "/api/auth/login", ANN).await;
@@ -240,7 +240,7 @@ async fn a_stolen_device_is_slowed_down_alone() {
 }
 
 #[tokio::test]
-async fn only_a_browser_is_remembered_and_scripts_cannot_read_how() {
+async fn device_cookie_is_httponly_and_only_for_browsers() {
     let (_home, server) = server("", NO_LIMITS).await;
     let body = json!({ "email": ANN, "password": PASSWORD });
     let response = server.post("/api/auth/register").json(&body).send().await.unwrap();
@@ -283,7 +283,7 @@ async fn known_device_does_not_wait_for_wrong_attempts_from_its_address() {
 }
 
 #[tokio::test]
-async fn browser_of_several_people_is_known_to_each_of_them() {
+async fn shared_browser_is_known_to_each_account() {
     let (_home, server) = server("127.0.0.1", Limits { account: 2, ..NO_LIMITS }).await;
     let browser = browser();
     let people: Vec<_> = (0..5).map(|number| format!("user{number}@example.com")).collect();
@@ -304,7 +304,7 @@ async fn browser_of_several_people_is_known_to_each_of_them() {
 }
 
 #[tokio::test]
-async fn device_tokens_end_with_the_password_but_for_the_browser_that_changed_it() {
+async fn password_change_invalidates_the_device_cookies_of_other_browsers() {
     const NEW: &str = "staple battery horse";
     let (_home, server) = server("127.0.0.1", Limits { account: 2, ..NO_LIMITS }).await;
     let mine = known_device(&server, "/api/auth/register", ANN).await;
@@ -328,7 +328,7 @@ async fn device_tokens_end_with_the_password_but_for_the_browser_that_changed_it
 }
 
 #[tokio::test]
-async fn session_that_refreshes_in_a_loop_waits_and_keeps_its_cookie() {
+async fn session_that_refreshes_in_a_loop_gets_429_and_keeps_its_cookie() {
     let (_home, server) = server("", NO_LIMITS).await;
     let browser = browser();
     let post = |path: &str| browser.post(format!("{}{path}", server.url));
@@ -362,7 +362,7 @@ async fn session_that_refreshes_in_a_loop_waits_and_keeps_its_cookie() {
 
 /// A browser with many tabs refreshes concurrently, and again because the responses were lost.
 #[tokio::test]
-async fn tabs_that_refresh_at_once_and_lost_answers_do_not_wait() {
+async fn concurrent_and_repeated_refreshes_are_not_limited() {
     let (_home, server) = server("", NO_LIMITS).await;
     let pair = server.register(ANN).await;
     for _again in 0..2 {
@@ -374,7 +374,7 @@ async fn tabs_that_refresh_at_once_and_lost_answers_do_not_wait() {
 }
 
 #[tokio::test]
-async fn right_logins_of_one_account_are_limited_and_others_are_not_kept_waiting() {
+async fn right_logins_of_one_account_are_limited_without_delaying_others() {
     let home = Home::with("[throttle]\nper_account = 100\n");
     let auth = auth(&home, NOW).await;
     for email in [ANN, "bob@example.com"] {
@@ -392,7 +392,7 @@ async fn right_logins_of_one_account_are_limited_and_others_are_not_kept_waiting
 
 /// A few users with valid passwords log in all the time from two addresses, and fill the password queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn right_logins_without_end_leave_room_for_others() {
+async fn flood_of_right_logins_does_not_starve_other_users() {
     let home = Home::with(
         "[server]\ntrusted_proxies = \"127.0.0.1\"\n\
          [password]\nmemory_kib = 4096\niterations = 1\nworkers = 1\nqueue = 4\n",

@@ -54,7 +54,7 @@ async fn log_out_is_true(api: &Api, number: usize, pair: &Pair) -> bool {
 
 /// An instance, and a command, that use another Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn instance_and_command_line_of_another_redis_claim_nothing() {
+async fn instance_and_command_line_with_another_redis_confirm_nothing_untrue() {
     let mut world = World::start(Kind::Single).await;
     let other = another_redis(&world).await;
     claims_nothing_by(&mut world, &other).await;
@@ -62,7 +62,7 @@ async fn instance_and_command_line_of_another_redis_claim_nothing() {
 
 /// The other Redis is a promoted copy, as it is made to move a Redis: it holds the same data as the original.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn promoted_copy_of_the_redis_is_told_from_it() {
+async fn promoted_copy_of_redis_is_not_mistaken_for_the_original() {
     let mut world = World::start(Kind::Single).await;
     let other = another_redis(&world).await;
     let original = world.redis().port.to_string();
@@ -119,7 +119,7 @@ const PARTITIONS: &str = "HALLPASS_REDIS_PARTITIONS";
 
 /// Both start at the same time, before either has read the facts of the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_counts_of_partitions_that_start_together_do_not_both_answer_200() {
+async fn instances_with_different_partition_counts_confirm_no_untrue_logout() {
     const ROUNDS: usize = 12;
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
@@ -156,7 +156,7 @@ async fn two_counts_of_partitions_that_start_together_do_not_both_answer_200() {
 
 /// An instance that counts fewer nodes would confirm events that no majority has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn another_number_of_nodes_is_refused() {
+async fn mismatched_node_counts_are_rejected() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let replica_of = format!("replicaof 127.0.0.1 {}\n", world.redis().port);
@@ -175,7 +175,7 @@ async fn another_number_of_nodes_is_refused() {
 
 /// The keys are changed one instance at a time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keys_are_changed_in_the_right_order_or_not_at_all() {
+async fn keys_can_be_changed_in_the_right_order_only() {
     const SIGNING: &str = "HALLPASS_SIGNING_KEY";
     const PREVIOUS: &str = "HALLPASS_PREVIOUS_SIGNING_KEY";
     let mut world = World::start(Kind::Single).await;
@@ -218,7 +218,7 @@ async fn keys_are_changed_in_the_right_order_or_not_at_all() {
 
 /// A deposed primary still answers on existing connections; and one such connection freezes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn connection_for_commands_follows_that_of_the_follower() {
+async fn command_connection_is_replaced_with_the_follower_connection() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let mut wrong = Vec::new();

@@ -45,7 +45,7 @@ async fn unlisted(world: &World, api: &Api, by: usize, count: usize) -> Vec<Pair
 /// Clients disconnect during look-ups in SQL, and while the connection for commands to Redis opens.
 /// Afterwards the instances work, and stop when asked to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn client_disconnect_during_a_look_up_leaves_nothing_behind() {
+async fn client_disconnect_during_a_look_up_does_not_leak_a_connection() {
     let settings = [("HALLPASS_DATABASE_CONNECTIONS", "2"), ("HALLPASS_SHUTDOWN_GRACE", "0")];
     let mut world = World::with(Kind::Single, &settings).await;
     let api = Api::of(&world);
@@ -102,7 +102,7 @@ async fn hang_up_once_sent(link: &Link, request: RequestBuilder) {
 
 /// The only fault is a restart of Redis; one in five clients disconnects.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn client_disconnects_after_a_restart_of_redis_cost_no_connection() {
+async fn client_disconnects_after_a_redis_restart_do_not_leak_connections() {
     const SESSIONS: usize = 200;
     const CALLS: usize = 600;
     let mut world = World::start(Kind::Single).await;
@@ -181,7 +181,7 @@ async fn is_revoked_in_sql(world: &World, session: &str) -> bool {
 
 /// The case of sqlx#4385: a client disconnects after BEGIN has been sent and before it is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn logout_is_committed_though_others_hang_up_while_their_transaction_begins() {
+async fn logout_is_committed_after_another_client_disconnects_during_begin() {
     let mut world = World::start(Kind::Single).await;
     with_one_connection(&mut world.instances[0]).await;
     let api = Api::of(&world);
@@ -223,7 +223,7 @@ async fn logout_is_committed_though_others_hang_up_while_their_transaction_begin
 
 /// The same at random: some clients disconnect at any moment while others log out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_acknowledged_logout_is_rolled_back_while_others_hang_up() {
+async fn client_disconnects_do_not_roll_back_acknowledged_logouts() {
     const LOGOUTS: usize = 60;
     const AT_MOST: Duration = Duration::from_secs(20);
     let mut world = World::start(Kind::Single).await;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_session_is_alive_everywhere_once_login_has_answered_and_dead_once_logout_has() {
+async fn login_and_logout_take_effect_on_all_instances_before_they_answer() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let email = "ann@example.com";
@@ -40,7 +40,7 @@ async fn a_session_is_alive_everywhere_once_login_has_answered_and_dead_once_log
 }
 
 #[tokio::test]
-async fn all_sessions_of_a_user_end_on_all_instances_but_the_one_to_keep() {
+async fn logout_everywhere_takes_effect_on_all_instances() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let stranger = api.register(0, "bob@example.com").await;
@@ -60,7 +60,7 @@ async fn all_sessions_of_a_user_end_on_all_instances_but_the_one_to_keep() {
 /// A hundred thousand requests with the database stopped: a request that queried it would have to wait.
 /// Counters show that Redis was not queried either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn requests_of_live_sessions_ask_nobody() {
+async fn live_sessions_are_authorized_without_redis_or_sql() {
     const REQUESTS: usize = 100_000;
     const CALLERS: usize = 16;
     let world = World::start(Kind::Single).await;
@@ -98,7 +98,7 @@ async fn requests_of_live_sessions_ask_nobody() {
 
 /// An instance whose mirror lacks a token looks it up once, however many requests present it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_instance_that_has_not_met_a_token_asks_once_for_all() {
+async fn concurrent_requests_with_an_unknown_token_share_one_look_up() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -124,7 +124,7 @@ async fn an_instance_that_has_not_met_a_token_asks_once_for_all() {
 
 /// Without Redis and without the database a token is undetermined: it is neither refused nor revoked.
 #[tokio::test]
-async fn what_nobody_can_tell_is_answered_503() {
+async fn undecidable_requests_get_503() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;

@@ -41,12 +41,12 @@ async fn user_id(api: &Api, root: &Pair, email: &str) -> Value {
 }
 
 #[tokio::test]
-async fn tries_at_one_instance_count_at_all() {
+async fn attempts_are_counted_across_instances() {
     tries_count_at_all(Kind::Single).await;
 }
 
 #[tokio::test]
-async fn tries_at_one_instance_count_at_all_with_a_cluster() {
+async fn attempts_are_counted_across_instances_with_a_redis_cluster() {
     tries_count_at_all(Kind::Cluster).await;
 }
 
@@ -73,7 +73,7 @@ async fn tries_count_at_all(kind: Kind) {
 }
 
 #[tokio::test]
-async fn refreshes_at_one_instance_count_at_all() {
+async fn refreshes_are_counted_across_instances() {
     const FREE: usize = 30;
     let world = World::with(Kind::Single, &[("HALLPASS_REFRESHES_PER_SESSION", "30")]).await;
     let api = Api::of(&world);
@@ -97,7 +97,7 @@ async fn refreshes_at_one_instance_count_at_all() {
 }
 
 #[tokio::test]
-async fn without_redis_each_instance_counts_for_itself_and_lets_in_who_is_right() {
+async fn instances_count_attempts_alone_and_accept_logins_without_redis() {
     const FREE: usize = 5;
     let mut world = World::with(Kind::Single, &[("HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT", "5")]).await;
     let api = Api::of(&world);
@@ -134,7 +134,7 @@ async fn without_redis_each_instance_counts_for_itself_and_lets_in_who_is_right(
 
 /// Every way to end a session ends it at all instances before the call is answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_ended_through_one_instance_is_dead_on_all() {
+async fn session_ended_through_one_instance_is_dead_on_all() {
     const ROUNDS: usize = 5;
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
@@ -217,7 +217,7 @@ impl Page {
 }
 
 #[tokio::test]
-async fn pages_at_other_instances_are_told_of_the_end() {
+async fn event_streams_at_all_instances_report_the_end_of_a_session() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let mine = api.register(0, ANN).await;
@@ -239,7 +239,7 @@ async fn pages_at_other_instances_are_told_of_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_ends_sessions_on_running_servers() {
+async fn command_line_ends_sessions_on_running_instances() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pairs =
@@ -272,7 +272,7 @@ async fn the_command_line_ends_sessions_on_running_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everyone_is_signed_out_however_many_they_are() {
+async fn twenty_thousand_sessions_can_be_ended_at_once() {
     const SESSIONS: usize = 20_000;
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
@@ -303,7 +303,7 @@ async fn everyone_is_signed_out_however_many_they_are() {
 
 /// PostgreSQL cannot store U+0000, SQLite can. Such an input is not a failure of the database.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_character_that_postgres_cannot_hold_is_refused_and_an_address_has_one_form() {
+async fn nul_characters_are_refused_and_emails_are_normalized_with_postgres() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let root = administrator(&world, &api).await;

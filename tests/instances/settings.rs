@@ -100,7 +100,7 @@ fn url(redis: &Redis) -> String {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_said_at_once_and_the_right_one_is_enough() {
+async fn wrong_redis_password_is_reported_and_minimal_permissions_suffice() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let redis = Redis::start(folder.path(), "").await;
@@ -145,7 +145,7 @@ async fn a_wrong_password_is_said_at_once_and_the_right_one_is_enough() {
 }
 
 #[tokio::test]
-async fn tls_is_spoken_with_whom_the_private_authority_vouches_for() {
+async fn redis_tls_certificate_is_verified_with_the_private_ca() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let authority = authority();
@@ -175,7 +175,7 @@ async fn tls_is_spoken_with_whom_the_private_authority_vouches_for() {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_be_meant_are_refused() {
+async fn contradictory_settings_are_rejected() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let redis = Redis::start(folder.path(), "").await;
@@ -199,7 +199,7 @@ async fn settings_that_cannot_be_meant_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_would_deal_the_users_out_differently_is_refused() {
+async fn mismatched_partition_counts_are_rejected() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -213,7 +213,7 @@ async fn an_instance_that_would_deal_the_users_out_differently_is_refused() {
 }
 
 #[tokio::test]
-async fn what_would_surprise_its_owner_is_said_at_start() {
+async fn risky_redis_settings_are_logged_at_startup() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let redis = Redis::start(folder.path(), "maxmemory-policy allkeys-lru\n").await;
@@ -232,7 +232,7 @@ async fn what_would_surprise_its_owner_is_said_at_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_used_twice_is_said_and_harms_nobody() {
+async fn duplicate_instance_name_is_logged_and_harmless() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -250,7 +250,7 @@ async fn a_name_that_is_used_twice_is_said_and_harms_nobody() {
 
 /// A Redis node that loads a lot of data at its start answers `LOADING` until it is done.
 #[tokio::test]
-async fn a_redis_that_is_loading_is_waited_for() {
+async fn startup_waits_for_a_loading_redis() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     // Loading takes two minutes, until the delay is removed.
@@ -282,7 +282,7 @@ async fn a_redis_that_is_loading_is_waited_for() {
 
 /// The permission is missing only for scripts, which shows when the first script runs.
 #[tokio::test]
-async fn missing_permission_is_refused_at_once() {
+async fn missing_redis_permission_fails_startup_at_once() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let redis = Redis::start(folder.path(), "").await;
@@ -296,7 +296,7 @@ async fn missing_permission_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn servers_of_another_kind_are_refused_by_name() {
+async fn wrong_kind_of_redis_node_is_named() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let sentinel = Sentinel::start(folder.path()).await;
@@ -317,7 +317,7 @@ async fn servers_of_another_kind_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn redis_that_is_full_of_clients_is_waited_for() {
+async fn startup_waits_for_a_redis_without_free_connections() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let redis = Redis::start(folder.path(), "").await;
@@ -335,7 +335,7 @@ async fn redis_that_is_full_of_clients_is_waited_for() {
 
 /// Needs a Redis server older than version 7, which few machines have: `OLD_REDIS_SERVER` names its program.
 #[tokio::test]
-async fn redis_before_7_is_refused_at_once_with_both_versions() {
+async fn redis_before_7_is_rejected_with_both_versions() {
     let Ok(program) = env::var("OLD_REDIS_SERVER") else {
         eprintln!("not tried with a real one: OLD_REDIS_SERVER names no redis-server older than 7");
         return;
@@ -357,7 +357,7 @@ async fn redis_before_7_is_refused_at_once_with_both_versions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinels_with_users_of_their_own_are_asked() {
+async fn sentinels_can_have_credentials_of_their_own() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let sentinel = Sentinel::start(folder.path()).await;
@@ -396,7 +396,7 @@ async fn sentinels_with_users_of_their_own_are_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinels_that_know_less_do_not_hide_the_primary() {
+async fn outdated_or_unreachable_sentinels_do_not_hide_the_primary() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let sentinel = Sentinel::start(folder.path()).await;
@@ -469,7 +469,7 @@ async fn cluster_redirects_of_every_form_are_followed() {
 /// There are two primaries, one of them without replicas and known to one Sentinel only: events have to be
 /// published to the one that the instances follow.
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_go_to_the_primary_that_is_followed() {
+async fn commands_are_sent_to_the_followed_primary() {
     let mut world = World::start(Kind::Sentinel).await;
     let api = Api::of(&world);
     let folder = folder();
@@ -492,7 +492,7 @@ async fn commands_go_to_the_primary_that_is_followed() {
 
 /// The ids of a stream never decrease: after a clock that was fast they stay in the future.
 #[tokio::test]
-async fn stream_stays_short_after_the_clock_of_redis_was_ahead() {
+async fn stream_is_trimmed_after_the_clock_of_redis_was_fast() {
     const REVOKE: &str = include_str!("../../src/server/auth/allowlist/scripts/revoke.lua");
     const ALLOW: &str = include_str!("../../src/server/auth/allowlist/scripts/allow.lua");
     let folder = folder();
@@ -517,7 +517,7 @@ async fn stream_stays_short_after_the_clock_of_redis_was_ahead() {
 
 /// Without keepalive, an idle connection would not notice that the other end is gone.
 #[tokio::test]
-async fn idle_connections_to_redis_are_kept_alive_by_the_system() {
+async fn idle_redis_connections_use_tcp_keepalive() {
     let world = World::without_links(Kind::Single).await;
     let Store::Single(redis) = &world.store else { panic!("there are several") };
     let api = Api::of(&world);

@@ -32,7 +32,7 @@ async fn foreign_entries_are_skipped_and_counted() {
 
 /// An unreadable event may have been a revocation, so the instances reconcile with the database.
 #[tokio::test]
-async fn an_event_that_cannot_be_read_sends_everyone_to_the_database() {
+async fn unreadable_event_makes_instances_reconcile() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let (pair, other) = (api.register(0, "ann@example.com").await, api.login(1, "ann@example.com").await);
@@ -50,7 +50,7 @@ async fn an_event_that_cannot_be_read_sends_everyone_to_the_database() {
 }
 
 #[tokio::test]
-async fn a_redis_that_takes_no_writes_any_more_confirms_nothing() {
+async fn read_only_redis_confirms_no_logout() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -68,7 +68,7 @@ async fn a_redis_that_takes_no_writes_any_more_confirms_nothing() {
 
 /// Revocations do not wait for an instance without a report, so that instance must not use its mirror.
 #[tokio::test]
-async fn who_is_forgotten_joins_anew_before_it_is_trusted() {
+async fn instance_missing_from_the_register_joins_again() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -83,7 +83,7 @@ async fn who_is_forgotten_joins_anew_before_it_is_trusted() {
 
 /// The events that the instance missed are not in the stream any more, but the database has their effects.
 #[tokio::test]
-async fn an_instance_that_finds_the_stream_trimmed_past_it_starts_again_from_the_database() {
+async fn instance_behind_a_trimmed_stream_reconciles() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let first = api.register(0, "ann@example.com").await;
@@ -107,7 +107,7 @@ async fn an_instance_that_finds_the_stream_trimmed_past_it_starts_again_from_the
 }
 
 #[tokio::test]
-async fn scripts_that_redis_has_forgotten_are_told_again() {
+async fn flushed_scripts_are_loaded_again() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -118,7 +118,7 @@ async fn scripts_that_redis_has_forgotten_are_told_again() {
 
 /// Logins continue with the database; logouts continue because they free more memory than they take.
 #[tokio::test]
-async fn a_full_redis_stops_neither_login_nor_logout() {
+async fn full_redis_stops_neither_login_nor_logout() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let before = api.register(0, "ann@example.com").await;

@@ -68,7 +68,7 @@ async fn has_lease(api: &Api, number: usize) -> bool {
 
 /// The session is still live in every mirror.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn revocation_of_a_session_that_sql_has_lost_holds() {
+async fn session_lost_in_sql_can_still_be_revoked() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let root = administrator(&world, &api, ROOT).await;
@@ -142,7 +142,7 @@ async fn revocation_of_a_session_that_sql_has_lost_holds() {
 
 /// The token rows are deleted before an instance that missed a logout is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
+async fn deleted_token_rows_do_not_revive_a_token() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let (pair, other) = (api.register(0, ANN).await, api.register(0, "bob@example.com").await);
@@ -193,7 +193,7 @@ async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
 
 /// The grace is measured by a single clock, that of the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn clocks_that_differ_neither_end_a_session_nor_prolong_the_grace() {
+async fn different_clocks_neither_end_a_session_nor_extend_the_grace() {
     if !clock::can_be_stepped() {
         println!("left out, for want of libfaketime (apt-get install faketime)");
         return;
@@ -230,7 +230,7 @@ async fn clocks_that_differ_neither_end_a_session_nor_prolong_the_grace() {
 
 /// The administrator of the database may have chosen this setting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn logout_survives_a_crash_of_a_database_that_commits_asynchronously() {
+async fn logout_survives_a_database_crash_with_asynchronous_commit() {
     let settings = ["synchronous_commit=off", "wal_writer_delay=10000"];
     let mut world = World::with_postgres(&[], &settings).await;
     let api = Api::of(&world);
@@ -261,7 +261,7 @@ async fn logout_survives_a_crash_of_a_database_that_commits_asynchronously() {
 
 /// A standby that lags, and a server that was the primary.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn neither_a_standby_nor_a_demoted_primary_is_believed() {
+async fn standby_and_demoted_primary_are_not_used() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let mut wrong = Vec::new();
@@ -329,7 +329,7 @@ async fn log_out_behind_its_back(world: &World, api: &Api, pair: &Pair, number: 
 
 /// All connections in use freeze, and new ones work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn connections_that_are_frozen_while_in_use_are_replaced() {
+async fn frozen_database_connections_are_replaced() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, ANN).await;
@@ -358,7 +358,7 @@ async fn connections_that_are_frozen_while_in_use_are_replaced() {
 
 /// A call was authorized and waits for a lock while its session ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn change_that_waits_is_not_carried_out_once_its_authority_has_ended() {
+async fn waiting_change_is_refused_once_its_session_has_ended() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let root = administrator(&world, &api, ROOT).await;

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_ends_with_the_first_yes_of_the_same_instance() {
+    fn outage_ends_with_the_next_success_at_the_same_instance() {
         let calls = [
             call(Kind::Logout, 0, 10..20, 503),
             call(Kind::Logout, 1, 12..22, 200),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_an_answer_counts_where_it_should() {
+    fn response_time_counts_as_outage_only_if_asked_for() {
         let calls = [call(Kind::Me, 0, 10..40, 200), call(Kind::Me, 0, 41..45, 200)];
         let calls: Vec<_> = calls.iter().collect();
         assert_eq!(longest_stretch(&calls, |_| true, true), Duration::from_millis(30));
@@ -221,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn call_that_was_not_waited_for_is_no_outage() {
+    fn abandoned_call_does_not_count_as_outage() {
         let hung_up = Call { answer: Answer::HungUp, ..call(Kind::Me, 0, 10..40, 0) };
         assert_eq!(longest_stretch(&[&hung_up], |_| true, true), Duration::ZERO);
         assert_eq!(longest_stretch(&[&hung_up], |_| true, false), Duration::ZERO);
     }
 
     #[test]
-    fn windows_of_the_same_fault_are_one_row() {
+    fn windows_of_the_same_fault_share_a_row() {
         let windows = [("one", 0), ("other", 100), ("one", 200)].map(|(fault, from)| Window {
             fault: fault.to_owned(),
             must_not_be_felt: false,
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_belongs_to_the_fault_during_which_it_ended() {
+    fn call_belongs_to_the_window_in_which_it_ended() {
         let windows = [("before", 0), ("after", 100)].map(|(fault, from)| Window {
             fault: fault.to_owned(),
             must_not_be_felt: fault == "before",

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_black_hole_holds_arrives_when_it_closes_though_its_sender_is_gone() {
+    async fn held_bytes_arrive_when_healed_even_if_the_sender_has_disconnected() {
         let (link, mut client, mut server) = linked().await;
         link.set(|weather| weather.held_to_server = true);
         client.write_all(b"ping").await.unwrap();
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_link_resets_its_connections() {
+    async fn cut_link_resets_its_connections() {
         let (link, mut client, mut server) = linked().await;
         link.set(|weather| weather.cut = true);
         for end in [&mut client, &mut server] {
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frozen_connection_delivers_nothing_while_new_ones_pass() {
+    async fn frozen_connection_delivers_nothing_while_new_ones_work() {
         let (link, mut client, mut server) = linked().await;
         client.write_all(b"ping").await.unwrap();
         assert_eq!(read(&mut server).await.unwrap(), "ping");
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reset_of_followers_spares_the_connection_for_commands() {
+    async fn reset_of_followers_spares_command_connections() {
         let (link, mut client, mut server) = linked().await;
         client.write_all(b"GET").await.unwrap();
         assert_eq!(read(&mut server).await.unwrap(), "GET");
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answer_is_held_after_the_bytes_that_ask_for_it() {
+    async fn response_is_held_after_the_matching_request() {
         let (link, mut client, mut server) = linked().await;
         link.set(|weather| weather.held_after = Some("BEGIN"));
         client.write_all(b"BEGIN").await.unwrap();
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_delay_is_the_time_under_way() {
+    async fn delay_is_added_to_the_latency() {
         let (link, mut client, mut server) = linked().await;
         let delay = Duration::from_millis(100);
         link.set(|weather| weather.delay = delay);

@@ -1,4 +1,4 @@
-//! What it costs to authorize a request, beside what a stateless check of the same token costs.
+//! The cost of authorizing a request, compared with a stateless check of the same token.
 //!
 //! `cargo bench --features ssr` prints both; compare them within one run.
 
@@ -19,7 +19,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Sessions that are alive beside the one that is measured.
+/// The number of live sessions besides the one that is measured.
 const OTHERS: usize = 1000;
 
 fn authorize(criterion: &mut Criterion) {

@@ -1,33 +1,37 @@
-//! What a revocation promises, tried in every order in which things can happen.
+//! A model of the revocation protocol, checked in every order of events.
 //!
-//! The tests of the server run a few orders of events; the protocol must hold in all of them. So here it is once
-//! more, small enough that a model checker can visit every state it can reach.
+//! The other tests run a few orders of events; the protocol must be correct in all of them. This model is
+//! small enough for a model checker to visit every state that can be reached.
 //!
 //! # The protocol
 //!
-//! SQL is the truth. Each instance keeps a *mirror* in memory, and answers from it alone while it holds a *lease*.
-//! A *follower* earns the lease: it joins Redis, reconciles the mirror with SQL, and from then on renews. A renewal
-//! brings the events after the follower's place, leaves a report of that place in the *register*, and is good for
-//! one lease, counted from the moment it was sent. Every event names the one before it, so that a follower finds
-//! the *chain* broken when Redis has lost data, and joins anew. A *tenure* is a follower's time on one connection.
+//! SQL is the truth. Each instance keeps a *mirror* in memory, and answers from it alone while it holds a
+//! *lease*. A *follower* obtains the lease: it joins Redis, reconciles the mirror with SQL, and then sends
+//! renewals. A renewal returns the events after the follower's place, writes a report of that place to the
+//! *register*, and is good for one lease, counted from the moment it was sent. Every event names the one
+//! before it, so that a follower detects a broken *chain* when Redis has lost data, and joins again. A
+//! *tenure* is an epoch of the server: the time of a follower on one connection.
 //!
-//! To revoke is to commit to SQL, to publish an event, and to acknowledge when everyone has reported it, or when
-//! whoever has not can have no lease any more. The promise: **a request that starts after the acknowledgement is
-//! not let in, on any instance.**
+//! A revocation commits to SQL, publishes an event, and is acknowledged when every instance has reported the
+//! event, or when those that have not can have no lease any more. The guarantee: **a request that starts
+//! after the acknowledgement is not let in, on any instance.**
 //!
 //! # What the model leaves out
 //!
-//! - There is one token, one partition, and two instances, of which the first revokes. One request is under way at a
-//!   time: requests meet only in the mirror, and a slow one may still be at it when all else has moved on.
-//! - Time moves only in [`Protocol::tick`], and anything may take any number of ticks: a slow network, a partition
-//!   and a paused process are the same thing here. No moment is stored, only ages, and none above a lease, where it
-//!   makes no difference any more. So the states are finite although time has no end, and all of them are visited.
-//! - `XREAD` between renewals is a renewal whose answer comes too late to extend the lease.
-//! - Ticks are those of the slowest clock. A faster one counts a lease as expired a tick too soon, unless a margin is
-//!   added for it (`MarginForDrift`), which makes all clocks alike here. `WAIT`, and two primaries at a time, are not modelled: Redis has
-//!   one life after the other, and a new one may start from an older copy.
+//! - There is one token, one partition, and two instances, of which the first revokes. Only one request is in
+//!   progress at a time: requests meet only in the mirror, and a slow one may still be in progress when
+//!   everything else has advanced.
+//! - Time advances only in [`Protocol::tick`], and anything may take any number of ticks: a slow network, a
+//!   partition and a paused process are the same here. The model stores ages, not moments, and none above a
+//!   lease, where more makes no difference. So the number of states is finite although time has no end, and
+//!   all of them are visited.
+//! - `XREAD` between renewals is a renewal whose response comes too late to extend the lease.
+//! - Ticks are those of the slowest clock. A faster one considers a lease expired a tick too soon, unless a
+//!   margin is added for it (`MarginForDrift`), which makes all clocks alike here. `WAIT`, and two primaries
+//!   at a time, are not modeled: Redis has one life after the other, and a new one may start from an older
+//!   copy.
 //!
-//! Then each [`Rule`] is left out in turn, and the checker must find the harm. To read how it comes about:
+//! Then each [`Rule`] is left out in turn, and the checker must find a violation. To see how it comes about:
 //! `cargo test --test model -- --nocapture`.
 
 use std::collections::BTreeSet;
@@ -47,7 +51,8 @@ const NOT_UNASKED: &str = "no request is refused while nobody has asked for the 
 type Instance = usize;
 type Ticks = u8;
 
-/// Random in the server. Here they count up, so that the nonce of an event is its place in the stream as well.
+/// A random number in the server. Here nonces count up, so that the nonce of an event is also its place in
+/// the stream.
 type Nonce = u8;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,18 +74,18 @@ enum Rule {
     StopFollowingBeforeLeaving,
 }
 
-/// What may go wrong once, at any moment. Delay is no mishap: it is everywhere.
+/// A failure that happens once, at any moment. Delay is not listed, because it is possible everywhere.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mishap {
     Crash(Instance),
     Disconnect(Instance),
-    /// All data is gone, and the connections live on.
+    /// All data is lost, and the connections survive.
     Flush,
     /// An older copy takes over: without the newest event and all reports, and with the token listed.
     FailOver,
-    /// One key is gone, as when Redis evicts it.
+    /// One key is lost, as when Redis evicts it.
     LoseRegister,
-    /// An instance is told to stop: it takes its report off the register, while requests under way go on.
+    /// An instance stops: it removes its report from the register, while requests in progress continue.
     Leave(Instance),
 }
 
@@ -107,7 +112,7 @@ struct World {
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 struct Redis {
     life: u8,
-    /// The first nonce is the head that a follower has made, the others are events. Empty after a loss.
+    /// The first nonce is the head that a follower has created, the others are events. Empty after a loss.
     chain: Vec<Nonce>,
     lists_the_token: bool,
     register: [Option<Report>; INSTANCES],
@@ -154,7 +159,7 @@ enum Revocation {
     #[default]
     NotAsked,
     Committed,
-    /// `applied`: how long ago the revoker's own follower saw the event come back.
+    /// `applied`: the time since the revoker's own follower received the event.
     Published {
         event: Nonce,
         applied: Option<Ticks>,
@@ -168,7 +173,7 @@ enum Revocation {
 struct Request {
     at: Instance,
     stage: Stage,
-    /// What is broken if this request is let in.
+    /// The property that is violated if this request is let in.
     forbidden: Option<&'static str>,
 }
 
@@ -229,13 +234,13 @@ impl World {
     }
 }
 
-/// The steps, in the order of the story. Each gives `None` when it is not its time.
+/// The steps of the protocol, in order. Each returns `None` if it is not possible in this state.
 impl Protocol {
     fn keeps(&self, rule: Rule) -> bool {
         self.left_out != Some(rule)
     }
 
-    /// Whether a lease granted that long ago has expired for certain.
+    /// Whether a lease granted that long ago has certainly expired.
     fn has_expired(&self, age: Ticks) -> bool {
         age + Ticks::from(!self.keeps(MarginForDrift)) >= self.lease
     }
@@ -268,7 +273,7 @@ impl Protocol {
             world.add_to_the_chain();
         }
         let place = *world.redis.chain.last()?;
-        // Only the revoker's tenure has to grow old, so the other's may be born old and spare the checker states.
+        // Only the age of the revoker's tenure matters; the other tenure starts old, which saves states.
         let age = if who == REVOKER { 0 } else { self.lease };
         let reconciled = !self.keeps(ReconcileBeforeTrust);
         world.tenures[who] = Some(Tenure { life: world.redis.life, age, place, reconciled, renewal: None });
@@ -298,7 +303,7 @@ impl Protocol {
         let newest_event = redis.chain.last().copied().filter(|&event| event > tenure.place);
         let chain_holds = redis.chain.contains(&tenure.place);
         let all_report_it = match world.revocation {
-            // The revoker needs no report of its own: it is the one that asks.
+            // The revoker needs no report of its own, because it makes this request.
             Revocation::Published { event, .. } if who == REVOKER => {
                 redis.chain.contains(&event)
                     && redis.register.iter().flatten().all(|report| report.place >= event)
@@ -365,12 +370,12 @@ impl Protocol {
         let Revocation::Published { event, applied } = world.revocation else { return };
         let came_back_now = (answer.newest_event >= Some(event)).then_some(0);
         let Some(age) = applied.or(came_back_now) else { return };
-        // A young tenure may read a register that has lost an instance whose lease still runs.
+        // A young tenure may read a register that has lost an instance whose lease is still valid.
         let reports_count = self.has_expired(tenure.age) || !self.keeps(OldTenureToCountReports);
         let all_have_heard = answer.all_report_it && reports_count;
         let leases_have_lapsed = self.has_expired(age);
         if all_have_heard || leases_have_lapsed {
-            world.revoked_in_sql = true; // as it was already, unless the truth comes last
+            world.revoked_in_sql = true; // already true, unless `TruthFirst` is left out
             world.revocation = Revocation::Acknowledged { all_have_heard };
         } else {
             world.revocation = Revocation::Published { event, applied: Some(age) };
@@ -412,7 +417,8 @@ impl Protocol {
         Some(())
     }
 
-    /// What Redis or SQL said may be old by now, so the request looks again as if it had only begun.
+    /// The response of Redis or SQL may be outdated by now, so the request looks again as if it had just
+    /// started.
     fn fill(&self, world: &mut World, request: Request) -> Option<()> {
         let mirror = &mut world.mirrors[request.at];
         if *mirror == Mirror::Unknown || !self.keeps(DeadWins) {
@@ -425,7 +431,7 @@ impl Protocol {
         Some(())
     }
 
-    /// SQL cannot be reached: 503, which is not a refusal.
+    /// SQL is not reachable: 503, which is not a refusal.
     fn request_gives_up(&self, world: &mut World) -> Option<()> {
         world.request.take().map(drop)
     }
@@ -541,19 +547,19 @@ fn holds(lease: Ticks, mishaps: &'static [Mishap]) {
 fn breaks(promise: &'static str, left_out: Rule, mishaps: &'static [Mishap]) {
     let protocol = Protocol { lease: 1, left_out: Some(left_out), mishaps };
     let first = HasDiscoveries::AnyOf(BTreeSet::from([promise]));
-    // One thread, so that the way found is about the shortest.
+    // One thread, so that the path found is close to the shortest.
     let checker = protocol.checker().finish_when(first).spawn_bfs().join();
     let way = checker.discovery(promise).expect("a rule that can be left out").into_actions();
     println!("{} states without {left_out:?}, {}: {way:?}", checker.unique_state_count(), way.len());
 }
 
 #[test]
-fn no_request_gets_in_after_the_acknowledgement() {
+fn requests_after_the_acknowledgement_are_refused() {
     holds(2, &[]);
 }
 
 #[test]
-fn the_promise_survives_a_crash_a_lost_connection_and_every_loss_of_data() {
+fn guarantee_survives_crashes_lost_connections_and_data_loss() {
     holds(
         1,
         &[
@@ -570,7 +576,7 @@ fn the_promise_survives_a_crash_a_lost_connection_and_every_loss_of_data() {
     );
 }
 
-/// Leave out the rule, let the mishaps happen, and the promise is broken: one test for each line.
+/// One test for each line: without the rule, and with these mishaps, the property is violated.
 macro_rules! needed {
     ($($test:ident: $rule:expr, $mishaps:expr, $promise:expr;)*) => {$(
         #[test]
@@ -581,19 +587,19 @@ macro_rules! needed {
 }
 
 needed! {
-    with_sql_told_last_a_joiner_misses_the_revocation: TruthFirst, [], PROMISE;
-    without_waiting_the_others_still_let_it_in: WaitForTheOthers, [], PROMISE;
-    a_lease_counted_from_the_answer_outlasts_the_wait: LeaseFromTheSend, [], PROMISE;
-    a_lease_checked_after_the_look_up_vouches_for_an_old_look: LeaseBeforeTheLookUp, [], PROMISE;
-    without_a_second_check_a_fill_is_trusted_after_the_lease: LeaseAgainAfterAFill, [], SECOND_LOOK;
-    a_late_answer_must_not_raise_the_dead: DeadWins, [], PROMISE;
-    what_redis_does_not_list_may_be_alive: UnlistedIsNotDead, [Flush], NOT_UNASKED;
-    without_reconciling_a_rejoiner_trusts_an_old_mirror: ReconcileBeforeTrust, [Disconnect(OTHER)], PROMISE;
-    without_the_chain_a_loss_goes_unnoticed: Chain, [Flush], PROMISE;
-    a_young_tenure_must_not_count_reports: OldTenureToCountReports, [Flush], PROMISE;
-    a_report_forgotten_too_soon_hides_a_lease: ForgetOnlyTheSilent, [], PROMISE;
-    a_connection_that_outlives_a_failover_hides_it: ConnectionEndsWithRedis, [FailOver], PROMISE;
-    a_register_lost_without_the_head_goes_unnoticed: HeadInTheRegister, [LoseRegister], PROMISE;
-    a_fast_clock_takes_a_lease_for_expired_too_soon: MarginForDrift, [], PROMISE;
-    a_follower_that_goes_on_after_leaving_holds_a_lease_unseen: StopFollowingBeforeLeaving, [Leave(OTHER)], PROMISE;
+    joiner_misses_a_revocation_if_sql_is_written_last: TruthFirst, [], PROMISE;
+    other_instances_accept_the_token_if_nothing_waits_for_them: WaitForTheOthers, [], PROMISE;
+    lease_counted_from_the_response_outlasts_the_wait: LeaseFromTheSend, [], PROMISE;
+    lease_checked_after_the_look_up_covers_an_outdated_look_up: LeaseBeforeTheLookUp, [], PROMISE;
+    filled_token_is_used_after_the_lease_without_a_second_check: LeaseAgainAfterAFill, [], SECOND_LOOK;
+    late_response_must_not_revive_a_dead_session: DeadWins, [], PROMISE;
+    token_that_redis_does_not_list_may_be_live: UnlistedIsNotDead, [Flush], NOT_UNASKED;
+    rejoining_instance_uses_an_outdated_mirror_without_reconciling: ReconcileBeforeTrust, [Disconnect(OTHER)], PROMISE;
+    data_loss_is_not_detected_without_the_chain: Chain, [Flush], PROMISE;
+    young_tenure_must_not_count_reports: OldTenureToCountReports, [Flush], PROMISE;
+    report_removed_too_soon_hides_a_lease: ForgetOnlyTheSilent, [], PROMISE;
+    connection_that_survives_a_failover_hides_it: ConnectionEndsWithRedis, [FailOver], PROMISE;
+    lost_register_is_not_detected_without_the_head: HeadInTheRegister, [LoseRegister], PROMISE;
+    fast_clock_considers_a_lease_expired_too_soon: MarginForDrift, [], PROMISE;
+    follower_that_continues_after_leaving_holds_a_hidden_lease: StopFollowingBeforeLeaving, [Leave(OTHER)], PROMISE;
 }

@@ -1,5 +1,5 @@
-//! Which file of `src` names which: no two name each other, not even by way of others, and the folders of
-//! `src/server` call one another in one direction (ARCHITECTURE.md, Dependencies).
+//! Checks the dependencies between the files of `src`: no cycles, and only one direction between the folders
+//! of `src/server` (ARCHITECTURE.md, Dependencies).
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -14,17 +14,17 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// The files that may name each other, and why, are in ARCHITECTURE.md.
+/// The files that may depend on each other; ARCHITECTURE.md gives the reason.
 const EXCEPTION: [&str; 3] = ["client/lazy_app.rs", "client/session.rs", "client/sse.rs"];
 
-/// Each folder may name those after it.
+/// The folders of `src/server`. Each may depend only on those after it.
 const LAYERS: [&str; 3] = ["server/http/", "server/auth/", "server/db/"];
 
-/// The files that each file names.
+/// The files that each file uses.
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
-fn no_two_files_name_each_other() {
+fn files_have_no_cyclic_dependencies() {
     let uses = uses_of_all_files();
     assert!(uses.len() > 80, "the files were not found");
     let in_circles: Vec<_> = uses.keys().filter(|file| reachable_from(&uses, file).contains(*file)).collect();
@@ -32,7 +32,7 @@ fn no_two_files_name_each_other() {
 }
 
 #[test]
-fn http_calls_auth_and_auth_calls_db() {
+fn http_depends_on_auth_and_auth_on_db() {
     let layer_of = |file: &str| LAYERS.iter().position(|folder| file.starts_with(folder));
     let mut upwards = Vec::new();
     for (file, used) in uses_of_all_files() {
@@ -67,7 +67,7 @@ fn uses_of_all_files() -> Uses {
         let mut paths = Paths { module: module.clone(), found: Vec::new() };
         paths.visit_file(&syn::parse_file(&source).unwrap());
         let used = paths.found.iter().filter_map(|path| {
-            // The longest part of the path that is a module: the rest names an item in it.
+            // The longest prefix of the path that is a module: the rest names an item in it.
             (1..=path.len()).rev().find_map(|length| files.get(&path[..length]))
         });
         (file.clone(), used.filter(|used| *used != file).cloned().collect())
@@ -75,7 +75,7 @@ fn uses_of_all_files() -> Uses {
     uses.collect()
 }
 
-/// The modules below `folder`, by their paths, with the files that hold them.
+/// Collects the modules below `folder`, with the files that contain them.
 fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<Vec<String>, String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -97,14 +97,14 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<Vec<String>, String>
     }
 }
 
-/// Collects the absolute paths that a module names outside of its tests.
+/// Collects the absolute paths that a module uses outside its tests.
 struct Paths {
     module: Vec<String>,
     found: Vec<Vec<String>>,
 }
 
 impl Paths {
-    /// The path as it reads from the root of the crate; `None` if it leads to another crate.
+    /// The path from the root of the crate; `None` if it leads to another crate.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = self.module.clone();
         let mut rest = path;
@@ -156,7 +156,7 @@ impl<'ast> Visit<'ast> for Paths {
         self.add_tree(&item.tree, &[]);
     }
 
-    /// `pub(super)` names nothing.
+    /// `pub(super)` is not a dependency.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_path(&mut self, path: &'ast syn::Path) {

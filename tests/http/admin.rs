@@ -1,4 +1,4 @@
-//! What an administrator may do, and nobody else.
+//! The calls for administrators: their effects, and that nobody else may make them.
 
 use hallpass::api::types::EndReason;
 use reqwest::{RequestBuilder, StatusCode};
@@ -34,7 +34,7 @@ impl Office {
         assert_eq!(status, 200, "{name}: {answer}");
     }
 
-    /// The addresses that a search finds, and whether there are more.
+    /// The users that a search finds, and whether there are more.
     async fn users(&self, search: &str, after: &str) -> (Vec<Value>, bool) {
         let (status, answer) = answer(self.call("users", json!({ "search": search, "after": after }))).await;
         assert_eq!(status, 200, "{answer}");
@@ -67,7 +67,7 @@ fn admin_calls() -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn who_is_no_administrator_may_do_none_of_it() {
+async fn non_admins_get_403_everywhere() {
     let office = Office::open().await;
     let (ann, bob) = (office.server.register(ANN).await, office.server.register("bob@example.com").await);
     let root = office.id(ROOT).await;
@@ -90,7 +90,7 @@ async fn who_is_no_administrator_may_do_none_of_it() {
 }
 
 #[tokio::test]
-async fn users_are_found_by_what_stands_in_their_address() {
+async fn user_search_matches_substrings_literally() {
     let office = Office::open().await;
     for email in
         ["a_b@example.com", "acb@example.com", "50%@example.com", "500@example.com", "renée@exämple.com"]
@@ -119,7 +119,7 @@ async fn users_are_found_by_what_stands_in_their_address() {
 }
 
 #[tokio::test]
-async fn what_an_administrator_sees_of_a_user() {
+async fn administrators_see_the_role_and_the_live_sessions_of_a_user() {
     let office = Office::open().await;
     office.server.register(ANN).await;
     let user = office.user(ANN).await;
@@ -142,7 +142,7 @@ async fn what_an_administrator_sees_of_a_user() {
 }
 
 #[tokio::test]
-async fn a_page_has_fifty_users_and_the_next_one_begins_after_it() {
+async fn user_list_has_pages_of_fifty_without_gaps() {
     let office = Office::open().await;
     for number in 0..100 {
         office.server.register(&format!("user{number:03}@example.com")).await;
@@ -164,7 +164,7 @@ async fn a_page_has_fifty_users_and_the_next_one_begins_after_it() {
 }
 
 #[tokio::test]
-async fn a_disabled_user_is_out_at_once_and_cannot_come_back_before_being_enabled() {
+async fn disabled_user_is_signed_out_at_once_and_cannot_log_in_until_enabled() {
     let office = Office::open().await;
     let (one, two) = (office.server.register(ANN).await, office.server.login(ANN).await);
     let ann = json!({ "user_id": office.id(ANN).await });
@@ -174,7 +174,7 @@ async fn a_disabled_user_is_out_at_once_and_cannot_come_back_before_being_enable
         office.assert_ended(pair, EndReason::Disabled).await;
     }
     assert_eq!(office.user(ANN).await["is_disabled"], true);
-    // In the words for a wrong password.
+    // The response is the same as for a wrong password.
     let right = answer(office.server.try_login(ANN, PASSWORD)).await;
     assert_eq!(right.0, 401);
     assert_eq!(right, answer(office.server.try_login(ANN, "wrong password")).await);
@@ -192,7 +192,7 @@ async fn a_disabled_user_is_out_at_once_and_cannot_come_back_before_being_enable
 }
 
 #[tokio::test]
-async fn a_role_is_changed_for_good_and_all_tokens_say_so() {
+async fn role_change_ends_all_sessions_and_new_tokens_carry_the_role() {
     let office = Office::open().await;
     let before = office.server.register(ANN).await;
     assert!(parts(&before.access).1.get("role").is_none_or(|role| role == "user"));
@@ -225,7 +225,7 @@ async fn a_role_is_changed_for_good_and_all_tokens_say_so() {
 }
 
 #[tokio::test]
-async fn sessions_are_ended_one_by_one_by_user_or_all() {
+async fn administrators_end_one_session_those_of_a_user_or_all() {
     let office = Office::open().await;
     let server = &office.server;
     let anns = [server.register(ANN).await, server.login(ANN).await, server.login(ANN).await];
@@ -263,7 +263,7 @@ async fn administrators_cannot_lock_themselves_out() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_not_found() {
+async fn unknown_ids_are_answered_404() {
     let office = Office::open().await;
     for id in ["AAAAAAAAAAAAAAAAAAAAAA", "", "x", "%", &"x".repeat(5000)] {
         for name in
@@ -276,9 +276,9 @@ async fn what_does_not_exist_is_not_found() {
     }
 }
 
-/// Alive is what began after the change, and nothing that began before it.
+/// Only sessions that began after the change may be live.
 #[tokio::test]
-async fn no_session_outlives_the_change_beside_it() {
+async fn no_session_survives_a_concurrent_disable_or_role_change() {
     let office = Office::open().await;
     let server = &office.server;
     server.register(ANN).await;
@@ -302,7 +302,7 @@ async fn no_session_outlives_the_change_beside_it() {
         if began == 200 {
             let alive = status(server.me(&Pair::of(&new).access)).await;
             let says = parts(&Pair::of(&new).access).1["role"].as_str().unwrap_or("user").to_owned();
-            // It may have begun after the role was changed, and say the new one.
+            // The login may have come after the change of the role; then the token carries the new role.
             assert!(
                 alive == StatusCode::UNAUTHORIZED || (name == "set_role" && says == role),
                 "round {round}: {name} {says}"
@@ -313,7 +313,7 @@ async fn no_session_outlives_the_change_beside_it() {
 }
 
 #[tokio::test]
-async fn the_command_line_looks_after_users_and_sessions() {
+async fn command_line_manages_users_and_sessions() {
     let Office { home, server, root } = Office::open().await;
     let anns = [server.register(ANN).await, server.login(ANN).await];
     let bob = server.register("bob@example.com").await;
@@ -326,7 +326,7 @@ async fn the_command_line_looks_after_users_and_sessions() {
         assert!(done, "{arguments:?}: {text}");
         text
     };
-    // To look is allowed beside the server, to change what it remembers is not.
+    // While the server runs, the command line may read, but not change anything that the server caches.
     assert!(done(&["user", "list"]).contains("root@example.com  admin"));
     let listed = done(&["sessions", "list", "--user", ANN]);
     assert!(anns.iter().all(|pair| listed.contains(&pair.session)), "{listed}");
@@ -358,7 +358,7 @@ async fn the_command_line_looks_after_users_and_sessions() {
         let (is_done, text) = tell(wrong);
         assert!(!is_done && !text.contains("panicked"), "{wrong:?}: {text}");
     }
-    // An id may begin like an option.
+    // An id may begin with a hyphen, as an option does.
     let (_, text) = tell(&["sessions", "revoke", "--session", "-AAAAAAAAAAAAAAAAAAAAA"]);
     assert!(text.contains("there is no session -AAAAAAAAAAAAAAAAAAAAA"), "{text}");
     done(&["sessions", "revoke", "--session", &anns[0].session]);
@@ -400,7 +400,7 @@ async fn the_command_line_looks_after_users_and_sessions() {
 }
 
 #[tokio::test]
-async fn the_command_line_sets_a_password() {
+async fn command_line_sets_a_password() {
     const NEW: &str = "staple battery horse";
     let Office { home, server, .. } = Office::open().await;
     let ann = server.register(ANN).await;

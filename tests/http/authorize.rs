@@ -1,11 +1,11 @@
-//! Which tokens are let in: the live one, and nothing that merely looks like it.
+//! The tokens that are accepted: live ones, and nothing that merely looks like one.
 
 use crate::support::*;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn every_call_but_the_open_ones_needs_a_token() {
+async fn every_call_except_the_open_ones_needs_a_token() {
     const OPEN: [&str; 5] = [
         "/api/auth/register",
         "/api/auth/login",
@@ -32,7 +32,7 @@ async fn every_call_but_the_open_ones_needs_a_token() {
 }
 
 #[tokio::test]
-async fn the_authorization_header_is_read_as_rfc_6750_says() {
+async fn authorization_header_is_parsed_as_in_rfc_6750() {
     let home = Home::new();
     let server = home.start().await;
     let token = server.register("ann@example.com").await.access;
@@ -64,7 +64,7 @@ async fn the_authorization_header_is_read_as_rfc_6750_says() {
         .header("authorization", format!("Bearer {token}"))
         .header("authorization", format!("Bearer {token}"));
     assert_eq!(status(twice).await, 400);
-    // No other place counts.
+    // Tokens in other places are ignored.
     for request in [
         server.post(&format!("/api/account/me?access_token={token}")),
         me().form(&[("access_token", &token)]),
@@ -75,7 +75,7 @@ async fn the_authorization_header_is_read_as_rfc_6750_says() {
     }
 }
 
-/// A server with one live token, and the means to forge others like it with the real key.
+/// A server with one live token, and the means to forge similar tokens with the real key.
 struct Forge {
     server: Server,
     header: String,
@@ -107,7 +107,7 @@ impl Forge {
     async fn refuses(&self, case: &str, token: &str) {
         let response = self.server.me(token).send().await.unwrap();
         assert_invalid_token(&response, case);
-        // The body does not tell what was wrong.
+        // The body does not reveal what was wrong.
         let answer: Value = response.json().await.unwrap();
         assert_eq!(
             answer,
@@ -118,7 +118,7 @@ impl Forge {
 }
 
 #[tokio::test]
-async fn the_forge_makes_good_tokens() {
+async fn token_forge_makes_valid_tokens() {
     let home = Home::new();
     let forge = Forge::new(&home).await;
     let copy = sign(forge.header.as_bytes(), &forge.with(json!({})));
@@ -126,7 +126,7 @@ async fn the_forge_makes_good_tokens() {
 }
 
 #[tokio::test]
-async fn no_other_header_is_accepted() {
+async fn altered_token_header_is_refused() {
     let home = Home::new();
     let forge = Forge::new(&home).await;
     let claims = forge.with(json!({}));
@@ -191,7 +191,7 @@ async fn no_other_header_is_accepted() {
 }
 
 #[tokio::test]
-async fn no_other_claims_are_accepted() {
+async fn altered_claims_are_refused() {
     let home = Home::new();
     let forge = Forge::new(&home).await;
     let now = forge.claims["iat"].as_i64().unwrap();
@@ -248,7 +248,7 @@ async fn no_other_claims_are_accepted() {
     for change in changes {
         forge.refuses(&change.to_string(), &sign(forge.header.as_bytes(), &forge.with(change.clone()))).await;
     }
-    // Another live user's id in one's own token.
+    // The id of another live user, session or token in the caller's own token.
     let bob = parts(&forge.server.register("bob@example.com").await.access).1;
     for key in ["sub", "sid", "jti"] {
         let change = json!({ key: bob[key] });
@@ -272,7 +272,7 @@ async fn no_other_claims_are_accepted() {
 }
 
 #[tokio::test]
-async fn no_other_spelling_is_accepted() {
+async fn altered_token_text_is_refused() {
     let home = Home::new();
     let forge = Forge::new(&home).await;
     let token = &forge.token;
@@ -298,7 +298,7 @@ async fn no_other_spelling_is_accepted() {
             .to_string(),
         bob.refresh.clone(),
     ];
-    // The last character of an HMAC-SHA256 holds four bits of it and two that must be zero.
+    // The last character of an HMAC-SHA256 holds four of its bits, and two bits that must be zero.
     let last = token.chars().last().unwrap();
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     spellings.extend(
@@ -313,7 +313,7 @@ async fn no_other_spelling_is_accepted() {
     for place in 0..token.len() * 8 {
         let mut flipped = token.clone().into_bytes();
         flipped[place / 8] ^= 1 << (place % 8);
-        // What no header can carry never gets this far.
+        // Bytes that a header cannot carry do not reach the server.
         if let Ok(text) = String::from_utf8(flipped)
             && text.bytes().all(|byte| byte.is_ascii_graphic())
         {
@@ -347,7 +347,7 @@ async fn a_token_expires_to_the_second() {
 }
 
 #[tokio::test]
-async fn while_keys_change_tokens_of_both_are_accepted() {
+async fn tokens_of_both_keys_are_accepted_during_a_key_change() {
     let (old, new) = (BASE64.encode(KEY), BASE64.encode(OTHER_KEY));
     let home = Home::with(&format!("[token]\nsigning_key = \"{old}\"\n"));
     let server = home.start().await;
@@ -375,7 +375,7 @@ async fn while_keys_change_tokens_of_both_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_stateless_check_still_passes_what_has_been_revoked() {
+async fn stateless_check_still_accepts_a_revoked_token() {
     let home = Home::new();
     let server = home.start().await;
     let token = server.register("ann@example.com").await.access;

@@ -1,4 +1,4 @@
-//! What others put into a request: cookies of everything else on the host, and what proxies write.
+//! Foreign data in a request: cookies of other services on the same host, and headers that proxies write.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::support::*;
 
 const ANN: &str = "ann@example.com";
 
-/// A browser that is signed in, by what it sends: the cookie with the refresh token, and that token.
+/// Signs in as a browser and returns the cookie with the refresh token, and the token itself.
 async fn signed_in(server: &Server, email: &str) -> (String, String) {
     let form = [("email", email), ("password", PASSWORD)];
     let mut response = server.post("/api/auth/login").form(&form).send().await.unwrap();
@@ -31,7 +31,7 @@ fn set_cookies(response: &Response) -> Vec<String> {
     cookies.map(|value| value.to_str().unwrap().to_owned()).collect()
 }
 
-/// The names that an answer makes the browser forget.
+/// The names of the cookies that a response removes.
 fn cleared(response: &Response) -> Vec<String> {
     let cookies = set_cookies(response).into_iter().filter(|cookie| cookie.contains("Max-Age=0"));
     cookies.map(|cookie| cookie.split('=').next().unwrap().to_owned()).collect()
@@ -51,7 +51,7 @@ async fn is_drawn_signed_in(server: &Server, cookies: &[&[u8]]) -> bool {
 }
 
 #[tokio::test]
-async fn foreign_cookies_do_not_hide_ours() {
+async fn foreign_cookies_do_not_hide_the_refresh_cookie() {
     let home = Home::new();
     let server = home.start().await;
     signed_in(&server, ANN).await;
@@ -68,7 +68,7 @@ async fn foreign_cookies_do_not_hide_ours() {
     for foreign in before {
         for name in ["", "hallpass-refresh="] {
             let (cookie, token) = signed_in(&server, ANN).await;
-            // By its name, and as earlier versions have set it.
+            // Under the current name, and under the name that earlier versions used.
             let ours = if name.is_empty() { cookie } else { format!("{name}{token}") };
             let one = [foreign, ours.as_bytes(), b"; x=\xe9"].concat();
             for cookies in [&[&one[..]][..], &[foreign, ours.as_bytes(), b"\xe9=\xe9"]] {
@@ -77,7 +77,7 @@ async fn foreign_cookies_do_not_hide_ours() {
                 let events = with_cookies(server.get("/api/session/events"), cookies).send().await.unwrap();
                 assert_eq!(events.status(), 200, "{case}");
             }
-            // The cookie is all that it is ended by.
+            // The logout has nothing but the cookie to identify the session.
             let logout = with_cookies(server.post("/api/auth/logout"), &[&one]);
             assert_eq!(status(logout).await, 200, "{}", String::from_utf8_lossy(&one));
             assert_eq!(status(server.refresh(&token)).await, 401);
@@ -89,7 +89,7 @@ async fn foreign_cookies_do_not_hide_ours() {
 }
 
 #[tokio::test]
-async fn each_of_several_cookies_of_one_name_is_tried() {
+async fn every_cookie_of_the_same_name_is_tried() {
     let home = Home::with("[token]\nrefresh_grace_seconds = 60\n");
     let server = home.start().await;
     let (dead, dead_token) = signed_in(&server, ANN).await;
@@ -101,7 +101,7 @@ async fn each_of_several_cookies_of_one_name_is_tried() {
     let next = next["refresh_token"].as_str().unwrap();
     let (_, last) = answer(server.refresh(next)).await;
     let last = last["refresh_token"].as_str().unwrap();
-    // A used one beside the latest of its session is a left-over, and no theft.
+    // A used token next to the latest one of the same session is a leftover, not a sign of theft.
     for cookies in [
         format!("{name}={dead_token}; {name}=junk; {name}={last}"),
         format!("{name}={first_token}; {name}={last}; {name}={next}"),
@@ -111,7 +111,7 @@ async fn each_of_several_cookies_of_one_name_is_tried() {
         let response = server.post("/api/auth/refresh").header("cookie", &cookies).send().await.unwrap();
         assert_eq!(response.status(), 200, "{cookies}");
     }
-    // Logout ends the session of each.
+    // Logout revokes the session of each cookie.
     let (other, other_token) = signed_in(&server, ANN).await;
     let both = format!("{name}={last}; {other}");
     assert_eq!(status(server.post("/api/auth/logout").header("cookie", both)).await, 200);
@@ -120,9 +120,9 @@ async fn each_of_several_cookies_of_one_name_is_tried() {
     }
 }
 
-/// Cookies know no ports.
+/// Browsers do not separate cookies by port.
 #[tokio::test]
-async fn two_services_on_one_host_leave_each_others_cookies_alone() {
+async fn services_on_the_same_host_do_not_touch_each_others_cookies() {
     let other_key = format!("[token]\nsigning_key = \"{}\"\n", BASE64.encode(OTHER_KEY));
     for https in ["", "[server]\nhttps = true\n"] {
         let homes = [Home::with(https), Home::with(&format!("{other_key}{https}"))];
@@ -137,7 +137,7 @@ async fn two_services_on_one_host_leave_each_others_cookies_alone() {
         for server in &servers {
             assert!(is_drawn_signed_in(server, &[all.as_bytes()]).await);
         }
-        // The second is left, and then asked again and again with the first one's cookie.
+        // The second service is logged out, then gets requests that still carry the first one's cookie.
         for path in ["/api/auth/logout", "/api/auth/refresh", "/api/auth/logout"] {
             let response = servers[1].post(path).header("cookie", &all).send().await.unwrap();
             assert!(!cleared(&response).contains(&names[0]), "{path}: {:?}", set_cookies(&response));
@@ -151,7 +151,7 @@ async fn two_services_on_one_host_leave_each_others_cookies_alone() {
 }
 
 #[tokio::test]
-async fn a_token_of_another_service_under_the_old_name_is_left_alone_and_what_is_none_is_cleared() {
+async fn foreign_token_under_the_old_cookie_name_is_kept_and_junk_is_cleared() {
     let other = Home::with(&format!("[token]\nsigning_key = \"{}\"\n", BASE64.encode(OTHER_KEY)));
     let other = other.start().await;
     let (_, foreign) = signed_in(&other, ANN).await;
@@ -171,14 +171,14 @@ async fn a_token_of_another_service_under_the_old_name_is_left_alone_and_what_is
         }
         let tampered = format!("{}AAAA", &token[..token.len() - 4]);
         assert_eq!(ask(path, &format!("{name}={tampered}")).await, (401, vec![name.to_owned()]), "{path}");
-        // Its end is known, and the other's is none of ours.
+        // The session of the own cookie has ended; the foreign cookie stays untouched.
         let (_, cleared) = ask(path, &format!("{old}={foreign}; {cookie}")).await;
         assert!(!cleared.contains(&old), "{path}: {cleared:?}");
     }
 }
 
 #[tokio::test]
-async fn a_session_goes_on_under_the_new_name_after_an_upgrade_and_after_a_change_of_keys() {
+async fn session_survives_the_new_cookie_name_after_an_upgrade_or_a_key_change() {
     let home = Home::new();
     let server = home.start().await;
     let (cookie, token) = signed_in(&server, ANN).await;
@@ -206,14 +206,14 @@ async fn a_session_goes_on_under_the_new_name_after_an_upgrade_and_after_a_chang
 }
 
 #[tokio::test]
-async fn a_pending_logout_is_seen_and_settled_whatever_the_page_came_by() {
+async fn pending_logout_cookie_is_honored_and_cleared_under_every_name() {
     for settings in ["", "[server]\nhttps = true\n"] {
         let home = Home::with(settings);
         let server = home.start().await;
         let (cookie, _) = signed_in(&server, ANN).await;
         let page =
             with_cookies(server.get("/"), &[cookie.as_bytes()]).send().await.unwrap().text().await.unwrap();
-        // What the script goes by.
+        // The script reads the names of the cookies from this attribute.
         let services = page.split("data-services=\"").nth(1).unwrap().split('"').next().unwrap();
         let service = services.split(' ').next().unwrap();
         assert!(cookie.contains(&format!("hallpass-refresh-{service}=")), "{services}");
@@ -235,7 +235,7 @@ async fn a_pending_logout_is_seen_and_settled_whatever_the_page_came_by() {
                 assert_eq!(settled.contains("Secure"), !prefix.is_empty(), "{settled}");
             }
         }
-        // Another service's is none of ours.
+        // The cookie of another service has no effect.
         let (cookie, _) = signed_in(&server, ANN).await;
         let foreign = b"hallpass-logout-pending-AAAAAAAA=true";
         assert!(is_drawn_signed_in(&server, &[foreign, cookie.as_bytes()]).await);
@@ -249,7 +249,7 @@ async fn login_with(server: &Process, headers: &[(&str, &str)]) -> Response {
 }
 
 #[tokio::test]
-async fn a_refusal_names_what_was_compared_and_the_setting_that_mends_it() {
+async fn cross_origin_refusal_logs_both_origins_and_the_setting_to_change() {
     let home = Home::new();
     let server = home.spawn();
     server.register(ANN).await;
@@ -273,7 +273,7 @@ async fn a_refusal_names_what_was_compared_and_the_setting_that_mends_it() {
 }
 
 #[tokio::test]
-async fn a_forgotten_setting_about_https_or_proxies_is_warned_of_once() {
+async fn missing_https_or_proxy_setting_is_warned_about_once() {
     let home = Home::new();
     for headers in [
         &[("x-forwarded-proto", "https")][..],
@@ -311,7 +311,7 @@ async fn a_forgotten_setting_about_https_or_proxies_is_warned_of_once() {
 }
 
 #[tokio::test]
-async fn an_address_is_understood_in_the_forms_that_proxies_write() {
+async fn forwarded_addresses_are_parsed_in_every_common_form() {
     let home = Home::with("[server]\ntrusted_proxies = \"127.0.0.1\"\n");
     let server = home.start().await;
     server.register(ANN).await;
@@ -338,7 +338,7 @@ async fn execute(home: &Home, statement: &'static str) {
 }
 
 #[tokio::test]
-async fn an_address_with_an_international_domain_is_one_account_however_it_is_written() {
+async fn email_with_an_international_domain_is_one_account_in_every_spelling() {
     const UNICODE: &str = "ann@b\u{fc}cher.example";
     const ASCII: &str = "ann@xn--bcher-kva.example";
     let home = Home::new();
@@ -352,12 +352,12 @@ async fn an_address_with_an_international_domain_is_one_account_however_it_is_wr
         server.login(other).await;
         assert_eq!(register(other).await, 409);
     }
-    // Lower case of J with a caron is composed, and there is no such upper case.
+    // The lower-case j with a caron has a composed form, the upper-case one has none.
     server.register("J\u{30c}an@example.com").await;
     assert_eq!(register("\u{1f0}an@example.com").await, 409);
     server.stop().await;
 
-    // As an earlier version has stored it.
+    // The address as an earlier version stored it.
     execute(&home, "update users set email = 'ann@xn--bcher-kva.example' where email like 'ann@%'").await;
     let server = home.start().await;
     server.login(UNICODE).await;
@@ -369,7 +369,7 @@ async fn an_address_with_an_international_domain_is_one_account_however_it_is_wr
         let (output, text) = run(home.command().args(["user", "disable", spelling]));
         assert!(output.status.success(), "{text}");
     }
-    // Both, because it let them be two: each is found by their own.
+    // Earlier versions allowed two accounts here; each is found by its own spelling.
     execute(
         &home,
         "insert into users (id, email, password_hash, created_at) values ('AAAAAAAAAAAAAAAAAAAAAA', 'ann@b\u{fc}cher.example', 'x', 0)",
@@ -382,7 +382,7 @@ async fn an_address_with_an_international_domain_is_one_account_however_it_is_wr
 }
 
 #[tokio::test]
-async fn a_character_that_no_database_holds_is_refused_by_name() {
+async fn nul_characters_are_refused_with_the_name_of_the_field() {
     let home = Home::new();
     home.add_administrator("root@example.com");
     let server = home.start().await;

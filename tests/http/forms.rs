@@ -1,4 +1,4 @@
-//! Who gets the answer itself and who a redirect: programs that accept text/html are no forms.
+//! Redirects are for forms only: programs get the response itself, even if they accept text/html.
 
 use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ impl Site {
         self.client.post(format!("{}{path}", self.server.url))
     }
 
-    /// As a browser posts a form of ours, without `Sec-Fetch-Mode` and `Referer`.
+    /// A request as a browser sends it for a form of the site, without `Sec-Fetch-Mode` and `Referer`.
     fn form(&self, path: &str) -> RequestBuilder {
         let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
         self.post(path).header("accept", accept).header("origin", &self.server.url)
@@ -43,7 +43,7 @@ impl Site {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// Makes SQL fail, so that no logout can be made certain.
+    /// Makes SQL fail, so that no logout can be confirmed.
     async fn break_database(&self) {
         let url = format!("sqlite://{}", self.home.database().display());
         let mut database = SqliteConnection::connect(&url).await.unwrap();
@@ -57,7 +57,7 @@ fn location(response: &Response) -> &str {
 }
 
 #[tokio::test]
-async fn a_program_gets_the_answer_itself_whatever_it_accepts() {
+async fn programs_that_accept_html_are_not_redirected() {
     let site = Site::start().await;
     let credentials = [("email", ANN), ("password", PASSWORD), ("delivery", "body")];
     for accept in [JAVA, "text/html", "text/html,*/*;q=0.8"] {
@@ -72,7 +72,7 @@ async fn a_program_gets_the_answer_itself_whatever_it_accepts() {
         let (status, next) =
             ask(site.post("/api/auth/refresh").json(&json!({ "refresh_token": pair.refresh }))).await;
         assert_eq!((status.as_u16(), next["access_token"].is_string()), (200, true), "{accept}");
-        // With what a form has, too: a bearer no form can send, and fetch says that it is none.
+        // Also with the headers of a form: no form can send a bearer, and `Sec-Fetch-Mode: cors` means fetch.
         let form = || me().form(&[("x", "y")]).header("origin", &site.server.url);
         assert_eq!(ask(form().bearer_auth(&pair.access)).await.0, 200, "{accept}");
         assert_eq!(ask(form().header("sec-fetch-mode", "cors")).await.0, 401, "{accept}");
@@ -89,12 +89,12 @@ async fn a_program_gets_the_answer_itself_whatever_it_accepts() {
 }
 
 #[tokio::test]
-async fn an_uncertain_logout_never_ends_as_200() {
+async fn unconfirmed_logout_answers_503() {
     let site = Site::start().await;
     let pair = site.server.login(ANN).await;
     site.break_database().await;
     for accept in [JAVA, "text/html", "*/*"] {
-        // Clients that follow redirects.
+        // These clients follow redirects.
         for form in [false, true] {
             let request = site.server.logout(&pair.access).header("accept", accept);
             let request = if form { request.form(&[("x", "y")]) } else { request };
@@ -118,7 +118,7 @@ async fn an_uncertain_logout_never_ends_as_200() {
     ] {
         let response = request.send().await.unwrap();
         let (status, text) = site.page(location(&response)).await;
-        // Whether the page draws the session as alive is another matter, and needs the database.
+        // Whether the page shows the session as live depends on the database and is not tested here.
         if status != 302 {
             assert_eq!(status, 503, "{}", location(&response));
             assert!(text.contains("The server could not end your session"), "{text}");
@@ -127,7 +127,7 @@ async fn an_uncertain_logout_never_ends_as_200() {
 }
 
 #[tokio::test]
-async fn the_error_of_a_form_is_on_the_forms_page_with_and_without_a_referer() {
+async fn form_error_is_shown_on_the_form_with_and_without_a_referer() {
     let site = Site::start().await;
     let wrong = [("email", ANN), ("password", "wrong password")];
     let words = "The e-mail address or the password is wrong.";
@@ -137,7 +137,7 @@ async fn the_error_of_a_form_is_on_the_forms_page_with_and_without_a_referer() {
         site.form("/api/auth/login"),
         site.form("/api/auth/login").header("referer", referer("/login?next=/sessions")),
         site.form("/api/auth/login").header("referer", &stale),
-        // Cut down to the origin by the browser, or by someone in between.
+        // Shortened to the origin by the browser or by a proxy.
         site.form("/api/auth/login").header("referer", referer("/")),
         site.form("/api/auth/login").header("referer", referer("")),
         site.post("/api/auth/login").header("accept", "text/html").header("referer", referer("/login")),
@@ -160,7 +160,7 @@ async fn the_error_of_a_form_is_on_the_forms_page_with_and_without_a_referer() {
         site.form("/api/auth/login").form(&[("email", ANN), ("password", PASSWORD)]).send().await.unwrap();
     assert!(location(&right).starts_with("/login"), "{}", location(&right));
     assert!(right.headers().contains_key("set-cookie"));
-    // Whatever a page elsewhere is called, nobody is sent there.
+    // A page of another site is never the target of a redirect, whatever its path.
     let elsewhere = site
         .post("/api/auth/login")
         .header("accept", "text/html")

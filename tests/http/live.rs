@@ -1,4 +1,4 @@
-//! What the server keeps telling a page: the state of the servers, for as long as the session lives.
+//! The event streams of a page: the end of its session, and the state of the instances.
 
 use futures::{Stream, StreamExt};
 use reqwest::{Client, Response};
@@ -9,7 +9,7 @@ use crate::support::*;
 const EVENTS: &str = "/api/cluster/events";
 const SESSION: &str = "/api/session/events";
 
-/// A browser that has signed in: it keeps the cookie.
+/// A browser that has signed in: it keeps its cookies.
 async fn signed_in(server: &Server) -> (Client, Value) {
     let browser = Client::builder().cookie_store(true).build().unwrap();
     let body = json!({ "email": "ann@example.com", "password": PASSWORD });
@@ -38,7 +38,7 @@ fn events(response: Response) -> impl Stream<Item = Value> + Unpin {
 }
 
 #[tokio::test]
-async fn the_servers_are_told_of_until_the_session_ends() {
+async fn cluster_events_are_streamed_until_the_session_ends() {
     let home = Home::new();
     let server = home.start().await;
     let (browser, tokens) = signed_in(&server).await;
@@ -58,7 +58,7 @@ async fn the_servers_are_told_of_until_the_session_ends() {
     assert_eq!(refused.status(), 401);
 }
 
-/// The name and the data of each.
+/// The name and the data of each event.
 fn named_events(response: Response) -> impl Stream<Item = (String, String)> + Unpin {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -75,14 +75,14 @@ fn named_events(response: Response) -> impl Stream<Item = (String, String)> + Un
             events.push((field("event:"), field("data:")));
             text = rest.to_owned();
         }
-        // Comments keep the connection alive.
+        // Lines that begin with a colon are comments, which keep the connection alive.
         events.retain(|(name, _)| !name.is_empty());
         futures::stream::iter(events)
     }))
 }
 
 #[tokio::test]
-async fn a_page_is_told_why_its_session_has_ended_and_then_nothing_more() {
+async fn session_stream_sends_the_end_reason_and_closes() {
     let home = Home::new();
     home.add_administrator("root@example.com");
     let server = home.start().await;
@@ -139,7 +139,7 @@ async fn a_page_is_told_why_its_session_has_ended_and_then_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_page_is_not_told_of_the_end_of_other_sessions() {
+async fn session_stream_does_not_report_other_sessions() {
     let home = Home::new();
     let server = home.start().await;
     let (browser, tokens) = signed_in(&server).await;
@@ -150,14 +150,14 @@ async fn a_page_is_not_told_of_the_end_of_other_sessions() {
     for access in [&bob.access, &other.access] {
         assert_eq!(status(server.logout(access)).await, 200);
     }
-    // Had they been told of, that would come first.
+    // Events about other sessions would arrive before this one.
     assert_eq!(status(server.logout(tokens["access_token"].as_str().unwrap())).await, 200);
     assert_eq!(events.next().await.unwrap().1, "\"signed_out\"");
     assert_eq!(events.next().await, None);
 }
 
 #[tokio::test]
-async fn a_stream_does_not_keep_the_server_from_stopping() {
+async fn open_stream_does_not_delay_shutdown() {
     let home = Home::new();
     let server = home.start().await;
     let (browser, _) = signed_in(&server).await;
@@ -168,7 +168,7 @@ async fn a_stream_does_not_keep_the_server_from_stopping() {
 }
 
 #[tokio::test]
-async fn proxy_is_told_to_pass_streams_on_as_they_come() {
+async fn event_streams_turn_off_proxy_buffering() {
     let home = Home::new();
     let server = home.start().await;
     let (browser, _) = signed_in(&server).await;
@@ -179,7 +179,7 @@ async fn proxy_is_told_to_pass_streams_on_as_they_come() {
 }
 
 #[tokio::test]
-async fn session_has_sixteen_streams_and_the_oldest_gives_way() {
+async fn session_has_at_most_sixteen_streams_and_the_oldest_is_closed() {
     const MOST: usize = 16;
     let home = Home::new();
     let server = home.start().await;
@@ -206,14 +206,14 @@ async fn session_has_sixteen_streams_and_the_oldest_gives_way() {
 }
 
 #[tokio::test]
-async fn used_refresh_token_opens_no_stream_but_the_one_before_the_current_does() {
+async fn only_the_current_and_the_previous_refresh_token_open_a_stream() {
     let home = Home::new();
     let server = home.start().await;
     let first = server.register("ann@example.com").await;
     let (_, second) = answer(server.refresh(&first.refresh)).await;
     let second = Pair::of(&second);
     for path in [EVENTS, SESSION] {
-        // The answer with the second one may have been lost.
+        // The response with the second token may have been lost.
         for current in [&first, &second] {
             assert_eq!(page_of(&server, &current.refresh, path).await.status(), 200);
         }
@@ -226,12 +226,12 @@ async fn used_refresh_token_opens_no_stream_but_the_one_before_the_current_does(
             assert_eq!(page_of(&server, &current.refresh, path).await.status(), 200);
         }
     }
-    // Asking has ended nothing.
+    // The refused streams have not ended the session.
     assert_eq!(status(server.me(&third.access)).await, 200);
     assert_eq!(status(server.refresh(&third.refresh)).await, 200);
 }
 
-/// Even where the system allows no more files: streams leave connections for everything else.
+/// Event streams leave connections for other requests, even with a low limit of open files.
 #[tokio::test]
 async fn streams_of_many_sessions_leave_room_for_other_requests() {
     let home = Home::new();
@@ -260,7 +260,7 @@ async fn streams_of_many_sessions_leave_room_for_other_requests() {
         assert_eq!(live.status(), 200);
     }
     assert_eq!(status(server.me(&sessions[0].access)).await, 200);
-    // What has gone leaves its place to another.
+    // A closed stream makes room for another one.
     drop(streams);
     let cookie = format!("hallpass-refresh={}", sessions[0].refresh);
     while server.get(SESSION).header("cookie", &cookie).send().await.unwrap().status() != 200 {
@@ -269,7 +269,7 @@ async fn streams_of_many_sessions_leave_room_for_other_requests() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_without_a_session() {
+async fn event_streams_need_a_session() {
     let home = Home::new();
     let server = home.start().await;
     for path in [EVENTS, SESSION] {
@@ -284,7 +284,7 @@ async fn nobody_is_told_without_a_session() {
 }
 
 #[tokio::test]
-async fn what_happens_is_counted() {
+async fn metrics_count_requests_and_revocations() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
@@ -293,7 +293,7 @@ async fn what_happens_is_counted() {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse::<f64>().unwrap())
     };
-    // Others in this process count there too: so at least as many.
+    // Other tests in this process increase the same counters, so the values are lower bounds.
     let hits = count("hallpass_mirror_hits_total").await;
     for _ in 0..10 {
         assert_eq!(status(server.me(&pair.access)).await, 200);

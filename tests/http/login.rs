@@ -1,4 +1,4 @@
-//! Who gets in, who does not, and what they are told.
+//! Login and registration: successful requests, and the errors of the others.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::support::*;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_user_registers_logs_in_and_is_known() {
+async fn user_can_register_log_in_and_read_the_account() {
     let home = Home::new();
     let server = home.start().await;
     let registered = server.register("Ann@Example.com").await;
@@ -26,7 +26,7 @@ async fn a_user_registers_logs_in_and_is_known() {
 }
 
 #[tokio::test]
-async fn a_browser_gets_the_refresh_token_in_a_cookie_that_scripts_cannot_read() {
+async fn browser_gets_the_refresh_token_in_an_httponly_cookie() {
     for (settings, expected) in [
         ("", "hallpass-refresh-SERVICE=SECRET; HttpOnly; SameSite=Strict; Path=/; Max-Age=604800"),
         (
@@ -52,7 +52,7 @@ async fn a_browser_gets_the_refresh_token_in_a_cookie_that_scripts_cannot_read()
 }
 
 #[tokio::test]
-async fn an_unknown_user_and_a_wrong_password_get_the_same_answer() {
+async fn unknown_user_and_wrong_password_get_the_same_response() {
     let home = Home::new();
     let server = home.start().await;
     server.register("ann@example.com").await;
@@ -77,10 +77,10 @@ async fn an_unknown_user_and_a_wrong_password_get_the_same_answer() {
     assert!(answers[0].1.contains("\"invalid_grant\""));
 }
 
-/// A hash takes about 20 ms here and everything else together less than 1 ms: a path without the
-/// hash would be off by far more than the factor that this allows.
+/// A hash takes about 20 ms here and everything else together less than 1 ms: without the hash, the times
+/// would differ by much more than the factor that this test allows.
 #[tokio::test]
-async fn an_unknown_user_costs_as_much_time_as_a_wrong_password() {
+async fn unknown_user_takes_as_long_as_a_wrong_password() {
     let home = Home::with("[password]\nworkers = 1\n");
     let server = home.start().await;
     server.register("ann@example.com").await;
@@ -92,14 +92,14 @@ async fn an_unknown_user_costs_as_much_time_as_a_wrong_password() {
             times.push(start.elapsed());
         }
     }
-    // The shortest: other work on the machine makes any of them longer.
+    // The shortest times: other work on the machine can only make a request slower.
     let [wrong_password, unknown_user] = times.map(|times| times.iter().min().unwrap().as_secs_f64());
     let ratio = unknown_user / wrong_password;
     assert!((0.5..2.0).contains(&ratio), "unknown user / wrong password = {ratio}");
 }
 
 #[tokio::test]
-async fn fields_that_cannot_be_accepted_are_named() {
+async fn invalid_fields_are_named() {
     let home = Home::new();
     let server = home.start().await;
     let long_email = format!("{}@example.com", "a".repeat(243));
@@ -128,7 +128,7 @@ async fn fields_that_cannot_be_accepted_are_named() {
 }
 
 #[tokio::test]
-async fn addresses_with_unicode_and_upper_case_are_one_address() {
+async fn emails_are_compared_without_case_and_unicode_form() {
     let home = Home::new();
     let server = home.start().await;
     server.register("RENÉE@exämple.com").await;
@@ -141,7 +141,7 @@ async fn addresses_with_unicode_and_upper_case_are_one_address() {
 }
 
 #[tokio::test]
-async fn of_two_who_register_at_the_same_instant_one_gets_the_address() {
+async fn concurrent_registrations_create_one_account() {
     let home = Home::new();
     let server = home.start().await;
     for round in 0..20 {
@@ -155,7 +155,7 @@ async fn of_two_who_register_at_the_same_instant_one_gets_the_address() {
 }
 
 #[tokio::test]
-async fn requests_that_cannot_be_read_are_refused_as_what_they_are() {
+async fn malformed_requests_get_the_matching_4xx_status() {
     let home = Home::new();
     let server = home.start().await;
     let login = || server.post("/api/auth/login");
@@ -196,17 +196,17 @@ async fn requests_that_cannot_be_read_are_refused_as_what_they_are() {
         assert_eq!(status, expected, "{case}: {answer}");
         assert!(answer["error"].is_string() && answer["message"].is_string(), "{case}: {answer}");
     }
-    // A body over the limit whose length nobody announced.
+    // A body over the limit, of unannounced length.
     let chunks = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'a'; 1000]));
     let body = reqwest::Body::wrap_stream(futures::StreamExt::take(chunks, 20));
     assert_eq!(status(login().header("content-type", form).body(body)).await, 413);
-    // What is not asked for is not taken.
+    // Unknown fields are ignored.
     let body = json!({ "email": "ann@example.com", "password": PASSWORD, "is_admin": true, "id": "x" });
     assert_eq!(status(server.post("/api/auth/register").json(&body)).await, 200);
 }
 
 #[tokio::test]
-async fn another_site_cannot_use_the_browsers_cookie() {
+async fn cross_site_requests_are_refused() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
@@ -219,7 +219,7 @@ async fn another_site_cannot_use_the_browsers_cookie() {
             ("origin", "null"),
         ] {
             let request = || server.post(path).header("cookie", &cookie).header(name, value);
-            // A plain form, and what takes a script: not even with the bearer that it does not have.
+            // Both a plain form and a request that takes a script are refused, the latter even with a bearer.
             for request in [
                 request().form(&[("email", "ann@example.com"), ("password", PASSWORD)]),
                 request().bearer_auth(&pair.access).json(&json!({ "session_id": pair.session })),
@@ -239,7 +239,7 @@ async fn another_site_cannot_use_the_browsers_cookie() {
 }
 
 #[tokio::test]
-async fn a_new_session_in_a_browser_ends_the_one_it_replaces() {
+async fn new_session_in_a_browser_ends_the_previous_one() {
     let home = Home::new();
     let server = home.start().await;
     let old = server.register("ann@example.com").await;
@@ -251,7 +251,7 @@ async fn a_new_session_in_a_browser_ends_the_one_it_replaces() {
 }
 
 #[tokio::test]
-async fn a_request_for_a_tunnel_is_refused() {
+async fn connect_requests_are_refused() {
     use std::io::{Read, Write};
     let home = Home::new();
     let server = home.spawn();
@@ -265,7 +265,7 @@ async fn a_request_for_a_tunnel_is_refused() {
 }
 
 #[tokio::test]
-async fn too_many_tries_are_told_when_to_come_back() {
+async fn too_many_attempts_get_429_with_retry_after() {
     let home = Home::with("[throttle]\nper_device = 3\nper_address = 8\n");
     let server = home.start().await;
     let mut statuses = Vec::new();
@@ -278,7 +278,7 @@ async fn too_many_tries_are_told_when_to_come_back() {
     assert!((1..=20).contains(&wait));
     let answer: Value = response.json().await.unwrap();
     assert_eq!((&answer["error"], &answer["retry_after"]), (&json!("too_many_requests"), &json!(wait)));
-    // Another account from the same address, until the address has had its share.
+    // Other accounts from the same address have attempts until the limit of the address is reached.
     let mut statuses = Vec::new();
     for user in 0..4 {
         statuses
@@ -288,7 +288,7 @@ async fn too_many_tries_are_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_crowd_at_the_door_is_turned_away_instead_of_piling_up() {
+async fn full_password_queue_answers_503() {
     let home = Home::with("[password]\nworkers = 1\nqueue = 2\n");
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;

@@ -1,4 +1,4 @@
-//! The promise: once log-out has answered, the token is dead.
+//! The guarantee: once a logout has been answered, every token of the session is dead.
 
 use std::{
     io::Write,
@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::{sync::Notify, time::timeout};
 
 #[tokio::test]
-async fn a_copy_of_the_token_is_refused_after_logout() {
+async fn copied_token_is_refused_after_logout() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
@@ -28,10 +28,10 @@ async fn a_copy_of_the_token_is_refused_after_logout() {
     assert_eq!(status(server.refresh(&pair.refresh)).await, 401);
 }
 
-/// A thousand log-outs, each under the eyes of four readers that use the token all the while: a
-/// request that *started* after the log-out had answered never gets a 2xx.
+/// A thousand logouts, each with four concurrent readers that use the token all the time. A request that
+/// *starts* after the logout has been answered never gets a 2xx.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_request_that_starts_after_logout_gets_in() {
+async fn requests_that_start_after_logout_are_refused() {
     const ROUNDS: usize = 1000;
     const READERS: u32 = 4;
     let home = Home::new();
@@ -83,7 +83,7 @@ async fn no_request_that_starts_after_logout_gets_in() {
 }
 
 #[tokio::test]
-async fn every_token_of_the_session_ends_and_no_other_session() {
+async fn logout_ends_all_tokens_of_its_session_and_no_other_session() {
     let home = Home::new();
     let server = home.start().await;
     let first = server.register("ann@example.com").await;
@@ -99,7 +99,7 @@ async fn every_token_of_the_session_ends_and_no_other_session() {
 }
 
 #[tokio::test]
-async fn any_token_of_the_session_ends_it() {
+async fn logout_works_with_any_token_of_the_session() {
     let home = Home::new();
     let server = home.start().await;
     server.register("ann@example.com").await;
@@ -118,7 +118,7 @@ async fn any_token_of_the_session_ends_it() {
         assert_eq!(status(request).await, 200, "way {way}");
         assert_eq!(status(server.me(&pair.access)).await, 401, "way {way}");
     }
-    // Tokens of two sessions: both end.
+    // With the tokens of two sessions, both sessions end.
     let (one, two) = (server.login("ann@example.com").await, server.login("ann@example.com").await);
     assert_eq!(
         status(logout().bearer_auth(&one.access).json(&json!({ "refresh_token": two.refresh }))).await,
@@ -142,7 +142,7 @@ async fn logging_out_twice_succeeds() {
 }
 
 #[tokio::test]
-async fn an_expired_token_still_ends_its_session() {
+async fn expired_token_still_ends_its_session() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
@@ -158,7 +158,7 @@ async fn an_expired_token_still_ends_its_session() {
 }
 
 #[tokio::test]
-async fn logging_out_with_nothing_or_with_a_forgery_ends_nothing() {
+async fn logout_without_a_valid_token_ends_nothing() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
@@ -183,7 +183,7 @@ async fn logging_out_with_nothing_or_with_a_forgery_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_does_not_stop_a_logout_halfway() {
+async fn client_disconnect_does_not_interrupt_a_logout() {
     // Longer than the wait below: within the grace the refresh token can be presented again.
     let home = Home::with("[token]\nrefresh_grace_seconds = 60\n");
     let server = home.start().await;
@@ -198,7 +198,7 @@ async fn a_client_that_hangs_up_does_not_stop_a_logout_halfway() {
         let mut connection = TcpStream::connect(address).unwrap();
         connection.write_all(request.as_bytes()).unwrap();
         drop(connection);
-        // It ends in SQL, which the refresh asks, and in memory, which `me` asks.
+        // The session ends in SQL, which a refresh reads, and in memory, which `me` reads.
         let both_end = async {
             while status(server.refresh(&pair.refresh)).await != 401 {}
             while status(server.me(&pair.access)).await != 401 {}

@@ -1,4 +1,4 @@
-//! The guarantee and the contract, held against a real server over real HTTP. One file for each
+//! Tests of the guarantee and of the API contract, against a real server over real HTTP. Each file tests one
 //! promise; `support` starts and stops the servers.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]

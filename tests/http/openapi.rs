@@ -1,4 +1,4 @@
-//! What `/openapi.json` and `/docs` say of the API, held against the API.
+//! Compares `/openapi.json` and `/docs` with the API itself.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::support::*;
 const ANN: &str = "ann@example.com";
 const ROOT: &str = "root@example.com";
 
-/// What no request provokes at once: it takes many attempts, an old session, or a fault.
+/// The errors that no single request provokes: they take many attempts, an old session, or a fault.
 const TOLD_ONLY: [&str; 4] =
     ["too_many_requests", "insufficient_user_authentication", "server_error", "temporarily_unavailable"];
 
@@ -24,7 +24,7 @@ fn fields(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
 }
 
-/// A call, as it is described.
+/// One operation of the OpenAPI document.
 struct Call<'a> {
     path: &'a str,
     method: &'a str,
@@ -43,7 +43,7 @@ impl Call<'_> {
         self.path.starts_with("/api/admin/")
     }
 
-    /// With what the first way to show who calls asks for.
+    /// A request with the credentials that the first security requirement lists.
     fn request(&self, server: &Server, access: &str, refresh: &str) -> RequestBuilder {
         let request = if self.method == "post" { server.post(self.path) } else { server.get(self.path) };
         let ways = &self.operation["security"][0];
@@ -56,7 +56,7 @@ impl Call<'_> {
         }
     }
 
-    /// The ways to send it: none, JSON, a form; with the example of each.
+    /// The media types of the request body (none, JSON, a form), with the example of each.
     fn examples(&self) -> Vec<(Option<&str>, Value)> {
         let of_forms = fields(&self.operation["requestBody"]["content"]);
         let of_forms: Vec<_> =
@@ -65,7 +65,7 @@ impl Call<'_> {
     }
 }
 
-/// What a reference leads to.
+/// The value that a `$ref` points to, or the value itself.
 fn resolved<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
     match value["$ref"].as_str() {
         Some(path) => description.pointer(path.strip_prefix('#').unwrap()).unwrap(),
@@ -73,7 +73,7 @@ fn resolved<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
     }
 }
 
-/// Why this value is not as its schema says.
+/// The reason why the value does not match its schema, if there is one.
 fn misfit(description: &Value, schema: &Value, value: &Value) -> Option<String> {
     let schema = resolved(description, schema);
     if let Some(schemas) = schema["oneOf"].as_array() {
@@ -111,7 +111,7 @@ fn misfit(description: &Value, schema: &Value, value: &Value) -> Option<String> 
     missing.chain(of_fields).chain(of_items).next()
 }
 
-/// Holds a response against what is described: status, headers, type, and the body if it has an end.
+/// Compares a response with its description: status, headers, media type, and the body unless it is a stream.
 async fn assert_described(description: &Value, call: &Call<'_>, response: Response) {
     let path = call.path;
     let status = response.status();
@@ -133,7 +133,7 @@ async fn assert_described(description: &Value, call: &Call<'_>, response: Respon
 }
 
 #[tokio::test]
-async fn what_exists_is_described_and_what_is_described_exists() {
+async fn openapi_paths_match_the_existing_routes() {
     let home = Home::new();
     let server = home.start().await;
     let description = description(&server).await;
@@ -153,7 +153,7 @@ async fn what_exists_is_described_and_what_is_described_exists() {
 }
 
 #[tokio::test]
-async fn every_example_fits_what_is_said_of_it() {
+async fn every_example_matches_its_schema() {
     let home = Home::new();
     let server = home.start().await;
     let description = description(&server).await;
@@ -175,7 +175,7 @@ async fn every_example_fits_what_is_said_of_it() {
 }
 
 #[tokio::test]
-async fn every_example_of_a_request_works_and_is_answered_as_described() {
+async fn every_example_request_succeeds_with_the_described_response() {
     let home = Home::new();
     let description = description(&home.start().await).await;
     for call in calls(&description) {
@@ -185,7 +185,7 @@ async fn every_example_of_a_request_works_and_is_answered_as_described() {
                 home.add_administrator(ROOT);
             }
             let server = home.start().await;
-            // Ids are told by the server, and nobody is there before the first call.
+            // The server chooses the ids, and there is no user before the first `register`.
             if call.path != "/api/auth/register" {
                 let ann = server.register(ANN).await;
                 let (_, me) = answer(server.me(&ann.access)).await;
@@ -228,14 +228,14 @@ async fn assert_works(
 }
 
 #[tokio::test]
-async fn every_error_is_as_its_example() {
+async fn every_error_response_equals_its_example() {
     let home = Home::new();
     home.add_administrator(ROOT);
     let server = home.start().await;
     let (ann, root) = (server.register(ANN).await, server.login(ROOT).await);
     let (_, me) = answer(server.me(&root.access)).await;
     let description = description(&server).await;
-    // One body for all: what a call does not ask for it does not take.
+    // The same body for all calls: unknown fields are ignored.
     let bad_fields = json!({
         "email": "ann", "password": "short", "current": "short", "new": "staple battery horse",
         "user_id": me["sub"], "role": "user",
@@ -290,7 +290,7 @@ async fn every_error_is_as_its_example() {
 }
 
 #[tokio::test]
-async fn the_description_is_openapi_and_a_page() {
+async fn openapi_document_and_docs_page_are_valid() {
     let home = Home::new();
     let server = home.start().await;
     let description = description(&server).await;
@@ -306,7 +306,7 @@ async fn the_description_is_openapi_and_a_page() {
         assert_eq!(header("x-content-type-options"), "nosniff");
         let policy = header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("script-src"), "{policy}");
-        // Without the markers between texts.
+        // Removes the markers that the renderer puts between texts.
         let page = response.text().await.unwrap().replace("<!>", "");
         assert!(page.contains("<title>API · Hallpass</title>") && page.contains(way), "{page}");
         for absent in ["<script", " style=", " onclick=", "://cdn"] {

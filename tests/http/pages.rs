@@ -1,4 +1,4 @@
-//! What comes with the pages: the right state in the first byte, and headers that protect.
+//! The pages as the server renders them: the session state in the first byte, and security headers.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ async fn page(server: &Server, path: &str, cookie: Option<&str>) -> Page {
 }
 
 #[tokio::test]
-async fn the_first_byte_shows_who_is_signed_in() {
+async fn rendered_page_shows_whether_the_browser_is_signed_in() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
@@ -43,7 +43,7 @@ async fn the_first_byte_shows_who_is_signed_in() {
 }
 
 #[tokio::test]
-async fn a_page_for_others_leads_to_the_page_for_you() {
+async fn pages_redirect_by_whether_the_browser_is_signed_in() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
@@ -62,7 +62,7 @@ async fn a_page_for_others_leads_to_the_page_for_you() {
 }
 
 #[tokio::test]
-async fn a_log_out_that_was_not_confirmed_holds_for_the_pages() {
+async fn pages_treat_an_unconfirmed_logout_as_signed_out() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
@@ -73,7 +73,7 @@ async fn a_log_out_that_was_not_confirmed_holds_for_the_pages() {
     assert_eq!(page(&server, "/login", Some(&cookies)).await.status, 200);
     assert_eq!(page(&server, "/account", Some(&cookies)).await.headers["location"], "/login");
 
-    // Until it is confirmed, or someone signs in.
+    // The marker holds until the logout is confirmed, or until somebody signs in.
     let logout = server.post("/api/auth/logout");
     let login = server.post("/api/auth/login").form(&[("email", "ann@example.com"), ("password", PASSWORD)]);
     for request in [login, logout] {
@@ -90,7 +90,7 @@ async fn a_log_out_that_was_not_confirmed_holds_for_the_pages() {
 }
 
 #[tokio::test]
-async fn a_slash_too_many_leads_to_the_page() {
+async fn trailing_slash_redirects_to_the_page() {
     let home = Home::new();
     let server = home.start().await;
     for path in ["/login", "/register", "/account", "/docs"] {
@@ -101,7 +101,7 @@ async fn a_slash_too_many_leads_to_the_page() {
 }
 
 #[tokio::test]
-async fn every_page_has_a_title_and_every_wrong_address_a_page() {
+async fn every_page_has_a_title_and_unknown_paths_get_a_404_page() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
@@ -120,7 +120,7 @@ async fn every_page_has_a_title_and_every_wrong_address_a_page() {
 }
 
 #[tokio::test]
-async fn a_form_posted_before_the_page_is_live_works() {
+async fn forms_work_before_hydration() {
     let home = Home::new();
     let server = home.start().await;
     server.register("ann@example.com").await;
@@ -150,7 +150,7 @@ async fn a_form_posted_before_the_page_is_live_works() {
 }
 
 #[tokio::test]
-async fn every_answer_has_the_headers_that_protect() {
+async fn every_response_has_the_security_headers() {
     let home = Home::with("[server]\nhttps = true\n");
     let server = home.start().await;
     for path in [
@@ -208,7 +208,7 @@ async fn no_script_runs_without_the_nonce_of_its_page() {
 }
 
 #[tokio::test]
-async fn files_are_kept_for_ever_under_a_path_that_changes_with_them() {
+async fn site_files_are_immutable_under_a_versioned_path() {
     let home = Home::new();
     let script = async || {
         let server = home.start().await;
@@ -235,7 +235,7 @@ async fn files_are_kept_for_ever_under_a_path_that_changes_with_them() {
 }
 
 #[tokio::test]
-async fn health_is_told() {
+async fn health_endpoints_answer_200() {
     let home = Home::new();
     let server = home.start().await;
     assert_eq!(status(server.get("/health/live")).await, 200);
@@ -243,7 +243,7 @@ async fn health_is_told() {
 }
 
 #[tokio::test]
-async fn whatever_a_form_was_answered_its_page_is_drawn() {
+async fn every_form_error_is_rendered() {
     let home = Home::new();
     let server = home.start().await;
     for error in [
@@ -264,10 +264,10 @@ async fn whatever_a_form_was_answered_its_page_is_drawn() {
     }
 }
 
-/// The parts of a page that only a browser can fill must not be touched by the thread of the server that
-/// happens to let go of the page.
+/// The parts of a page that only a browser can fill must not be touched by the server thread that happens to
+/// drop the page.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn pages_are_drawn_by_any_thread() {
+async fn pages_can_be_rendered_on_any_thread() {
     let home = Home::new();
     let server = home.start().await;
     let cookie = server.register("ann@example.com").await.refresh;

@@ -1,4 +1,4 @@
-//! A user changes the password: with the old one, and every other session ends.
+//! A change of the password requires the current one, and ends every other session.
 
 use hallpass::api::types::EndReason;
 use reqwest::RequestBuilder;
@@ -14,7 +14,7 @@ fn change(server: &Server, pair: &Pair, current: &str, new: &str) -> RequestBuil
 }
 
 #[tokio::test]
-async fn a_new_password_ends_every_session_but_the_one_that_set_it() {
+async fn password_change_ends_every_other_session() {
     let home = Home::new();
     let server = home.start().await;
     let (mine, other, third) = (server.register(ANN).await, server.login(ANN).await, server.login(ANN).await);
@@ -40,7 +40,7 @@ async fn a_new_password_ends_every_session_but_the_one_that_set_it() {
 }
 
 #[tokio::test]
-async fn the_old_password_has_to_be_shown_and_the_new_one_to_be_good() {
+async fn password_change_needs_the_current_password_and_an_acceptable_new_one() {
     let home = Home::new();
     let server = home.start().await;
     let (mine, other) = (server.register(ANN).await, server.login(ANN).await);
@@ -69,7 +69,7 @@ async fn the_old_password_has_to_be_shown_and_the_new_one_to_be_good() {
 }
 
 #[tokio::test]
-async fn of_two_who_change_the_password_at_the_same_time_one_succeeds() {
+async fn one_of_two_concurrent_password_changes_succeeds() {
     let home = Home::new();
     let server = home.start().await;
     let mut password = PASSWORD.to_owned();
@@ -81,7 +81,7 @@ async fn of_two_who_change_the_password_at_the_same_time_one_succeeds() {
             assert_eq!(status, 200, "round {round}: {answer}");
             pairs.push(Pair::of(&answer));
         }
-        // From one session, and from two.
+        // In turn from one session, and from two.
         let (one, two) = (&pairs[0], &pairs[round % 2]);
         let new = [format!("{NEW} {round} a"), format!("{NEW} {round} b")];
         let ((first, _), (second, why)) = tokio::join!(
@@ -92,7 +92,7 @@ async fn of_two_who_change_the_password_at_the_same_time_one_succeeds() {
         let Some(winner) = statuses.iter().position(|status| *status == 200) else {
             panic!("round {round}: {statuses:?}")
         };
-        // Too late: it is not the password any more, or not even a session.
+        // The loser comes too late: its password is not current any more, or its session has ended.
         let loser = statuses[1 - winner];
         assert!(loser == 422 || (loser == 401 && round % 2 == 1), "round {round}: {statuses:?} {why}");
         assert_eq!(status(server.try_login(ANN, &new[1 - winner])).await, 401, "round {round}");
@@ -102,7 +102,7 @@ async fn of_two_who_change_the_password_at_the_same_time_one_succeeds() {
 }
 
 #[tokio::test]
-async fn no_session_begun_with_the_old_password_outlives_its_change() {
+async fn no_session_of_the_old_password_survives_its_change() {
     let home = Home::new();
     let server = home.start().await;
     let mine = server.register(ANN).await;
@@ -123,7 +123,7 @@ async fn no_session_begun_with_the_old_password_outlives_its_change() {
 }
 
 #[tokio::test]
-async fn who_guesses_at_the_old_password_waits() {
+async fn guessing_the_current_password_is_throttled() {
     let home = Home::with("[throttle]\nper_device = 3\n");
     let server = home.start().await;
     let (mine, other) = (server.register(ANN).await, server.login(ANN).await);
@@ -141,7 +141,7 @@ async fn who_guesses_at_the_old_password_waits() {
     assert!((1..=60).contains(&wait), "{wait}");
     assert_eq!(refused.json::<serde_json::Value>().await.unwrap()["error"], "too_many_requests");
     assert_eq!(status(server.me(&mine.access)).await, 200);
-    // The other session is not slowed down by it, nor is one that shows the password and is right.
+    // Neither the other session nor requests with the right password are slowed down.
     for (current, new) in [(PASSWORD, NEW), (NEW, PASSWORD)].repeat(5) {
         assert_eq!(status(change(&server, &other, current, new)).await, 200);
     }

@@ -1,4 +1,4 @@
-//! The refresh token buys the next pair once; who uses an old one ends the session.
+//! Rotation of refresh tokens: each is exchanged once, and reuse ends the session.
 
 use std::{collections::HashSet, fs, sync::Arc};
 
@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::support::*;
 
 #[tokio::test]
-async fn a_session_goes_on_with_the_next_pair() {
+async fn refresh_continues_the_session_with_a_new_pair() {
     let home = Home::new();
     let server = home.start().await;
     let first = server.register("ann@example.com").await;
@@ -37,7 +37,7 @@ async fn a_session_goes_on_with_the_next_pair() {
 }
 
 #[tokio::test]
-async fn a_browser_refreshes_with_its_cookie_and_gets_the_next_one() {
+async fn browser_refresh_replaces_the_cookie() {
     let home = Home::new();
     let server = home.start().await;
     let browser = reqwest::Client::builder().cookie_store(true).build().unwrap();
@@ -60,7 +60,7 @@ async fn a_browser_refreshes_with_its_cookie_and_gets_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_dead_cookie_is_taken_away() {
+async fn invalid_refresh_cookie_is_cleared() {
     let home = Home::new();
     let server = home.start().await;
     let response =
@@ -70,7 +70,7 @@ async fn a_dead_cookie_is_taken_away() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_given_again_and_the_chain_never_forks() {
+async fn repeated_refresh_within_the_grace_returns_the_same_successor() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let first = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_lost_answer_is_given_again_and_the_chain_never_forks() {
 }
 
 #[tokio::test]
-async fn a_token_used_again_after_the_grace_ends_the_session() {
+async fn reuse_after_the_grace_ends_the_session() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let thief = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_token_used_again_after_the_grace_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_token_two_steps_old_ends_the_session_within_the_grace_too() {
+async fn reuse_of_a_token_two_rotations_old_ends_the_session_within_the_grace() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let first = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_token_two_steps_old_ends_the_session_within_the_grace_too() {
 }
 
 #[tokio::test]
-async fn a_session_does_not_outlive_its_time_however_often_it_is_refreshed() {
+async fn refreshes_do_not_extend_the_absolute_session_lifetime() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let end = NOW + 1_209_600;
@@ -127,7 +127,7 @@ async fn a_session_does_not_outlive_its_time_however_often_it_is_refreshed() {
 }
 
 #[tokio::test]
-async fn many_at_once_with_the_same_token_make_one_step() {
+async fn concurrent_refreshes_with_one_token_return_one_successor() {
     let home = Home::new();
     let server = home.start().await;
     let mut refresh = server.register("ann@example.com").await.refresh;
@@ -146,7 +146,7 @@ async fn many_at_once_with_the_same_token_make_one_step() {
 }
 
 #[tokio::test]
-async fn what_is_no_refresh_token_buys_nothing() {
+async fn malformed_refresh_tokens_are_rejected() {
     let home = Home::new();
     let server = home.start().await;
     let pair = server.register("ann@example.com").await;
@@ -170,7 +170,7 @@ async fn what_is_no_refresh_token_buys_nothing() {
 }
 
 #[tokio::test]
-async fn a_refresh_never_outlives_the_logout_beside_it() {
+async fn refreshed_tokens_do_not_survive_a_concurrent_logout() {
     let home = Home::new();
     let server = home.start().await;
     server.register("ann@example.com").await;
@@ -189,11 +189,11 @@ async fn a_refresh_never_outlives_the_logout_beside_it() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_never_handed_out_buys_nothing_and_ends_nothing() {
+async fn signed_token_ahead_of_the_counter_is_refused_and_ends_nothing() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
-    // Signed with the real key: from a database that was set back, say.
+    // Signed with the real key, for example before the database was restored from a backup.
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
     let ahead = refresh_token::sign(&Keys::load(&config.token).unwrap(), pair.session_id, 5);
     assert_eq!(auth.refresh(&ahead, &caller(), || NOW).await.unwrap_err(), ApiError::dead_refresh_token());
@@ -201,7 +201,7 @@ async fn a_token_that_was_never_handed_out_buys_nothing_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_page_knows_a_session_whose_access_tokens_have_all_expired() {
+async fn presence_does_not_depend_on_live_access_tokens() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
@@ -215,7 +215,7 @@ async fn a_page_knows_a_session_whose_access_tokens_have_all_expired() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_wrong_for_a_while_costs_no_session() {
+async fn temporarily_wrong_clock_ends_no_session() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_clock_that_is_wrong_for_a_while_costs_no_session() {
 }
 
 #[tokio::test]
-async fn two_tabs_that_refresh_at_the_same_instant_stay_signed_in() {
+async fn tabs_that_refresh_at_the_same_time_stay_signed_in() {
     let home = Home::new();
     let server = home.start().await;
     let browser = browser();
@@ -234,7 +234,7 @@ async fn two_tabs_that_refresh_at_the_same_instant_stay_signed_in() {
     assert_eq!(status(browser.post(at("/api/auth/register")).json(&body)).await, 200);
     let mut steps = HashSet::new();
     for round in 0..500 {
-        // Both take the cookie with them before either is answered.
+        // Both requests carry the same cookie, because neither has been answered yet.
         let tab = || browser.post(at("/api/auth/refresh")).send();
         let (one, two) = tokio::join!(tab(), tab());
         let [one, two] = [one, two].map(|response| {
@@ -249,13 +249,13 @@ async fn two_tabs_that_refresh_at_the_same_instant_stay_signed_in() {
 }
 
 #[tokio::test]
-async fn whether_the_thief_or_the_owner_comes_second_both_are_told_and_it_is_written_down() {
+async fn reuse_is_reported_to_both_holders_and_listed_as_an_event() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     for _who_is_first in ["the thief", "the owner"] {
         let stolen = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW).await.unwrap();
-        // From here on one of them is the thief: nobody can tell which.
+        // From here on one of the two is the thief, and nobody can tell which.
         let first = auth.refresh(&stolen.refresh_token, &caller(), || NOW + 20).await.unwrap();
         let told = ApiError::InvalidGrant(EndReason::TokenReused.words().into());
         for token in [&stolen, &first, &stolen] {
@@ -273,7 +273,7 @@ async fn whether_the_thief_or_the_owner_comes_second_both_are_told_and_it_is_wri
 }
 
 #[tokio::test]
-async fn the_owners_next_page_says_once_why_the_session_has_ended() {
+async fn next_page_shows_the_end_reason_once() {
     let home = Home::new();
     let then = clock::now() - 100;
     let auth = auth(&home, then).await;
@@ -287,7 +287,7 @@ async fn the_owners_next_page_says_once_why_the_session_has_ended() {
     let cookie = format!("hallpass-refresh={}", owner.refresh_token.expose());
     jar.add_cookie_str(&cookie, &server.url.parse().unwrap());
     let browser = reqwest::Client::builder().cookie_provider(jar).build().unwrap();
-    // Redirected from the page for those who are signed in to the one that says why they are not.
+    // A page for users redirects to the login page, which shows why the session has ended.
     let page = async || {
         let page = browser.get(format!("{}/account", server.url)).header("accept", "text/html").send();
         let page = page.await.unwrap();
@@ -296,7 +296,7 @@ async fn the_owners_next_page_says_once_why_the_session_has_ended() {
         let is_cleared = cookies.into_iter().any(|cookie| cookie.starts_with("hallpass-refresh=;"));
         (is_cleared, page.text().await.unwrap().contains(EndReason::TokenReused.words()))
     };
-    // A file says nothing, so it does not count.
+    // A static file cannot show the reason, so it must not use up the message.
     let file = browser.get(format!("{}/robots.txt", server.url)).send().await.unwrap();
     assert_eq!((file.status().as_u16(), file.headers().get("set-cookie")), (200, None));
     assert_eq!(page().await, (true, true));
@@ -305,7 +305,7 @@ async fn the_owners_next_page_says_once_why_the_session_has_ended() {
 }
 
 #[tokio::test]
-async fn no_token_of_a_session_buys_anything_after_the_logout() {
+async fn refresh_tokens_are_refused_after_logout() {
     let home = Home::new();
     let server = home.start().await;
     let first = server.register("ann@example.com").await;
@@ -319,7 +319,7 @@ async fn no_token_of_a_session_buys_anything_after_the_logout() {
 }
 
 #[tokio::test]
-async fn a_retired_key_buys_nothing_and_costs_no_session() {
+async fn tokens_of_a_retired_key_are_refused_and_end_no_session() {
     let home = Home::new();
     let settings = home.path().join("Leptos.toml");
     let text = fs::read_to_string(&settings).unwrap();
@@ -343,7 +343,7 @@ async fn a_retired_key_buys_nothing_and_costs_no_session() {
 }
 
 #[tokio::test]
-async fn a_session_that_nobody_uses_expires() {
+async fn idle_session_expires() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let idle = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
@@ -363,7 +363,7 @@ async fn a_session_that_nobody_uses_expires() {
 }
 
 #[tokio::test]
-async fn answer_that_is_given_again_to_another_device_is_an_event_that_names_it() {
+async fn repeated_refresh_from_another_device_is_listed_as_an_event() {
     const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
     let home = Home::new();
     let server = home.start().await;

@@ -1,4 +1,4 @@
-//! What a restart may not change, however abruptly the server ended.
+//! What must survive a restart, however abruptly the server ended.
 
 use std::{
     io::{Read, Write},
@@ -13,7 +13,7 @@ use std::{
 use crate::support::*;
 
 #[tokio::test]
-async fn a_restart_signs_nobody_out_and_brings_nobody_back() {
+async fn restart_keeps_live_sessions_live_and_dead_sessions_dead() {
     let home = Home::new();
     let server = home.start().await;
     let alive = server.register("ann@example.com").await;
@@ -30,16 +30,16 @@ async fn a_restart_signs_nobody_out_and_brings_nobody_back() {
 
 #[derive(Default)]
 struct Journal {
-    /// Log-in was answered, and nobody asked for a log-out.
+    /// The login was answered, and no logout was requested.
     signed_in: Vec<Pair>,
-    /// Log-out was answered.
+    /// The logout was answered.
     signed_out: Vec<Pair>,
 }
 
-/// 200 log-ins, every other one followed by a log-out, from eight clients at once; the server is
-/// killed when half of them have been answered.
+/// Eight concurrent clients make 200 logins, every other one followed by a logout. The server is killed after
+/// 100 responses.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_before_a_kill_holds_after_it() {
+async fn acknowledged_logins_and_logouts_survive_a_kill() {
     const CLIENTS: usize = 8;
     const EACH: usize = 25;
     let home = Home::new();
@@ -69,7 +69,7 @@ async fn what_was_acknowledged_before_a_kill_holds_after_it() {
                             answered.fetch_add(1, Ordering::Relaxed);
                             journal.lock().unwrap().signed_out.push(pair);
                         }
-                        // Asked for, and never answered: it may have happened or not.
+                        // Requested, but never answered: the logout may have been carried out or not.
                         _ => break,
                     }
                 }
@@ -102,7 +102,7 @@ async fn what_was_acknowledged_before_a_kill_holds_after_it() {
 }
 
 #[test]
-fn a_request_under_way_is_finished_when_told_to_stop() {
+fn request_in_progress_is_finished_on_sigterm() {
     let home = Home::new();
     let server = home.spawn();
     let address = server.url.strip_prefix("http://").unwrap();
@@ -114,7 +114,7 @@ fn a_request_under_way_is_finished_when_told_to_stop() {
         body.len()
     );
     connection.write_all(head.as_bytes()).unwrap();
-    // The server says so when it begins to read the body: the request is under way.
+    // `100 Continue` means that the server has begun to read the body: the request is in progress.
     let mut go_on = [0; 25];
     connection.read_exact(&mut go_on).unwrap();
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");

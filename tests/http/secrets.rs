@@ -1,4 +1,4 @@
-//! What is secret stays out of the log, out of the answers, and out of the database.
+//! Secrets do not appear in the log, in responses, or in the database.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::*;
 
 #[tokio::test]
-async fn nothing_secret_is_logged_or_stored() {
+async fn secrets_are_not_logged_or_stored() {
     let home = Home::new();
     let mut server = Process::start(home.command().env("RUST_LOG", "trace"));
     let mut secrets = vec![PASSWORD.to_owned(), "a wrong password".to_owned()];
@@ -49,7 +49,7 @@ async fn nothing_secret_is_logged_or_stored() {
 }
 
 #[tokio::test]
-async fn a_line_break_in_a_field_makes_no_line_in_the_log() {
+async fn line_break_in_a_field_cannot_forge_a_log_line() {
     let home = Home::new();
     let mut server = Process::start(home.command().env("RUST_LOG", "trace"));
     let forged = "ann@example.com\n2026-01-01T00:00:00Z ERROR hallpass: forged";

@@ -1,11 +1,11 @@
-//! SECURITY.md says which test proves what. Here: that these tests exist.
+//! Checks that the files and the tests that SECURITY.md quotes exist.
 
 use std::{fs, path::Path};
 
 const PAGE: &str = include_str!("../../SECURITY.md");
 const FOLDERS: [&str; 3] = ["src/", "tests/", "end2end/"];
 
-/// What stands in backticks, in order.
+/// The texts in backticks, in order.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -20,13 +20,13 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn every_file_that_the_page_names_exists() {
+fn every_quoted_file_exists() {
     quoted(PAGE).filter(|text| is_path(text)).for_each(|path| drop(read(path)));
 }
 
-/// The last cell of a row names files, and after each some of the tests in it.
+/// The last cell of a row quotes files, each followed by tests in that file.
 #[test]
-fn every_test_that_the_page_names_is_in_the_file_that_it_names() {
+fn every_quoted_test_is_in_the_quoted_file() {
     let cells = PAGE.lines().filter_map(|line| line.strip_suffix('|')?.rsplit('|').next());
     let mut count = 0;
     for cell in cells {

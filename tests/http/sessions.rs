@@ -1,4 +1,4 @@
-//! A user sees their sessions, ends them one by one or all, and sees what happened to the account.
+//! The session list, ending one or all sessions, and the activity list of an account.
 
 use axum::http::HeaderMap;
 use hallpass::{
@@ -16,7 +16,7 @@ const REVOKE: &str = "/api/account/revoke_session";
 const EVERYWHERE: &str = "/api/account/logout_everywhere";
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0";
 
-/// A session begun by what calls itself so.
+/// Logs in with this user agent.
 async fn login_as(server: &Server, user_agent: &[u8]) -> Pair {
     let request = server.try_login("ann@example.com", PASSWORD).header("user-agent", user_agent);
     let (status, answer) = answer(request).await;
@@ -25,7 +25,7 @@ async fn login_as(server: &Server, user_agent: &[u8]) -> Pair {
 }
 
 #[tokio::test]
-async fn the_list_has_every_live_session_of_the_user_and_the_current_one_first() {
+async fn session_list_has_all_live_sessions_with_the_current_one_first() {
     let home = Home::new();
     let server = home.start().await;
     let dead = server.register("ann@example.com").await;
@@ -45,13 +45,13 @@ async fn the_list_has_every_live_session_of_the_user_and_the_current_one_first()
         let time = |name: &str| first[name].as_i64().unwrap();
         assert!(time("created_at") <= time("last_seen_at"), "{answer}");
         assert!(time("last_seen_at") <= answer["now"].as_i64().unwrap(), "{answer}");
-        // Not to the second: it would tell a thief when to use a copied refresh token unnoticed.
+        // Rounded to minutes: the exact time would show a thief when a copied refresh token works unnoticed.
         assert_eq!((time("created_at") % 60, time("last_seen_at") % 60), (0, 0));
     }
 }
 
 #[tokio::test]
-async fn a_session_is_ended_from_another_one() {
+async fn session_can_be_ended_from_another_session() {
     let home = Home::new();
     let server = home.start().await;
     let mine = server.register("ann@example.com").await;
@@ -71,7 +71,7 @@ async fn a_session_is_ended_from_another_one() {
 }
 
 #[tokio::test]
-async fn nobody_ends_the_session_of_someone_else_or_learns_of_it() {
+async fn sessions_of_other_users_cannot_be_ended_or_probed() {
     let home = Home::new();
     let server = home.start().await;
     let (ann, bob) = (server.register("ann@example.com").await, server.register("bob@example.com").await);
@@ -103,7 +103,7 @@ async fn nobody_ends_the_session_of_someone_else_or_learns_of_it() {
 }
 
 #[tokio::test]
-async fn the_current_session_may_be_ended_too_and_takes_its_cookie_with_it() {
+async fn ending_the_current_session_clears_its_cookie() {
     let home = Home::new();
     let server = home.start().await;
     let (browser, at) = (browser(), |path: &str| format!("{}{path}", server.url));
@@ -124,7 +124,7 @@ async fn the_current_session_may_be_ended_too_and_takes_its_cookie_with_it() {
 }
 
 #[tokio::test]
-async fn all_sessions_end_or_all_but_the_current_one() {
+async fn logout_everywhere_ends_all_sessions_or_all_others() {
     let home = Home::new();
     let server = home.start().await;
     let stranger = server.register("bob@example.com").await;
@@ -149,7 +149,7 @@ async fn all_sessions_end_or_all_but_the_current_one() {
 }
 
 #[tokio::test]
-async fn who_signed_in_long_ago_shows_the_password_again_to_sign_out_everywhere() {
+async fn logout_everywhere_needs_the_password_or_a_recent_sign_in() {
     let home = Home::new();
     // Signed in a little more than five minutes ago.
     let then = clock::now() - 301;
@@ -157,7 +157,7 @@ async fn who_signed_in_long_ago_shows_the_password_again_to_sign_out_everywhere(
     let old = auth.register("ann@example.com", PASSWORD.into(), &caller(), then).await.unwrap();
     drop(auth);
     let server = home.start().await;
-    // A refresh is no sign-in.
+    // A refresh does not count as a sign-in.
     let (_, next) = answer(server.refresh(old.refresh_token.expose())).await;
     let current = Pair::of(&next);
     let other = server.login("ann@example.com").await;
@@ -185,7 +185,7 @@ async fn who_signed_in_long_ago_shows_the_password_again_to_sign_out_everywhere(
 }
 
 #[tokio::test]
-async fn a_sign_in_is_recent_for_five_minutes_to_the_second() {
+async fn sign_in_counts_as_recent_for_exactly_five_minutes() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
@@ -197,7 +197,7 @@ async fn a_sign_in_is_recent_for_five_minutes_to_the_second() {
 }
 
 #[tokio::test]
-async fn a_thousand_sessions_are_listed_and_end_together() {
+async fn thousand_sessions_can_be_listed_and_ended() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let now = clock::now();
@@ -209,7 +209,7 @@ async fn a_thousand_sessions_are_listed_and_end_together() {
     }
     drop(auth);
     let server = home.start().await;
-    // The one that was used longest ago is the current one: it is among them all the same.
+    // The current session is the one that was used longest ago, and is in the list nevertheless.
     let current = &pairs[0];
     let (_, next) = answer(server.refresh(current.refresh_token.expose())).await;
     let current = Pair::of(&next);
@@ -227,7 +227,7 @@ async fn a_thousand_sessions_are_listed_and_end_together() {
 }
 
 #[tokio::test]
-async fn whatever_a_program_calls_itself_it_does_no_harm() {
+async fn hostile_user_agents_are_harmless() {
     let home = Home::new();
     let server = home.start().await;
     let current = server.register("ann@example.com").await;
@@ -251,7 +251,7 @@ async fn whatever_a_program_calls_itself_it_does_no_harm() {
 }
 
 #[tokio::test]
-async fn what_happened_to_an_account_is_told_in_order() {
+async fn activity_list_has_all_events_newest_first() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let login =
@@ -290,12 +290,12 @@ async fn what_happened_to_an_account_is_told_in_order() {
 }
 
 #[tokio::test]
-async fn the_words_for_what_happened_are_those_of_the_contract() {
+async fn event_kinds_have_the_documented_names() {
     let home = Home::new();
     let server = home.start().await;
     let (pair, other) = (server.register("ann@example.com").await, server.login("ann@example.com").await);
     assert_eq!(status(server.logout(&other.access)).await, 200);
-    // All within a second, perhaps: what ended comes last then.
+    // Events within the same second have no defined order, so the end of the session is sorted first.
     let mut events = server.events(&pair.access).await;
     events.sort_by_key(|kind| kind.is_string());
     assert_eq!(events, [json!({ "session_ended": "signed_out" }), json!("signed_in"), json!("signed_in")]);

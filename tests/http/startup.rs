@@ -1,5 +1,4 @@
-//! What the server says when it cannot start, what it does when the ground gives way later, and
-//! the command line.
+//! Error messages at startup, failures of the environment while the server runs, and the command line.
 
 use std::{fs, net::TcpListener, process::Command};
 
@@ -14,7 +13,7 @@ fn refuses_to_start(command: &mut Command, words: &[&str]) {
 }
 
 #[test]
-fn a_setting_that_makes_no_sense_is_named() {
+fn invalid_settings_are_named() {
     let home = Home::new();
     refuses_to_start(
         home.command().env("HALLPASS_ACCESS_TTL", "301"),
@@ -47,7 +46,7 @@ fn a_setting_that_makes_no_sense_is_named() {
 }
 
 #[tokio::test]
-async fn variables_that_are_empty_or_of_kubernetes_change_nothing() {
+async fn empty_and_kubernetes_variables_are_ignored() {
     let home = Home::new();
     let mut command = home.command();
     for name in
@@ -84,7 +83,7 @@ async fn variables_that_are_empty_or_of_kubernetes_change_nothing() {
     }
 }
 
-/// HMAC takes zeros for an empty key.
+/// HMAC pads short keys with zeros, so a key of zeros equals an empty key.
 #[test]
 fn signing_key_of_zeros_is_refused() {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
@@ -97,9 +96,9 @@ fn signing_key_of_zeros_is_refused() {
     }
 }
 
-/// So that an older version can take the place of a newer one again.
+/// An older version can replace a newer one.
 #[tokio::test]
-async fn a_migration_of_a_later_version_does_not_stop_the_start() {
+async fn migration_of_a_later_version_does_not_prevent_startup() {
     use sqlx::{Connection, Executor, SqliteConnection};
     let home = Home::new();
     let server = home.spawn();
@@ -118,7 +117,7 @@ async fn a_migration_of_a_later_version_does_not_stop_the_start() {
 }
 
 #[test]
-fn a_missing_site_folder_is_named() {
+fn missing_site_folder_is_named() {
     let home = Home::new();
     fs::remove_dir_all(home.path().join("site")).unwrap();
     refuses_to_start(&mut home.command(), &["there is no site folder", "make build"]);
@@ -126,7 +125,7 @@ fn a_missing_site_folder_is_named() {
 }
 
 #[test]
-fn a_taken_port_is_named() {
+fn port_in_use_is_named() {
     let home = Home::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let holder = TcpListener::bind(taken).unwrap();
@@ -135,13 +134,13 @@ fn a_taken_port_is_named() {
 }
 
 #[tokio::test]
-async fn a_second_server_on_the_same_database_is_refused() {
+async fn second_process_on_the_same_sqlite_database_is_refused() {
     let home = Home::new();
     let server = home.spawn();
     let pair = server.register("ann@example.com").await;
     let refused = &["another Hallpass is running on the database"];
     refuses_to_start(&mut home.command(), refused);
-    // By another name of the same file, too.
+    // Also under another name of the same file.
     let other_name = home.path().join("other.db");
     std::os::unix::fs::symlink(home.database(), &other_name).unwrap();
     let url = |file: &str| format!("sqlite://{}/{file}", home.path().display());
@@ -149,14 +148,14 @@ async fn a_second_server_on_the_same_database_is_refused() {
     refuses_to_start(home.command().env("DATABASE_URL", url("data/../data/hallpass.db")), refused);
     refuses_to_start(home.command().env("DATABASE_URL", url("data/hallpass%2Edb")), &["DATABASE_URL"]);
     assert_eq!(status(server.me(&pair.access)).await, 200);
-    // The lock goes with its holder, however that one ends.
+    // The lock is released when its holder ends, in whatever way.
     server.kill();
     let server = home.spawn();
     assert_eq!(status(server.me(&pair.access)).await, 200);
 }
 
 #[test]
-fn a_corrupt_database_is_named_and_left_alone() {
+fn corrupt_database_is_named_and_not_modified() {
     let home = Home::new();
     fs::create_dir_all(home.path().join("data")).unwrap();
     let junk = vec![b'x'; 10_000];
@@ -165,10 +164,10 @@ fn a_corrupt_database_is_named_and_left_alone() {
     assert_eq!(fs::read(home.database()).unwrap(), junk);
 }
 
-/// As the user `nobody` where the tests run as root, who may write what is read-only.
+/// Runs in a user namespace without a mapping, because root may write to read-only files.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_read_only_database_is_named() {
+async fn read_only_database_is_named() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     home.start().await.stop().await;
@@ -181,17 +180,17 @@ async fn a_read_only_database_is_named() {
     let program =
         format!("exec {} --config {}/Leptos.toml", env!("CARGO_BIN_EXE_hallpass"), home.path().display());
     let mut command = Command::new("unshare");
-    // A user namespace without a mapping: no special rights, whoever runs the tests.
+    // Without a mapping the process has no privileges, whichever user runs the tests.
     command.args(["--user", "sh", "-c", &program]).current_dir(home.path());
     refuses_to_start(&mut command, &["hallpass.db", "cannot be"]);
     read_only(&home.path().join("data"), 0o755);
 }
 
-/// On a file system of one megabyte that something else has filled: what was there stays, what
-/// cannot be written is answered 503, and goes on when there is room again.
+/// The database is on a file system of one megabyte that another file fills up. Existing data stays, failed
+/// writes are answered 503, and writes succeed again when there is room.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_full_disk_loses_nothing() {
+async fn full_disk_loses_no_acknowledged_data() {
     let home = Home::new();
     let path = home.path().display();
     let program = env!("CARGO_BIN_EXE_hallpass");
@@ -201,7 +200,7 @@ async fn a_full_disk_loses_nothing() {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).current_dir(home.path());
     let server = Process::start(&mut command);
-    // The file system as that process sees it.
+    // The path of the file system in the mount namespace of that process.
     let junk = format!("/proc/{}/root{path}/data/junk", server.id());
     let before = server.register("ann@example.com").await;
 
@@ -238,11 +237,11 @@ async fn a_full_disk_loses_nothing() {
 }
 
 #[test]
-fn the_development_key_is_made_once_and_for_its_owner_alone() {
+fn development_key_is_created_once_and_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::with("[token]\n");
     let server = home.spawn();
-    // Said after a look into the database, so SQLite's files are there.
+    // Logged after the first query, so SQLite's files exist.
     server.wait_for_log("there are no users yet");
     for file in ["hallpass.db", "hallpass.db-wal", "hallpass.db.lock"] {
         let mode = fs::metadata(home.path().join("data").join(file)).unwrap().permissions().mode();
@@ -262,7 +261,7 @@ fn the_development_key_is_made_once_and_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn users_are_looked_after_on_the_command_line() {
+async fn users_are_managed_on_the_command_line() {
     let home = Home::new();
     let user =
         |arguments: &[&str], input: &str| run_with_input(home.command().arg("user").args(arguments), input);
@@ -309,7 +308,7 @@ async fn users_are_looked_after_on_the_command_line() {
     assert_eq!(status(server.try_login("bob@example.com", "another good one")).await, 200);
 }
 
-/// The soft limit of open files is 1024 in most places, whatever the hard one is.
+/// The soft limit of open files is 1024 on most systems, even if the hard limit is higher.
 #[cfg(target_os = "linux")]
 #[test]
 fn server_raises_the_limit_of_open_files() {
@@ -320,17 +319,17 @@ fn server_raises_the_limit_of_open_files() {
     assert_eq!(open_files.split_whitespace().collect::<Vec<_>>()[3..5], ["512", "512"], "{open_files}");
 }
 
-/// Connections that cannot be accepted neither end the server nor keep it busy, and it is back as soon as
-/// there is room.
+/// Connections that cannot be accepted neither stop the server nor make it spin, and it accepts new ones as
+/// soon as there is room.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn server_survives_more_connections_than_it_may_have_files() {
+async fn server_survives_more_connections_than_open_files_allowed() {
     let home = Home::new();
     let server = home.spawn_limited("ulimit -n 128");
     let address = server.url.strip_prefix("http://").unwrap().to_owned();
     let connections: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
     server.wait_for_log("accept error");
-    // The clock of its processor time has stopped: it does not try again and again.
+    // The processor time hardly grows: the server does not retry in a busy loop.
     let ticks = || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", server.id())).unwrap();
         let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -338,7 +337,7 @@ async fn server_survives_more_connections_than_it_may_have_files() {
     };
     let before = ticks();
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    // 100 ticks are a second.
+    // 100 ticks are one second.
     assert!(ticks() - before < 100, "it is busy");
     drop(connections);
     assert_eq!(status(server.get("/health/live")).await, 200);

@@ -1,5 +1,4 @@
-//! What the tests share: a folder with a server in it, that can be stopped, killed and started
-//! again, and a client that speaks to it as any program would.
+//! Shared helpers: a folder with a server that can be stopped, killed and restarted, and its HTTP client.
 
 use std::{
     fs,
@@ -26,10 +25,10 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 pub const PASSWORD: &str = "correct horse battery";
 pub const KEY: [u8; 32] = *b"0123456789abcdefghijklmnopqrstuv";
-/// The key of another service, or of this one after a change.
+/// The key of another service, or of the same service after a change of keys.
 pub const OTHER_KEY: [u8; 32] = *b"zyxwvutsrqponmlkjihgfedcba987654";
 
-/// Someone who calls from this machine.
+/// A client on this machine.
 pub fn caller() -> ClientInfo {
     ClientInfo { address: [127, 0, 0, 1].into(), user_agent: "test".into() }
 }
@@ -39,10 +38,10 @@ pub fn browser() -> Client {
     Client::builder().cookie_store(true).build().unwrap()
 }
 
-/// A time for those who are told what time it is.
+/// The time that tests pass to functions that take the time as an argument.
 pub const NOW: i64 = 1_000_000;
 
-/// What a server has inside, without the server: it is told what time it is.
+/// The server's `Auth` without the HTTP server; the caller passes the time.
 pub async fn auth(home: &Home, now: i64) -> Auth {
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
     let db = Db::open(&config, Access::Exclusive).await.unwrap();
@@ -59,7 +58,7 @@ impl Home {
         Self::with("")
     }
 
-    /// With further settings: lines of TOML, in tables that the file does not have yet.
+    /// Creates a home with further settings: lines of TOML, in tables that the file does not have yet.
     pub fn with(settings: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().display();
@@ -80,7 +79,7 @@ impl Home {
         } else {
             format!("[token]\nsigning_key = \"{}\"\n", BASE64.encode(KEY))
         };
-        // However slow the machine is, no request of a test takes too long.
+        // On a slow machine no request of a test must run into the timeout.
         let server =
             if settings.contains("[server]") { "" } else { "[server]\nrequest_timeout_seconds = 300\n" };
         let text = format!(
@@ -117,14 +116,14 @@ impl Home {
         server
     }
 
-    /// The program, in a process of its own.
+    /// The command that runs `hallpass` in a process of its own.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
         command.arg("--config").arg(self.path().join("Leptos.toml")).current_dir(self.path());
         command
     }
 
-    /// Adds an administrator, from the command line: no server may run here meanwhile.
+    /// Adds an administrator with the command line. No server may run in this home at that time.
     pub fn add_administrator(&self, email: &str) {
         let (added, text) = run_with_input(self.command().args(["user", "add", email]), PASSWORD);
         assert!(added, "{text}");
@@ -132,7 +131,7 @@ impl Home {
         assert!(output.status.success(), "{text}");
     }
 
-    /// Starts the server as a process of its own, in a shell that has limited itself by `ulimit`.
+    /// Starts the server as a process of its own, in a shell that has lowered its limits with `ulimit`.
     pub fn spawn_limited(&self, ulimit: &str) -> Process {
         let program = self.command();
         let mut shell = Command::new("sh");
@@ -156,7 +155,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Asks it to stop, and waits until it has.
+    /// Stops the server and waits until it has ended.
     pub async fn stop(self) {
         self.stop.send(()).unwrap();
         self.running.await.unwrap();
@@ -170,7 +169,7 @@ impl Server {
     }
 }
 
-/// A server in a process of its own. Killed when dropped.
+/// A server in a process of its own. It is killed when dropped.
 pub struct Process {
     pub url: String,
     pub client: Client,
@@ -183,7 +182,7 @@ impl Process {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (sender, log) = mpsc::channel();
-        // A pipe that nobody reads would stop the server one day.
+        // The pipe must be read all the time: a full pipe would block the server.
         thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let mut process = Self { url: String::new(), client: Client::new(), child, log: Mutex::new(log) };
         let line = process.wait_for_log("Hallpass is running at ");
@@ -191,25 +190,25 @@ impl Process {
         process
     }
 
-    /// The first line from here on that has these words.
+    /// Waits for the next line of the log that contains `words`.
     pub fn wait_for_log(&self, words: &str) -> String {
         let log = self.log.lock().unwrap();
         log.iter().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no {words:?} in the log"))
     }
 
-    /// What it logged since it was started or last asked, up to its end.
+    /// The part of the log that has not been read yet, up to the end of the process.
     pub fn rest_of_log(&mut self) -> String {
         self.child.wait().unwrap();
         self.log.lock().unwrap().iter().collect::<Vec<_>>().join("\n")
     }
 
-    /// Sends it a signal: `KILL`, `TERM`.
+    /// Sends the process a signal, for example `KILL` or `TERM`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
         assert!(sent.unwrap().success());
     }
 
-    /// `kill -9`.
+    /// Kills the process (`kill -9`) and waits until it has ended.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -231,7 +230,7 @@ impl Drop for Process {
     }
 }
 
-/// Runs a command to its end; with the text of both of its streams.
+/// Runs a command to its end. Returns the output, and the text of stdout and stderr.
 pub fn run(command: &mut Command) -> (Output, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text =
@@ -239,7 +238,7 @@ pub fn run(command: &mut Command) -> (Output, String) {
     (output, text)
 }
 
-/// Runs a command to its end, with a line to read.
+/// Runs a command to its end with `input` on stdin. Returns whether it succeeded, and its output.
 pub fn run_with_input(command: &mut Command, input: &str) -> (bool, String) {
     use std::io::Write;
     let mut child =
@@ -251,7 +250,7 @@ pub fn run_with_input(command: &mut Command, input: &str) -> (bool, String) {
     (child.wait().unwrap().success(), text)
 }
 
-/// The pair of a session, as a program without a cookie jar gets it.
+/// The token pair of a session, as a program without a cookie jar receives it.
 #[derive(Clone, Debug)]
 pub struct Pair {
     pub access: String,
@@ -266,7 +265,7 @@ impl Pair {
     }
 }
 
-/// What one may ask of a server, wherever it runs.
+/// The calls of the API, for any kind of server.
 pub trait Api {
     fn at(&self) -> (&Client, &str);
 
@@ -310,7 +309,7 @@ pub trait Api {
         self.post("/api/auth/logout").bearer_auth(access)
     }
 
-    /// What the holder of this access token asks.
+    /// A call with an access token.
     fn call(&self, path: &str, access: &str, body: Value) -> RequestBuilder {
         self.post(path).bearer_auth(access).json(&body)
     }
@@ -321,7 +320,7 @@ pub trait Api {
         answer["sessions"].as_array().unwrap().clone()
     }
 
-    /// What happened to the account, the newest first.
+    /// The kinds of the account's events, the newest first.
     async fn events(&self, access: &str) -> Vec<Value> {
         let (status, answer) = answer(self.call("/api/account/events", access, json!({}))).await;
         assert_eq!(status, 200, "{answer}");
@@ -341,7 +340,7 @@ impl Api for Process {
     }
 }
 
-/// Sends it: the status and the JSON of the answer.
+/// Sends a request. Returns the status and the JSON of the response.
 pub async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     let response = request.send().await.unwrap();
     let status = response.status();
@@ -354,13 +353,13 @@ pub async fn status(request: RequestBuilder) -> StatusCode {
     request.send().await.unwrap().status()
 }
 
-/// Whether a refused token got what RFC 6750, 3.1, says.
+/// Checks that a refused token is answered as RFC 6750, section 3.1, requires.
 pub fn assert_invalid_token(response: &Response, case: &str) {
     assert_eq!(response.status(), 401, "{case}");
     assert_eq!(response.headers()["www-authenticate"], "Bearer error=\"invalid_token\"", "{case}");
 }
 
-/// A JWT of any header and payload, signed with `KEY` by HMAC-SHA256.
+/// A JWT of any header and payload, signed with `KEY` (HMAC-SHA256).
 pub fn sign(header: &[u8], payload: &[u8]) -> String {
     sign_with(&KEY, header, payload)
 }

@@ -1,5 +1,5 @@
-//! Who guesses waits, longer each time; who is guessed at does not, on a device that the account knows.
-//! And whoever is right, or signed in, cannot take the server from the others.
+//! Rate limits: wrong passwords lead to growing waits, except on known devices. Neither right passwords nor
+//! refreshes of one user can exhaust the server for the others.
 
 use std::{
     net::Ipv4Addr,
@@ -19,7 +19,7 @@ use crate::support::*;
 
 const ANN: &str = "ann@example.com";
 const UNLIMITED: u32 = 1_000_000;
-/// Enough to be sure that there is no limit: guesses that are let in stop those that come after.
+/// More attempts than any limit of these tests allows without a wait.
 const MANY: u32 = 500;
 
 struct Limits {
@@ -40,14 +40,14 @@ async fn server(proxies: &str, limits: Limits) -> (Home, Server) {
     (home, server)
 }
 
-/// A guess that comes through a proxy from this address of many.
+/// A wrong password that comes through a proxy, from one address of many.
 fn guess(server: &Server, email: &str, number: u32) -> RequestBuilder {
     server
         .try_login(email, "wrong password")
         .header("x-forwarded-for", Ipv4Addr::from(0xc612_0000 + number).to_string())
 }
 
-/// The cookie that says that this browser has signed in as this user.
+/// The cookie of a device on which this user has signed in.
 async fn known_device(server: &Server, path: &str, email: &str) -> String {
     let body = json!({ "email": email, "password": PASSWORD });
     let response = server.post(path).json(&body).send().await.unwrap();
@@ -57,7 +57,7 @@ async fn known_device(server: &Server, path: &str, email: &str) -> String {
     cookie.split(';').next().unwrap().to_owned()
 }
 
-/// Tries until one has to wait, and tells how many did not.
+/// Makes attempts until one has to wait, and returns how many did not.
 async fn refused_after(mut attempt: impl FnMut(u32) -> RequestBuilder) -> u32 {
     for number in 0..MANY {
         match status(attempt(number)).await.as_u16() {
@@ -69,7 +69,7 @@ async fn refused_after(mut attempt: impl FnMut(u32) -> RequestBuilder) -> u32 {
 }
 
 #[tokio::test]
-async fn who_comes_back_when_told_is_let_in_and_waits_twice_as_long_the_next_time() {
+async fn attempt_after_the_wait_is_allowed_and_the_next_wait_is_twice_as_long() {
     let (_home, server) = server("", Limits { account: 3, ..NO_LIMITS }).await;
     let (mut let_in, mut was_told_to_wait) = (Vec::new(), false);
     while let_in.len() < 6 {
@@ -91,7 +91,7 @@ async fn who_comes_back_when_told_is_let_in_and_waits_twice_as_long_the_next_tim
         );
         time::sleep(Duration::from_secs(seconds)).await;
     }
-    // From before one was counted until after the next was.
+    // Measured from before one attempt was counted until after the next one was.
     for (attempts, wait) in let_in[2..].windows(2).zip([1, 2, 4]) {
         let apart = attempts[1].1 - attempts[0].0;
         assert!(apart >= Duration::from_secs(wait), "{apart:?} apart instead of {wait} s");
@@ -99,7 +99,7 @@ async fn who_comes_back_when_told_is_let_in_and_waits_twice_as_long_the_next_tim
 }
 
 #[tokio::test]
-async fn right_tries_do_not_count() {
+async fn right_passwords_are_refunded() {
     let (_home, server) = server("", Limits { account: 3, address: 3, device: 3 }).await;
     server.register(ANN).await;
     for _ in 0..20 {
@@ -112,7 +112,7 @@ async fn right_tries_do_not_count() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_looked_at_does_not_count() {
+async fn infrastructure_errors_do_not_consume_attempts() {
     let (home, server) = server("", Limits { account: 3, address: 3, device: 3 }).await;
     let pair = server.register(ANN).await;
     let cookie = known_device(&server, "/api/auth/login", ANN).await;
@@ -138,12 +138,12 @@ async fn what_could_not_be_looked_at_does_not_count() {
 }
 
 #[tokio::test]
-async fn addresses_behind_a_trusted_proxy_are_told_apart() {
+async fn clients_behind_a_trusted_proxy_have_separate_limits() {
     let (_home, server) = server("127.0.0.1", Limits { address: 3, device: 3, ..NO_LIMITS }).await;
     for number in 0..50 {
         assert_eq!(status(guess(&server, ANN, number)).await, 401);
     }
-    // What a client claims for itself stands in front of what the proxy has seen.
+    // The addresses that a client claims come before the one that the proxy adds.
     let claim = |number: u32| {
         let claimed = format!("{}, 203.0.113.9", Ipv4Addr::from(number));
         server
@@ -154,13 +154,13 @@ async fn addresses_behind_a_trusted_proxy_are_told_apart() {
 }
 
 #[tokio::test]
-async fn an_address_that_nobody_vouches_for_is_not_believed() {
+async fn x_forwarded_for_from_untrusted_peers_is_ignored() {
     for proxies in ["", "10.0.0.0/8"] {
         let (_home, server) = server(proxies, Limits { address: 3, ..NO_LIMITS }).await;
         let attempts = refused_after(|number| guess(&server, &format!("{number}@example.com"), number)).await;
         assert!(attempts >= 3);
     }
-    // Nor is it what the account's user gets to see.
+    // Nor is the header's address shown to the account's user.
     let (_home, server) = server("", NO_LIMITS).await;
     let pair = server.register(ANN).await;
     let request = server.try_login(ANN, PASSWORD).header("x-forwarded-for", "203.0.113.9");
@@ -171,11 +171,11 @@ async fn an_address_that_nobody_vouches_for_is_not_believed() {
 }
 
 #[tokio::test]
-async fn an_attack_on_one_account_from_many_addresses_is_slowed_down() {
+async fn attack_on_one_account_from_many_addresses_is_slowed_down() {
     let (_home, server) = server("127.0.0.1", Limits { account: 5, ..NO_LIMITS }).await;
     server.register(ANN).await;
     server.register("bob@example.com").await;
-    // The same whether there is such an account or not.
+    // The limit is the same whether the account exists or not.
     for email in [ANN, "nobody@example.com"] {
         assert!(refused_after(|number| guess(&server, email, number)).await >= 5, "{email}");
     }
@@ -183,13 +183,13 @@ async fn an_attack_on_one_account_from_many_addresses_is_slowed_down() {
 }
 
 #[tokio::test]
-async fn the_owner_gets_in_on_a_known_device_during_an_attack() {
+async fn owner_can_log_in_on_a_known_device_during_an_attack() {
     let (_home, server) = server("127.0.0.1", Limits { account: 2, device: 3, ..NO_LIMITS }).await;
     let registered = known_device(&server, "/api/auth/register", ANN).await;
     let logged_in = known_device(&server, "/api/auth/login", ANN).await;
     let mut number = 0;
     for cookie in [&registered, &logged_in].repeat(3) {
-        // A stranger waits now.
+        // Unknown devices have to wait now.
         refused_after(|_| {
             number += 1;
             guess(&server, ANN, number)
@@ -204,7 +204,7 @@ async fn the_owner_gets_in_on_a_known_device_during_an_attack() {
 }
 
 #[tokio::test]
-async fn a_device_that_the_account_does_not_know_gets_no_further_than_a_stranger() {
+async fn invalid_device_cookies_give_no_extra_attempts() {
     let (_home, server) = server("127.0.0.1", Limits { account: 2, ..NO_LIMITS }).await;
     let anns = known_device(&server, "/api/auth/register", ANN).await;
     let bobs = known_device(&server, "/api/auth/register", "bob@example.com").await;
@@ -222,25 +222,25 @@ async fn a_device_that_the_account_does_not_know_gets_no_further_than_a_stranger
         "hallpass-device=".to_owned(),
     ] {
         let attempts = refused_after(|number| guess(&server, ANN, number).header("cookie", &cookie)).await;
-        // A device that it knows would have a hundred.
+        // A known device would have 100 attempts.
         assert!(attempts < 50, "{cookie}: {attempts}");
     }
 }
 
 #[tokio::test]
-async fn a_stolen_device_is_slowed_down_alone() {
+async fn stolen_device_cookie_does_not_slow_down_other_devices() {
     let (_home, server) = server("", Limits { account: 2, device: 3, ..NO_LIMITS }).await;
     let stolen = known_device(&server, "/api/auth/register", ANN).await;
     let other = known_device(&server, "/api/auth/login", ANN).await;
     let attempts = refused_after(|_| server.try_login(ANN, "wrong password").header("cookie", &stolen)).await;
     assert!(attempts >= 3);
     assert_eq!(status(server.try_login(ANN, PASSWORD).header("cookie", &other)).await, 200);
-    // Those without the cookie are none the worse for it.
+    // Devices without a cookie are not slowed down either.
     assert_eq!(status(server.try_login(ANN, PASSWORD)).await, 200);
 }
 
 #[tokio::test]
-async fn only_a_browser_is_remembered_and_scripts_cannot_read_how() {
+async fn device_cookie_is_httponly_and_only_for_browsers() {
     let (_home, server) = server("", NO_LIMITS).await;
     let body = json!({ "email": ANN, "password": PASSWORD });
     let response = server.post("/api/auth/register").json(&body).send().await.unwrap();
@@ -253,7 +253,7 @@ async fn only_a_browser_is_remembered_and_scripts_cannot_read_how() {
     );
     let program = server.try_login(ANN, PASSWORD).send().await.unwrap();
     assert!(program.headers().get("set-cookie").is_none());
-    // It lets nobody in.
+    // The device cookie is not a credential.
     let cookie = format!("hallpass-device={secret}");
     for path in ["/api/account/me", "/api/auth/refresh", "/api/auth/logout"] {
         assert_eq!(status(server.post(path).header("cookie", &cookie)).await, 401, "{path}");
@@ -283,7 +283,7 @@ async fn known_device_does_not_wait_for_wrong_attempts_from_its_address() {
 }
 
 #[tokio::test]
-async fn browser_of_several_people_is_known_to_each_of_them() {
+async fn shared_browser_is_known_to_each_account() {
     let (_home, server) = server("127.0.0.1", Limits { account: 2, ..NO_LIMITS }).await;
     let browser = browser();
     let people: Vec<_> = (0..5).map(|number| format!("user{number}@example.com")).collect();
@@ -296,7 +296,7 @@ async fn browser_of_several_people_is_known_to_each_of_them() {
     }
     for _ in 0..2 {
         for email in &people {
-            // Strangers wait now.
+            // Unknown devices have to wait now.
             refused_after(|number| guess(&server, email, number)).await;
             assert_eq!(post("/api/auth/login", email).await, 200, "{email}");
         }
@@ -304,7 +304,7 @@ async fn browser_of_several_people_is_known_to_each_of_them() {
 }
 
 #[tokio::test]
-async fn device_tokens_end_with_the_password_but_for_the_browser_that_changed_it() {
+async fn password_change_invalidates_the_device_cookies_of_other_browsers() {
     const NEW: &str = "staple battery horse";
     let (_home, server) = server("127.0.0.1", Limits { account: 2, ..NO_LIMITS }).await;
     let mine = known_device(&server, "/api/auth/register", ANN).await;
@@ -319,7 +319,7 @@ async fn device_tokens_end_with_the_password_but_for_the_browser_that_changed_it
     assert_eq!(changed.status(), 200);
     let new = device_cookie(&changed);
     for cookie in old.iter().chain([&mine]) {
-        // They have no attempts of their own, only those of strangers.
+        // The old cookies give no attempts of their own, only those of unknown devices.
         refused_after(|number| guess(&server, ANN, number)).await;
         let attempts = refused_after(|number| guess(&server, ANN, number).header("cookie", cookie)).await;
         assert!(attempts < 50, "{attempts}");
@@ -328,7 +328,7 @@ async fn device_tokens_end_with_the_password_but_for_the_browser_that_changed_it
 }
 
 #[tokio::test]
-async fn session_that_refreshes_in_a_loop_waits_and_keeps_its_cookie() {
+async fn session_that_refreshes_in_a_loop_gets_429_and_keeps_its_cookie() {
     let (_home, server) = server("", NO_LIMITS).await;
     let browser = browser();
     let post = |path: &str| browser.post(format!("{}{path}", server.url));
@@ -352,7 +352,7 @@ async fn session_that_refreshes_in_a_loop_waits_and_keeps_its_cookie() {
     let wait = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
     assert_eq!(refused.json::<Value>().await.unwrap()["error"], "too_many_requests");
-    // The session lives, and others do not wait for it.
+    // The session is still live, and other sessions do not wait.
     assert_eq!(status(server.me(&access)).await, 200);
     let other = server.login(ANN).await;
     assert_eq!(status(server.refresh(&other.refresh)).await, 200);
@@ -360,9 +360,9 @@ async fn session_that_refreshes_in_a_loop_waits_and_keeps_its_cookie() {
     assert_eq!(status(post("/api/auth/refresh")).await, 200);
 }
 
-/// What a browser with many tabs does at once, and again because the answers were lost.
+/// A browser with many tabs refreshes concurrently, and again because the responses were lost.
 #[tokio::test]
-async fn tabs_that_refresh_at_once_and_lost_answers_do_not_wait() {
+async fn concurrent_and_repeated_refreshes_are_not_limited() {
     let (_home, server) = server("", NO_LIMITS).await;
     let pair = server.register(ANN).await;
     for _again in 0..2 {
@@ -374,7 +374,7 @@ async fn tabs_that_refresh_at_once_and_lost_answers_do_not_wait() {
 }
 
 #[tokio::test]
-async fn right_logins_of_one_account_are_limited_and_others_are_not_kept_waiting() {
+async fn right_logins_of_one_account_are_limited_without_delaying_others() {
     let home = Home::with("[throttle]\nper_account = 100\n");
     let auth = auth(&home, NOW).await;
     for email in [ANN, "bob@example.com"] {
@@ -390,9 +390,9 @@ async fn right_logins_of_one_account_are_limited_and_others_are_not_kept_waiting
     assert!(login("bob@example.com").await.is_ok());
 }
 
-/// A few who know a password each, from two addresses, take all the room that there is for passwords.
+/// A few users with valid passwords log in all the time from two addresses, and fill the password queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn right_logins_without_end_leave_room_for_others() {
+async fn flood_of_right_logins_does_not_starve_other_users() {
     let home = Home::with(
         "[server]\ntrusted_proxies = \"127.0.0.1\"\n\
          [password]\nmemory_kib = 4096\niterations = 1\nworkers = 1\nqueue = 4\n",

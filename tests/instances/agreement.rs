@@ -1,5 +1,5 @@
-//! Facts that all instances must agree on: which Redis, how many partitions and nodes, which keys. Whoever
-//! differs is refused, or harms nobody. And connections that outlive what they were opened for.
+//! Facts that all instances must have in common: which Redis, how many partitions and nodes, which keys. An
+//! instance that differs is refused, or does no harm. Also: connections to a server that has been replaced.
 
 use std::{fs, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 const ANN: &str = "ann@example.com";
-/// Another key.
+/// The key that replaces `KEY`.
 const NEXT_KEY: &str = "KysrKysrKysrKysrKysrKysrKysrKysrKysrKysrKys";
 
 async fn another_redis(world: &World) -> Redis {
@@ -28,7 +28,7 @@ fn url(redis: &Redis) -> String {
     format!("redis://127.0.0.1:{}", redis.port)
 }
 
-/// Starts an instance with a setting that differs from the others': true if it runs. If not, it has to
+/// Starts an instance with settings that differ from the others'. Returns true if it runs; otherwise it must
 /// name one of `settings`.
 async fn starts_with(world: &mut World, number: usize, settings: &[(&'static str, &str)]) -> bool {
     let instance = &mut world.instances[number];
@@ -46,23 +46,23 @@ async fn starts_with(world: &mut World, number: usize, settings: &[(&'static str
     runs
 }
 
-/// Whether a logout there is either not answered 200, or true everywhere.
+/// Returns false if a logout at this instance is answered 200 although another instance accepts the token.
 async fn log_out_is_true(api: &Api, number: usize, pair: &Pair) -> bool {
     api.status(api.logout_request(number, pair)).await != Some(200)
         || api.me_everywhere_that_answers(pair).await.iter().all(|status| *status == 401)
 }
 
-/// G1: the command line, and an instance, of another Redis.
+/// An instance, and a command, that use another Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn instance_and_command_line_of_another_redis_claim_nothing() {
+async fn instance_and_command_line_with_another_redis_confirm_nothing_untrue() {
     let mut world = World::start(Kind::Single).await;
     let other = another_redis(&world).await;
     claims_nothing_by(&mut world, &other).await;
 }
 
-/// The same of a copy, as it is made to move a Redis: its data is that of the one which the others follow.
+/// The other Redis is a promoted copy, as it is made to move a Redis: it holds the same data as the original.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn promoted_copy_of_the_redis_is_told_from_it() {
+async fn promoted_copy_of_redis_is_not_mistaken_for_the_original() {
     let mut world = World::start(Kind::Single).await;
     let other = another_redis(&world).await;
     let original = world.redis().port.to_string();
@@ -91,7 +91,7 @@ async fn claims_nothing_by(world: &mut World, other: &Redis) {
     if !output.status.success() && !said.contains("REDIS_URL") {
         wrong.push(format!("the command line does not name REDIS_URL: {said}"));
     }
-    // It may wait for the others to be gone. They will not.
+    // The instance may wait for the others to leave, which does not happen.
     world.instances[0].set("HALLPASS_STARTUP_WAIT", "5");
     if starts_with(world, 0, &[("REDIS_URL", &url(other))]).await && !log_out_is_true(&api, 0, &two).await {
         wrong.push("an instance of another Redis has answered 200, and others accept the token".to_owned());
@@ -99,7 +99,7 @@ async fn claims_nothing_by(world: &mut World, other: &Redis) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A6: the dead do not lock the setting.
+/// Crashed instances do not lock the setting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn partitions_can_be_changed_after_all_instances_have_crashed() {
     let mut world = World::start(Kind::Single).await;
@@ -107,7 +107,7 @@ async fn partitions_can_be_changed_after_all_instances_have_crashed() {
     let pair = api.register(0, ANN).await;
     world.instances.iter_mut().for_each(|instance| instance.kill());
     for number in 0..3 {
-        // As what supervises it would: if it ends, it is started again.
+        // A supervisor would restart an instance that ends, too.
         wait_until("it starts", async || starts_with(&mut world, number, &[(PARTITIONS, "4")]).await).await;
     }
     assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
@@ -117,9 +117,9 @@ async fn partitions_can_be_changed_after_all_instances_have_crashed() {
 
 const PARTITIONS: &str = "HALLPASS_REDIS_PARTITIONS";
 
-/// A6: they start together, before either can have heard of the other.
+/// Both start at the same time, before either has read the facts of the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_counts_of_partitions_that_start_together_do_not_both_answer_200() {
+async fn instances_with_different_partition_counts_confirm_no_untrue_logout() {
     const ROUNDS: usize = 12;
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
@@ -146,7 +146,7 @@ async fn two_counts_of_partitions_that_start_together_do_not_both_answer_200() {
         }
     }
     let mut in_vain = 0;
-    // The one with more has partitions that the other does not follow.
+    // The instance with more partitions has some that the other one does not follow.
     let number = *run.last().expect("one of them runs");
     for pair in &pairs {
         in_vain += u32::from(!log_out_is_true(&api, number, pair).await);
@@ -154,9 +154,9 @@ async fn two_counts_of_partitions_that_start_together_do_not_both_answer_200() {
     assert_eq!(in_vain, 0, "logouts of {ROUNDS} answered 200, and the other accepts the token");
 }
 
-/// G5: one that counts fewer nodes would confirm what no majority has.
+/// An instance that counts fewer nodes would confirm events that no majority has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn another_number_of_nodes_is_refused() {
+async fn mismatched_node_counts_are_rejected() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let replica_of = format!("replicaof 127.0.0.1 {}\n", world.redis().port);
@@ -173,16 +173,16 @@ async fn another_number_of_nodes_is_refused() {
     assert_eq!(statuses, [401; 2]);
 }
 
-/// G11: the keys are changed one instance at a time.
+/// The keys are changed one instance at a time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keys_are_changed_in_the_right_order_or_not_at_all() {
+async fn keys_can_be_changed_in_the_right_order_only() {
     const SIGNING: &str = "HALLPASS_SIGNING_KEY";
     const PREVIOUS: &str = "HALLPASS_PREVIOUS_SIGNING_KEY";
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let old = api.register(0, ANN).await;
     world.instances[0].set("HALLPASS_STARTUP_WAIT", "5");
-    // The others would refuse what it signs.
+    // The other instances would refuse its tokens.
     if starts_with(&mut world, 0, &[(SIGNING, NEXT_KEY), (PREVIOUS, KEY)]).await {
         let new = api.login(0, ANN).await;
         let statuses = [api.me(1, &new).await, api.refresh(2, &new).await.err().unwrap_or_default()];
@@ -191,7 +191,7 @@ async fn keys_are_changed_in_the_right_order_or_not_at_all() {
 
     for step in [[(SIGNING, KEY), (PREVIOUS, NEXT_KEY)], [(SIGNING, NEXT_KEY), (PREVIOUS, KEY)]] {
         for number in 0..3 {
-            // Leaves in peace, as a rolling restart does.
+            // A rolling restart stops each instance with SIGTERM.
             if world.instances[number].is_running() {
                 world.instances[number].stop().await;
             }
@@ -216,16 +216,15 @@ async fn keys_are_changed_in_the_right_order_or_not_at_all() {
     assert_eq!(api.me_everywhere(&old).await, [401; 3]);
 }
 
-/// A5: a primary that has been deposed goes on answering on the connections that it has. A9: one of those
-/// falls silent.
+/// A deposed primary still answers on existing connections; and one such connection freezes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn connection_for_commands_follows_that_of_the_follower() {
+async fn command_connection_is_replaced_with_the_follower_connection() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let mut wrong = Vec::new();
     api.register(0, ANN).await;
 
-    // A9: only the connection for commands, and without a word.
+    // Only the connection for commands freezes, without being closed.
     api.login(1, ANN).await;
     world.instances[1].redis().freeze_only(Which::Commands);
     let is_listed = async || {
@@ -237,7 +236,7 @@ async fn connection_for_commands_follows_that_of_the_follower() {
         wrong.push("each token stays unlisted while the connection for commands is silent");
     }
 
-    // A5.
+    // Redis is replaced behind its address.
     for number in 0..3 {
         let pair = api.login(number, ANN).await;
         assert_eq!(api.logout(number, &pair).await.0, 200);
@@ -256,12 +255,12 @@ async fn connection_for_commands_follows_that_of_the_follower() {
 }
 
 impl Api {
-    /// What the instances say that run.
+    /// The status at each instance that runs and can decide.
     pub async fn me_everywhere_that_answers(&self, pair: &Pair) -> Vec<u16> {
         let mut statuses = Vec::new();
         for instance in 0..self.count() {
             let status = self.status(self.me_request(instance, pair)).await;
-            // One that does not know says so: that is neither.
+            // 503 means undetermined: neither live nor dead.
             statuses.extend(status.filter(|status| *status != 503));
         }
         statuses

@@ -1,4 +1,4 @@
-//! One who calls three instances, as any program would.
+//! A client of the API of several instances.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::world::World;
 
 pub const PASSWORD: &str = "correct horse battery";
 
-/// Longer than an instance takes for an answer.
+/// Longer than an instance takes to answer.
 const ANSWER: Duration = Duration::from_secs(20);
 
 #[derive(Clone)]
@@ -84,7 +84,7 @@ impl Api {
         self.post(instance, "/api/auth/register").json(&body)
     }
 
-    /// The status and what came with it; none where nothing came in time.
+    /// The status and the body of the response; `None` if there was no response in time.
     pub async fn answered(&self, request: RequestBuilder) -> Option<(u16, Value)> {
         let response = request.timeout(ANSWER).send().await.ok()?;
         let status = response.status().as_u16();
@@ -108,12 +108,12 @@ impl Api {
         Some((status, (status == 200).then(|| Pair::of(&body))))
     }
 
-    /// How many instances there are.
+    /// The number of instances.
     pub fn count(&self) -> usize {
         self.urls.len()
     }
 
-    /// What each instance says of it.
+    /// The status of the protected call at each instance.
     pub async fn me_everywhere(&self, pair: &Pair) -> Vec<StatusCode> {
         let mut statuses = Vec::new();
         for instance in 0..self.urls.len() {
@@ -126,7 +126,7 @@ impl Api {
         answer(self.post(instance, "/api/auth/logout").bearer_auth(&pair.access)).await
     }
 
-    /// What the holder of these tokens asks.
+    /// A call with the session's access token.
     pub async fn call(&self, instance: usize, path: &str, pair: &Pair, body: Value) -> (StatusCode, Value) {
         answer(self.post(instance, path).bearer_auth(&pair.access).json(&body)).await
     }
@@ -141,13 +141,13 @@ impl Api {
         answer(call.json(&json!({ "keep_current": keep }))).await
     }
 
-    /// What `GET path` answers, as text.
+    /// The status and the text of the response to `GET path`.
     pub async fn get(&self, instance: usize, path: &str) -> (StatusCode, String) {
         let answer = self.client.get(format!("{}{path}", self.urls[instance])).send().await.unwrap();
         (answer.status(), answer.text().await.unwrap())
     }
 
-    /// The sum of all series of a metric; zero if there is none.
+    /// The sum of all series of a metric; zero if it has none.
     pub async fn metric(&self, instance: usize, name: &str) -> f64 {
         let (_, text) = self.get(instance, "/metrics").await;
         let ours = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));

@@ -1,4 +1,4 @@
-//! Clients that hang up: nothing of what they asked for stays behind.
+//! Clients that disconnect: nothing of their requests stays behind.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ use crate::{
 
 const ANN: &str = "ann@example.com";
 
-/// Sends a request in a task of its own. Aborting the task hangs up.
+/// Sends a request in a task of its own. Aborting the task closes the connection.
 fn send(request: RequestBuilder) -> JoinHandle<Option<u16>> {
     tokio::spawn(async move { request.send().await.ok().map(|response| response.status().as_u16()) })
 }
 
-/// Logins of which no other instance is told: `by` is cut off from Redis meanwhile.
+/// Logs in while the instance `by` is cut off from Redis, so that no other instance receives the tokens.
 async fn unlisted(world: &World, api: &Api, by: usize, count: usize) -> Vec<Pair> {
     let link = world.instances[by].redis();
     link.set(|weather| weather.cut = true);
@@ -42,17 +42,17 @@ async fn unlisted(world: &World, api: &Api, by: usize, count: usize) -> Vec<Pair
     pairs
 }
 
-/// A1, A1b and A1e of the review: look-ups whose askers have gone, in SQL and while the connection for
-/// commands of Redis opens; and the end of a process to which that has happened.
+/// Clients disconnect during look-ups in SQL, and while the connection for commands to Redis opens.
+/// Afterwards the instances work, and stop when asked to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn client_disconnect_during_a_look_up_leaves_nothing_behind() {
+async fn client_disconnect_during_a_look_up_does_not_leak_a_connection() {
     let settings = [("HALLPASS_DATABASE_CONNECTIONS", "2"), ("HALLPASS_SHUTDOWN_GRACE", "0")];
     let mut world = World::with(Kind::Single, &settings).await;
     let api = Api::of(&world);
     let pairs = unlisted(&world, &api, 0, 8).await;
     let mut wrong = Vec::new();
 
-    // Instance 1: as many as there are connections hang up while SQL is silent.
+    // Instance 1: as many clients as there are connections disconnect while SQL does not answer.
     let sql = &world.instances[1].sql;
     sql.set(|weather| weather.held_to_client = true);
     for pair in &pairs[..2] {
@@ -65,11 +65,11 @@ async fn client_disconnect_during_a_look_up_leaves_nothing_behind() {
     }
     wrong.extend(outcome.err().map(|what| format!("hang-ups while SQL is silent: {what}")));
 
-    // Instance 2: its connection for commands has to be opened anew.
+    // Instance 2: its connection for commands has to be opened again.
     let redis = world.instances[2].redis();
     redis.set(|weather| (weather.held_to_client, weather.which) = (true, Which::Commands));
     redis.reset_only(Which::Commands);
-    // This one finds the old connection ended, and does without.
+    // This request finds the old connection closed, and is answered without Redis.
     api.me(2, &pairs[2]).await;
     for pair in &pairs[3..] {
         let before = redis.accepted();
@@ -90,19 +90,19 @@ async fn client_disconnect_during_a_look_up_leaves_nothing_behind() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Hangs up when something has been sent on, which is not answered.
+/// Disconnects as soon as the request has caused a query, before the query is answered.
 async fn hang_up_once_sent(link: &Link, request: RequestBuilder) {
     let before = link.pieces_to_server();
     let asking = send(request);
     wait_until("it is sent on", async || link.pieces_to_server() > before).await;
     asking.abort();
-    // It gets about. Too short, and nothing is tested: nothing fails.
+    // Gives the instance time to notice. If it is too short, the test passes without testing anything.
     time::sleep(Duration::from_millis(200)).await;
 }
 
-/// A1d: no fault but a restart of Redis, and clients of which one in five hangs up.
+/// The only fault is a restart of Redis; one in five clients disconnects.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn client_disconnects_after_a_restart_of_redis_cost_no_connection() {
+async fn client_disconnects_after_a_redis_restart_do_not_leak_connections() {
     const SESSIONS: usize = 200;
     const CALLS: usize = 600;
     let mut world = World::start(Kind::Single).await;
@@ -124,7 +124,7 @@ async fn client_disconnects_after_a_restart_of_redis_cost_no_connection() {
         held == 0.0
     })
     .await;
-    // Unlisted, so that each has to be asked for.
+    // The tokens are in no mirror, so that each needs a look-up.
     let refresh = begun.into_iter().enumerate().map(|(number, pair)| {
         let api = api.clone();
         async move { api.refresh(number, &pair).await.unwrap() }
@@ -148,7 +148,7 @@ async fn client_disconnects_after_a_restart_of_redis_cost_no_connection() {
     health::check_all(&world, &api, CONNECTIONS).await.unwrap();
 }
 
-/// Some at a time.
+/// Runs the calls with limited concurrency.
 async fn in_parallel<T: Send + 'static>(
     calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
@@ -166,7 +166,7 @@ async fn in_parallel<T: Send + 'static>(
     results
 }
 
-/// The instance with one connection, at which the next to use it is the logout.
+/// Gives the instance a single connection, so that the logout is the next to use it.
 async fn with_one_connection(instance: &mut Instance) {
     instance.kill();
     instance.set("HALLPASS_DATABASE_CONNECTIONS", "1");
@@ -179,9 +179,9 @@ async fn is_revoked_in_sql(world: &World, session: &str) -> bool {
     world.postgres.query(&query).as_deref() == Ok("t")
 }
 
-/// sqlx#4385, exactly: whoever begins a transaction hangs up when BEGIN has gone out, and its answer comes later.
+/// The case of sqlx#4385: a client disconnects after BEGIN has been sent and before it is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn logout_is_committed_though_others_hang_up_while_their_transaction_begins() {
+async fn logout_is_committed_after_another_client_disconnects_during_begin() {
     let mut world = World::start(Kind::Single).await;
     with_one_connection(&mut world.instances[0]).await;
     let api = Api::of(&world);
@@ -200,7 +200,7 @@ async fn logout_is_committed_though_others_hang_up_while_their_transaction_begin
         let asking = send(request);
         wait_until("BEGIN has gone out", async || sql.held_after() > before).await;
         asking.abort();
-        // Until it gets about. Too short, and nothing is tested: nothing fails.
+        // Gives the instance time to notice. If it is too short, the test passes without testing anything.
         time::sleep(Duration::from_millis(200)).await;
         sql.heal();
         let mut acknowledged = false;
@@ -209,7 +209,7 @@ async fn logout_is_committed_though_others_hang_up_while_their_transaction_begin
             acknowledged
         });
         assert!(logs_out.await, "{call}: no logout is answered 200 any more");
-        // Another connection sees what is committed, and nothing else.
+        // Another connection sees only what is committed.
         if !is_revoked_in_sql(&world, &ann.session).await {
             undone.push(call);
         }
@@ -221,9 +221,9 @@ async fn logout_is_committed_though_others_hang_up_while_their_transaction_begin
     health::check_transactions(&world.postgres).await.unwrap();
 }
 
-/// The same by chance: some hang up at any moment, others log out.
+/// The same at random: some clients disconnect at any moment while others log out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_acknowledged_logout_is_rolled_back_while_others_hang_up() {
+async fn client_disconnects_do_not_roll_back_acknowledged_logouts() {
     const LOGOUTS: usize = 60;
     const AT_MOST: Duration = Duration::from_secs(20);
     let mut world = World::start(Kind::Single).await;
@@ -249,7 +249,7 @@ async fn no_acknowledged_logout_is_rolled_back_while_others_hang_up() {
     }
     let (begin, mut ended) = (Instant::now(), Vec::new());
     while ended.len() < LOGOUTS && begin.elapsed() < AT_MOST {
-        // It is begun elsewhere, so that only the logout has to get through.
+        // The login is at another instance, so that only the logout has to get through.
         let pairs = join_all((0..2).map(|_| api.login(1, ANN))).await;
         for pair in pairs {
             if api.status(api.logout_request(0, &pair)).await == Some(200) {

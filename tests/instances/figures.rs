@@ -1,5 +1,6 @@
-//! What it costs, measured: how long a log-out takes beside a bare `PING` of Redis, what an attack does to
-//! those who are signed in, and what a million live tokens do to an instance. Nothing is asserted; `make bench` prints the figures.
+//! Measurements: the time of a logout compared with a bare `PING` of Redis, the effect of an attack on users
+//! who are signed in, and the cost of a million live tokens in an instance. Nothing is asserted; `make bench`
+//! prints the figures.
 
 use std::{
     fs,
@@ -63,7 +64,7 @@ async fn figures_of_logout_beside_ping() {
     println!("ratio    p50 {:8.1}  p99 {:8.1}", ratio(0.5), ratio(0.99));
 }
 
-/// As shipped.
+/// The default settings.
 const DEFAULTS: [(&str, &str); 7] = [
     ("HALLPASS_ARGON2_MEMORY", "19456"),
     ("HALLPASS_ARGON2_ITERATIONS", "2"),
@@ -74,7 +75,7 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("HALLPASS_REFRESHES_PER_SESSION", "30"),
 ];
 
-/// All at one instance, the hardest for those who are signed in there.
+/// All guesses go to one instance, the worst case for users who are signed in there.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn figures_of_an_attack() {
@@ -86,7 +87,7 @@ async fn figures_of_an_attack() {
     let settings = [&DEFAULTS[..], &[("HALLPASS_TRUSTED_PROXIES", "127.0.0.1")]].concat();
     let world = World::without_links_with(Kind::Single, &settings).await;
     let api = Api::of(&world);
-    // In a browser: from here on it is known to the account.
+    // In a browser, so that the device is known to the account from here on.
     let body = json!({ "email": ANN, "password": PASSWORD });
     let registered = api.post(0, "/api/auth/register").json(&body).send().await.unwrap();
     let cookies = registered.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
@@ -108,7 +109,7 @@ async fn figures_of_an_attack() {
         let (api, sent) = (api.clone(), Arc::clone(&sent));
         tokio::spawn(async move {
             let mut statuses = Vec::new();
-            // Paced, and not all at once: on a few cores the attackers' own work would be measured.
+            // Spread over time: on a few cores a burst would measure the attackers' own work.
             let first = begin + PACE * caller as u32 / CALLERS as u32;
             let mut pace = tokio::time::interval_at(first.into(), PACE);
             loop {
@@ -156,7 +157,7 @@ async fn figures_of_an_attack() {
     println!("ratio    p50 {:8.1}  p99 {:8.1}", ratio(0.5), ratio(0.99));
 }
 
-/// The time within which this share of them was done.
+/// The time within which this share of the requests was answered.
 fn at(times: &mut [Duration], share: f64) -> Duration {
     times.sort();
     times[(times.len() as f64 * share) as usize]
@@ -173,7 +174,7 @@ async fn figures_of_a_million_live_tokens() {
     let few = world.instances[1].resident_bytes();
     let authorize_few = authorize(&world, &pair.access, REQUESTS).await;
 
-    // A long life: filling takes longer than a token lives.
+    // A long lifetime: filling the tables takes longer than a token lives.
     let until = clock::now() + 100_000;
     world.postgres.tell(&format!(
         "insert into sessions (id, user_id, rotated_at, created_at, expires_at) \
@@ -203,7 +204,7 @@ async fn figures_of_a_million_live_tokens() {
     );
 }
 
-/// Nanoseconds for one request, in an instance in this process.
+/// The time of one authorization in nanoseconds, by an `Auth` in this process.
 async fn authorize(world: &World, token: &str, times: u32) -> f64 {
     let config = Config::load(&settings(world)).unwrap();
     let now = clock::now();
@@ -220,7 +221,7 @@ async fn authorize(world: &World, token: &str, times: u32) -> f64 {
     best
 }
 
-/// Those of the instances, in a file.
+/// Writes the settings of the instances to a file.
 fn settings(world: &World) -> PathBuf {
     let file = world.folder().join("Leptos.toml");
     let text = format!(

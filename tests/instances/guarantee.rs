@@ -1,5 +1,5 @@
-//! The promise, with several instances: dead everywhere once log-out has answered, alive everywhere
-//! once log-in has, and nobody is asked in between.
+//! The guarantee with several instances: a session is dead everywhere once the logout has been answered, live
+//! everywhere once the login has been answered, and requests in between query neither SQL nor Redis.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_session_is_alive_everywhere_once_login_has_answered_and_dead_once_logout_has() {
+async fn login_and_logout_take_effect_on_all_instances_before_they_answer() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let email = "ann@example.com";
@@ -35,12 +35,12 @@ async fn a_session_is_alive_everywhere_once_login_has_answered_and_dead_once_log
         }
     }
     assert_eq!(api.me_everywhere(&other).await, [200; 3]);
-    // One that gets no processor for a second has no lease either: right, too, but not the rule.
+    // An instance that gets no processor time for a second has no lease either: correct, but it must be rare.
     assert!(by_all >= 90, "{by_all} of 100 were acknowledged by all three");
 }
 
 #[tokio::test]
-async fn all_sessions_of_a_user_end_on_all_instances_but_the_one_to_keep() {
+async fn logout_everywhere_takes_effect_on_all_instances() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let stranger = api.register(0, "bob@example.com").await;
@@ -57,10 +57,10 @@ async fn all_sessions_of_a_user_end_on_all_instances_but_the_one_to_keep() {
     assert_eq!(api.me_everywhere(&stranger).await, [200; 3]);
 }
 
-/// A hundred thousand requests, with the database stopped: had one of them asked it, it would have
-/// had to wait. That Redis was not asked either, the counters say.
+/// A hundred thousand requests with the database stopped: a request that queried it would have to wait.
+/// Counters show that Redis was not queried either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn requests_of_live_sessions_ask_nobody() {
+async fn live_sessions_are_authorized_without_redis_or_sql() {
     const REQUESTS: usize = 100_000;
     const CALLERS: usize = 16;
     let world = World::start(Kind::Single).await;
@@ -96,14 +96,14 @@ async fn requests_of_live_sessions_ask_nobody() {
     assert_eq!(api.metric(1, "hallpass_mirror_hits_total").await - hits, REQUESTS as f64);
 }
 
-/// An instance that was never told of a token asks once, however many requests come with it.
+/// An instance whose mirror lacks a token looks it up once, however many requests present it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_instance_that_has_not_met_a_token_asks_once_for_all() {
+async fn concurrent_requests_with_an_unknown_token_share_one_look_up() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
     let mut world = world;
-    // A new run of it knows nothing, once the truth has been told to forget.
+    // The restarted instance does not load the token, because it has expired according to SQL.
     world.instances[1].kill();
     world.postgres.tell("update access_tokens set expires_at = expires_at - 1000");
     world.instances[1].start_again();
@@ -122,9 +122,9 @@ async fn an_instance_that_has_not_met_a_token_asks_once_for_all() {
     assert!((1.0..=3.0).contains(&look_ups), "{look_ups} look-ups");
 }
 
-/// Without Redis and without the database nobody can tell: that is no sign-out, and no log-out.
+/// Without Redis and without the database a token is undetermined: it is neither refused nor revoked.
 #[tokio::test]
-async fn what_nobody_can_tell_is_answered_503() {
+async fn undecidable_requests_get_503() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -132,7 +132,7 @@ async fn what_nobody_can_tell_is_answered_503() {
     assert_eq!(api.logout(0, &dead).await.0, 200);
     world.redis().kill();
     wait_until("the lease has lapsed", async || api.metric(0, "hallpass_lease_held").await == 0.0).await;
-    // The database is asked instead.
+    // Requests fall back to the database.
     assert_eq!(
         (api.me(0, &pair).await, api.me(0, &dead).await),
         (200.try_into().unwrap(), 401.try_into().unwrap())
@@ -151,14 +151,14 @@ async fn what_nobody_can_tell_is_answered_503() {
     world.redis().start_again().await;
     world.wait_until_ready().await;
     assert_eq!(api.me_everywhere(&other).await, [200; 3]);
-    // The log-out that could not be confirmed was recorded: the session is dead by now.
+    // The unconfirmed logout was recorded, so the session is dead now.
     assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
     assert_eq!(api.logout(1, &pair).await.0, 200);
 }
 
 impl Api {
-    /// Waits until every instance has followed Redis for longer than a lease: a log-out before that
-    /// takes as long.
+    /// Waits until every instance has followed Redis for longer than a lease: before that, a logout takes as
+    /// long as a lease.
     pub async fn confirm_quickly(&self, world: &World) {
         let pair = self.login(0, "ann@example.com").await;
         for instance in 0..world.instances.len() {

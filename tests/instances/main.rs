@@ -1,6 +1,6 @@
-//! The guarantee with several instances, held against real processes: a Redis (or several), a
-//! PostgreSQL and three instances of their own. One file for each promise; `faults` holds it while
-//! things go wrong; `figures` measures what it costs.
+//! Tests of the guarantee with several instances, as real processes: a Redis (or several), a PostgreSQL and
+//! three instances. Each file tests one promise; `faults` tests the guarantee under faults; `figures`
+//! measures.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]

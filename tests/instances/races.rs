@@ -1,5 +1,5 @@
-//! Two calls at the same moment on two instances: whatever comes first, all instances agree
-//! afterwards, and what was answered stays true.
+//! Two concurrent calls at two instances: in whatever order they are carried out, all instances agree
+//! afterwards, and every response stays true.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ async fn start() -> (World, Api) {
     (world, api)
 }
 
-/// The event that tells of a new token may come after the token itself.
+/// The event about a new token may arrive after the token itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_token_is_never_refused_where_it_arrives_before_the_news_of_it() {
+async fn new_token_is_accepted_before_its_event_arrives() {
     let (_world, api) = start().await;
     for round in 0..ROUNDS {
         let pair = api.login(round, ANN).await;
@@ -32,9 +32,9 @@ async fn a_token_is_never_refused_where_it_arrives_before_the_news_of_it() {
     }
 }
 
-/// A look-up that was under way when the session was revoked must not bring it back.
+/// A look-up that is in progress during the revocation must not bring the session back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_token_that_is_looked_up_while_it_is_revoked_stays_dead() {
+async fn look_up_during_a_revocation_does_not_revive_the_token() {
     let (_world, api) = start().await;
     for round in 0..ROUNDS {
         let pair = api.login(round, ANN).await;
@@ -58,9 +58,9 @@ async fn a_token_that_is_looked_up_while_it_is_revoked_stays_dead() {
     }
 }
 
-/// Whichever is first: what the refresh brought is dead when the log-out has answered.
+/// In whatever order the two are carried out, the new pair is dead when the logout has been answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_refresh_never_outlives_a_logout_beside_it() {
+async fn refreshed_tokens_do_not_survive_a_logout_on_another_instance() {
     let (_world, api) = start().await;
     let mut refreshed = 0;
     for round in 0..ROUNDS {
@@ -77,9 +77,9 @@ async fn a_refresh_never_outlives_a_logout_beside_it() {
     assert!(refreshed > 0, "the log-out always came first: no race");
 }
 
-/// A log-in beside it is ended too, or begins after it: on all instances the same.
+/// A concurrent login is revoked too, or comes after the logout; all instances agree which.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_login_beside_a_logout_everywhere_is_either_ended_or_not() {
+async fn instances_agree_on_a_login_concurrent_with_logout_everywhere() {
     let (_world, api) = start().await;
     for round in 0..ROUNDS {
         let pair = api.login(round, ANN).await;
@@ -95,7 +95,7 @@ async fn a_login_beside_a_logout_everywhere_is_either_ended_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_instances_may_end_the_same_session_at_once() {
+async fn two_instances_can_end_the_same_session_at_the_same_time() {
     let (_world, api) = start().await;
     for round in 0..ROUNDS {
         let pair = api.login(round, ANN).await;

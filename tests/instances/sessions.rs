@@ -1,5 +1,4 @@
-//! Sessions that are seen and ended, users that are disabled, attempts that are counted: through one
-//! instance, and it holds on all.
+//! Ending sessions, disabling users and counting attempts through one instance takes effect on all instances.
 
 use futures::StreamExt;
 use reqwest::{Client, Response};
@@ -17,7 +16,8 @@ const ANN: &str = "ann@example.com";
 const ROOT: &str = "root@example.com";
 const NEW: &str = "staple battery horse";
 
-/// What the program prints beside the running servers. The links have to go on meanwhile.
+/// Runs a command while the instances run, and returns its output. It runs in a thread of its own, because
+/// the links need the runtime.
 async fn hallpass(world: &World, arguments: &[&str]) -> String {
     let mut command = world.instances[0].command();
     command.env("HALLPASS_INSTANCE", "command line").args(arguments);
@@ -41,12 +41,12 @@ async fn user_id(api: &Api, root: &Pair, email: &str) -> Value {
 }
 
 #[tokio::test]
-async fn tries_at_one_instance_count_at_all() {
+async fn attempts_are_counted_across_instances() {
     tries_count_at_all(Kind::Single).await;
 }
 
 #[tokio::test]
-async fn tries_at_one_instance_count_at_all_with_a_cluster() {
+async fn attempts_are_counted_across_instances_with_a_redis_cluster() {
     tries_count_at_all(Kind::Cluster).await;
 }
 
@@ -63,9 +63,9 @@ async fn tries_count_at_all(kind: Kind) {
         }
         attempts += 1;
     }
-    // Had each counted for itself, it would have been three times as many.
+    // Separate counts would add up to three times as many attempts.
     assert!((FREE..2 * FREE).contains(&attempts), "{attempts}");
-    // Right ones count nowhere.
+    // Right passwords are not counted.
     api.register(0, "bob@example.com").await;
     for number in 0..2 * FREE {
         api.login(number, "bob@example.com").await;
@@ -73,7 +73,7 @@ async fn tries_count_at_all(kind: Kind) {
 }
 
 #[tokio::test]
-async fn refreshes_at_one_instance_count_at_all() {
+async fn refreshes_are_counted_across_instances() {
     const FREE: usize = 30;
     let world = World::with(Kind::Single, &[("HALLPASS_REFRESHES_PER_SESSION", "30")]).await;
     let api = Api::of(&world);
@@ -89,7 +89,7 @@ async fn refreshes_at_one_instance_count_at_all() {
         }
         refreshes += 1;
     }
-    // Had each counted for itself, it would have been three times as many.
+    // Separate counts would add up to three times as many refreshes.
     assert!((FREE..2 * FREE).contains(&refreshes), "{refreshes}");
     assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
     let other = api.login(1, ANN).await;
@@ -97,7 +97,7 @@ async fn refreshes_at_one_instance_count_at_all() {
 }
 
 #[tokio::test]
-async fn without_redis_each_instance_counts_for_itself_and_lets_in_who_is_right() {
+async fn instances_count_attempts_alone_and_accept_logins_without_redis() {
     const FREE: usize = 5;
     let mut world = World::with(Kind::Single, &[("HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT", "5")]).await;
     let api = Api::of(&world);
@@ -132,9 +132,9 @@ async fn without_redis_each_instance_counts_for_itself_and_lets_in_who_is_right(
     login(1).await;
 }
 
-/// Whatever ends a session ends it everywhere before it is answered.
+/// Every way to end a session ends it at all instances before the call is answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_ended_through_one_instance_is_dead_on_all() {
+async fn session_ended_through_one_instance_is_dead_on_all() {
     const ROUNDS: usize = 5;
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
@@ -189,11 +189,11 @@ async fn what_is_ended_through_one_instance_is_dead_on_all() {
         }
         assert_eq!(api.me_everywhere(&root).await, [200; 3]);
     }
-    // One that gets no processor for a second has no lease either: right, too, but not the rule.
+    // An instance that gets no processor time for a second has no lease either: correct, but it must be rare.
     assert!(by_all * 10 >= asked * 9, "{by_all} of {asked} were acknowledged by all three");
 }
 
-/// A page of a session at one instance, as it hears of it: `live`, then `ended` and why.
+/// The event stream of a session at one instance: `live`, then `ended` with the reason.
 struct Page(Response, String);
 
 impl Page {
@@ -209,7 +209,7 @@ impl Page {
         page
     }
 
-    /// What it says from here on, up to its end.
+    /// The events from here on, up to the end of the stream.
     async fn rest(self) -> String {
         let chunks: Vec<_> = self.0.bytes_stream().map(Result::unwrap).collect().await;
         String::from_utf8(chunks.concat()).unwrap()
@@ -217,7 +217,7 @@ impl Page {
 }
 
 #[tokio::test]
-async fn pages_at_other_instances_are_told_of_the_end() {
+async fn event_streams_at_all_instances_report_the_end_of_a_session() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let mine = api.register(0, ANN).await;
@@ -239,7 +239,7 @@ async fn pages_at_other_instances_are_told_of_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_ends_sessions_on_running_servers() {
+async fn command_line_ends_sessions_on_running_instances() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pairs =
@@ -272,7 +272,7 @@ async fn the_command_line_ends_sessions_on_running_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everyone_is_signed_out_however_many_they_are() {
+async fn twenty_thousand_sessions_can_be_ended_at_once() {
     const SESSIONS: usize = 20_000;
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
@@ -287,7 +287,7 @@ async fn everyone_is_signed_out_however_many_they_are() {
         "insert into access_tokens (id, session_id, expires_at) \
          select 'T' || substr(id, 2), id, rotated_at + 300 from sessions where created_at = 0",
     );
-    // One of them knows them all, and has to forget them.
+    // One instance has all sessions in its mirror, and has to mark all of them dead.
     world.instances[1].kill();
     world.instances[1].start_again();
     world.instances[1].wait_until_ready().await;
@@ -301,9 +301,9 @@ async fn everyone_is_signed_out_however_many_they_are() {
     assert_eq!(api.me_everywhere(&back).await, [200; 3]);
 }
 
-/// PostgreSQL takes no U+0000, which SQLite does. That says nothing about the database's health.
+/// PostgreSQL cannot store U+0000, SQLite can. Such an input is not a failure of the database.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_character_that_postgres_cannot_hold_is_refused_and_an_address_has_one_form() {
+async fn nul_characters_are_refused_and_emails_are_normalized_with_postgres() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let root = administrator(&world, &api).await;
@@ -319,7 +319,7 @@ async fn a_character_that_postgres_cannot_hold_is_refused_and_an_address_has_one
     }
     assert_eq!(answer(api.try_login(0, "a\0@example.com", PASSWORD)).await.0, 422);
 
-    // As an earlier version has stored it.
+    // The address as an earlier version stored it.
     api.register(0, "ann@b\u{fc}cher.example").await;
     world.postgres.tell("update users set email = 'ann@xn--bcher-kva.example' where email like 'ann@%'");
     for spelling in ["ann@b\u{fc}cher.example", "ANN@XN--BCHER-KVA.example"] {

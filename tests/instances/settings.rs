@@ -1,4 +1,4 @@
-//! A Redis that cannot be used, or not the way it was meant: said at start, in words that help.
+//! A Redis that cannot be used, or not as intended: the error or warning at startup, and its remedy.
 
 use std::{
     env,
@@ -30,16 +30,16 @@ const SECRET: &str = "a-secret-of-redis";
 
 const RUNNING: &str = "Hallpass is running";
 
-/// Waiting for Redis is given up soon, where there is nothing to wait for.
+/// A short wait for a Redis that will not come up.
 const GIVES_UP_SOON: (&str, &str) = ("HALLPASS_STARTUP_WAIT", "2");
 
-/// Starts the program against this database and this Redis; ends it when it runs. Blocks: where links have to
-/// go on meanwhile, the test needs more than one thread.
+/// Starts the program with this database and this Redis; stops it when it is up. Blocks the thread: a test
+/// with links needs a runtime with several threads.
 fn start(folder: &Path, postgres: &Postgres, redis_url: &str, settings: &[(&str, &str)]) -> (bool, String) {
     start_until(RUNNING, folder, postgres, redis_url, settings)
 }
 
-/// Ends it when it has said this; when it ends by itself, that is its end.
+/// Starts the program and stops it when it has logged `words`, or waits until it ends on its own.
 fn start_until(
     words: &str,
     folder: &Path,
@@ -83,7 +83,7 @@ fn refuses(start: (bool, String), words: &[&str]) {
     assert!(words.iter().all(|words| text.contains(words)), "{words:?} in {text}");
 }
 
-/// Without waiting for what will not come.
+/// The program ends without waiting for Redis.
 fn refuses_at_once(start: (bool, String), words: &[&str]) {
     assert!(!start.1.contains("gave up"), "{}", start.1);
     refuses(start, words);
@@ -100,11 +100,11 @@ fn url(redis: &Redis) -> String {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_said_at_once_and_the_right_one_is_enough() {
+async fn wrong_redis_password_is_reported_and_minimal_permissions_suffice() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let redis = Redis::start(folder.path(), "").await;
-    // What an instance may do, and nothing else.
+    // All permissions that an instance needs.
     redis.tell(&[
         "ACL",
         "SETUSER",
@@ -145,7 +145,7 @@ async fn a_wrong_password_is_said_at_once_and_the_right_one_is_enough() {
 }
 
 #[tokio::test]
-async fn tls_is_spoken_with_whom_the_private_authority_vouches_for() {
+async fn redis_tls_certificate_is_verified_with_the_private_ca() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let authority = authority();
@@ -169,13 +169,13 @@ async fn tls_is_spoken_with_whom_the_private_authority_vouches_for() {
     let start = |redis_url: &str, ca: &Path| trusting(redis_url, ca, GIVES_UP_SOON.1);
     refuses(start(&secure, &other), &["gave up after 2s", "certificate"]);
     refuses(start(&secure, Path::new("none.pem")), &["HALLPASS_REDIS_CA", "none.pem"]);
-    // TLS to a plain port, and the reverse.
+    // TLS to a plain port, and plain text to a TLS port.
     refuses(start(&format!("rediss://127.0.0.1:{}", redis.port), &ca), &["gave up after 2s"]);
     refuses(start(&format!("redis://127.0.0.1:{tls_port}"), &ca), &["gave up after 2s"]);
 }
 
 #[tokio::test]
-async fn settings_that_cannot_be_meant_are_refused() {
+async fn contradictory_settings_are_rejected() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let redis = Redis::start(folder.path(), "").await;
@@ -199,7 +199,7 @@ async fn settings_that_cannot_be_meant_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_would_deal_the_users_out_differently_is_refused() {
+async fn mismatched_partition_counts_are_rejected() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -213,7 +213,7 @@ async fn an_instance_that_would_deal_the_users_out_differently_is_refused() {
 }
 
 #[tokio::test]
-async fn what_would_surprise_its_owner_is_said_at_start() {
+async fn risky_redis_settings_are_logged_at_startup() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let redis = Redis::start(folder.path(), "maxmemory-policy allkeys-lru\n").await;
@@ -232,7 +232,7 @@ async fn what_would_surprise_its_owner_is_said_at_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_used_twice_is_said_and_harms_nobody() {
+async fn duplicate_instance_name_is_logged_and_harmless() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -248,12 +248,12 @@ async fn a_name_that_is_used_twice_is_said_and_harms_nobody() {
     assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
 }
 
-/// A server that has a lot to read when it starts answers `LOADING` until it has.
+/// A Redis node that loads a lot of data at its start answers `LOADING` until it is done.
 #[tokio::test]
-async fn a_redis_that_is_loading_is_waited_for() {
+async fn startup_waits_for_a_loading_redis() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
-    // Two minutes in all, unless it is told to hurry up.
+    // Loading takes two minutes, until the delay is removed.
     let slow = "key-load-delay 4000\nloading-process-events-interval-bytes 1024\n";
     let mut redis = Redis::start(folder.path(), slow).await;
     redis.tell(&["EVAL", "for i = 1, 30000 do redis.call('SET', 'k' .. i, 'v') end", "0"]);
@@ -280,9 +280,9 @@ async fn a_redis_that_is_loading_is_waited_for() {
     });
 }
 
-/// Not forbidden outright, but to the scripts: found out when the first of them runs.
+/// The permission is missing only for scripts, which shows when the first script runs.
 #[tokio::test]
-async fn missing_permission_is_refused_at_once() {
+async fn missing_redis_permission_fails_startup_at_once() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let redis = Redis::start(folder.path(), "").await;
@@ -296,7 +296,7 @@ async fn missing_permission_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn servers_of_another_kind_are_refused_by_name() {
+async fn wrong_kind_of_redis_node_is_named() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let sentinel = Sentinel::start(folder.path()).await;
@@ -307,7 +307,7 @@ async fn servers_of_another_kind_are_refused_by_name() {
     let node = sentinel.nodes[0].port;
     let node = start(&sentinel.url_by("", &[node]), &[("HALLPASS_REDIS_NODES", "3")]);
     refuses_at_once(node, &["the Sentinel 127.0.0.1", "unknown command 'SENTINEL'"]);
-    // It may be promoted.
+    // A replica may be promoted, so the program waits.
     let replica = (sentinel.primary().unwrap() + 1) % sentinel.nodes.len();
     let replica = sentinel.nodes[replica].port;
     refuses(start(&at(replica), &[GIVES_UP_SOON]), &["gave up after 2s", "it is a replica"]);
@@ -317,7 +317,7 @@ async fn servers_of_another_kind_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn redis_that_is_full_of_clients_is_waited_for() {
+async fn startup_waits_for_a_redis_without_free_connections() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let redis = Redis::start(folder.path(), "").await;
@@ -333,9 +333,9 @@ async fn redis_that_is_full_of_clients_is_waited_for() {
     drop(held);
 }
 
-/// With a server of such a version, which few machines have: `OLD_REDIS_SERVER` names its program.
+/// Needs a Redis server older than version 7, which few machines have: `OLD_REDIS_SERVER` names its program.
 #[tokio::test]
-async fn redis_before_7_is_refused_at_once_with_both_versions() {
+async fn redis_before_7_is_rejected_with_both_versions() {
     let Ok(program) = env::var("OLD_REDIS_SERVER") else {
         eprintln!("not tried with a real one: OLD_REDIS_SERVER names no redis-server older than 7");
         return;
@@ -357,7 +357,7 @@ async fn redis_before_7_is_refused_at_once_with_both_versions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinels_with_users_of_their_own_are_asked() {
+async fn sentinels_can_have_credentials_of_their_own() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let sentinel = Sentinel::start(folder.path()).await;
@@ -374,13 +374,13 @@ async fn sentinels_with_users_of_their_own_are_asked() {
     let user = ("HALLPASS_SENTINEL_USERNAME", "watcher");
     let own = ("HALLPASS_SENTINEL_PASSWORD", other.as_str());
 
-    // They want no password, and would refuse one.
+    // The Sentinels require no password, and would refuse one.
     runs(start(&credentials, &[]));
     runs(start(&credentials, &[own]));
-    // The user of REDIS_URL is known to them as well.
+    // The user of REDIS_URL exists at the Sentinels as well.
     sentinel.tell_all(&["ACL", "SETUSER", "hallpass", "on", &password, "allchannels", "+@all"]);
     sentinel.tell_all(&["ACL", "SETUSER", "watcher", "on", &format!(">{other}"), "allchannels", "+@all"]);
-    // The same as `requirepass`.
+    // This equals `requirepass`.
     sentinel.tell_all(&["ACL", "SETUSER", "default", "resetpass", &format!(">{other}")]);
     runs(start(&credentials, &[]));
     runs(start(&credentials, &[own]));
@@ -396,7 +396,7 @@ async fn sentinels_with_users_of_their_own_are_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinels_that_know_less_do_not_hide_the_primary() {
+async fn outdated_or_unreachable_sentinels_do_not_hide_the_primary() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
     let sentinel = Sentinel::start(folder.path()).await;
@@ -405,22 +405,22 @@ async fn sentinels_that_know_less_do_not_hide_the_primary() {
         let settings = [("HALLPASS_REDIS_NODES", "3")];
         start(folder.path(), &postgres, &sentinel.url_by("", &ports), &settings)
     };
-    // One names a node that is no primary any more.
+    // One Sentinel names a node that is not the primary any more.
     let replica = (sentinel.primary().unwrap() + 1) % sentinel.nodes.len();
     let (port, _knows_a_replica) = Sentinel::stray(folder.path(), sentinel.nodes[replica].port).await;
     runs(start(port));
-    // One names a node that takes itself for the primary, but has lost its replicas.
+    // One Sentinel names a node that considers itself the primary, but has lost its replicas.
     let alone = Redis::start(&sub(folder.path(), "alone"), "").await;
     let (port, _knows_what_was) = Sentinel::stray(folder.path(), alone.port).await;
     runs(start(port));
-    // One names a node that accepts connections, and says nothing.
+    // One Sentinel names a node that accepts connections, but does not answer.
     alone.signal("STOP");
     runs(start(port));
-    // One says nothing itself.
+    // One Sentinel does not answer.
     let (port, silent) = Sentinel::stray(folder.path(), sentinel.nodes[replica].port).await;
     silent.signal("STOP");
     runs(start(port));
-    // One is not there.
+    // One Sentinel does not exist.
     runs(start(free_port()));
 }
 
@@ -452,8 +452,8 @@ async fn cluster_redirects_of_every_form_are_followed() {
         .await;
     runs(start(other));
 
-    // While the slot is on its way to another node, the keys that are still here are served here; only a
-    // question for one that is not here is redirected, for this once.
+    // While a slot migrates to another node, keys that have not moved are served here; only requests for
+    // other keys are redirected, once each (`ASK`).
     cluster.nodes[master].tell(&["XADD", "{hp:0}:events", "*", "foreign", "entry"]);
     let target = (0..cluster.nodes.len())
         .find(|node| *node != master && cluster.nodes[*node].info("role").as_deref() == Some("master"));
@@ -466,16 +466,16 @@ async fn cluster_redirects_of_every_form_are_followed() {
     runs(start(master));
 }
 
-/// Two primaries, of which one is cut off from its replicas and one Sentinel: what is published has to go to the
-/// one that is followed.
+/// There are two primaries, one of them without replicas and known to one Sentinel only: events have to be
+/// published to the one that the instances follow.
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_go_to_the_primary_that_is_followed() {
+async fn commands_are_sent_to_the_followed_primary() {
     let mut world = World::start(Kind::Sentinel).await;
     let api = Api::of(&world);
     let folder = folder();
     let alone = Redis::start(folder.path(), "").await;
     let (stray, _process) = Sentinel::stray(folder.path(), alone.port).await;
-    // In either order, so that neither is the right one by chance.
+    // In both orders, so that neither gives the right result by chance.
     let honest = world.sentinel().ports[0];
     for (email, ports) in [("ann@example.com", [stray, honest]), ("ben@example.com", [honest, stray])] {
         let pair = api.register(0, email).await;
@@ -490,9 +490,9 @@ async fn commands_go_to_the_primary_that_is_followed() {
     }
 }
 
-/// The ids of a stream never go back: they stay where the clock was.
+/// The ids of a stream never decrease: after a clock that was fast they stay in the future.
 #[tokio::test]
-async fn stream_stays_short_after_the_clock_of_redis_was_ahead() {
+async fn stream_is_trimmed_after_the_clock_of_redis_was_fast() {
     const REVOKE: &str = include_str!("../../src/server/auth/allowlist/scripts/revoke.lua");
     const ALLOW: &str = include_str!("../../src/server/auth/allowlist/scripts/allow.lua");
     let folder = folder();
@@ -509,15 +509,15 @@ async fn stream_stays_short_after_the_clock_of_redis_was_ahead() {
         assert!((100_000..101_000).contains(&length()), "{}", length());
         redis.tell(&["DEL", "events"]);
     }
-    // With the right time, only age counts.
+    // With the right time, entries are trimmed by age only.
     redis.tell(&["EVAL", &fill.replace("+ 86400000", ""), "1", "events"]);
     redis.tell(&revoke);
     assert_eq!(length(), 105_001);
 }
 
-/// A connection without traffic would otherwise not notice that the other end is gone.
+/// Without keepalive, an idle connection would not notice that the other end is gone.
 #[tokio::test]
-async fn idle_connections_to_redis_are_kept_alive_by_the_system() {
+async fn idle_redis_connections_use_tcp_keepalive() {
     let world = World::without_links(Kind::Single).await;
     let Store::Single(redis) = &world.store else { panic!("there are several") };
     let api = Api::of(&world);
@@ -538,7 +538,7 @@ async fn idle_connections_to_redis_are_kept_alive_by_the_system() {
 fn folder() -> TempDir {
     use std::os::unix::fs::PermissionsExt;
     let folder = TempDir::with_prefix("hallpass-settings-").unwrap();
-    // For PostgreSQL, which may run as another user.
+    // PostgreSQL may run as another user.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     folder
 }
@@ -549,7 +549,7 @@ fn sub(folder: &Path, name: &str) -> std::path::PathBuf {
     folder
 }
 
-/// A private authority, and its certificate.
+/// A private certificate authority, and its certificate.
 fn authority() -> (Issuer<'static, KeyPair>, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
@@ -558,7 +558,7 @@ fn authority() -> (Issuer<'static, KeyPair>, String) {
     (Issuer::new(params, key), certificate)
 }
 
-/// The files of a certificate for this machine, and of its key.
+/// The files of a certificate for 127.0.0.1, and of its key.
 fn certificate(
     folder: &Path,
     name: &str,

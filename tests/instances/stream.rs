@@ -1,4 +1,4 @@
-//! What is not ours in the stream, and a Redis that refuses what it is asked.
+//! Foreign or unreadable entries in the stream, a trimmed stream, and a Redis that refuses commands.
 
 use serde_json::json;
 
@@ -30,9 +30,9 @@ async fn foreign_entries_are_skipped_and_counted() {
     assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
 }
 
-/// An event of ours that cannot be read may have been a revocation: the database knows.
+/// An unreadable event may have been a revocation, so the instances reconcile with the database.
 #[tokio::test]
-async fn an_event_that_cannot_be_read_sends_everyone_to_the_database() {
+async fn unreadable_event_makes_instances_reconcile() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let (pair, other) = (api.register(0, "ann@example.com").await, api.login(1, "ann@example.com").await);
@@ -50,11 +50,11 @@ async fn an_event_that_cannot_be_read_sends_everyone_to_the_database() {
 }
 
 #[tokio::test]
-async fn a_redis_that_takes_no_writes_any_more_confirms_nothing() {
+async fn read_only_redis_confirms_no_logout() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
-    // A replica of nobody: it answers `READONLY`.
+    // A replica of a primary that does not exist: writes are answered `READONLY`.
     world.redis().tell(&["REPLICAOF", "127.0.0.1", "1"]);
     wait_until("the lease has lapsed", async || api.metric(0, "hallpass_lease_held").await == 0.0).await;
     assert_eq!(api.me(0, &pair).await, 200, "the database is asked");
@@ -66,9 +66,9 @@ async fn a_redis_that_takes_no_writes_any_more_confirms_nothing() {
     assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
 }
 
-/// An instance that is in no register is waited for by nobody, so it may not trust its mirror.
+/// Revocations do not wait for an instance without a report, so that instance must not use its mirror.
 #[tokio::test]
-async fn who_is_forgotten_joins_anew_before_it_is_trusted() {
+async fn instance_missing_from_the_register_joins_again() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -81,16 +81,16 @@ async fn who_is_forgotten_joins_anew_before_it_is_trusted() {
     assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
 }
 
-/// It comes back too late: what it has missed is not in the stream any more, but it is in the database.
+/// The events that the instance missed are not in the stream any more, but the database has their effects.
 #[tokio::test]
-async fn an_instance_that_finds_the_stream_trimmed_past_it_starts_again_from_the_database() {
+async fn instance_behind_a_trimmed_stream_reconciles() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let first = api.register(0, "ann@example.com").await;
     let (second, other) = (api.login(0, "ann@example.com").await, api.login(0, "ann@example.com").await);
     let reconciles = api.metric(2, "hallpass_reconciles_total").await;
     world.instances[2].signal("STOP");
-    // It was waiting for the next event, so Redis sends it the first. The second it has to ask for.
+    // The instance was blocked in `XREAD`, so Redis still sends it the first event, but not the second one.
     for pair in [&first, &second] {
         let (status, body) = api.logout(0, pair).await;
         assert!(status == 200 && body["acknowledged"].as_u64() < Some(3), "{status} {body}");
@@ -107,7 +107,7 @@ async fn an_instance_that_finds_the_stream_trimmed_past_it_starts_again_from_the
 }
 
 #[tokio::test]
-async fn scripts_that_redis_has_forgotten_are_told_again() {
+async fn flushed_scripts_are_loaded_again() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
@@ -116,9 +116,9 @@ async fn scripts_that_redis_has_forgotten_are_told_again() {
     assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
 }
 
-/// Log-in goes on, from the database; log-out goes on, because it frees more than it takes.
+/// Logins continue with the database; logouts continue because they free more memory than they take.
 #[tokio::test]
-async fn a_full_redis_stops_neither_login_nor_logout() {
+async fn full_redis_stops_neither_login_nor_logout() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let before = api.register(0, "ann@example.com").await;

@@ -1,5 +1,5 @@
-//! An SQL that forgets, lags behind, is read-only, falls silent, or is asked by a clock that is wrong: what
-//! 2xx promises holds all the same, and afterwards everything works again.
+//! A database that loses rows, lags behind, is read-only, does not answer, or is used with a wrong clock:
+//! everything that was answered 2xx stays true, and afterwards everything works again.
 
 use std::{
     io::Write,
@@ -27,7 +27,8 @@ const ANN: &str = "ann@example.com";
 const ROOT: &str = "root@example.com";
 const NEW: &str = "staple battery horse";
 
-/// Runs the program beside the running servers. The links have to go on meanwhile.
+/// Runs a command while the instances run. It runs in a thread of its own, because the links need the
+/// runtime.
 async fn hallpass(world: &World, arguments: &[&str], input: &str) -> Output {
     let mut command = world.instances[0].command();
     command.env("HALLPASS_INSTANCE", "command line").args(arguments);
@@ -53,7 +54,7 @@ async fn user_id(api: &Api, root: &Pair, email: &str) -> Value {
     found["users"][0]["user_id"].clone()
 }
 
-/// What a fail-over, a restored backup or somebody's clean-up does to a session.
+/// Deletes a session, as a failover, a restored backup or a manual clean-up may do.
 fn forget(world: &World, pair: &Pair) {
     let session = &pair.session;
     world.postgres.tell(&format!(
@@ -65,9 +66,9 @@ async fn has_lease(api: &Api, number: usize) -> bool {
     api.metric(number, "hallpass_lease_held").await == 1.0
 }
 
-/// G2: the session is still alive in every mirror.
+/// The session is still live in every mirror.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn revocation_of_a_session_that_sql_has_lost_holds() {
+async fn session_lost_in_sql_can_still_be_revoked() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let root = administrator(&world, &api, ROOT).await;
@@ -112,7 +113,7 @@ async fn revocation_of_a_session_that_sql_has_lost_holds() {
             "sessions revoke --user" => {
                 command(&["sessions", "revoke", "--user", &email], "").await.success()
             }
-            // It says that the database does not know the session, and ends it all the same.
+            // The command fails because the database does not have the session, but ends it nevertheless.
             "sessions revoke --session" => {
                 !command(&["sessions", "revoke", "--session", &lost.session], "").await.success()
             }
@@ -126,7 +127,7 @@ async fn revocation_of_a_session_that_sql_has_lost_holds() {
         assert!(api.refresh(place, &lost).await.is_err(), "{way}");
         ended.push((way, lost));
     }
-    // Nor by an instance that was not there, and whose database does not know of it.
+    // The same at an instance that was started later, and whose database does not have the session.
     world.instances[2].kill();
     world.instances[2].start_again();
     world.wait_until_ready().await;
@@ -139,9 +140,9 @@ async fn revocation_of_a_session_that_sql_has_lost_holds() {
     assert!(in_vain.is_empty(), "succeeded, and the session lives: {in_vain:#?}");
 }
 
-/// G6: the rows of tokens are gone, by whosever clean-up, before an instance comes back that missed a logout.
+/// The token rows are deleted before an instance that missed a logout is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
+async fn deleted_token_rows_do_not_revive_a_token() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let (pair, other) = (api.register(0, ANN).await, api.register(0, "bob@example.com").await);
@@ -168,7 +169,7 @@ async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
     world.instances[2].kill();
     world.instances[2].clock.set(Step::DaysAhead);
     world.instances[2].start_again();
-    // It may refuse to start. If it does not: the first thing it does is to clean up.
+    // The instance may refuse to start. Otherwise it begins with a clean-up.
     let has_maintained = async || api.metric(2, "hallpass_reconciles_total").await >= 2.0;
     let mut runs = world.instances[2].is_running();
     wait_until("it has ended, or has cleaned up", async || {
@@ -178,7 +179,7 @@ async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
     })
     .await;
     if runs {
-        // Too short, and nothing is tested: nothing fails.
+        // If this is too short, the test passes without testing anything.
         time::sleep(Duration::from_secs(1)).await;
     }
     let after = world.postgres.query(rows).unwrap();
@@ -190,9 +191,9 @@ async fn rows_of_tokens_that_are_deleted_bring_no_token_back() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// G12: the grace is measured by one clock.
+/// The grace is measured by a single clock, that of the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn clocks_that_differ_neither_end_a_session_nor_prolong_the_grace() {
+async fn different_clocks_neither_end_a_session_nor_extend_the_grace() {
     if !clock::can_be_stepped() {
         println!("left out, for want of libfaketime (apt-get install faketime)");
         return;
@@ -216,7 +217,7 @@ async fn clocks_that_differ_neither_end_a_session_nor_prolong_the_grace() {
         wrong.push(format!("one after the other: {status}, and the session has ended"));
     }
 
-    // As if the rotation had been 12 s ago, by the clock of the database.
+    // Sets the rotation back to 12 s ago, by the clock of the database.
     api.refresh(0, &late).await.unwrap();
     let session = &late.session;
     world.postgres.tell(&format!("update sessions set rotated_at = rotated_at - 12 where id = '{session}'"));
@@ -227,14 +228,14 @@ async fn clocks_that_differ_neither_end_a_session_nor_prolong_the_grace() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// G8: as its administrator may have tuned it.
+/// The administrator of the database may have chosen this setting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn logout_survives_a_crash_of_a_database_that_commits_asynchronously() {
+async fn logout_survives_a_database_crash_with_asynchronous_commit() {
     let settings = ["synchronous_commit=off", "wal_writer_delay=10000"];
     let mut world = World::with_postgres(&[], &settings).await;
     let api = Api::of(&world);
     let pairs = [api.register(0, ANN).await, api.login(1, ANN).await, api.login(2, ANN).await];
-    // So that they are on the disk, whatever becomes of the rest.
+    // A checkpoint, so that these rows survive in any case.
     world.postgres.tell("checkpoint");
     let root = administrator(&world, &api, ROOT).await;
     world.postgres.tell("checkpoint");
@@ -258,9 +259,9 @@ async fn logout_survives_a_crash_of_a_database_that_commits_asynchronously() {
     }
 }
 
-/// G3, and 21 of the reports from elsewhere: a standby that lags, and a server that was a primary.
+/// A standby that lags, and a server that was the primary.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn neither_a_standby_nor_a_demoted_primary_is_believed() {
+async fn standby_and_demoted_primary_are_not_used() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let mut wrong = Vec::new();
@@ -270,7 +271,7 @@ async fn neither_a_standby_nor_a_demoted_primary_is_believed() {
         assert_eq!(api.me_everywhere(pair).await, [200; 3]);
     }
 
-    // A balancer, or a name, leads an instance to a standby that lags.
+    // A load balancer or a DNS name leads one instance to a standby that lags.
     standby.pause_replay(true);
     world.instances[2].sql.retarget(standby.port);
     world.instances[2].sql.reset();
@@ -283,7 +284,7 @@ async fn neither_a_standby_nor_a_demoted_primary_is_believed() {
     world.instances[2].sql.reset();
     world.wait_until_ready().await;
 
-    // A fail-over that loses nothing. The connections of one instance stay where they are.
+    // A failover that loses nothing. The connections of one instance stay at the old server.
     standby.pause_replay(false);
     standby.replace(&world.postgres).await;
     world.postgres.set_read_only(true);
@@ -309,7 +310,7 @@ async fn neither_a_standby_nor_a_demoted_primary_is_believed() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Logs out at another instance while this one is cut off from Redis, and lets it back.
+/// Logs out at another instance while this one is cut off from Redis, and then heals the link.
 async fn log_out_behind_its_back(world: &World, api: &Api, pair: &Pair, number: usize) {
     let link = world.instances[number].redis();
     link.set(|weather| weather.cut = true);
@@ -317,7 +318,7 @@ async fn log_out_behind_its_back(world: &World, api: &Api, pair: &Pair, number: 
     let logs_out = comes_true(async || api.status(api.logout_request(0, pair)).await == Some(200)).await;
     assert!(logs_out, "no logout at another instance");
     link.heal();
-    // If it gets a lease again: it may rather have none than believe what it is told.
+    // The instance may also refuse to renew its lease, instead of using stale data.
     let _ = time::timeout(Duration::from_secs(5), async {
         while !has_lease(api, number).await {
             time::sleep(Duration::from_millis(20)).await;
@@ -326,10 +327,9 @@ async fn log_out_behind_its_back(world: &World, api: &Api, pair: &Pair, number: 
     .await;
 }
 
-/// 5 of the reports from elsewhere, and A8: all connections that are in use deliver nothing any more, and new
-/// ones pass.
+/// All connections in use freeze, and new ones work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn connections_that_are_frozen_while_in_use_are_replaced() {
+async fn frozen_database_connections_are_replaced() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, ANN).await;
@@ -339,14 +339,15 @@ async fn connections_that_are_frozen_while_in_use_are_replaced() {
     for number in 0..4 * health::CONNECTIONS {
         let api = api.clone();
         calls.spawn(async move {
-            // Each of its own account: whoever holds the row of a user keeps no other one waiting.
+            // Each registration has an account of its own, so that they do not wait for the lock of the same
+            // row.
             api.status(api.register_request(1, &format!("user-{number}@example.com"))).await
         });
     }
     wait_until("all connections are in use", async || world.postgres.waiting(1) >= health::CONNECTIONS).await;
     world.instances[1].sql.freeze();
     lock.execute("rollback").await.unwrap();
-    // The worst moment for its follower to start again.
+    // The worst moment for the follower to reconnect.
     world.instances[1].redis().reset();
     calls.join_all().await;
     let is_ready = comes_true(async || api.try_get(1, "/health/ready").await == Some(200)).await;
@@ -355,9 +356,9 @@ async fn connections_that_are_frozen_while_in_use_are_replaced() {
     assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
 }
 
-/// G10: what was authorized and waits, when its authority ends.
+/// A call was authorized and waits for a lock while its session ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn change_that_waits_is_not_carried_out_once_its_authority_has_ended() {
+async fn waiting_change_is_refused_once_its_session_has_ended() {
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let root = administrator(&world, &api, ROOT).await;
@@ -401,7 +402,7 @@ async fn change_that_waits_is_not_carried_out_once_its_authority_has_ended() {
     assert!(deeds.is_empty(), "{deeds:#?}");
 }
 
-/// What becomes of a call that waits for the row of a user while something else happens.
+/// Makes a call that waits for the row of a user, runs `happens` while it waits, and returns its status.
 async fn while_locked(
     postgres: &Postgres,
     email: &str,
@@ -419,7 +420,7 @@ async fn while_locked(
     call.await.unwrap()
 }
 
-/// A7: as many as an abuser may have, each with the tokens of an hour.
+/// As many sessions as a malicious client can begin, each with the tokens of an hour.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn user_with_many_sessions_can_be_disabled() {
     const SESSIONS: usize = 60_000;
@@ -443,7 +444,7 @@ async fn answer_of(api: &Api, request: RequestBuilder) -> u16 {
     api.status(request).await.unwrap()
 }
 
-/// The tool for an emergency, at a size at which there are some.
+/// The emergency command, at the size of a large installation.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "takes minutes: `make faults` runs it"]
 async fn everyone_is_signed_out_with_three_million_tokens() {
@@ -467,7 +468,7 @@ async fn everyone_is_signed_out_with_three_million_tokens() {
     health::check_all(&world, &api, health::CONNECTIONS).await.unwrap();
 }
 
-/// Live sessions of a user, each with so many tokens, of which one has not expired.
+/// Inserts live sessions of a user, each with this many tokens, one of which has not expired.
 fn insert_sessions(postgres: &Postgres, email: &str, sessions: usize, tokens: usize) {
     postgres.tell(&format!(
         "insert into sessions (id, user_id, rotated_at, created_at, expires_at) \
@@ -485,7 +486,7 @@ fn insert_sessions(postgres: &Postgres, email: &str, sessions: usize, tokens: us
     postgres.tell("analyze");
 }
 
-/// A7 d, and 22 of the reports from elsewhere: more than can be deleted in the time that a statement has.
+/// More rows than can be deleted within the timeout of a statement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn backlog_of_expired_rows_shrinks() {
     const ROWS: usize = 300_000;
@@ -495,13 +496,13 @@ async fn backlog_of_expired_rows_shrinks() {
     world.postgres.tell(&format!(
         "insert into access_tokens select 'X' || n, (select id from sessions limit 1), 1 from generate_series(1, {ROWS}) n"
     ));
-    // A slower disk: so that this many take as long as millions.
+    // Slows down deletions, so that this number of rows takes as long as millions.
     world.postgres.tell(
         "create function slowly() returns trigger language plpgsql as $$ begin \
          for i in 1..4000 loop null; end loop; return old; end $$; \
          create trigger slowly before delete on access_tokens for each row execute function slowly()",
     );
-    // All clean up at their start.
+    // Every instance cleans up when it starts.
     for instance in &mut world.instances {
         instance.kill();
         instance.start_again();

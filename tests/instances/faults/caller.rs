@@ -1,4 +1,4 @@
-//! The API as a client sees it. Every call goes into the history.
+//! A client of one instance that records every call in the history.
 
 use std::{
     sync::{Arc, Mutex},
@@ -21,28 +21,28 @@ use crate::{
     },
 };
 
-/// Longer than an instance ever takes for an answer: a call that the client has given up must not
-/// be carried out afterwards.
+/// Longer than an instance ever takes to answer: a call that has timed out here must not be carried out
+/// afterwards.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// When a client that hangs up does so, at the latest.
+/// The longest time after which a client disconnects, if it does.
 const HANGS_UP: Duration = Duration::from_millis(50);
-/// Tokens expire in whole seconds, and the client does not know which.
+/// The rounding error of expiry times: tokens expire in whole seconds.
 const ROUNDED_OFF: Duration = Duration::from_secs(2);
 
-/// Calls one instance.
+/// A client of one instance.
 pub struct Caller {
     pub instance: usize,
     url: String,
     clock: Arc<Clock>,
     http: Client,
     history: Arc<History>,
-    /// Chooses who hangs up.
+    /// Decides which calls are not waited for.
     rng: Mutex<Rng>,
-    /// How many of a hundred callers do.
+    /// The number of calls in a hundred that are not waited for.
     hang_ups: u8,
 }
 
-/// What a log-in or a refresh brought.
+/// The tokens that a login or a refresh returned.
 pub struct Pair {
     pub session_id: String,
     pub access: Access,
@@ -82,7 +82,7 @@ impl Caller {
         self.pair(request, Question::new(Kind::Login, About::Session(session)).with_password(number)).await
     }
 
-    /// `good_until` is when the grace of a token ends that may have been used.
+    /// Refreshes. `good_until` is the end of the grace if the token may have been used before.
     pub async fn refresh(
         &self,
         session: usize,
@@ -95,14 +95,14 @@ impl Caller {
         self.pair(request, Question { is_last, good_until, ..question }).await
     }
 
-    /// A page that listens, up to the first thing that it is told.
+    /// Opens an event stream and reads its first event.
     pub async fn events(&self, session: usize, refresh_token: &str) -> Answer {
         let cookie = format!("hallpass-refresh={refresh_token}");
         let request = self.http.get(format!("{}/api/session/events", self.url)).header("cookie", cookie);
         self.call(request, Question::new(Kind::Events, About::Session(session))).await.0
     }
 
-    /// A page is drawn, of which nothing is demanded but an answer that pages have.
+    /// Requests a page, and checks that the status is one that pages have.
     pub async fn page(&self, path: &str, refresh_token: &str) {
         let cookie = format!("hallpass-refresh={refresh_token}");
         let request = self.http.get(format!("{}{path}", self.url)).header("cookie", cookie);
@@ -113,7 +113,7 @@ impl Caller {
         }
     }
 
-    /// How long this call is waited for, if its client hangs up.
+    /// The time after which the client disconnects from this call, if it does.
     fn limit(&self, is_last: bool) -> Option<Duration> {
         let mut rng = self.rng.lock().unwrap();
         (!is_last && rng.u8(..100) < self.hang_ups).then(|| HANGS_UP.mul_f64(rng.f64()))
@@ -151,7 +151,7 @@ impl Caller {
         self.call(request, question.with_password(number)).await.0
     }
 
-    /// Sets the password after `number`.
+    /// Sets the password number `number + 1`.
     pub async fn change_password(&self, by: &Session, number: usize) -> Answer {
         let access = by.newest();
         let request = self.post("/api/account/change_password").bearer_auth(&access.token);
@@ -175,7 +175,7 @@ impl Caller {
         let text =
             |key: &str| body[key].as_str().unwrap_or_else(|| panic!("no {key} in {kind:?}")).to_owned();
         let was_right = [before, self.clock.step()] == [Step::Right; 2];
-        // Whose clock is stepped while it answers says anything, even less than nothing.
+        // While the clock is being stepped, the lifetime in the response means nothing.
         let lifetime = body["expires_in"].as_u64().filter(|_| was_right).map(Duration::from_secs);
         let good_until = lifetime.map_or(At::ZERO, |lifetime| sent + lifetime - ROUNDED_OFF);
         let bad_from = lifetime.map_or(NEVER, |lifetime| self.history.now() + lifetime + ROUNDED_OFF);
@@ -221,7 +221,7 @@ impl Caller {
     }
 }
 
-/// What goes into the history of a call before it is sent.
+/// What the history records about a call before it is sent.
 struct Question {
     kind: Kind,
     about: About,
@@ -245,12 +245,12 @@ impl Question {
     }
 }
 
-/// A user's first password is number 0.
+/// The password with this number. A user's first password is number 0.
 fn password(number: usize) -> String {
     format!("correct horse battery {number}")
 }
 
-/// The answer, read to its end; of a stream that has none, its beginning.
+/// Reads the response to its end; of an event stream, only the beginning.
 async fn send(request: RequestBuilder, is_stream: bool) -> reqwest::Result<(Answer, Value)> {
     let mut answer = request.send().await?;
     let status = answer.status().as_u16();

@@ -1,5 +1,5 @@
-//! Holds a history against the guarantees. It knows the client's clock and what the client was
-//! told, and nothing of the server's insides.
+//! Checks a history against the guarantees. The checker uses only the client's clock and the responses,
+//! nothing internal to the server.
 
 use std::fmt;
 
@@ -8,16 +8,16 @@ use crate::faults::history::{About, Answer, At, Call, Events, Kind, NEVER};
 /// A guarantee that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breach {
-    /// A token was accepted by a call that was sent after a revocation of its session had been
-    /// answered with 2xx; or a password that was sent after a change of it had been.
+    /// A token was accepted by a call that was sent after a revocation of its session had been answered with
+    /// 2xx; or a password by a call that was sent after its change had been.
     Revived,
     /// A live token, or a user's password, was refused.
     Refused,
-    /// A session that nobody ended cannot be refreshed when all is healed.
+    /// A session that nobody ended could not be refreshed after all faults had been healed.
     Lost,
-    /// An answer that the contract does not know, or a 503 when all is healed.
+    /// A response outside the contract, or a 503 after all faults had been healed.
     Strange,
-    /// A token was accepted that had expired.
+    /// An expired token was accepted.
     Expired,
     /// A revocation was acknowledged by more instances than there were.
     Untrue,
@@ -30,35 +30,35 @@ impl Breach {
 
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// In the order of the calls.
+    /// The violations, in the order of the calls.
     pub violations: Vec<Violation>,
-    /// Sessions that may have been lost: nobody could tell.
+    /// The number of sessions that may have been lost, which cannot be decided.
     pub left_out: usize,
 }
 
 #[derive(Debug)]
 pub struct Violation {
     pub breach: Breach,
-    /// When the call ended that broke the guarantee.
+    /// The end of the call that broke the guarantee.
     pub at: At,
-    /// The calls involved.
+    /// The calls involved, as text.
     pub story: String,
 }
 
-/// What a session went through.
+/// The history of one session.
 #[derive(Clone, Copy)]
 struct Session {
     user: usize,
     login: Option<Call>,
-    /// When the first call was sent that may have ended it.
+    /// The time at which the first call was sent that may have ended the session.
     may_end: At,
-    /// Of the calls that ended it for certain, and said so, the first that had been answered.
+    /// The call that certainly ended the session; of several, the one that was answered first.
     end: Option<Call>,
-    /// Its refresh when all is healed.
+    /// The refresh of the session after all faults had been healed.
     last_refresh: Option<Call>,
 }
 
-/// Everything in it that must not have happened.
+/// Finds all violations in a history.
 pub fn check(events: &Events) -> Verdict {
     let sessions = sessions(events);
     let changes: Vec<_> =
@@ -113,13 +113,13 @@ pub fn check(events: &Events) -> Verdict {
     Verdict { violations, left_out }
 }
 
-/// What a user's password was when a call presented it.
+/// The state of a user's password when a call presented it.
 #[derive(Clone, Copy)]
 enum Password {
     Right,
-    /// A change of it was under way, or came to nobody knows what.
+    /// A change of it was in progress, or had an unknown result.
     InDoubt,
-    /// By this call, for certain, and no password is set twice.
+    /// It had certainly been replaced by this call. No password is set twice.
     Replaced(Call),
 }
 
@@ -150,7 +150,7 @@ fn sessions(events: &Events) -> Vec<Session> {
     for call in &events.calls {
         match call.about {
             About::Session(number) if call.kind == Kind::Logout => revoke(&mut sessions[number], call),
-            // A used token that came back too late, or may do so yet, ends its session.
+            // A used token that arrives after the grace, now or later, ends its session.
             About::Session(number) if call.kind == Kind::Refresh && call.good_until != NEVER => {
                 if call.answer.is_in_doubt() || call.answer.is_no() && call.ended > call.good_until {
                     sessions[number].may_end = sessions[number].may_end.min(call.sent);
@@ -169,15 +169,15 @@ fn sessions(events: &Events) -> Vec<Session> {
     sessions
 }
 
-/// Takes in that `call` was there to end the session, or all that its user had.
+/// Applies `call`, which was to end the session or all sessions of its user.
 fn revoke(session: &mut Session, call: &Call) {
     let Some(login) = session.login else { return };
     if is_refused(call) {
         return;
     }
-    // Whoever got in with a password that is then changed got in before that, and is out after it.
+    // A login with a password that is then changed came before the change, which ends the session.
     let with_the_old_one = call.kind == Kind::ChangePassword && login.password <= call.password;
-    // What was not answered may still be under way to the database.
+    // A call without a response may still be on its way to the database.
     if login.sent < call.ended || call.answer.is_in_doubt() || with_the_old_one {
         session.may_end = session.may_end.min(call.sent);
     }
@@ -188,7 +188,7 @@ fn revoke(session: &mut Session, call: &Call) {
     }
 }
 
-/// Whether it changed nothing, and said so.
+/// Whether the call was refused, so that it changed nothing.
 fn is_refused(call: &Call) -> bool {
     call.answer.is_no() || call.answer.is_wrong_password()
 }
@@ -196,14 +196,14 @@ fn is_refused(call: &Call) -> bool {
 fn is_strange(call: &Call) -> bool {
     match call.answer {
         Answer::Status(200) => false,
-        // A token that was signed for the caller, be its session alive or not.
+        // A token with a valid signature is accepted for logout, even if its session is dead.
         Answer::Status(401) => call.kind == Kind::Logout,
         _ => call.is_last || !call.answer.is_in_doubt(),
     }
 }
 
 impl Call {
-    /// The session whose token it presented, or began.
+    /// The session whose token the call presented, or that it began.
     pub fn session(&self) -> usize {
         match self.about {
             About::Session(session) | About::Other { by: session, .. } | About::User { by: session, .. } => {
@@ -212,7 +212,7 @@ impl Call {
         }
     }
 
-    /// Whose sessions it was to end.
+    /// The user whose sessions the call was to end.
     fn user(&self) -> Option<usize> {
         match self.about {
             About::User { user, .. } => Some(user),

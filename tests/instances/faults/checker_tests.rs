@@ -1,4 +1,4 @@
-//! The checker, held against small histories that somebody made up.
+//! Tests of the checker with small, invented histories.
 
 use crate::faults::{
     checker::{
@@ -37,18 +37,18 @@ fn everywhere(times: std::ops::Range<u64>, status: u16, keeps: bool) -> Call {
     Call { about: About::User { user: 0, by: 0, keeps }, ..call(LogoutEverywhere, times, status) }
 }
 
-/// Session 0 ends session 1.
+/// A call by session 0 that ends session 1.
 fn revoke_other(times: std::ops::Range<u64>, status: u16) -> Call {
     Call { about: About::Other { session: 1, by: 0 }, ..call(RevokeSession, times, status) }
 }
 
-/// Session 0 sets the password after `number`.
+/// A call by session 0 that sets the password number `number + 1`.
 fn change(number: usize, times: std::ops::Range<u64>, status: u16) -> Call {
     let about = About::User { user: 0, by: 0, keeps: true };
     Call { about, password: Some(number), ..call(ChangePassword, times, status) }
 }
 
-/// Session 1 begins, or does not.
+/// A login as session 1 with this password.
 fn login_with(number: usize, times: std::ops::Range<u64>, status: u16) -> Call {
     Call { password: Some(number), ..of_session(1, call(Login, times, status)) }
 }
@@ -68,7 +68,7 @@ fn breaches(calls: &[Call]) -> Vec<Breach> {
 }
 
 #[test]
-fn a_history_without_fault_has_no_violation() {
+fn correct_history_has_no_violation() {
     let calls = [
         call(Login, 0..10, 200),
         of_session(1, call(Login, 5..12, 200)),
@@ -88,7 +88,7 @@ fn a_history_without_fault_has_no_violation() {
 }
 
 #[test]
-fn a_call_that_starts_after_an_acknowledged_revocation_must_not_succeed() {
+fn call_after_an_acknowledged_revocation_must_not_succeed() {
     for kind in [Me, Refresh, RevokeSession, LogoutEverywhere, ChangePassword] {
         let revoked = [call(Login, 0..10, 200), call(Logout, 20..30, 200)];
         assert_eq!(
@@ -101,7 +101,7 @@ fn a_call_that_starts_after_an_acknowledged_revocation_must_not_succeed() {
 }
 
 #[test]
-fn an_unacknowledged_revocation_allows_either_answer() {
+fn unacknowledged_revocation_allows_either_response() {
     for status in [200, 401] {
         let calls = [call(Login, 0..10, 200), call(Logout, 20..30, 503), call(Me, 31..40, status)];
         assert_eq!(breaches(&calls), [], "{status}");
@@ -147,7 +147,7 @@ fn an_acknowledged_session_must_not_be_lost() {
 }
 
 #[test]
-fn logging_out_everywhere_ends_what_had_begun_before() {
+fn logout_everywhere_ends_sessions_that_began_before() {
     let login = call(Login, 0..10, 200);
     let other = |times, status| of_session(1, call(Me, times, status));
     let before = of_session(1, call(Login, 11..12, 200));
@@ -171,7 +171,7 @@ fn logging_out_everywhere_ends_what_had_begun_before() {
 }
 
 #[test]
-fn the_session_that_is_kept_lives_on() {
+fn kept_session_stays_live() {
     let begun =
         [call(Login, 0..10, 200), of_session(1, call(Login, 0..10, 200)), everywhere(20..30, 200, true)];
     let keep = last(call(Refresh, 90..95, 200));
@@ -181,7 +181,7 @@ fn the_session_that_is_kept_lives_on() {
 }
 
 #[test]
-fn a_session_that_another_one_has_ended_is_dead() {
+fn session_ended_by_another_session_is_dead() {
     let begun = [call(Login, 0..10, 200), of_session(1, call(Login, 5..12, 200))];
     let keep = last(call(Refresh, 90..95, 200));
     let after = |revoking, sent: u64, status| {
@@ -263,7 +263,7 @@ fn only_the_current_password_is_accepted() {
 }
 
 #[test]
-fn call_that_was_not_waited_for_may_have_been_carried_out_or_not() {
+fn abandoned_call_may_or_may_not_have_taken_effect() {
     let login = call(Login, 0..10, 200);
     let keep = last(call(Refresh, 90..95, 200));
     let hung_up = |kind| Call { answer: Answer::HungUp, ..call(kind, 20..30, 0) };
@@ -286,7 +286,7 @@ fn call_that_was_not_waited_for_may_have_been_carried_out_or_not() {
 }
 
 #[test]
-fn refresh_that_is_asked_for_again_is_answered_within_the_grace() {
+fn repeated_refresh_must_succeed_within_the_grace() {
     let login = call(Login, 0..10, 200);
     let again = |times, status| Call { good_until: ms(50), ..call(Refresh, times, status) };
     let keep = last(call(Refresh, 90..95, 200));
@@ -313,7 +313,7 @@ fn expired_token_must_be_refused() {
 }
 
 #[test]
-fn counts_of_a_revocation_have_to_be_true() {
+fn acknowledgement_counts_must_be_true() {
     let begun = [call(Login, 0..10, 200)];
     let counted = |instances, acknowledged| {
         let logout = Call { counts: Some((instances, acknowledged)), ..call(Logout, 20..30, 200) };
@@ -333,7 +333,7 @@ fn counts_of_a_revocation_have_to_be_true() {
 }
 
 #[test]
-fn answers_outside_the_contract_are_strange() {
+fn responses_outside_the_contract_are_violations() {
     let login = call(Login, 0..10, 200);
     let out = call(Logout, 80..85, 200);
     assert_eq!(breaches(&[login, call(Me, 20..30, 500), out]), [Strange]);

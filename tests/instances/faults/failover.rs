@@ -1,4 +1,4 @@
-//! Faults of a Redis that consists of several servers.
+//! Faults of a Redis that consists of several nodes.
 
 use fastrand::Rng;
 use tokio::time::sleep;
@@ -17,7 +17,8 @@ pub async fn kill_primary(sentinel: &mut Sentinel) {
     sentinel.wait_until_whole().await;
 }
 
-/// When it goes on, it takes itself for the primary, and some still talk to it.
+/// The primary is stopped until a replica is promoted. When it continues, it still acts as a primary, and
+/// some clients are still connected to it.
 pub async fn stop_primary(sentinel: &mut Sentinel) {
     let old = sentinel.primary().unwrap();
     sentinel.nodes[old].signal("STOP");
@@ -27,7 +28,7 @@ pub async fn stop_primary(sentinel: &mut Sentinel) {
     sentinel.wait_until_whole().await;
 }
 
-/// Nobody confirms what the primary has been told.
+/// While the replicas are stopped, they confirm no write of the primary.
 pub async fn stop_replicas(sentinel: &mut Sentinel) {
     let primary = sentinel.primary().unwrap();
     let replicas = || sentinel.nodes.iter().enumerate().filter(|(place, _)| *place != primary);
@@ -37,7 +38,8 @@ pub async fn stop_replicas(sentinel: &mut Sentinel) {
     sentinel.wait_until_whole().await;
 }
 
-/// A replica falls behind, then the two others are lost: it is promoted without what it missed.
+/// A replica falls behind, then the two other nodes are killed: the replica is promoted without the writes
+/// that it missed.
 pub async fn promote_stale_replica(sentinel: &mut Sentinel) {
     let primary = sentinel.primary().unwrap();
     let (stale, fresh) = ((primary + 1) % 3, (primary + 2) % 3);
@@ -55,7 +57,7 @@ pub async fn promote_stale_replica(sentinel: &mut Sentinel) {
     sentinel.wait_until_whole().await;
 }
 
-/// Everybody but one instance loses the primary, and with it all replicas and Sentinels do: there are two.
+/// All but one instance lose the primary, and so do the replicas and the Sentinels: there are two primaries.
 pub async fn isolate_primary(sentinel: &mut Sentinel, instance: usize) {
     let old = sentinel.primary().unwrap();
     sentinel.links[old].set(|weather| (weather.cut, weather.which) = (true, Which::AllBut(instance)));
@@ -73,7 +75,7 @@ pub async fn kill_master(cluster: &mut Cluster, rng: &mut Rng) {
     cluster.wait_until_whole().await;
 }
 
-/// When it goes on, it takes itself for the master for a moment.
+/// The master is stopped until a replica is promoted. When it continues, it acts as a master for a moment.
 pub async fn stop_master(cluster: &mut Cluster, rng: &mut Rng) {
     let (old, key) = any_master(cluster, rng);
     cluster.nodes[old].signal("STOP");
@@ -83,7 +85,7 @@ pub async fn stop_master(cluster: &mut Cluster, rng: &mut Rng) {
     cluster.wait_until_whole().await;
 }
 
-/// The master of a partition that chance chooses, and a key of that partition.
+/// The master of a random partition, and a key of that partition.
 fn any_master(cluster: &Cluster, rng: &mut Rng) -> (usize, String) {
     let key = format!("{{hp:{}}}:events", rng.usize(..PARTITIONS));
     (cluster.master_of(&key, 0).unwrap(), key)

@@ -1,4 +1,4 @@
-//! The last questions, when all is healed and nothing else is under way.
+//! The last calls, when all faults have been healed and no other call is in progress.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::faults::{
     sessions::Session,
 };
 
-/// Ends what somebody wanted to end, refreshes what should be alive, and attempts what should be dead
-/// on every instance. The answers are in the history: the checker knows what they have to be.
+/// Ends the sessions whose end was not confirmed, refreshes those that must be live, and presents the tokens
+/// of those that must be dead at every instance. The checker derives the right responses from the history.
 pub async fn finish(load: &Load, rng: &mut Rng) {
     let ending = load.sessions.lists().ending.clone();
     each(ending, rng, async |session, instance| {
@@ -45,7 +45,7 @@ pub async fn finish(load: &Load, rng: &mut Rng) {
     .await;
 }
 
-/// Does something with each session, several at a time, at instances that chance chooses.
+/// Makes calls for each session, several at a time, at random instances.
 async fn each(sessions: Vec<Arc<Session>>, rng: &mut Rng, ask: impl AsyncFn(Arc<Session>, usize)) {
     let questions: Vec<_> = sessions
         .into_iter()

@@ -1,5 +1,5 @@
-//! Floods that any user, or anybody, can let loose on one instance. Nothing is demanded of their answers: what
-//! is demanded is that all others are served, and that nothing is left when they are over.
+//! Floods of requests that any user, or anybody, can send to one instance. Their own responses do not matter;
+//! all other requests have to be served, and nothing may be left behind afterwards.
 
 use std::{fs, time::Duration};
 
@@ -12,11 +12,11 @@ use crate::{
     faults::strike::WHILE,
 };
 
-/// Callers at a time.
+/// The number of concurrent clients.
 const CALLERS: usize = 16;
-/// More than the soft limit of most systems on open files.
+/// The number of event streams: more than the soft limit of open files on most systems.
 const STREAMS: usize = 1100;
-/// Files that this process may have open besides.
+/// The number of files that this process may need for anything else.
 const OTHER_FILES: usize = 500;
 
 async fn begin(api: &Api, one: usize) -> Option<Pair> {
@@ -25,7 +25,7 @@ async fn begin(api: &Api, one: usize) -> Option<Pair> {
     (status == 200).then(|| Pair::of(&body))
 }
 
-/// Streams of one session, which are held.
+/// Opens event streams of one session and holds them.
 pub async fn streams(api: &Api, one: usize) {
     let Some(pair) = begin(api, one).await else { return };
     let limit = open_files().saturating_sub(OTHER_FILES);
@@ -38,13 +38,13 @@ pub async fn streams(api: &Api, one: usize) {
     drop(held);
 }
 
-/// One session, the same token within its grace.
+/// Refreshes one session all the time, with the same token, within its grace.
 pub async fn refreshes(api: &Api, one: usize) {
     let Some(pair) = begin(api, one).await else { return };
     flood(|| api.refresh_request(one, &pair)).await;
 }
 
-/// A session that has ended.
+/// Logs out all the time with the token of a dead session.
 pub async fn logouts(api: &Api, one: usize) {
     let Some(pair) = begin(api, one).await else { return };
     api.status(api.logout_request(one, &pair)).await;
@@ -71,7 +71,7 @@ async fn flood(request: impl Fn() -> RequestBuilder) {
     callers.shutdown().await;
 }
 
-/// How many files this process may have open.
+/// The soft limit of open files of this process.
 fn open_files() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();

@@ -1,15 +1,15 @@
-//! What happened: every call with the instants at which it was sent and at which its answer had
-//! been read to the end. One process makes all calls, so one clock orders them.
+//! The history of a run: every call, with the times at which it was sent and at which its response had been
+//! read to the end. A single process makes all calls, so one clock orders them.
 
 use std::{
     sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
-/// Since the history began.
+/// The time since the history began.
 pub type At = Duration;
 
-/// When a token expires whose age does not matter.
+/// The expiry of a token whose age does not matter.
 pub const NEVER: At = Duration::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,21 +23,21 @@ pub enum Kind {
     RevokeSession,
     LogoutEverywhere,
     ChangePassword,
-    /// A page listens to what becomes of its session.
+    /// Opens the event stream of a session.
     Events,
 }
 
-/// What a call was about. Sessions and users are counted from 0: no token, no id of the server's
-/// gets into a report.
+/// The subject of a call. Sessions and users are numbered from 0, so that a report contains no token and no
+/// id of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
     Session(usize),
-    /// A session, asked for by another one.
+    /// A session, on behalf of another one.
     Other {
         session: usize,
         by: usize,
     },
-    /// All sessions of a user, asked for by one of them, which may be kept.
+    /// All sessions of a user, on behalf of one of them, which may be kept.
     User {
         user: usize,
         by: usize,
@@ -50,7 +50,7 @@ pub enum Answer {
     Status(u16),
     /// The connection broke, or the client's timeout passed.
     None,
-    /// The client did not wait for one. What it asked for may be carried out or not.
+    /// The client did not wait for the response. The call may be carried out or not.
     HungUp,
 }
 
@@ -59,22 +59,22 @@ impl Answer {
         matches!(self, Self::Status(200..=299))
     }
 
-    /// No, for want of a live session or, when logging in, of the right password.
+    /// Refused: there was no live session or, at a login, the password was wrong.
     pub fn is_no(self) -> bool {
         self == Self::Status(401)
     }
 
-    /// No, for want of the right password, to somebody who is signed in.
+    /// Refused: the password was wrong, in a call by a signed-in user.
     pub fn is_wrong_password(self) -> bool {
         self == Self::Status(422)
     }
 
-    /// Neither: the client is to try again.
+    /// Neither accepted nor refused: the client is to try again.
     pub fn is_unavailable(self) -> bool {
         matches!(self, Self::None | Self::Status(503))
     }
 
-    /// Nobody knows what becomes of what was asked for.
+    /// Whether the effect of the call is unknown.
     pub fn is_in_doubt(self) -> bool {
         self.is_unavailable() || self == Self::HungUp
     }
@@ -88,33 +88,33 @@ pub struct Call {
     pub sent: At,
     pub ended: At,
     pub answer: Answer,
-    /// The number of the password that it presented. A change sets the next.
+    /// The number of the password that the call presented. A change sets the next one.
     pub password: Option<usize>,
-    /// Until when the token that it presented had certainly not expired, by any clock involved.
+    /// Until this time the presented token had certainly not expired, by any clock involved.
     pub good_until: At,
-    /// From when on it certainly had.
+    /// From this time on the presented token had certainly expired.
     pub bad_from: At,
-    /// How many instances there were, and how many had acknowledged, by the answer.
+    /// The number of instances and of acknowledgements in the response.
     pub counts: Option<(u64, u64)>,
-    /// One of those that are made when all is healed and nothing else is under way.
+    /// Whether the call was made after all faults had been healed, with no other call in progress.
     pub is_last: bool,
 }
 
-/// A session that a log-in began.
+/// A session that a login began.
 #[derive(Debug, Clone, Copy)]
 pub struct Login {
     pub user: usize,
-    /// Nobody knows any more which refresh token is its current one: the answer to a refresh was
-    /// lost, and could not be asked for again in time.
+    /// The current refresh token is unknown: the response to a refresh was lost, and the refresh could not be
+    /// repeated in time.
     pub in_doubt: bool,
 }
 
 #[derive(Debug, Default, Clone)]
 pub struct Events {
     pub calls: Vec<Call>,
-    /// One for each log-in that was tried. The session has its place in here as its number.
+    /// All attempted logins. The index is the number of the session.
     pub logins: Vec<Login>,
-    /// When nothing was wrong: from, to, and how many instances were running.
+    /// The times without a fault: start, end, and the number of running instances.
     pub calm: Vec<(At, At, u64)>,
 }
 
@@ -136,7 +136,7 @@ impl History {
         self.events().calls.push(call);
     }
 
-    /// A session is about to begin: its number.
+    /// Adds a session before its login is sent, and returns its number.
     pub fn new_session(&self, user: usize) -> usize {
         let logins = &mut self.events().logins;
         logins.push(Login { user, in_doubt: false });
@@ -147,13 +147,13 @@ impl History {
         self.events().logins[session].in_doubt = true;
     }
 
-    /// Nothing was wrong from then until now.
+    /// Records that there was no fault from `from` until now.
     pub fn was_calm(&self, from: At, instances: usize) {
         let now = self.now();
         self.events().calm.push((from, now, instances as u64));
     }
 
-    /// What has been recorded until now.
+    /// The events recorded until now.
     pub fn so_far(&self) -> Events {
         self.events().clone()
     }

@@ -1,4 +1,4 @@
-//! What each instance holds of what could leak, when there is no load.
+//! The resources that each instance holds, and that could leak, when there is no load.
 
 use futures::future::join_all;
 
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// By how many hundredths it may have grown.
+/// The growth that is tolerated, in percent.
 const TOLERANCE: u64 = 5;
 
 #[derive(Debug, Clone, Copy)]
@@ -22,14 +22,14 @@ struct Holding {
     bytes: u64,
 }
 
-/// One for each instance that is still the process that it was at first.
+/// The resources of each instance whose process has not been replaced.
 #[derive(Debug)]
 pub struct Holdings(Vec<Holding>);
 
 impl Holdings {
     pub async fn of(world: &World, instances: &[usize]) -> Self {
         let api = Api::of(world);
-        // So that each has opened all connections that it may open.
+        // Makes each instance open all connections that it may open.
         health::check_all(world, &api, CONNECTIONS).await.unwrap();
         let holdings = instances.iter().map(async |number| {
             let instance = &world.instances[*number];
@@ -48,7 +48,7 @@ impl Holdings {
         Self(join_all(holdings).await)
     }
 
-    /// Whether none of it has grown since `before`.
+    /// Whether no resource has grown since `before`.
     pub fn are_within(&self, before: &Self) -> bool {
         let is_within = |now: u64, then: u64| now * 100 <= then * (100 + TOLERANCE);
         self.0.iter().zip(&before.0).all(|(now, then)| {

@@ -1,4 +1,4 @@
-//! What can go wrong: the list. How each is done is in `strike.rs` and `failover.rs`.
+//! The list of faults. `strike.rs` and `failover.rs` inject them.
 
 use crate::support::world::Kind;
 
@@ -55,7 +55,7 @@ pub enum Fault {
     MasterStopped,
 }
 
-/// What a fault lays hands on. Two faults at a time must not undo each other.
+/// The part of the world that a fault affects. Two simultaneous faults must not undo each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// The process of one instance, or its clock.
@@ -66,7 +66,7 @@ enum Place {
     RedisLinks,
     Redis,
     Postgres,
-    /// None but that of a client.
+    /// No part of the world: the fault is a client that sends requests.
     Outside,
 }
 
@@ -117,7 +117,7 @@ const SINGLE: &[Fault] = &[
     FloodOfReadiness,
 ];
 
-/// Those of a single Redis that a world with any other can have, too.
+/// The faults of a single Redis that are also possible in a world with any other kind of Redis.
 const ANYWHERE: &[Fault] = &[
     InstanceKilled,
     InstanceStopped,
@@ -131,7 +131,7 @@ const ANYWHERE: &[Fault] = &[
 ];
 
 impl Fault {
-    /// Those that a world with such a Redis can have.
+    /// The faults that are possible with this kind of Redis.
     pub fn of(kind: Kind) -> &'static [Self] {
         match kind {
             Kind::Single => SINGLE,
@@ -142,7 +142,7 @@ impl Fault {
         }
     }
 
-    /// Whether the short run can do without it: it takes too long, or another that it has is much the same.
+    /// Whether the short run skips the fault, because it takes too long or resembles another one.
     pub fn is_left_to_long_runs(self) -> bool {
         matches!(
             self,
@@ -163,7 +163,7 @@ impl Fault {
         )
     }
 
-    /// Every two that can happen at the same time in such a world.
+    /// All pairs of faults that can happen at the same time with this kind of Redis.
     pub fn pairs_of(kind: Kind) -> Vec<(Self, Self)> {
         let own = Self::of(kind);
         let others = if kind == Kind::Single { own } else { ANYWHERE };
@@ -178,12 +178,13 @@ impl Fault {
         if [self, other].contains(&ClockDaysAhead) {
             return false;
         }
-        // Whoever connects at that very moment would stay with the old one unnoticed, as no fail-over allows.
+        // A client that connects at that moment would stay with the old Redis unnoticed, which no real
+        // failover allows.
         if [self, other].contains(&RedisReplaced) {
             return self.places() == [Place::Outside] || other.places() == [Place::Outside];
         }
         let clash = |one: &Place, other: &Place| match (one, other) {
-            // At different instances.
+            // The two faults affect different instances.
             (Place::Instance, Place::Instance) => false,
             (Place::RedisLink, Place::RedisLink) | (Place::SqlLink, Place::SqlLink) => false,
             (Place::RedisLinks, Place::RedisLink) | (Place::RedisLink, Place::RedisLinks) => true,
@@ -196,7 +197,7 @@ impl Fault {
     fn places(self) -> &'static [Place] {
         match self {
             InstanceKilled | InstanceStopped | InstanceTold | InstanceToldAtOnce => &[Place::Instance],
-            // To set the clock it has to be able to register somebody.
+            // Setting the clock involves a registration, which needs PostgreSQL.
             ClockBehind | ClockDaysAhead => &[Place::Instance, Place::Postgres],
             ClockAhead => &[Place::Instance, Place::RedisLink, Place::Postgres],
             NoRedisForOne | BlackHoleToRedis | BlackHoleFromRedis | SlowRedisForOne
@@ -271,7 +272,7 @@ impl Fault {
         }
     }
 
-    /// Whether the process of an instance is another one afterwards.
+    /// Whether the fault ends the process of an instance.
     pub fn ends_instance(self) -> bool {
         matches!(self, InstanceKilled | InstanceTold | InstanceToldAtOnce)
     }
@@ -280,7 +281,7 @@ impl Fault {
         matches!(self, ClockBehind | ClockAhead | ClockDaysAhead)
     }
 
-    /// Whether logins and logouts have to go on all the while.
+    /// Whether logins and logouts have to succeed during the fault.
     pub fn must_not_be_felt(self) -> bool {
         matches!(self, ScriptsFlushed | RedisFull)
     }

@@ -1,5 +1,5 @@
-//! The load: on every instance some who write (log in, refresh, log out, end other sessions) and some who read, until
-//! they are told to stop. Who does what follows from the seed; when, the machine decides.
+//! The load: at every instance some writers (log in, refresh, log out, end other sessions) and some readers,
+//! until they are stopped. The seed determines what they do; when they do it depends on the machine.
 
 use std::{
     sync::{
@@ -26,26 +26,27 @@ use crate::{
 const WRITERS: usize = 3;
 const READERS: usize = 4;
 
-/// What all of them share.
+/// The state that all writers and readers share.
 pub struct Load {
     pub history: Arc<History>,
     pub callers: Vec<Arc<Caller>>,
     pub sessions: Sessions,
     pub users: Users,
-    /// Calls that nobody waits for.
+    /// Calls that run in the background.
     aside: Mutex<JoinSet<()>>,
     slowness: u32,
     is_over: AtomicBool,
 }
 
-/// Those who make the load. They stop at once when it is dropped.
+/// The tasks that make the load. They are aborted when this is dropped.
 pub struct Running {
     pub load: Arc<Load>,
     workers: JoinSet<()>,
 }
 
 impl Running {
-    /// Of a hundred calls, `hang_ups` are not waited for. The pauses between them are `slowness` times as long as usual.
+    /// Starts the load. Of a hundred calls, `hang_ups` are not waited for. The pauses between calls are
+    /// `slowness` times as long as usual.
     pub fn start(world: &World, seed: u64, hang_ups: u8, slowness: u32) -> Self {
         let mut rng = Rng::with_seed(seed);
         let history = Arc::new(History::begin());
@@ -77,7 +78,7 @@ impl Running {
         Self { load, workers }
     }
 
-    /// Waits until every call under way has ended.
+    /// Waits until every call in progress has ended.
     pub async fn stop(mut self) -> Arc<Load> {
         self.load.is_over.store(true, Ordering::Relaxed);
         while let Some(worker) = self.workers.join_next().await {
@@ -96,7 +97,7 @@ impl Load {
         self.is_over.load(Ordering::Relaxed)
     }
 
-    /// Between two calls.
+    /// Pauses between two calls.
     pub async fn pause(&self, milliseconds: u64) {
         time::sleep(Duration::from_millis(milliseconds) * self.slowness).await;
     }
@@ -105,7 +106,7 @@ impl Load {
         &self.callers[fastrand::usize(..self.callers.len())]
     }
 
-    /// Makes a call beside others.
+    /// Makes a call in the background.
     pub fn aside(&self, call: impl Future<Output = ()> + Send + 'static) {
         let mut aside = self.aside.lock().unwrap();
         while let Some(ended) = aside.try_join_next() {
@@ -115,16 +116,17 @@ impl Load {
     }
 }
 
-/// Asks for things all the time, with tokens of the living and of the dead.
+/// Makes protected calls all the time, with tokens of live and of dead sessions.
 async fn read(load: Arc<Load>, caller: Arc<Caller>, mut rng: Rng) {
     while !load.is_over() {
         if let Some(session) = any_session(&load, &mut rng) {
             let token = match rng.u8(..20) {
-                // Now and then one that may have expired, or has.
+                // Sometimes a token that may have expired, or has.
                 0 => Some(session.newest()),
                 1 => Some(session.first()),
                 2 => {
-                    // With the current token, as a browser has it. While the session is refreshed, not at all.
+                    // A browser presents the current token. The call is left out while the session is being
+                    // refreshed.
                     if let Ok(refreshing) = session.refreshing.try_lock()
                         && let Some(token) = &refreshing.token
                     {
@@ -146,7 +148,7 @@ async fn read(load: Arc<Load>, caller: Arc<Caller>, mut rng: Rng) {
     }
 }
 
-/// Mostly one that lives, else one that was ended a short time ago.
+/// A session that is mostly live, sometimes one that was ended a short time ago.
 fn any_session(load: &Load, rng: &mut Rng) -> Option<Arc<Session>> {
     let lists = load.sessions.lists();
     let list = match rng.u8(..10) {

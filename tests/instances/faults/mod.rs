@@ -1,16 +1,17 @@
-//! The guarantee while things go wrong.
+//! Tests of the guarantee under faults.
 //!
-//! Three parts that know little of each other: the `load` logs in, reads, refreshes, logs out and
-//! changes passwords, hangs up now and then, and writes down each call in the `history`; `strike` lets one fault
-//! after another happen, or two at a time; when all is healed, the `checker` holds the history against the
-//! guarantee. Whether it would find something is tested in `checker_tests`. After each fault, `support/health.rs`
-//! makes sure that every instance can do all that it could before, without having been started again.
+//! The test has three independent parts. The `load` logs in, reads, refreshes, logs out, changes passwords,
+//! sometimes disconnects, and records each call in the `history`. `strike` injects one fault after another,
+//! or two at a time. When all faults have been healed, the `checker` checks the history against the
+//! guarantee; `checker_tests` shows that it finds violations. After each fault, `support/health.rs` checks
+//! that every instance works as before, without having been restarted.
 //!
-//! `cargo test` runs the short form: every fault once, but for those that are slow or like another, and two pairs.
-//! The long one goes on with all of them, and every pair, for `DURATION` seconds:
-//! `SEED=7 DURATION=1200 make faults`. `make soak` is slower, and looks at what the instances hold.
-//! A seed gives back the choices and their order, not each interleaving: that is the machine's.
-//! When a run fails, the logs of all processes and the history stay behind; with `KEEP=1`, always.
+//! `cargo test` runs the short form: each fault once, except those that are slow or resemble another one, and
+//! two pairs. The long form runs all faults and all pairs repeatedly, for `DURATION` seconds:
+//! `SEED=7 DURATION=1200 make faults`. `make soak` runs at a lower rate and compares the resources that the
+//! instances hold. A seed reproduces the choices and their order, but not each interleaving, which depends on
+//! the machine. The logs of all processes and the history are kept when a run fails, and always with
+//! `KEEP=1`.
 
 mod caller;
 mod checker;
@@ -46,12 +47,12 @@ use crate::support::{process::comes_true, world::Kind};
 
 const SOAK: Rate = Rate { slowness: 5, rest: Duration::from_secs(10), spared: Some(2) };
 
-/// One world after the other: two would take each other's processor.
+/// The worlds run one after another: two at a time would compete for the processor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_guarantee_holds_through_every_fault() {
     let seed = setting("SEED").unwrap_or(1);
     for kind in [Kind::Single, Kind::Sentinel, Kind::Cluster] {
-        // Two at a time: which ones, the seed says.
+        // The seed chooses the pairs.
         let mut pairs = Fault::pairs_of(kind);
         Rng::with_seed(seed).shuffle(&mut pairs);
         let pairs = pairs.into_iter().take(if kind == Kind::Single { 2 } else { 0 });
@@ -66,7 +67,7 @@ async fn the_guarantee_holds_through_every_fault() {
 async fn the_guarantee_holds_for_as_long_as_asked() {
     let duration = Duration::from_secs(setting("DURATION").unwrap_or(1200));
     let seed = setting("SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
-    // Most of it in one go, so that tokens expire and the stream is trimmed by age.
+    // Most of the time goes to one run, so that tokens expire and the stream is trimmed by age.
     for (kind, share) in [(Kind::Single, 6), (Kind::Sentinel, 1), (Kind::Cluster, 1)] {
         let end = Instant::now() + duration * share / 8;
         let faults = in_any_order(kind, Rng::with_seed(seed)).take_while(|_| Instant::now() < end);
@@ -74,7 +75,7 @@ async fn the_guarantee_holds_for_as_long_as_asked() {
     }
 }
 
-/// What an instance holds must not grow, whatever happens to it and to the others.
+/// The resources that an instance holds must not grow, whatever faults occur.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "takes as long as DURATION says: `make soak` runs it"]
 async fn soak_for_as_long_as_asked() {
@@ -92,7 +93,7 @@ async fn soak_for_as_long_as_asked() {
     let before = Holdings::of(&world, lives).await;
     let world = spell(world, duration - first).await;
     let mut after = Holdings::of(&world, lives).await;
-    // What has just ended may still be about to close.
+    // Connections that have just ended may still be closing.
     let is_within = comes_true(async || {
         after = Holdings::of(&world, lives).await;
         after.are_within(&before)
@@ -102,8 +103,8 @@ async fn soak_for_as_long_as_asked() {
     assert!(is_within, "they hold more than before");
 }
 
-/// All faults, again and again, each time in another order; between any two, two at a time, until each pair has
-/// had its turn.
+/// All faults, repeated endlessly, each time in another order. After each single fault comes a pair, until
+/// every pair has been used, and so on.
 fn in_any_order(kind: Kind, mut rng: Rng) -> impl Iterator<Item = Vec<Fault>> {
     let mut singles = Vec::new();
     let mut pairs = Vec::new();

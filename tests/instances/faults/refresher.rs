@@ -1,5 +1,6 @@
-//! A refresh as a careful client does it: when the answer is lost, or was not waited for, it asks again at once,
-//! with the same token and perhaps elsewhere, for as long as the server promises to take that for what it is.
+//! Refreshes of a careful client: when the response is lost, or was not waited for, the client repeats the
+//! refresh at once with the same token, perhaps at another instance, for as long as the server's grace allows
+//! it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,17 +13,18 @@ use crate::faults::{
     sessions::{Refreshing, Session},
 };
 
-/// As shipped: how long a lost answer may be asked for again.
+/// The default grace, in which a lost response can be requested again.
 pub const GRACE: Duration = Duration::from_secs(10);
-/// How much of it passes until nobody asks again: a question may take a while.
+/// The part of the grace in which a refresh is repeated; the rest is for the call itself.
 const LAST_TRY: Duration = Duration::from_secs(5);
-/// The grace counts whole seconds.
+/// The rounding error of the grace, which is measured in whole seconds.
 const ROUNDED_OFF: Duration = Duration::from_secs(2);
-/// How long a session is left alone after a refresh, so that none is refreshed as no client would.
+/// The time after a refresh in which the session is not refreshed again: real clients do not refresh more
+/// often.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// Refreshes, and asks again while the answer is lost. Does nothing while one of an earlier refresh may
-/// still be under way.
+/// Refreshes, and repeats the refresh while the response is lost. Does nothing while an earlier refresh may
+/// still be in progress.
 pub async fn refresh(load: &Load, caller: &Caller, session: &Arc<Session>, is_last: bool) {
     let mut refreshing = session.refreshing.lock().await;
     if load.history.now() < refreshing.not_before {
@@ -47,7 +49,7 @@ pub async fn refresh(load: &Load, caller: &Caller, session: &Arc<Session>, is_la
             }
             Err(answer) if answer.is_in_doubt() => {
                 unsure_since.get_or_insert(sent);
-                // It may still be carried out: not later than any call that is waited for.
+                // The call may still be carried out, but not later than any call that is waited for.
                 refreshing.not_before = refreshing.not_before.max(sent + PATIENCE + PAUSE);
                 if !(had_right_time && caller.has_right_time()) {
                     return give_up(load, session, &mut refreshing);
@@ -57,13 +59,13 @@ pub async fn refresh(load: &Load, caller: &Caller, session: &Arc<Session>, is_la
                 }
                 caller = load.any_caller();
             }
-            // Whether it had to be refused is for the checker to find out.
+            // The checker decides whether the refusal was right.
             Err(_) => return load.sessions.set_ending(session),
         }
     }
 }
 
-/// Waits until nothing that a client did not wait for can still be carried out.
+/// Waits until no call that a client did not wait for can still be carried out.
 pub async fn until_quiet(load: &Load) {
     let quiet = load.sessions.all_quiet_at().await;
     time::sleep(quiet.saturating_sub(load.history.now())).await;

@@ -1,4 +1,4 @@
-//! A run: a world, a load, one fault after another, and what the checker says in the end.
+//! A run: a world, a load, one fault after another, and the verdict of the checker.
 
 use std::{env, fs, sync::Arc, time::Duration};
 
@@ -24,36 +24,36 @@ use crate::{
     },
 };
 
-/// How long the load goes on before the first fault and after each.
+/// The time without a fault at the start and after each fault.
 const CALM: Duration = Duration::from_secs(1);
-/// How long the report of an instance that has gone counts, and a little more.
+/// A little longer than the report of a departed instance counts.
 const FORGOTTEN: Duration = Duration::from_millis(1500);
-/// After how many faults there is a calm in which counts have to be right.
+/// The number of faults between two calms in which all counts have to be right.
 const LOOKS_EVERY: usize = 6;
-/// More of a kind tell nothing new.
+/// The number of violations of each kind that are printed.
 const SHOWN: usize = 10;
-/// Of a hundred calls, how many are not waited for.
+/// The number of calls in a hundred that are not waited for.
 const HANG_UPS: u8 = 10;
 
-/// How much happens at a time, and to whom.
+/// The rate of calls and faults, and the instance that is spared.
 pub struct Rate {
-    /// How many times as long as usual the pauses between calls are.
+    /// The factor by which the pauses between calls are longer than usual.
     pub slowness: u32,
-    /// Between two faults.
+    /// The pause between two faults.
     pub rest: Duration,
-    /// The instance that is never ended.
+    /// The instance whose process is never ended.
     pub spared: Option<usize>,
 }
 
-/// As much as there is time for.
+/// The full rate, without pauses between faults.
 const FULL: Rate = Rate { slowness: 1, rest: Duration::ZERO, spared: None };
 
-/// Strikes the faults in this order, in a world of their own.
+/// Injects the faults in this order, in a world of their own.
 pub async fn run(kind: Kind, seed: u64, faults: impl Iterator<Item = Vec<Fault>>) {
     spell(world(kind).await, seed, faults, &FULL).await;
 }
 
-/// One of whose instances has no grace.
+/// A world in which one instance has no shutdown grace.
 pub async fn world(kind: Kind) -> World {
     let mut world = World::for_faults(kind).await;
     let impatient = &mut world.instances[WITHOUT_GRACE];
@@ -64,8 +64,8 @@ pub async fn world(kind: Kind) -> World {
     world
 }
 
-/// Strikes the faults in this order, one or two at a time, with a `rest` between them; prints the table, and fails
-/// the test if a guarantee was broken, or if an instance did not work again by itself. The load is over when it
+/// Injects the faults in this order, one or two at a time, with a `rest` between them. Prints the table, and
+/// fails the test if a guarantee was broken or an instance did not recover. The load has ended when this
 /// returns the world.
 pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fault>>, rate: &Rate) -> World {
     let mut rng = Rng::with_seed(seed);
@@ -90,14 +90,14 @@ pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fau
             println!("left out, for want of libfaketime (apt-get install faketime): {faults:?}");
             continue;
         }
-        // The one whose instance is not for chance to choose comes first.
+        // The fault that always affects the same instance comes first.
         faults.sort_by_key(|fault| *fault != Fault::InstanceToldAtOnce);
         let names: Vec<_> = faults.iter().map(|fault| fault.name()).collect();
         let name = names.join(" + ");
         let must_not_be_felt = faults.iter().all(|fault| fault.must_not_be_felt());
         windows.push(window(name.clone(), must_not_be_felt));
         eprintln!("{:8.2} s  {name}", history.now().as_secs_f64());
-        // Two at a time happen to two instances, and not quite at the same moment.
+        // Two simultaneous faults affect two instances, and begin at slightly different times.
         let first = rate.choose(faults[0], None, &mut rng);
         let other = rate.choose(faults[faults.len() - 1], Some(first), &mut rng);
         let (mut rng_of_first, mut rng_of_other) = (rng.fork(), rng.fork());
@@ -115,7 +115,7 @@ pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fau
         for what in [one, second, works].into_iter().filter_map(Result::err) {
             eprintln!("broken after {name}: {what}");
             broken.push(format!("{name}: {what}"));
-            // So that what comes next is about the next fault.
+            // The next fault starts with new processes.
             for instance in &mut world.instances {
                 instance.kill();
                 instance.start_again();
@@ -170,7 +170,7 @@ pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fau
     assert!(broken.is_empty(), "{} times something did not recover, with seed {seed}", broken.len());
     assert!(violations.is_empty(), "{} violations with seed {seed}", violations.len());
     assert!(felt.is_empty(), "{} log-ins and log-outs were not to feel it, with seed {seed}", felt.len());
-    // One that gets no processor for a second is not counted: right, too, but not the rule.
+    // An instance that gets no processor time for a second is not counted: correct, but it must be rare.
     assert!(
         counted * 10 >= all * 9,
         "of {all} revocations while nothing was wrong {counted} counted all instances"
@@ -179,7 +179,7 @@ pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fau
 }
 
 impl Rate {
-    /// To which instance the fault happens.
+    /// The instance that the fault affects.
     fn choose(&self, fault: Fault, taken: Option<usize>, rng: &mut Rng) -> usize {
         if fault == Fault::InstanceToldAtOnce {
             return WITHOUT_GRACE;
@@ -191,7 +191,7 @@ impl Rate {
     }
 }
 
-/// Of the revocations that were made while nothing was wrong: how many counted all instances, and how many there are.
+/// The revocations in times without a fault: how many counted all instances, and how many there were.
 fn counted_all(events: &Events) -> (usize, usize) {
     let mut counts = (0, 0);
     for call in events.calls.iter().filter(|call| call.answer.is_yes()) {
@@ -205,7 +205,7 @@ fn counted_all(events: &Events) -> (usize, usize) {
     counts
 }
 
-/// A while in which nothing is wrong.
+/// Waits, and records the time as one without a fault.
 async fn calm(history: &History) {
     let from = history.now();
     sleep(CALM).await;

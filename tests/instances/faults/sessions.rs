@@ -1,4 +1,4 @@
-//! What the client knows of its sessions: their tokens, and whether they live.
+//! The client's knowledge of its sessions: their tokens, and whether they are live.
 
 use std::{
     collections::VecDeque,
@@ -10,41 +10,41 @@ use fastrand::Rng;
 
 use crate::faults::{caller::Pair, history::At};
 
-/// A token is presented for a live session only while it has this much left.
+/// The remaining lifetime that a token needs to be presented for a live session.
 const ENOUGH: Duration = Duration::from_secs(15);
-/// How many access tokens of a session are remembered.
+/// The number of access tokens that are kept for each session.
 const TOKENS: usize = 4;
 
 pub struct Session {
     pub number: usize,
-    /// What the server calls it.
+    /// The id that the server gave the session.
     pub id: String,
     pub user: usize,
-    /// Held by whoever refreshes the session or ends it: a client does one at a time.
+    /// Locked while the session is refreshed or ended: a client does one at a time.
     pub refreshing: tokio::sync::Mutex<Refreshing>,
     access: Mutex<VecDeque<Access>>,
-    /// The one that expires first.
+    /// The access token that expires first.
     first: Access,
-    /// Any refresh token of it.
+    /// Any refresh token of the session.
     cookie: String,
 }
 
 pub struct Refreshing {
-    /// None when nobody knows the current one any more.
+    /// `None` if the current refresh token is unknown.
     pub token: Option<String>,
-    /// A session is not refreshed all the time: not before.
+    /// The pause between two refreshes: none before this time.
     pub rests_until: At,
-    /// No other refresh before: one whose answer was not waited for may still be carried out, and would
-    /// be taken for a thief's.
+    /// No other refresh before this time: one that was not waited for may still be carried out, and would
+    /// look like reuse.
     pub not_before: At,
 }
 
 #[derive(Clone)]
 pub struct Access {
     pub token: String,
-    /// Until then it has certainly not expired.
+    /// Until this time the token has certainly not expired.
     pub good_until: At,
-    /// From then on it has.
+    /// From this time on the token has certainly expired.
     pub bad_from: At,
 }
 
@@ -84,7 +84,7 @@ impl Session {
         self.access.lock().unwrap().iter().cloned().collect()
     }
 
-    /// One of those that do not expire soon.
+    /// A random token that does not expire soon.
     pub fn any_good(&self, now: At, rng: &mut Rng) -> Option<Access> {
         let mut tokens = self.tokens();
         tokens.retain(|access| access.good_until > now + ENOUGH);
@@ -92,14 +92,14 @@ impl Session {
     }
 }
 
-/// All sessions that a log-in has begun, by what became of them.
+/// All sessions that a login has begun, by their state.
 #[derive(Default)]
 pub struct Sessions(Mutex<Lists>);
 
 #[derive(Default)]
 pub struct Lists {
     pub live: Vec<Arc<Session>>,
-    /// Somebody has tried to end them, and has not been told that they have ended.
+    /// Sessions that a call was to end, without a confirmation so far.
     pub ending: Vec<Arc<Session>>,
     pub ended: Vec<Arc<Session>>,
 }
@@ -115,7 +115,7 @@ impl Sessions {
         session
     }
 
-    /// The first try to end it is about to be sent.
+    /// Marks the session before the first call that is to end it.
     pub fn set_ending(&self, session: &Arc<Session>) {
         let mut lists = self.lists();
         if take(&mut lists.live, session) {
@@ -123,7 +123,7 @@ impl Sessions {
         }
     }
 
-    /// It has ended, and we have been told so.
+    /// Marks the session after its end has been confirmed.
     pub fn set_ended(&self, session: &Arc<Session>) {
         let mut lists = self.lists();
         if take(&mut lists.live, session) | take(&mut lists.ending, session) {
@@ -131,7 +131,7 @@ impl Sessions {
         }
     }
 
-    /// The one that should be refreshed next: one whose newest token is the oldest of all.
+    /// The session to refresh next: the one whose newest token is the oldest of all.
     pub fn to_refresh(&self, now: At) -> Option<Arc<Session>> {
         let lists = self.lists();
         let is_free = |session: &&Arc<Session>| {
@@ -143,7 +143,7 @@ impl Sessions {
         free.min_by_key(|session| session.newest().good_until).cloned()
     }
 
-    /// From when on each of these may be refreshed.
+    /// The time from which every session may be refreshed.
     pub async fn all_quiet_at(&self) -> At {
         let sessions: Vec<_> = {
             let lists = self.lists();

@@ -1,5 +1,4 @@
-//! How each fault is struck, for how long, and how it is healed. Two may happen at a time: each holds the world
-//! only while it lays hands on it.
+//! Injects and heals each fault. Two faults may overlap: each locks the world only while it changes it.
 
 use std::time::Duration;
 
@@ -17,21 +16,22 @@ use crate::{
     },
 };
 
-/// Longer than a revocation waits for its acknowledgements before it is answered 503.
+/// The duration of most faults: longer than a revocation waits for acknowledgements before it is answered
+/// 503.
 pub const WHILE: Duration = Duration::from_millis(3500);
-/// How long what is stopped stands still.
+/// The time for which a process is stopped.
 pub const STOP: Duration = Duration::from_secs(3);
-/// How long what is killed stays away.
+/// The time between the end of a process and its restart.
 pub const DOWN: Duration = Duration::from_secs(2);
-/// How long a load goes on after something that happens in an instant.
+/// The time for which the load continues after an instantaneous fault.
 const AFTER: Duration = Duration::from_secs(1);
-/// As often as an instance cleans up, and a little more.
+/// A little longer than the maintenance interval of an instance.
 const MAINTENANCE: Duration = Duration::from_secs(33);
 
 const EVENTS: &str = "{hp:0}:events";
 
-/// Lets it happen to the instance `one`, or to all, and returns when it is healed; what is wrong, if a process
-/// did not do as it was told.
+/// Injects a fault at the instance `one`, or at all instances, and returns when it has been healed. Returns
+/// an error if a process did not behave as required.
 pub async fn strike(fault: Fault, world: &Mutex<World>, one: usize, rng: &mut Rng) -> Result<(), String> {
     match fault {
         Fault::InstanceKilled => {
@@ -105,7 +105,7 @@ pub async fn strike(fault: Fault, world: &Mutex<World>, one: usize, rng: &mut Rn
             disturb(world, |world| world.redis_links().collect(), jittery).await;
         }
         Fault::SlowRedisFallsSilent => {
-            // The last answer arrives late: it says what was true when it was asked for.
+            // The last response arrives late, and describes the state at the time of the request.
             let very_slow = |weather: &mut Weather| weather.delay = Duration::from_millis(350);
             world.lock().await.instances[one].redis().set(very_slow);
             sleep(DOWN).await;
@@ -115,7 +115,7 @@ pub async fn strike(fault: Fault, world: &Mutex<World>, one: usize, rng: &mut Rn
         Fault::RedisFlushed => tell(world, &["FLUSHALL"]).await,
         Fault::ScriptsFlushed => tell(world, &["SCRIPT", "FLUSH"]).await,
         Fault::StreamTrimmed => tell(world, &["XTRIM", EVENTS, "MAXLEN", "0"]).await,
-        // What the slow one had still to read is gone when it asks.
+        // The slow follower finds that the events it has not read yet are gone.
         Fault::StreamTrimmedUnread => again_and_again(world, one, &["XTRIM", EVENTS, "MAXLEN", "0"]).await,
         Fault::RedisFlushedUnread => again_and_again(world, one, &["FLUSHALL"]).await,
         Fault::RedisFull => {
@@ -134,7 +134,7 @@ pub async fn strike(fault: Fault, world: &Mutex<World>, one: usize, rng: &mut Rn
         }
         Fault::ClockAhead => {
             world.lock().await.instances[one].set_clock(Step::Ahead).await;
-            // What it missed meanwhile it has to learn all the same.
+            // The events that the instance misses have to reach it nevertheless.
             redis_of(one, world, |weather| weather.cut = true).await;
             sleep(AFTER).await;
             world.lock().await.instances[one].set_clock(Step::Right).await;
@@ -186,10 +186,10 @@ pub async fn strike(fault: Fault, world: &Mutex<World>, one: usize, rng: &mut Rn
     Ok(())
 }
 
-/// The instance whose grace is 0.
+/// The instance whose shutdown grace is 0.
 pub const WITHOUT_GRACE: usize = 0;
 
-/// It has to end by itself, and soon after its grace.
+/// Sends SIGTERM. The process has to end soon after its grace.
 async fn tell_to_stop(world: &Mutex<World>, one: usize) -> Result<(), String> {
     world.lock().await.instances[one].signal("TERM");
     let has_ended = comes_true(async || !world.lock().await.instances[one].is_running()).await;

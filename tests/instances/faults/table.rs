@@ -1,4 +1,4 @@
-//! What each fault cost: a row of numbers.
+//! The cost of each fault, as a table.
 
 use std::{fmt, time::Duration};
 
@@ -7,10 +7,11 @@ use crate::faults::{
     history::{Answer, At, Call, Events, Kind},
 };
 
-/// The time from the beginning of a fault to that of the next. The calls that end in it count.
+/// The time from the start of a fault to the start of the next one. A call belongs to the window in which it
+/// ends.
 pub struct Window {
     pub fault: String,
-    /// Log-ins and log-outs have to go on.
+    /// Whether logins and logouts have to succeed.
     pub must_not_be_felt: bool,
     pub from: At,
 }
@@ -18,30 +19,30 @@ pub struct Window {
 #[derive(Default)]
 pub struct Row {
     fault: String,
-    /// How often it was struck.
+    /// The number of times that the fault was injected.
     times: usize,
     calls: usize,
     /// Calls that were not waited for.
     hung_up: usize,
-    /// Revocations answered with 2xx.
+    /// Revocations that were answered with 2xx.
     acknowledged: usize,
-    /// Revocations answered with 503 or not at all.
+    /// Revocations that were answered with 503 or not at all.
     unavailable: usize,
     revived: usize,
     refused: usize,
     lost: usize,
-    /// Answers that the contract does not know, tokens that had expired, counts that are not true.
+    /// Responses outside the contract, accepted tokens that had expired, and untrue counts.
     strange: usize,
-    /// The longest stretch in which an instance answered no revocation with 2xx, though asked to.
+    /// The longest time in which an instance answered no revocation with 2xx although there were some.
     longest_refusal: Duration,
-    /// The longest stretch in which an instance answered no protected call with 2xx, though a
-    /// live session made some.
+    /// The longest time in which an instance answered no protected call with 2xx although a live session made
+    /// some.
     longest_unavailability: Duration,
-    /// Log-ins and log-outs that got no answer though the fault must not be felt.
+    /// Logins and logouts without a response although the fault must not be felt.
     pub felt: Vec<Call>,
 }
 
-/// One for each kind of fault, in the order in which they were struck first.
+/// The rows, one for each fault, in the order of their first injection.
 pub fn rows(windows: &[Window], events: &Events, violations: &[Violation]) -> Vec<Row> {
     let ends = windows.iter().skip(1).map(|window| window.from).chain([At::MAX]);
     let mut rows: Vec<Row> = Vec::new();
@@ -107,8 +108,8 @@ fn is_revocation(call: &Call) -> bool {
     matches!(call.kind, Kind::Logout | Kind::RevokeSession | Kind::LogoutEverywhere | Kind::ChangePassword)
 }
 
-/// The longest time from the sending of a call that got no 2xx to the next 2xx of the same
-/// instance. Where `waiting_counts`, a late answer is as bad as none until it comes.
+/// The longest time from the sending of a call that got no 2xx to the next 2xx of the same instance. With
+/// `waiting_counts`, the time until a late response counts as well.
 fn longest_stretch(calls: &[&Call], is_meant: impl Fn(&Call) -> bool, waiting_counts: bool) -> Duration {
     let is_waited_for = |call: &&&Call| call.answer != Answer::HungUp && is_meant(call);
     let mut calls: Vec<_> = calls.iter().filter(is_waited_for).collect();
@@ -129,7 +130,7 @@ fn longest_stretch(calls: &[&Call], is_meant: impl Fn(&Call) -> bool, waiting_co
     longest
 }
 
-/// The rows under their heads.
+/// The rows, with a header.
 pub struct Table<'a>(pub &'a [Row]);
 
 impl fmt::Display for Table<'_> {
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_ends_with_the_first_yes_of_the_same_instance() {
+    fn outage_ends_with_the_next_success_at_the_same_instance() {
         let calls = [
             call(Kind::Logout, 0, 10..20, 503),
             call(Kind::Logout, 1, 12..22, 200),
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_an_answer_counts_where_it_should() {
+    fn response_time_counts_as_outage_only_if_asked_for() {
         let calls = [call(Kind::Me, 0, 10..40, 200), call(Kind::Me, 0, 41..45, 200)];
         let calls: Vec<_> = calls.iter().collect();
         assert_eq!(longest_stretch(&calls, |_| true, true), Duration::from_millis(30));
@@ -220,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn call_that_was_not_waited_for_is_no_outage() {
+    fn abandoned_call_does_not_count_as_outage() {
         let hung_up = Call { answer: Answer::HungUp, ..call(Kind::Me, 0, 10..40, 0) };
         assert_eq!(longest_stretch(&[&hung_up], |_| true, true), Duration::ZERO);
         assert_eq!(longest_stretch(&[&hung_up], |_| true, false), Duration::ZERO);
     }
 
     #[test]
-    fn windows_of_the_same_fault_are_one_row() {
+    fn windows_of_the_same_fault_share_a_row() {
         let windows = [("one", 0), ("other", 100), ("one", 200)].map(|(fault, from)| Window {
             fault: fault.to_owned(),
             must_not_be_felt: false,
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_belongs_to_the_fault_during_which_it_ended() {
+    fn call_belongs_to_the_window_in_which_it_ended() {
         let windows = [("before", 0), ("after", 100)].map(|(fault, from)| Window {
             fault: fault.to_owned(),
             must_not_be_felt: fault == "before",

@@ -1,4 +1,4 @@
-//! The accounts that the load has made.
+//! The accounts that the load has created.
 
 use std::{
     collections::HashMap,
@@ -10,9 +10,9 @@ use std::{
 
 use fastrand::Rng;
 
-/// Sessions of these accounts are ended.
+/// The number of accounts whose sessions are ended.
 const BUSY: usize = 6;
-/// Sessions of these are not: they have to outlive every fault.
+/// The number of accounts whose sessions are never ended: they have to survive every fault.
 const QUIET: usize = 3;
 
 #[derive(Default)]
@@ -25,13 +25,13 @@ pub struct Users {
 struct Lists {
     busy: Vec<usize>,
     quiet: Vec<usize>,
-    /// The numbers of the passwords of those that have changed theirs.
+    /// The numbers of the current passwords, for users that have changed theirs.
     passwords: HashMap<usize, usize>,
 }
 
 impl Users {
-    /// The number of an account that nobody has tried to register before: after a try without an
-    /// answer nobody knows whether it exists.
+    /// A number that no registration has used before: an unanswered registration may have created the
+    /// account.
     pub fn new_number(&self) -> usize {
         self.count.fetch_add(1, Ordering::Relaxed)
     }
@@ -46,7 +46,7 @@ impl Users {
         if lists.quiet.len() < QUIET { lists.quiet.push(user) } else { lists.busy.push(user) }
     }
 
-    /// The number of the last password that the server is known to have taken over.
+    /// The number of the last password whose change was confirmed.
     pub fn password(&self, user: usize) -> usize {
         self.lists.lock().unwrap().passwords.get(&user).copied().unwrap_or(0)
     }
@@ -55,7 +55,7 @@ impl Users {
         self.lists.lock().unwrap().passwords.insert(user, number);
     }
 
-    /// Nobody logs in to this account any more.
+    /// Stops using the account for logins.
     pub fn retire(&self, user: usize) {
         self.lists.lock().unwrap().busy.retain(|other| *other != user);
     }

@@ -1,4 +1,4 @@
-//! Those who begin sessions, go on with them and end them.
+//! Writers: tasks that begin, refresh and end sessions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,9 +7,9 @@ use tokio::time;
 
 use crate::faults::{caller::Caller, history::Answer, load::Load, refresher::refresh, sessions::Session};
 
-/// How many sessions are live at most times.
+/// The usual number of live sessions.
 const LIVE: usize = 45;
-/// How many of them nobody ever ends.
+/// The number of sessions that are never ended.
 const KEPT: usize = 15;
 
 struct Writer {
@@ -18,7 +18,7 @@ struct Writer {
     rng: Rng,
 }
 
-/// Works until the load is over.
+/// Runs until the load is over.
 pub async fn work(load: Arc<Load>, caller: Arc<Caller>, rng: Rng) {
     let mut writer = Writer { load, caller, rng };
     while !writer.load.is_over() {
@@ -85,8 +85,8 @@ impl Writer {
         }
     }
 
-    /// Logs out and refreshes at the same time. Whichever comes first, what the refresh brings has
-    /// to be dead when the log-out has answered.
+    /// Logs out and refreshes at the same time. In whatever order the two are carried out, the new pair must
+    /// be dead when the logout has been answered.
     async fn race(&mut self) {
         let Some(session) = self.any_to_end() else { return };
         let other = Arc::clone(&self.load.callers[self.rng.usize(..self.load.callers.len())]);
@@ -96,7 +96,7 @@ impl Writer {
         self.end(&session).await;
     }
 
-    /// Logs in and soon out again, while every instance meets the token for the first time.
+    /// Logs in and soon out again, while every instance receives the token for the first time.
     async fn come_and_go(&mut self) {
         let Some(user) = self.load.users.any_busy(&mut self.rng) else { return };
         let number = self.load.history.new_session(user);
@@ -121,7 +121,7 @@ impl Writer {
         }
     }
 
-    /// Ends a session from another one of the same user.
+    /// Ends a session on behalf of another session of the same user.
     async fn end_from_another(&mut self) {
         let Some(session) = self.any_to_end() else { return };
         let mut others = self.load.sessions.of_user(session.user);
@@ -161,26 +161,26 @@ impl Writer {
         self.have_ended(by.user, &sessions, answer);
     }
 
-    /// `answer` is what was said to the wish to end these sessions of a user.
+    /// Updates the state of a user's sessions after a call that was to end them, by its `answer`.
     fn have_ended(&mut self, user: usize, sessions: &[Arc<Session>], answer: Answer) {
         for session in sessions {
             if answer.is_yes() {
                 self.load.sessions.set_ended(session);
                 self.try_in_vain(session);
             } else {
-                // Each is ended once more by itself, until that has been acknowledged.
+                // Each session is ended once more on its own, until that is confirmed.
                 self.load.sessions.set_ending(session);
             }
         }
         if answer.is_in_doubt() {
-            // It may still be carried out: it may end what is begun from now on, and nobody knows
-            // the password any more.
+            // The call may still be carried out: it may end sessions that begin from now on, and the current
+            // password is unknown.
             self.load.users.retire(user);
         }
     }
 
-    /// Tries the tokens of a session that has just ended at all instances, the one that hangs at
-    /// the moment too: there they wait in the queue.
+    /// Presents the tokens of a session that has just ended at all instances. At a stopped instance the calls
+    /// wait in the queue.
     fn try_in_vain(&mut self, session: &Arc<Session>) {
         for caller in &self.load.callers {
             let (caller, session) = (Arc::clone(caller), Arc::clone(session));
@@ -196,7 +196,7 @@ impl Writer {
         }
     }
 
-    /// Any live session that may be ended, with no refresh under way.
+    /// A random live session that may be ended, with no refresh in progress.
     fn any_to_end(&mut self) -> Option<Arc<Session>> {
         let lists = self.load.sessions.lists();
         let is_meant =

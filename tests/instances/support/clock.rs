@@ -1,4 +1,4 @@
-//! The wall clock of an instance, that a fault can step: by libfaketime, where it is installed.
+//! The wall clock of an instance, which a fault can step with libfaketime, if that is installed.
 
 use std::{
     fs,
@@ -7,22 +7,22 @@ use std::{
     sync::Mutex,
 };
 
-/// How a wall clock stands.
+/// The difference between a wall clock and the right time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Right,
-    /// An hour slow. It takes expired tokens for good, and those it issues have expired elsewhere.
+    /// An hour slow: the instance accepts expired tokens, and its own tokens have already expired elsewhere.
     Behind,
-    /// An hour fast. It takes every token of the others for expired.
+    /// An hour fast: every token of the other instances looks expired.
     Ahead,
-    /// Two days fast. What it takes for expired it also takes for no longer needed.
+    /// Two days fast: expired tokens also look old enough to be deleted.
     DaysAhead,
-    /// By so many seconds.
+    /// Fast by this many seconds.
     Seconds(i64),
 }
 
 impl Step {
-    /// By how much it shows more than it should.
+    /// The seconds by which the clock is fast.
     pub fn seconds(self) -> i64 {
         match self {
             Self::Right => 0,
@@ -33,14 +33,14 @@ impl Step {
         }
     }
 
-    /// Whether tokens expire too early by it.
+    /// Whether tokens expire too early by this clock.
     pub fn is_fast(self) -> bool {
         self.seconds() > 0
     }
 }
 
 pub struct Clock {
-    /// Where libfaketime reads how far to step. None: the clock cannot be stepped.
+    /// The file from which libfaketime reads the offset. `None` if the clock cannot be stepped.
     file: Option<PathBuf>,
     step: Mutex<Step>,
 }
@@ -53,8 +53,7 @@ impl Clock {
         clock
     }
 
-    /// Prepares a program to read this clock. Clocks that count since the start of the machine
-    /// stay as they are, as they would if somebody set the time.
+    /// Makes a program read this clock. Monotonic clocks are not affected, as when somebody sets the time.
     pub fn give_to(&self, command: &mut Command) {
         let (Some(library), Some(file)) = (library(), &self.file) else { return };
         command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", file);
@@ -62,7 +61,7 @@ impl Clock {
     }
 
     pub fn set(&self, step: Step) {
-        // While it changes, it counts as wrong.
+        // During the change the clock counts as wrong.
         if step != Step::Right {
             *self.step.lock().unwrap() = step;
         }
@@ -76,14 +75,14 @@ impl Clock {
 
     fn write(&self, step: Step) {
         let Some(file) = &self.file else { return };
-        // Whole at any instant: the program reads it whenever it looks at its clock.
+        // Replaced atomically: the program reads the file whenever it reads its clock.
         let new = file.with_extension("new");
         fs::write(&new, format!("{:+}", step.seconds())).unwrap();
         fs::rename(&new, file).unwrap();
     }
 }
 
-/// Whether there is a libfaketime.
+/// Whether libfaketime is installed.
 pub fn can_be_stepped() -> bool {
     library().is_some()
 }

@@ -33,7 +33,7 @@ impl Cluster {
         format!("redis+cluster://{}", self.hosts().join(","))
     }
 
-    /// By one of the nodes.
+    /// The URL with only one of the nodes.
     pub fn url_by(&self, node: usize) -> String {
         format!("redis+cluster://127.0.0.1:{}", self.nodes[node].port)
     }
@@ -42,7 +42,7 @@ impl Cluster {
         self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect()
     }
 
-    /// The place in `nodes` of the master that has a key, as the node at place `witness` knows it.
+    /// The index in `nodes` of the master that has a key, according to the node `witness`.
     pub fn master_of(&self, key: &str, witness: usize) -> Option<usize> {
         let witness = &self.nodes[witness];
         let slot: u16 = witness.ask(&["CLUSTER", "KEYSLOT", key]).ok()?.parse().ok()?;
@@ -69,7 +69,7 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until each master has its replica, and each node knows it.
+    /// Waits until each master has its replica, and all nodes agree.
     pub async fn wait_until_whole(&self) {
         wait_until("the cluster is whole", async || {
             self.nodes.iter().all(|node| {

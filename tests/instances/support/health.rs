@@ -1,4 +1,4 @@
-//! Whether instances work, all of them and all that belongs to them, without having been started again.
+//! Checks that the instances work completely, without having been restarted.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,16 @@ use crate::{
     },
 };
 
-/// Connections of an instance's pool, as shipped.
+/// The default number of connections in an instance's pool.
 pub const CONNECTIONS: usize = 8;
 
 const EMAIL: &str = "health@checks.example";
 
-/// How long the table is locked at a time: less than a statement may wait for it.
+/// The time for which the table is locked: less than the statement timeout.
 const LOCKED: Duration = Duration::from_secs(4);
 
-/// Makes sure that every instance is ready, can use all `connections` of its pool, and logs in,
-/// refreshes and logs out. Returns what is wrong with those that do not get there by themselves.
+/// Checks that every instance is ready, can use all `connections` of its pool, and logs in, refreshes and
+/// logs out. Returns an error if an instance does not recover.
 pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(), String> {
     let numbers = 0..world.instances.len();
     for number in numbers.clone() {
@@ -38,8 +38,8 @@ pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(
     check_transactions(&world.postgres).await
 }
 
-/// Makes sure that each of these instances can use so many connections at the same time: as many
-/// logins of each as wait for one locked table.
+/// Checks that each of these instances can use this many connections at the same time, by as many logins that
+/// wait for a locked table.
 pub async fn check_pools(
     postgres: &Postgres,
     api: &Api,
@@ -90,7 +90,8 @@ pub async fn check_pools(
     }
 }
 
-/// Makes sure that login, refresh and logout work there, and that the last is believed everywhere.
+/// Checks that login, refresh and logout work at this instance, and that the logout takes effect on all
+/// instances.
 pub async fn check_calls(api: &Api, number: usize) -> Result<(), String> {
     let mut pair = None;
     let logs_in = comes_true(async || {
@@ -101,7 +102,8 @@ pub async fn check_calls(api: &Api, number: usize) -> Result<(), String> {
     let pair = pair.unwrap();
     let mut next = None;
     let refreshes = comes_true(async || {
-        // In the grace as shipped: at once. Were it over, this would be another session.
+        // A refresh is repeated within the default grace. If it takes longer, the session has ended, and
+        // another one is used.
         next = match api.try_refresh(number, &pair).await {
             Some((200, next)) => next,
             Some((401, _)) => begin_session(api, number).await,
@@ -120,7 +122,7 @@ pub async fn check_calls(api: &Api, number: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes sure that no transaction is left open, and that none was begun within another.
+/// Checks that no transaction is left open, and that none was begun within another.
 pub async fn check_transactions(postgres: &Postgres) -> Result<(), String> {
     let left = "select count(*) from pg_stat_activity where state like 'idle in transaction%' \
                 and application_name like 'instance-%' and now() - state_change > interval '2 seconds'";
@@ -130,7 +132,7 @@ pub async fn check_transactions(postgres: &Postgres) -> Result<(), String> {
     if nested > 0 { Err(format!("{nested} transactions were begun within another")) } else { Ok(()) }
 }
 
-/// Holds every write to a session back, until it is rolled back.
+/// Locks the sessions against writes until the transaction is rolled back.
 pub async fn lock_sessions(postgres: &Postgres) -> PgConnection {
     let mut lock = postgres.connect().await;
     lock.execute("begin; lock table sessions in exclusive mode").await.unwrap();

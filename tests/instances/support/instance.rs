@@ -1,5 +1,4 @@
-//! One `hallpass` process, reached at the same address whenever it runs, and its links to the rest
-//! of the world.
+//! One `hallpass` process, with the same address in every run, and its links to other processes.
 
 use std::{
     fs,
@@ -20,27 +19,27 @@ use crate::support::{
     world::Store,
 };
 
-/// The same for all instances. Not zeros: HMAC takes those for an empty key.
+/// The signing key of all instances. Not zeros: HMAC treats a key of zeros as an empty one.
 pub const KEY: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio";
 
-/// How long a refresh whose answer was lost may be tried again.
+/// The grace in which a refresh can be repeated if its response was lost.
 pub const GRACE: Duration = Duration::from_secs(60);
 
-/// How long one question may take.
+/// The timeout of one request.
 const ANSWER: Duration = Duration::from_secs(20);
 
 pub struct Instance {
     pub url: String,
     pub clock: Arc<Clock>,
-    /// None where the instance finds its way to Redis by itself.
+    /// `None` if the instance connects to Redis without a link.
     redis: Option<Link>,
-    /// Its ways to the Sentinels, where there are any.
+    /// The links to the Sentinels, if there are any.
     pub sentinels: Vec<Link>,
     pub sql: Link,
     folder: PathBuf,
     settings: Vec<(&'static str, String)>,
     process: Process,
-    /// How much the earlier runs have printed.
+    /// The length of the output of earlier runs.
     printed_before: usize,
     http: Client,
 }
@@ -110,7 +109,7 @@ impl Instance {
         }
     }
 
-    /// `kill -9`.
+    /// Kills the process (`kill -9`).
     pub fn kill(&mut self) {
         self.process.kill();
     }
@@ -120,12 +119,13 @@ impl Instance {
         self.process = spawn(&self.folder, &self.settings, &self.clock);
     }
 
-    /// Changes a setting, from the next start on.
+    /// Changes a setting; it applies from the next start on.
     pub fn set(&mut self, name: &'static str, value: &str) {
         self.settings.push((name, value.to_owned()));
     }
 
-    /// Sends SIGTERM, and waits until it has ended. False: it has not, long after its grace, and had to be killed.
+    /// Sends SIGTERM and waits for the end of the process. Returns false if the process had to be killed
+    /// because it did not end.
     pub async fn stop(&mut self) -> bool {
         self.process.signal("TERM");
         let has_ended = comes_true(async || !self.process.is_running()).await;
@@ -135,7 +135,7 @@ impl Instance {
         has_ended
     }
 
-    /// Waits until it has ended, or has a lease and a database: then true.
+    /// Waits until the instance is ready or has ended. Returns whether it is ready.
     pub async fn settle(&mut self) -> bool {
         let url = format!("{}/health/ready", self.url);
         let mut is_ready = false;
@@ -152,12 +152,12 @@ impl Instance {
         self.process.is_running()
     }
 
-    /// What it has printed since it was started last.
+    /// The output since the last start.
     pub fn printed(&self) -> String {
         self.process.printed().get(self.printed_before..).unwrap_or_default().to_owned()
     }
 
-    /// What it holds: open files, and threads.
+    /// The numbers of open files and of threads.
     pub fn holds(&self) -> (usize, usize) {
         (self.process.count("fd"), self.process.count("task"))
     }
@@ -166,7 +166,7 @@ impl Instance {
         self.process.signal(signal);
     }
 
-    /// The program with the same settings, for its command line.
+    /// The program with the same settings, for commands.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
         command.current_dir(&self.folder).stdin(Stdio::null());
@@ -174,20 +174,20 @@ impl Instance {
         command
     }
 
-    /// How much memory it takes.
+    /// The resident memory of the process, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         self.process.resident_bytes()
     }
 
-    /// Its way to Redis, where there is only one.
+    /// The link to Redis, if there is exactly one.
     pub fn redis(&self) -> &Link {
         self.redis.as_ref().expect("the way to Redis is not ours")
     }
 
-    /// Sets its wall clock, and waits until it shows.
+    /// Steps the wall clock, and waits until the instance uses the new time.
     pub async fn set_clock(&self, step: Step) {
         self.clock.set(step);
-        // A slow machine takes some seconds to ask both.
+        // On a slow machine it takes some seconds to read both clocks.
         let tolerance = if step.seconds() == 0 { 60 } else { (step.seconds().abs() / 2).min(60) };
         wait_until("the wall clock has been stepped", async || {
             let here: i64 = run("date", &["+%s"]).unwrap().parse().unwrap();
@@ -196,7 +196,7 @@ impl Instance {
         .await;
     }
 
-    /// What its wall clock shows. It tells whoever registers.
+    /// The time by the wall clock of the instance, which is part of the response to a registration.
     async fn time(&self) -> Option<i64> {
         let email = format!("clock-{}@faults.example", fastrand::u64(..));
         let body = json!({ "email": email, "password": "correct horse battery" });
@@ -205,7 +205,7 @@ impl Instance {
         answer["server_time"].as_i64()
     }
 
-    /// Waits until it has a lease and a database.
+    /// Waits until the instance has a lease and a database connection.
     pub async fn wait_until_ready(&mut self) {
         let url = format!("{}/health/ready", self.url);
         wait_until(&format!("{url} answers 200"), async || {

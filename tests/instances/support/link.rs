@@ -1,4 +1,4 @@
-//! A link between two processes that can be disturbed: a TCP proxy.
+//! A TCP proxy between two processes that can disturb the connection.
 
 use std::{
     io,
@@ -23,24 +23,25 @@ use tokio::{
 
 use crate::support::world::INSTANCES;
 
-/// The connections of a link that a disturbance is about.
+/// The connections of a link that a disturbance affects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Which {
     #[default]
     All,
-    /// Those on which events of Redis have been waited for (`XREAD`).
+    /// Connections on which a follower has sent `XREAD`.
     Followers,
-    /// All others.
+    /// All other connections.
     Commands,
-    /// All but those on which an instance has reported its name. None of it is spared a reset or a freeze.
+    /// All connections but those on which this instance has reported its name. Resets and freezes affect all
+    /// connections.
     AllBut(usize),
 }
 
-/// What is known of a connection by what has gone to the server.
+/// Properties of a connection, derived from the bytes that went to the server.
 #[derive(Default)]
 struct Marks {
     is_follower: AtomicBool,
-    /// The number of the instance, and one: nobody's is 0.
+    /// The number of the instance plus one; 0 if unknown.
     owner: AtomicUsize,
 }
 
@@ -55,27 +56,29 @@ impl Which {
     }
 }
 
-/// What a link does to the bytes that want to pass.
+/// The disturbances of a link.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Weather {
-    /// Connections are reset, new ones as well.
+    /// Connections are reset, including new ones.
     pub cut: bool,
-    /// Nothing gets to the server. It is not lost but held, as TCP does with a black hole on the
-    /// way: when the hole closes it arrives, even if its sender has hung up since.
+    /// Bytes to the server are held. They are not lost: as with a black hole on the way in TCP, they arrive
+    /// when the link is healed, even if the sender has disconnected since.
     pub held_to_server: bool,
-    /// Nothing gets back from the server.
+    /// Bytes from the server are held.
     pub held_to_client: bool,
-    /// The connections that the three above are about.
+    /// The connections that the three settings above affect.
     pub which: Which,
-    /// Nothing gets back on a connection on which these bytes have gone to the server since.
+    /// Bytes from the server are held on connections on which these bytes have gone to the server.
     pub held_after: Option<&'static str>,
-    /// How much longer a byte is under way, in each direction.
+    /// The additional latency in each direction.
     pub delay: Duration,
-    /// How much longer still, at most: as it comes, for each connection by itself.
+    /// The maximum of a random latency that is added, for each piece separately.
     pub jitter: Duration,
-    /// A connection older than the last reset has ended. Of followers, and of the others.
+    /// The number of resets so far, of command connections and of followers. A connection that began before
+    /// the last one has ended.
     resets: [u32; 2],
-    /// A connection older than the last freeze delivers nothing any more. Likewise.
+    /// The number of freezes so far, likewise. A connection that began before the last one delivers nothing
+    /// any more.
     freezes: [u32; 2],
 }
 
@@ -86,14 +89,14 @@ impl Weather {
     }
 }
 
-/// The resets and freezes that came before a connection.
+/// The numbers of resets and freezes before a connection began.
 #[derive(Clone, Copy)]
 struct Age {
     resets: [u32; 2],
     freezes: [u32; 2],
 }
 
-/// A way to a server on this machine. Ends with its connections when dropped.
+/// A link to a server on this machine. It ends with its connections when dropped.
 pub struct Link {
     pub port: u16,
     target: Arc<AtomicU16>,
@@ -102,7 +105,7 @@ pub struct Link {
     listening: JoinHandle<()>,
 }
 
-/// Counters of what has passed.
+/// Counters of connections and bytes.
 #[derive(Default)]
 struct Traffic {
     accepted: AtomicU64,
@@ -131,7 +134,7 @@ impl Link {
         self.weather.send_modify(change);
     }
 
-    /// Resets every connection; new ones may come at once.
+    /// Resets every connection. New connections are accepted at once.
     pub fn reset(&self) {
         self.reset_only(Which::All);
     }
@@ -140,9 +143,9 @@ impl Link {
         self.set(|weather| count(&mut weather.resets, which));
     }
 
-    /// The connections that exist deliver nothing any more, in either direction, and do not end: not
-    /// after [`Link::heal`] either. New ones pass. A server that has vanished without a word, and its
-    /// successor at the same address.
+    /// Freezes the existing connections: they deliver nothing in either direction and do not end, not even
+    /// after [`Link::heal`]. New connections work. This simulates a server that has vanished without closing
+    /// connections, and its successor at the same address.
     pub fn freeze(&self) {
         self.freeze_only(Which::All);
     }
@@ -151,23 +154,22 @@ impl Link {
         self.set(|weather| count(&mut weather.freezes, which));
     }
 
-    /// New connections go to another server, as when a name is given another address. Those that
-    /// exist stay where they are.
+    /// Sends new connections to another server, as a changed DNS record does. Existing ones stay.
     pub fn retarget(&self, server: u16) {
         self.target.store(server, Relaxed);
     }
 
-    /// How many connections have been accepted.
+    /// The number of accepted connections.
     pub fn accepted(&self) -> u64 {
         self.traffic.accepted.load(Relaxed)
     }
 
-    /// How many pieces have been taken to be sent to the server.
+    /// The number of pieces read for the server.
     pub fn pieces_to_server(&self) -> u64 {
         self.traffic.to_server.load(Relaxed)
     }
 
-    /// How many connections have run into `held_after`.
+    /// The number of connections on which `held_after` has matched.
     pub fn held_after(&self) -> u64 {
         self.traffic.held_after.load(Relaxed)
     }
@@ -196,13 +198,13 @@ impl Drop for Link {
     }
 }
 
-/// One connection, as the tasks of its two directions see it.
+/// One connection, shared by the tasks of its two directions.
 #[derive(Clone)]
 struct Passage {
     age: Age,
     traffic: Arc<Traffic>,
     marks: Arc<Marks>,
-    /// The bytes of `held_after` have gone to the server.
+    /// Whether the bytes of `held_after` have gone to the server.
     has_asked: Arc<AtomicBool>,
 }
 
@@ -234,7 +236,7 @@ impl Passage {
         self.is_frozen(weather) || answer_is_held || weather.held_to_client && self.is_meant(weather)
     }
 
-    /// Takes note of what goes to the server.
+    /// Inspects the bytes that go to the server.
     fn look_at(&self, bytes: &[u8], weather: &Weather) {
         self.traffic.to_server.fetch_add(1, Relaxed);
         if contains(bytes, "XREAD") {
@@ -269,7 +271,7 @@ async fn connect(
         return drop(client.set_zero_linger());
     };
     for end in [&client, &server] {
-        // What has waited to be sent is not to wait for more.
+        // Bytes that were held must not be delayed further by Nagle's algorithm.
         end.set_nodelay(true).unwrap();
     }
     let passage = Passage { age, traffic, marks: Arc::default(), has_asked: Arc::default() };
@@ -301,7 +303,7 @@ async fn connect(
     }
 }
 
-/// Takes bytes from one end to the other, and at last the news that there will be no more.
+/// Copies bytes from one end to the other, and finally the end of the stream.
 async fn carry(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
@@ -356,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_black_hole_holds_arrives_when_it_closes_though_its_sender_is_gone() {
+    async fn held_bytes_arrive_when_healed_even_if_the_sender_has_disconnected() {
         let (link, mut client, mut server) = linked().await;
         link.set(|weather| weather.held_to_server = true);
         client.write_all(b"ping").await.unwrap();
@@ -371,7 +373,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_link_resets_its_connections() {
+    async fn cut_link_resets_its_connections() {
         let (link, mut client, mut server) = linked().await;
         link.set(|weather| weather.cut = true);
         for end in [&mut client, &mut server] {
@@ -384,7 +386,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frozen_connection_delivers_nothing_while_new_ones_pass() {
+    async fn frozen_connection_delivers_nothing_while_new_ones_work() {
         let (link, mut client, mut server) = linked().await;
         client.write_all(b"ping").await.unwrap();
         assert_eq!(read(&mut server).await.unwrap(), "ping");
@@ -402,7 +404,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reset_of_followers_spares_the_connection_for_commands() {
+    async fn reset_of_followers_spares_command_connections() {
         let (link, mut client, mut server) = linked().await;
         client.write_all(b"GET").await.unwrap();
         assert_eq!(read(&mut server).await.unwrap(), "GET");
@@ -416,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answer_is_held_after_the_bytes_that_ask_for_it() {
+    async fn response_is_held_after_the_matching_request() {
         let (link, mut client, mut server) = linked().await;
         link.set(|weather| weather.held_after = Some("BEGIN"));
         client.write_all(b"BEGIN").await.unwrap();
@@ -430,7 +432,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_delay_is_the_time_under_way() {
+    async fn delay_is_added_to_the_latency() {
         let (link, mut client, mut server) = linked().await;
         let delay = Duration::from_millis(100);
         link.set(|weather| weather.delay = delay);

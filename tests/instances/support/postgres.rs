@@ -1,4 +1,4 @@
-//! A PostgreSQL of its own.
+//! A PostgreSQL server for one test.
 
 use std::{
     fs,
@@ -13,12 +13,12 @@ use crate::support::process::{Process, free_port, run, wait_until};
 
 pub struct Postgres {
     pub port: u16,
-    /// Of its data and its log.
+    /// The folder with the data and the log.
     folder: PathBuf,
     programs: PathBuf,
-    /// Its options, besides those that all have.
+    /// The additional options of this server.
     options: Vec<String>,
-    /// How many warnings about transactions within others have been counted.
+    /// The number of warnings about nested transactions that have been counted.
     nested: AtomicUsize,
     process: Process,
 }
@@ -28,7 +28,7 @@ impl Postgres {
         Self::with(folder, &[]).await
     }
 
-    /// With further settings: `synchronous_commit=off`.
+    /// Starts a server with further settings, for example `synchronous_commit=off`.
     pub async fn with(folder: &Path, settings: &[&str]) -> Self {
         let programs = newest_programs();
         let data = data_folder(folder);
@@ -37,7 +37,7 @@ impl Postgres {
         Self::start_in(folder, programs, settings).await
     }
 
-    /// A hot standby of this one, in a folder of its own. Its replay stops and goes on by
+    /// Starts a hot standby of this server, in a folder of its own. Its replay is controlled by
     /// [`Postgres::pause_replay`] and by the setting `recovery_min_apply_delay`.
     pub async fn standby(&self, folder: &Path, settings: &[&str]) -> Self {
         let data = data_folder(folder);
@@ -62,7 +62,7 @@ impl Postgres {
         format!("postgres://hallpass:hallpass@127.0.0.1:{port}/postgres")
     }
 
-    /// For this instance: its connections bear its name.
+    /// The URL for this instance, whose connections carry its name.
     pub fn url_of(&self, port: u16, instance: usize) -> String {
         format!("{}?application_name=instance-{instance}", self.url(port))
     }
@@ -71,13 +71,13 @@ impl Postgres {
         PgConnection::connect(&self.url(self.port)).await.unwrap()
     }
 
-    /// Makes a standby stop at what it has, or go on.
+    /// Pauses or resumes the replay of a standby.
     pub fn pause_replay(&self, is_paused: bool) {
         let what = if is_paused { "pause" } else { "resume" };
         self.tell(&format!("select pg_wal_replay_{what}()"));
     }
 
-    /// Waits until a standby has all that its primary has, and makes it a primary.
+    /// Waits until a standby has replayed everything of its primary, and promotes it.
     pub async fn replace(&self, primary: &Self) {
         let end = primary.query("select pg_current_wal_lsn()").unwrap();
         wait_until("the standby has replayed everything", async || {
@@ -91,14 +91,14 @@ impl Postgres {
         .await;
     }
 
-    /// Every transaction is read-only from here on, also on connections that exist; or none.
+    /// Makes every transaction read-only from here on, on existing connections too; or ends this.
     pub fn set_read_only(&self, is_read_only: bool) {
         let value = if is_read_only { "on" } else { "off" };
         self.tell(&format!("alter system set default_transaction_read_only = {value}"));
         self.tell("select pg_reload_conf()");
     }
 
-    /// How many connections of an instance wait for a lock.
+    /// The number of connections of an instance that wait for a lock.
     pub fn waiting(&self, instance: usize) -> usize {
         let query = format!(
             "select count(*) from pg_stat_activity \
@@ -107,24 +107,24 @@ impl Postgres {
         self.query(&query).map_or(0, |count| count.parse().unwrap())
     }
 
-    /// How many transactions were begun within another since it was asked last: by the borrower of a
-    /// connection that somebody had left inside one.
+    /// The number of nested transactions since the last call. They occur when a connection returns to the
+    /// pool with an open transaction.
     pub fn nested_transactions(&self) -> usize {
         let nested = self.process.printed().matches("already a transaction in progress").count();
         nested - self.nested.swap(nested, Relaxed)
     }
 
-    /// `kill -9`.
+    /// Kills the server (`kill -9`).
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Sends all of its processes a signal: `STOP`, `CONT`.
+    /// Sends all processes of the server a signal, for example `STOP` or `CONT`.
     pub fn signal_all(&self, signal: &str) {
         self.process.signal_all(signal);
     }
 
-    /// Has it execute a statement.
+    /// Executes a statement.
     pub fn tell(&self, statement: &str) {
         self.psql(statement).unwrap();
     }
@@ -133,7 +133,7 @@ impl Postgres {
         let (programs, folder, port) = (self.programs.clone(), self.folder.clone(), self.port);
         let options = self.options.clone();
         self.process = spawn(&programs, &folder, port, &options);
-        // It refuses to start while a child of the killed one is still about to end.
+        // PostgreSQL refuses to start while a child of the killed server is still ending.
         wait_until("PostgreSQL is up again", async || {
             if !self.process.is_running() {
                 self.process = spawn(&programs, &folder, port, &options);
@@ -147,7 +147,7 @@ impl Postgres {
         self.psql("select 1").is_ok()
     }
 
-    /// Its answer to a query: the columns of each row between bars.
+    /// The result of a query: the columns of each row, separated by bars.
     pub fn query(&self, statement: &str) -> Result<String, String> {
         self.psql(statement)
     }
@@ -168,13 +168,14 @@ fn spawn(programs: &Path, folder: &Path, port: u16, options: &[String]) -> Proce
     Process::start("postgres", folder, other_user(), &programs.join("postgres"), |command| {
         let data = folder.join("postgres");
         command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-p", &port.to_string()]);
-        // What a killed process has written is safe with the system: only a power cut needs fsync.
+        // Data that a killed process has written survives in the page cache; only a power failure needs
+        // fsync.
         command.args(["-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=100"]);
         command.args(options.iter().flat_map(|option| ["-c", option]));
     })
 }
 
-/// A new folder for its data, which belongs to whoever it runs as.
+/// Creates a folder for the data, owned by the user that PostgreSQL runs as.
 fn data_folder(folder: &Path) -> String {
     let data = folder.join("postgres");
     fs::create_dir_all(&data).unwrap();
@@ -196,12 +197,12 @@ fn run_as_owner(program: &Path, arguments: &[&str]) {
     }
 }
 
-/// PostgreSQL refuses to run as root.
+/// The user to run as when the tests run as root, which PostgreSQL refuses.
 fn other_user() -> Option<&'static str> {
     (fs::metadata("/proc/self").unwrap().uid() == 0).then_some("postgres")
 }
 
-/// Debian keeps the programs of each version in a folder that is not on the path.
+/// The newest PostgreSQL programs: Debian keeps each version in a folder that is not in the path.
 fn newest_programs() -> PathBuf {
     let versions =
         fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is missing: apt-get install postgresql");

@@ -1,5 +1,5 @@
-//! A program in a process group of its own, with its output in a file. Dropped, it is killed with
-//! all its children; it is killed as well when the thread that started it ends in any other way.
+//! A program in a process group of its own, with its output in a file. It is killed with all its children
+//! when dropped, and also when the thread that started it ends in any other way.
 
 use std::{
     fs::{self, File},
@@ -13,10 +13,10 @@ use std::{
 
 use tokio::time;
 
-/// What may take this long has gone wrong, however slow the machine is.
+/// The timeout of everything that has to happen: long enough for any machine.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// An instance that takes longer to recover, or to end, does not do so by itself.
+/// The time within which an instance has to recover, or to end, on its own.
 pub const RECOVERY: Duration = Duration::from_secs(60);
 
 pub struct Process {
@@ -26,11 +26,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` as `user`, or as whoever runs the test. What it prints is added to
+    /// Starts `program` as `user`, or as the user that runs the test. Its output is appended to
     /// `folder/name.log`.
     ///
-    /// Call it from a thread that outlives the process: the system kills the process when the
-    /// thread ends, so that not even a test that is killed leaves a server behind.
+    /// The calling thread must outlive the process: the system kills the process when the thread ends, so
+    /// that even a killed test leaves no server behind.
     pub fn start(
         name: &str,
         folder: &Path,
@@ -42,7 +42,7 @@ impl Process {
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new("setpriv");
         if let Some(user) = user {
-            // In a step of its own: who becomes another user forgets whose end to die of.
+            // A second `setpriv`, because changing the user clears the parent-death signal.
             command.args(["--reuid", user, "--regid", user, "--clear-groups", "--", "setpriv"]);
         }
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).current_dir(folder).process_group(0);
@@ -52,23 +52,23 @@ impl Process {
         Self { name: name.to_owned(), log, child }
     }
 
-    /// Sends it a signal: `STOP`, `CONT`.
+    /// Sends the process a signal, for example `STOP` or `CONT`.
     pub fn signal(&self, signal: &str) {
         self.signal_to(signal, &self.child.id().to_string());
     }
 
-    /// Sends it and its children a signal, whatever groups they have joined since.
+    /// Sends the process and its children a signal, in whatever process groups they are.
     pub fn signal_all(&self, signal: &str) {
         let id = self.child.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
         for child in children.split_whitespace() {
-            // It may have ended meanwhile.
+            // The child may have ended by now.
             let _ = Command::new("kill").args(["-s", signal, child]).stderr(Stdio::null()).status();
         }
         self.signal(signal);
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Kills the process (`kill -9`) and waits until it has ended.
     pub fn kill(&mut self) {
         self.signal_to("KILL", &format!("-{}", self.child.id()));
         self.child.wait().unwrap();
@@ -79,7 +79,7 @@ impl Process {
         assert!(sent.unwrap().success(), "{} has ended by itself: {}", self.name, self.last_words());
     }
 
-    /// How much memory it takes.
+    /// The resident memory of the process, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -91,17 +91,17 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// How many entries a folder of its own in /proc has: `fd`, `task`.
+    /// The number of entries in a folder of the process in /proc: `fd`, `task`.
     pub fn count(&self, folder: &str) -> usize {
         fs::read_dir(format!("/proc/{}/{folder}", self.child.id())).map_or(0, Iterator::count)
     }
 
-    /// All that it printed.
+    /// The output of the process.
     pub fn printed(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The end of what it printed.
+    /// The last lines of the output.
     pub fn last_words(&self) -> String {
         let text = self.printed();
         let lines: Vec<_> = text.lines().collect();
@@ -119,7 +119,7 @@ impl Drop for Process {
     }
 }
 
-/// Runs a program to its end and gives what it printed, or why it failed.
+/// Runs a program to its end. Returns its output, or the reason why it failed.
 pub fn run(program: impl AsRef<Path>, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program.as_ref()).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{} cannot be run: {error}", program.as_ref().display()))?;
@@ -131,9 +131,8 @@ pub fn run(program: impl AsRef<Path>, arguments: &[&str]) -> Result<String, Stri
     }
 }
 
-/// A port that nobody listens on. Below those that the system hands out to clients: none of these
-/// may be in its way when a server starts again on it. The port 10,000 above is free as well, for
-/// a node of a Redis cluster.
+/// A port that nobody listens on, below the range that the system assigns to clients, so that it stays free
+/// for a server that restarts. The port 10,000 above is free as well, for the bus of a Redis Cluster node.
 pub fn free_port() -> u16 {
     const FIRST: u16 = 11_000;
     const COUNT: u16 = 10_000;
@@ -146,7 +145,7 @@ pub fn free_port() -> u16 {
     ports.find(is_free).expect("all ports are taken")
 }
 
-/// Asks until the answer is yes: false if it has not been for longer than any recovery may take.
+/// Polls until the condition is true. Returns false after the longest time that a recovery may take.
 pub async fn comes_true(mut is_so: impl AsyncFnMut() -> bool) -> bool {
     let begin = Instant::now();
     while !is_so().await {
@@ -158,7 +157,7 @@ pub async fn comes_true(mut is_so: impl AsyncFnMut() -> bool) -> bool {
     true
 }
 
-/// Asks until the answer is yes. `what` completes the sentence "waited in vain until".
+/// Polls until the condition is true. `what` completes the sentence "waited in vain until".
 pub async fn wait_until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let begin = Instant::now();
     while !is_so().await {

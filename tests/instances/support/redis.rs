@@ -1,4 +1,4 @@
-//! A Redis server of its own, and what an administrator could do to it.
+//! A Redis server for one test, and what an administrator can do to it.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use crate::support::process::{Process, free_port, run, wait_until};
 
 pub struct Redis {
     pub port: u16,
-    /// Of its data, its settings and its log.
+    /// The folder with the data, the configuration and the log.
     folder: PathBuf,
     process: Process,
 }
 
 impl Redis {
-    /// Starts one that keeps its data in an append-only file; with further lines of settings.
+    /// Starts a Redis server with an append-only file, and with further lines of configuration.
     pub async fn start(folder: &Path, settings: &str) -> Self {
         Self::start_at(free_port(), folder, settings).await
     }
@@ -23,7 +23,7 @@ impl Redis {
     pub async fn start_at(port: u16, folder: &Path, settings: &str) -> Self {
         let folder = folder.join(format!("redis-{port}"));
         fs::create_dir(&folder).unwrap();
-        // A file, and not the command line: a node that changes its role writes it down here.
+        // A file instead of the command line, because a node that changes its role rewrites it.
         let basics =
             format!("port {port}\nbind 127.0.0.1\nsave \"\"\nappendonly yes\nmaxmemory-policy noeviction\n");
         fs::write(folder.join("redis.conf"), basics + settings).unwrap();
@@ -32,12 +32,12 @@ impl Redis {
         redis
     }
 
-    /// `kill -9`.
+    /// Kills the server (`kill -9`).
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Deletes what a killed one has written.
+    /// Deletes the data of a killed server.
     pub fn lose_data(&self) {
         fs::remove_dir_all(self.folder.join("appendonlydir")).unwrap();
     }
@@ -47,7 +47,7 @@ impl Redis {
         self.wait_until_up().await;
     }
 
-    /// Starts it again, and does not wait until it has read its data.
+    /// Restarts the server without waiting until it has loaded its data.
     pub fn start_loading(&mut self) {
         self.process = spawn(&self.folder);
     }
@@ -56,17 +56,17 @@ impl Redis {
         self.process.signal(signal);
     }
 
-    /// Its answer to a command, or why there is none.
+    /// The response to a command, or the error.
     pub fn ask(&self, command: &[&str]) -> Result<String, String> {
         redis_cli(self.port, command)
     }
 
-    /// Gives it a command that has to succeed.
+    /// Executes a command that has to succeed.
     pub fn tell(&self, command: &[&str]) {
         self.ask(command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
     }
 
-    /// A line of what it says about its replication: `role`, `master_link_status`.
+    /// A field of `INFO replication`, for example `role` or `master_link_status`.
     pub fn info(&self, field: &str) -> Option<String> {
         let info = self.ask(&["INFO", "replication"]).ok()?;
         let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -84,9 +84,9 @@ fn spawn(folder: &Path) -> Process {
     })
 }
 
-/// Gives a command to the server at `port`. An answer that is an error is one.
+/// Sends a command to the server at `port`. An error response is an `Err`.
 pub fn redis_cli(port: u16, command: &[&str]) -> Result<String, String> {
-    // A server that is stopped accepts connections and says nothing.
+    // A stopped server accepts connections, but does not answer.
     let port = port.to_string();
     run("timeout", &[&["2", "redis-cli", "-e", "-p", &port][..], command].concat())
 }

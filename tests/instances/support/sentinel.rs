@@ -1,4 +1,4 @@
-//! A primary of Redis with two replicas, and three Sentinels that watch them.
+//! A Redis primary with two replicas, and three Sentinels that monitor them.
 
 use std::{fs, path::Path};
 
@@ -12,7 +12,7 @@ const NAME: &str = "hallpass";
 
 pub struct Sentinel {
     pub nodes: Vec<Redis>,
-    /// The way of everybody else to each node, which is the address that it announces.
+    /// The link to each node, whose address the node announces to clients, replicas and Sentinels.
     pub links: Vec<Link>,
     pub ports: Vec<u16>,
     _sentinels: Vec<Process>,
@@ -40,13 +40,13 @@ impl Sentinel {
         self.url_by("", &self.ports)
     }
 
-    /// By these Sentinels, and with these credentials: `user:password@`.
+    /// The URL with these Sentinels and these credentials (`user:password@`).
     pub fn url_by(&self, credentials: &str, ports: &[u16]) -> String {
         let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         format!("redis+sentinel://{credentials}{}/{NAME}", hosts.join(","))
     }
 
-    /// Starts another Sentinel, which knows nobody but the node at `named`, and takes it for the primary.
+    /// Starts another Sentinel, which monitors only the node at `named`, as the primary.
     pub async fn stray(folder: &Path, named: u16) -> (u16, Process) {
         let port = free_port();
         let process = spawn(folder, port, named);
@@ -58,14 +58,14 @@ impl Sentinel {
         (port, process)
     }
 
-    /// Gives each Sentinel a command that has to succeed.
+    /// Sends each Sentinel a command that has to succeed.
     pub fn tell_all(&self, command: &[&str]) {
         for port in &self.ports {
             redis_cli(*port, command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
         }
     }
 
-    /// The place in `nodes` of the primary that all Sentinels agree on.
+    /// The index in `nodes` of the primary that all Sentinels agree on.
     pub fn primary(&self) -> Option<usize> {
         let named: Option<Vec<_>> = self.ports.iter().map(|port| self.primary_by(*port)).collect();
         let named = named?;
@@ -86,7 +86,7 @@ impl Sentinel {
         .await;
     }
 
-    /// Waits until there is one primary that two replicas follow, and all Sentinels know it.
+    /// Waits until two replicas follow one primary, and all Sentinels report it.
     pub async fn wait_until_whole(&self) {
         wait_until("two replicas follow the primary", async || {
             let Some(primary) = self.primary() else { return false };
@@ -104,7 +104,7 @@ impl Sentinel {
 fn spawn(folder: &Path, port: u16, primary: u16) -> Process {
     let folder = folder.join(format!("sentinel-{port}"));
     fs::create_dir(&folder).unwrap();
-    // It writes to this file what it has learnt.
+    // The Sentinel rewrites this file with its state.
     let settings = folder.join("sentinel.conf");
     let text = format!(
         "port {port}\nbind 127.0.0.1\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\n\

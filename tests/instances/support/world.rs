@@ -1,5 +1,4 @@
-//! All the processes of a run: a PostgreSQL, a Redis of some kind, three instances, and the links
-//! between them.
+//! All processes of a run: a PostgreSQL, a Redis of some kind, three instances, and the links between them.
 
 use std::{
     fs, mem,
@@ -23,10 +22,10 @@ use crate::support::{
 };
 
 pub const INSTANCES: usize = 3;
-/// Of a cluster; elsewhere there is one.
+/// The number of partitions with a Redis Cluster; otherwise there is one.
 pub const PARTITIONS: usize = 4;
 
-/// Which kind of Redis.
+/// The kind of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Single,
@@ -65,7 +64,7 @@ impl Store {
         }
     }
 
-    /// What an instance has to know about it besides.
+    /// The settings that an instance needs in addition to the URL.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Single(_) => vec![],
@@ -78,12 +77,12 @@ impl Store {
     }
 }
 
-/// Its processes end with it, the instances first.
+/// All processes of a run. They end when this is dropped, the instances first.
 pub struct World {
     pub instances: Vec<Instance>,
     pub store: Store,
     pub postgres: Postgres,
-    /// What has been replaced and is still there, in whatever state.
+    /// The servers that have been replaced, but still run or can be inspected.
     retired: (Option<Redis>, Option<Postgres>),
     folder: TempDir,
 }
@@ -93,29 +92,29 @@ impl World {
         Self::start_with(kind, true, &[], &[]).await
     }
 
-    /// With further settings.
+    /// Starts a world with further settings.
     pub async fn with(kind: Kind, settings: &[(&'static str, &str)]) -> Self {
         Self::start_with(kind, true, settings, &[]).await
     }
 
-    /// With further settings, also of PostgreSQL.
+    /// Starts a world with further settings of the instances and of PostgreSQL.
     pub async fn with_postgres(settings: &[(&'static str, &str)], postgres: &[&str]) -> Self {
         Self::start_with(Kind::Single, true, settings, postgres).await
     }
 
-    /// As shipped where a client sees it, but for tokens that live a minute; and on a database that commits
-    /// when it likes, unless it is told otherwise.
+    /// Starts a world with the defaults that a client notices, except that tokens live for a minute; and with
+    /// a PostgreSQL that commits asynchronously unless a transaction overrides it.
     pub async fn for_faults(kind: Kind) -> Self {
         let settings = [("HALLPASS_REFRESH_GRACE", "10"), ("HALLPASS_ACCESS_TTL", "60")];
         Self::start_with(kind, true, &settings, &["synchronous_commit=off", "wal_writer_delay=10000"]).await
     }
 
-    /// With nothing between its processes, for measuring.
+    /// Starts a world without links between its processes, for measurements.
     pub async fn without_links(kind: Kind) -> Self {
         Self::without_links_with(kind, &[]).await
     }
 
-    /// The same, with further settings.
+    /// Starts a world without links, with further settings.
     pub async fn without_links_with(kind: Kind, settings: &[(&'static str, &str)]) -> Self {
         Self::start_with(kind, false, settings, &[]).await
     }
@@ -127,7 +126,7 @@ impl World {
         of_postgres: &[&str],
     ) -> Self {
         let folder = TempDir::with_prefix("hallpass-faults-").unwrap();
-        // For PostgreSQL, which may run as another user.
+        // PostgreSQL may run as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let postgres = Postgres::with(folder.path(), of_postgres).await;
         let store = Store::start(kind, folder.path()).await;
@@ -146,7 +145,7 @@ impl World {
         }
     }
 
-    /// The Redis of a world that has one.
+    /// The Redis server, if there is only one.
     pub fn redis(&mut self) -> &mut Redis {
         match &mut self.store {
             Store::Single(redis) => redis,
@@ -154,18 +153,18 @@ impl World {
         }
     }
 
-    /// A standby of its PostgreSQL.
+    /// Starts a standby of PostgreSQL.
     pub async fn standby(&self, settings: &[&str]) -> Postgres {
         self.postgres.standby(&self.new_folder("standby"), settings).await
     }
 
-    /// A fail-over of PostgreSQL that loses nothing. The connections of one instance stay where they are, at a
-    /// server that has become read-only.
+    /// A failover of PostgreSQL that loses nothing. The connections of one instance stay at the old server,
+    /// which is read-only now.
     pub async fn replace_postgres(&mut self, stays: usize) {
         let successor = self.standby(&[]).await;
         self.postgres.set_read_only(true);
         let writing = "select count(*) from pg_stat_activity where backend_xid is not null";
-        // Each connection hears of it when it begins its next transaction.
+        // A connection applies the new setting when it begins its next transaction.
         sleep(Duration::from_millis(500)).await;
         wait_until("the last transaction has ended", async || {
             self.postgres.query(writing).as_deref() == Ok("0")
@@ -181,14 +180,15 @@ impl World {
         self.retired.1 = Some(mem::replace(&mut self.postgres, successor));
     }
 
-    /// A fail-over of Redis behind one address: the followers notice, other connections stay with the old one.
+    /// A failover of Redis behind one address: the followers are disconnected, other connections stay at the
+    /// old server.
     pub async fn replace_redis(&mut self) {
         let replica_of = format!("replicaof 127.0.0.1 {}\n", self.redis().port);
         let successor = Redis::start(&self.new_folder("redis"), &replica_of).await;
         wait_until("it follows", async || successor.info("master_link_status").as_deref() == Some("up"))
             .await;
         successor.tell(&["REPLICAOF", "NO", "ONE"]);
-        // Or it would be a replica again once it is started again.
+        // Otherwise a restart would make it a replica again.
         successor.tell(&["CONFIG", "REWRITE"]);
         for link in self.redis_links() {
             link.retarget(successor.port);
@@ -204,12 +204,12 @@ impl World {
         folder
     }
 
-    /// Where it is, not through a link.
+    /// The URL of Redis itself, not through a link.
     pub fn redis_url(&self) -> String {
         self.store.url()
     }
 
-    /// The ways to it.
+    /// The links to Redis.
     pub fn redis_links(&self) -> impl Iterator<Item = &Link> {
         self.instances.iter().map(Instance::redis)
     }
@@ -232,7 +232,7 @@ impl World {
         self.folder.path()
     }
 
-    /// Leaves the logs of all processes behind, for whoever has to find out what went wrong.
+    /// Keeps the logs of all processes, to find out what went wrong.
     pub fn keep(&mut self) {
         self.folder.disable_cleanup(true);
         eprintln!("the logs of all processes are in {}", self.folder().display());

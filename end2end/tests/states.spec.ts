@@ -36,6 +36,8 @@ test("what a page waits for is said, and that it takes long", async ({ visitor, 
   await visitor.open("/sessions");
   const waiting = page.locator(".waiting").first();
   await expect(waiting).toBeVisible();
+  // Not even for a screen reader, until it does take long.
+  await expect(waiting.getByText("This takes longer than usual.")).toBeHidden();
   await expect(waiting.getByText("This takes longer than usual.")).toBeVisible();
   answer();
   await expect(page.getByRole("list", { name: "Live sessions" })).toBeVisible();
@@ -55,7 +57,7 @@ test("news of the servers that are slow to begin are waited for", async ({ visit
 test.describe("when the server cannot tell", () => {
   test.use({ expectedFault: refused(503) });
 
-  test("a page says so, and attempts again when told", async ({ visitor, page }) => {
+  test("a page says so, and tries again when told", async ({ visitor, page }) => {
     await visitor.register();
     const unavailable = { status: 503, json: { error: "temporarily_unavailable", message: "" }, headers: { "retry-after": "1" } };
     await page.route("**/api/account/sessions", (route) => route.fulfill(unavailable));

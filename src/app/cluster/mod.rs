@@ -40,7 +40,7 @@ pub fn ClusterPage() -> impl IntoView {
             <p class="lead">
                 "Each server checks tokens in its own memory. It may trust that memory for one second at a time, and a log-out is answered when every server knows of it, or has stopped trusting."
             </p>
-            <p role="status" class="note status">{words}</p>
+            <p role="status" class="note standing">{words}</p>
             <Show when=move || is_told.get()>
                 <div class="frame"><Picture stage /></div>
                 <div class="beside">

@@ -76,7 +76,7 @@ impl Caller {
     }
 
     async fn log_in(&self, path: &str, session: usize, user: usize, number: usize) -> Result<Pair, Answer> {
-        let email = format!("user-{user}@faults.example");
+        let email = format!("user-{user}-{}@faults.example", self.history.id);
         let body = json!({ "email": email, "password": password(number), "delivery": "body" });
         let request = self.post(path).json(&body);
         self.pair(request, Question::new(Kind::Login, About::Session(session)).with_password(number)).await

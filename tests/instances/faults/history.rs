@@ -119,13 +119,15 @@ pub struct Events {
 }
 
 pub struct History {
+    /// Part of the addresses of its users: a world can have one load after the other.
+    pub id: u32,
     begin: Instant,
     events: Mutex<Events>,
 }
 
 impl History {
     pub fn begin() -> Self {
-        Self { begin: Instant::now(), events: Mutex::default() }
+        Self { id: fastrand::u32(..), begin: Instant::now(), events: Mutex::default() }
     }
 
     pub fn now(&self) -> At {

@@ -3,24 +3,25 @@
 //! The tree is split first by where code runs, then by what happens to a token. ARCHITECTURE.md has the
 //! reading order.
 
-#![recursion_limit = "256"] // for views whose types are not erased, under RUSTFLAGS of one's own
+#![recursion_limit = "256"] // for view types, which are not erased if RUSTFLAGS overrides .cargo/config.toml
 
-pub mod api; // what crosses the network           both sides
-pub mod app; // what the user sees                 drawn by the server, live in the browser
+pub mod api; // the calls and their types          both sides
+pub mod app; // the pages                          rendered by the server, hydrated in the browser
 pub mod client; // keeps and attaches tokens       runs in the browser
 
 #[cfg(feature = "ssr")]
 pub mod server; // issues, verifies, revokes       the server only
 
-// How a type of `api` describes itself to readers outside (`server/http/openapi`). In the browser nobody asks:
-// there it is a derive of the standard library, whose methods are generic and, unused, become no code.
+// `ToSchema` describes a type of `api` for the OpenAPI document (`server/http/openapi`). The browser needs no
+// description: there the name is a derive of the standard library, whose unused generic methods compile to no
+// code.
 #[cfg(not(feature = "ssr"))]
 use std::hash::Hash as ToSchema;
 #[cfg(feature = "ssr")]
 use utoipa::ToSchema;
 
-/// Makes the server-drawn page live. The browser calls it once, when the wasm has loaded. Until then, a page
-/// is what it is without scripts.
+/// Hydrates the page that the server rendered. The browser calls this once, when the wasm has loaded. Until
+/// then, the page works as it does without scripts.
 #[cfg(feature = "hydrate")]
 #[wasm_bindgen::prelude::wasm_bindgen]
 pub fn hydrate() {
@@ -37,10 +38,10 @@ pub fn hydrate() {
     }
 }
 
-/// Makes the drawn app live: a door into the part of the wasm that has it (see `client/lazy_app.rs`).
+/// Hydrates the app: the entry point into the part of the wasm that contains it (see `client/lazy_app.rs`).
 ///
 /// # Errors
-/// The part cannot be had.
+/// The part cannot be loaded.
 #[cfg(feature = "hydrate")]
 #[leptos::wasm_split::wasm_split(app, wasm_split_path = leptos::wasm_split, fallible)]
 fn start_app() -> Result<(), leptos::wasm_split::SplitLoaderError> {

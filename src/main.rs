@@ -1,4 +1,4 @@
-//! The server and its command line.
+//! The `hallpass` program: sets up logging and runs the command line.
 
 use std::{
     env,
@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // An empty variable counts as unset, as with the settings.
+    // An empty variable counts as unset, as for the settings.
     let wanted = env::var(EnvFilter::DEFAULT_ENV).ok().filter(|filter| !filter.trim().is_empty());
     let filter = wanted.and_then(|filter| EnvFilter::try_new(filter).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new("info,sqlx=warn"));

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{ToSchema, client::refresh::RefreshingClient};
 
-/// What the bearer's own token says. Answered from memory: no database, no network.
+/// Returns the claims of the bearer's access token. Normally answered from memory, without a database or
+/// network call.
 ///
 /// # Errors
-/// 401 without a token, or when it is malformed, expired or revoked.
+/// 401 without a token, or when it is malformed, expired or revoked; 503 when this cannot be determined.
 #[server(
     prefix = "/api", endpoint = "account/me", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
@@ -22,10 +23,10 @@ pub async fn me() -> Result<Account, ApiError> {
     crate::server::http::handlers::me().await
 }
 
-/// The live sessions of the bearer's user.
+/// Lists the live sessions of the bearer's user.
 ///
 /// # Errors
-/// 401 without a live token; 503.
+/// 401 without a live token; 503 when the sessions cannot be read.
 #[server(
     prefix = "/api", endpoint = "account/sessions", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
@@ -34,10 +35,11 @@ pub async fn sessions() -> Result<SessionList, ApiError> {
     crate::server::http::handlers::sessions().await
 }
 
-/// What happened to the account lately: who signed in and out, from which device.
+/// Lists the recent events of the account, newest first: logins, ends of sessions and changes, with their
+/// devices.
 ///
 /// # Errors
-/// 401 without a live token; 503.
+/// 401 without a live token; 503 when the events cannot be read.
 #[server(
     prefix = "/api", endpoint = "account/events", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
@@ -46,62 +48,63 @@ pub async fn events() -> Result<SecurityEvents, ApiError> {
     crate::server::http::handlers::events().await
 }
 
-/// Ends one session of the bearer's user; when this answers, no instance accepts any token of it.
+/// Revokes one session of the bearer's user. When this succeeds, no instance accepts any token of the
+/// session.
 ///
 /// # Errors
-/// 401 without a live token; 404 when they have no such session; 503 when the revocation cannot be
-/// made certain.
+/// 401 without a live token; 404 when the user has no such session; 503 when the revocation cannot be
+/// confirmed.
 #[server(
     prefix = "/api", endpoint = "account/revoke_session", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn revoke_session(
-    /// One of those that `/api/account/sessions` tells.
+    /// The id of a session from `/api/account/sessions`.
     #[server(default)]
     session_id: String,
 ) -> Result<Revocation, ApiError> {
     crate::server::http::handlers::revoke_session(session_id).await
 }
 
-/// Ends all sessions of the bearer's user; with `keep_current`, all but the bearer's own. Whoever has
-/// not signed in within the last five minutes shows the password again (ASVS 5.0, 7.5.2).
+/// Revokes all sessions of the bearer's user or, with `keep_current`, all but the bearer's own. The password
+/// is needed if the bearer's session began more than five minutes ago (ASVS 5.0, 7.5.2).
 ///
-/// When this answers, no instance accepts any token of theirs.
+/// When this succeeds, no instance accepts any token of these sessions.
 ///
 /// # Errors
-/// 401 without a live token; 403 `insufficient_user_authentication` when the password is missing; 422
-/// when it is wrong; 429 when it was tried too often; 503 when the revocation cannot be made certain:
-/// assume that the sessions are alive.
+/// 401 without a live token; 403 `insufficient_user_authentication` when the password is missing; 422 when it
+/// is wrong; 429 after too many attempts; 503 when the revocation cannot be confirmed: assume that the
+/// sessions are live.
 #[server(
     prefix = "/api", endpoint = "account/logout_everywhere", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn logout_everywhere(
-    /// The session that asks lives on.
+    /// Keep the session that makes the request.
     #[server(default)]
     keep_current: bool,
-    /// Not needed within five minutes of signing in.
+    /// The password of the user. Not needed within five minutes of the login.
     #[server(default)]
     password: String,
 ) -> Result<Revocation, ApiError> {
     crate::server::http::handlers::logout_everywhere(keep_current, password).await
 }
 
-/// Changes the password of the bearer's user, and ends all of their other sessions with it.
+/// Changes the password of the bearer's user, and revokes all of their other sessions.
 ///
 /// # Errors
-/// 401 without a live token; 422 with the fields when the current password is wrong or the new one
-/// cannot be accepted; 429 when it was tried too often; 503 when it cannot be made certain that the
-/// other sessions have ended.
+/// 401 without a live token; 422 with the fields when the current password is wrong or the new one is not
+/// accepted; 429 after too many attempts; 503 when it cannot be confirmed that the other sessions are
+/// revoked.
 #[server(
     prefix = "/api", endpoint = "account/change_password", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn change_password(
-    /// The password as it is.
+    /// The current password.
     #[server(default)]
     current: String,
-    /// As it shall be.
+    /// The new password.
     #[server(default)]
     new: String,
 ) -> Result<Revocation, ApiError> {

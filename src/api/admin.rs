@@ -1,5 +1,5 @@
-//! The calls that need a live access token of an administrator. Each answers 403 `insufficient_scope`
-//! to everyone else. All fields may be left out, so that who may not call is told that first.
+//! The calls that need a live access token of an administrator. Each answers 403 `insufficient_scope` to
+//! everyone else. All fields are optional, so that the 403 comes before errors about the fields.
 
 use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{ToSchema, client::refresh::RefreshingClient};
 
-/// A page of users, by address: those with `search` in it, from after the address `after` on.
+/// Lists a page of users in the order of their addresses. `search` filters them, and the page starts after
+/// the address `after`.
 ///
 /// # Errors
 /// 401, 403, 503.
@@ -20,17 +21,17 @@ use crate::{ToSchema, client::refresh::RefreshingClient};
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn users(
-    /// A part of the address; all users without it.
+    /// A part of the address. Without it, all users are listed.
     #[server(default)]
     search: String,
-    /// The last address of the page before; the first page without it.
+    /// The last address of the previous page. Without it, the first page is returned.
     #[server(default)]
     after: String,
 ) -> Result<UserList, ApiError> {
     crate::server::http::handlers::users(search, after).await
 }
 
-/// The live sessions of a user.
+/// Lists the live sessions of a user.
 ///
 /// # Errors
 /// 401, 403, 404, 503.
@@ -42,11 +43,11 @@ pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList,
     crate::server::http::handlers::sessions_of_user(user_id).await
 }
 
-/// Disables a user: they cannot sign in any more, and when this answers, no instance accepts any token
-/// of theirs.
+/// Disables a user. They can no longer log in, and when this succeeds, no instance accepts any token of
+/// theirs.
 ///
 /// # Errors
-/// 401, 403, 404; 422 for one's own account; 503 when it cannot be made certain.
+/// 401, 403, 404; 422 for the administrator's own account; 503 when the revocation cannot be confirmed.
 #[server(
     prefix = "/api", endpoint = "admin/disable_user", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
@@ -55,10 +56,10 @@ pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocati
     crate::server::http::handlers::disable_user(user_id).await
 }
 
-/// Lets a disabled user sign in again.
+/// Enables a disabled user, who can then log in again.
 ///
 /// # Errors
-/// 401, 403, 404; 422 for one's own account; 503.
+/// 401, 403, 404; 422 for the administrator's own account; 503.
 #[server(
     prefix = "/api", endpoint = "admin/enable_user", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
@@ -67,10 +68,11 @@ pub async fn enable_user(#[server(default)] user_id: String) -> Result<(), ApiEr
     crate::server::http::handlers::enable_user(user_id).await
 }
 
-/// Changes a user's role; ends their sessions, so that no token says what is no longer true.
+/// Changes the role of a user. Revokes their sessions, so that no live token contains the previous role.
 ///
 /// # Errors
-/// 401, 403, 404; 422 for one's own account or without a role; 503 when it cannot be made certain.
+/// 401, 403, 404; 422 for the administrator's own account or without a role; 503 when the revocation cannot
+/// be confirmed.
 #[server(
     prefix = "/api", endpoint = "admin/set_role", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
@@ -82,10 +84,10 @@ pub async fn set_role(
     crate::server::http::handlers::set_role(user_id, role).await
 }
 
-/// Ends one session, whosever it is.
+/// Revokes one session of any user.
 ///
 /// # Errors
-/// 401, 403, 404; 503 when it cannot be made certain.
+/// 401, 403, 404; 503 when the revocation cannot be confirmed.
 #[server(
     prefix = "/api", endpoint = "admin/revoke_session", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
@@ -94,10 +96,10 @@ pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Rev
     crate::server::http::handlers::end_users_session(session_id).await
 }
 
-/// Ends all sessions of a user.
+/// Revokes all sessions of a user.
 ///
 /// # Errors
-/// 401, 403, 404; 503 when it cannot be made certain.
+/// 401, 403, 404; 503 when the revocation cannot be confirmed.
 #[server(
     prefix = "/api", endpoint = "admin/revoke_sessions", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
@@ -106,10 +108,10 @@ pub async fn revoke_sessions(#[server(default)] user_id: String) -> Result<Revoc
     crate::server::http::handlers::end_users_sessions(user_id).await
 }
 
-/// Ends all sessions of everyone, one's own included.
+/// Revokes all sessions of all users, including the administrator's own.
 ///
 /// # Errors
-/// 401, 403; 503 when it cannot be made certain.
+/// 401, 403; 503 when the revocation cannot be confirmed.
 #[server(
     prefix = "/api", endpoint = "admin/revoke_all_sessions", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)

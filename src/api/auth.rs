@@ -1,8 +1,7 @@
-//! Register, log in, refresh, log out: the calls that are open to anyone.
+//! The calls that are open to anyone: register, log in, refresh, log out.
 //!
-//! The words for tokens are OAuth's, yet the entry is called `login` and not a token endpoint
-//! with `grant_type=password`: RFC 9700, 2.4, rules that grant out, and a first-party log-in is
-//! not a delegation.
+//! The terms for tokens are those of OAuth, but the entry is called `login` and is not a token endpoint with
+//! `grant_type=password`: RFC 9700, 2.4, forbids that grant, and a first-party login is not a delegation.
 
 use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -14,18 +13,18 @@ use super::{
 };
 use crate::{ToSchema, client::bearer::BearerClient};
 
-/// Creates an account and signs it in.
+/// Creates an account and starts its first session.
 ///
 /// # Errors
-/// 409 when the address is taken; 422 with the fields when the address or the password cannot be
-/// accepted; 429 when tried too often.
+/// 409 when the address is taken; 422 with the fields when the address or the password is not accepted; 429
+/// after too many attempts.
 #[server(
     prefix = "/api", endpoint = "auth/register", protocol = FormOrJson,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn register(
     email: String,
-    /// 8 to 128 characters of any kind, and none of the commonest passwords.
+    /// 8 to 128 characters of any kind; not one of the most common passwords, and not the e-mail address.
     password: String,
     #[server(default)] delivery: Delivery,
 ) -> Result<TokenResponse, ApiError> {
@@ -35,8 +34,8 @@ pub async fn register(
 /// Exchanges an e-mail address and a password for a pair of tokens, in a new session.
 ///
 /// # Errors
-/// 401 `invalid_grant`, the same for an unknown user and a wrong password; 429 when tried too
-/// often.
+/// 401 `invalid_grant`, the same for an unknown user and a wrong password; 422 with the fields when the
+/// address is malformed or the password is empty; 429 after too many attempts.
 #[server(
     prefix = "/api", endpoint = "auth/login", protocol = FormOrJson,
     input_derive = (Serialize, Deserialize, ToSchema)
@@ -49,32 +48,32 @@ pub async fn login(
     crate::server::http::handlers::login(email, password, delivery).await
 }
 
-/// Exchanges the session's refresh token, from the cookie or the body, for the next pair. The
-/// answer brings the next refresh token the way this one came.
+/// Exchanges the session's refresh token, from the cookie or the body, for the next pair. The next refresh
+/// token is delivered in the same way as this one.
 ///
 /// # Errors
-/// 401 `invalid_grant` when it is forged, used up, or its session has ended.
+/// 401 `invalid_grant` when the token is forged or was used before, or its session has ended; 429 after too
+/// many refreshes.
 #[server(
     prefix = "/api", endpoint = "auth/refresh", protocol = FormOrJson,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn refresh(
-    /// Without it, the cookie counts.
+    /// The refresh token. Without it, the one in the cookie is used.
     #[server(default)]
     refresh_token: Option<RefreshToken>,
 ) -> Result<TokenResponse, ApiError> {
     crate::server::http::handlers::refresh(refresh_token).await
 }
 
-/// Ends the session of every token that came with the request: the bearer (an expired one will
-/// do), the cookie, the refresh token in the body. Succeeds again when the session has ended
-/// already (RFC 7009, 2.2).
+/// Revokes the session of every token in the request: the bearer (which may have expired), the cookie, the
+/// refresh token in the body. Also succeeds when the session has ended already (RFC 7009, 2.2).
 ///
-/// When this answers, no instance accepts any token of the session.
+/// When this succeeds, no instance accepts any token of the session.
 ///
 /// # Errors
-/// 401 when no token came or none was ever ours; 503 when the revocation cannot be made certain:
-/// assume that the session is alive (RFC 7009, 2.2.1).
+/// 401 when the request has no token, or none that was issued here; 503 when the revocation cannot be
+/// confirmed: assume that the session is live (RFC 7009, 2.2.1).
 #[server(
     prefix = "/api", endpoint = "auth/logout", protocol = FormOrJson, client = BearerClient,
     input_derive = (Serialize, Deserialize, ToSchema)

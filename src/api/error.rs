@@ -1,4 +1,4 @@
-//! The one error of every call: a variant for each thing a client can do about it.
+//! The error type of all calls, with a variant for each thing that a client can do about it.
 //!
 //! On the wire it is `{"error": code, "message": text}` with the codes of RFC 6749 5.2 and
 //! RFC 6750 3.1. The status that goes with a variant is set in `server/http/error_response.rs` alone.
@@ -14,31 +14,31 @@ use thiserror::Error;
 
 use crate::ToSchema;
 
-/// Why a call was refused. The text is for the user; it never holds a token or a password, and
-/// never says which part of a token was wrong.
+/// The reason why a call failed. The text is for the user. It contains no token and no password, and does not
+/// reveal which part of a token is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(into = "ErrorBody", from = "ErrorBody")]
 pub enum ApiError {
     /// The request cannot be read.
     #[error("{0}")]
     InvalidRequest(String),
-    /// No token came with a request that needs one.
+    /// The request has no token but needs one.
     #[error("Sign in first.")]
     MissingToken,
     /// The token is malformed, expired or revoked: known to be dead.
     #[error("You are signed out. Sign in again.")]
     InvalidToken,
-    /// Wrong e-mail, wrong password, or a refresh token that buys nothing any more.
+    /// The e-mail address or the password is wrong, or the refresh token is not accepted.
     #[error("{0}")]
     InvalidGrant(String),
-    /// Another site sent the request.
+    /// The request came from a page of another origin.
     #[error("This request came from another site and was refused.")]
     CrossSite,
-    /// The token is alive, and its user may not do this (RFC 6750, 3.1).
+    /// The token is live, but its user may not do this (RFC 6750, 3.1).
     #[error("Only an administrator may do this.")]
     InsufficientScope,
-    /// The user has to show again who they are, by the password (RFC 9470, 3). Not 401 as there: no
-    /// live token is ever answered 401.
+    /// The user has to enter the password again (RFC 9470, 3). The status is not 401 as there, because no
+    /// live token is ever answered with 401.
     #[error("Enter your password to go on.")]
     ReauthenticationRequired,
     #[error("There is nothing here.")]
@@ -51,48 +51,49 @@ pub enum ApiError {
     PayloadTooLarge,
     #[error("Send application/json or application/x-www-form-urlencoded.")]
     UnsupportedMediaType,
-    /// Fields that were read but cannot be accepted: the field's name, and what to change.
+    /// Some fields are not accepted: the name of each, and what to change.
     #[error("Some fields need your attention.")]
     InvalidFields(BTreeMap<String, String>),
-    /// Tried too often; the seconds until the next try makes sense.
+    /// The rate limit is exceeded. With the seconds until the next attempt makes sense.
     #[error("Too many attempts. Wait {0} seconds, then try again.")]
     TooManyRequests(u64),
-    /// A fault of the server's own.
+    /// An internal error of the server.
     #[error("Something went wrong on our side.")]
     Internal,
-    /// The server cannot know the answer now. Nothing was decided: keep the session, try again.
+    /// The answer cannot be determined now. Nothing was decided: the client keeps its session and tries
+    /// again.
     #[error("The server cannot tell right now. Try again in a moment.")]
     Unavailable,
-    /// The browser got no answer, or one that is not ours. Made in the browser only.
+    /// The browser received no response, or one that Hallpass did not send. Created in the browser only.
     #[error("The server could not be reached. Check your connection and try again.")]
     Transport,
 }
 
 impl ApiError {
-    /// Wrong credentials: the same words whether the user is unknown, disabled, or the password
-    /// is wrong.
+    /// The error for wrong credentials: the same text whether the user is unknown or disabled, or the
+    /// password is wrong.
     pub fn wrong_credentials() -> Self {
         Self::InvalidGrant("The e-mail address or the password is wrong.".into())
     }
 
-    /// A refresh token that is forged, or belongs to a session of which nothing is left.
+    /// The error for a refresh token that is forged, or whose session was deleted.
     pub fn dead_refresh_token() -> Self {
         Self::InvalidGrant("This session has ended. Sign in again.".into())
     }
 
-    /// A browser that was signed in and brings no refresh token.
+    /// The error for a browser that was signed in and sends no refresh token.
     pub fn no_refresh_token() -> Self {
         Self::InvalidGrant(
             "Your browser has not kept the cookie of your session. Allow cookies for this site, then sign in again.".into(),
         )
     }
 
-    /// The refusal of one field.
+    /// The error for one field.
     pub fn invalid_field(name: &str, advice: impl Into<String>) -> Self {
         Self::InvalidFields(BTreeMap::from([(name.to_owned(), advice.into())]))
     }
 
-    /// The same refusal, of the one field that it is about under another name.
+    /// The same error, with the name of its field replaced.
     pub fn with_field_name(self, name: &str) -> Self {
         match self {
             Self::InvalidFields(fields) => {
@@ -102,12 +103,12 @@ impl ApiError {
         }
     }
 
-    /// The error of this code, as far as a code alone can tell.
+    /// The error with this code, without what the code does not determine.
     pub fn from_code(code: &str) -> Self {
         ErrorBody { error: code.to_owned(), ..Default::default() }.into()
     }
 
-    /// The code on the wire.
+    /// The code of the error in responses.
     pub fn code(&self) -> &'static str {
         match self {
             Self::InvalidRequest(_) => "invalid_request",
@@ -131,17 +132,17 @@ impl ApiError {
     }
 }
 
-/// Why a call was refused.
+/// The reason why a call failed.
 #[derive(Default, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
-    /// What a program goes by.
+    /// The code, for programs.
     error: String,
-    /// What a user reads.
+    /// The message, for the user.
     message: String,
     /// Only with `invalid_fields`: what to change in each field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     fields: BTreeMap<String, String>,
-    /// Only with `too_many_requests`: the seconds until the next try makes sense.
+    /// Only with `too_many_requests`: the seconds until the next attempt makes sense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
 }
@@ -195,7 +196,8 @@ impl FromServerFnError for ApiError {
             ServerFnErrorErr::Args(_) | ServerFnErrorErr::MissingArg(_) => {
                 Self::InvalidRequest("The request's fields cannot be read.".into())
             }
-            // What the browser's half of server_fn makes when fetch fails or the answer is not ours.
+            // The browser's half of server_fn returns these when fetch fails or Hallpass did not send the
+            // response.
             ServerFnErrorErr::Request(_)
             | ServerFnErrorErr::Response(_)
             | ServerFnErrorErr::Deserialization(_) => Self::Transport,

@@ -1,5 +1,5 @@
-//! How a call travels: `POST`, with JSON or a form in, and JSON out, so that a browser, a plain
-//! HTML form and `curl` speak to the same address.
+//! The protocol of the calls: `POST` with JSON or a form, answered with JSON, so that a browser, a plain HTML
+//! form and `curl` use the same address.
 
 use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
@@ -16,12 +16,12 @@ use super::error::ApiError;
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The protocol of every server function here.
+/// The protocol of all server functions.
 ///
 /// # Errors
 /// The server answers [`ApiError::UnsupportedMediaType`] for any other content type,
-/// [`ApiError::PayloadTooLarge`] when the body cannot be read to its end, and
-/// [`ApiError::InvalidRequest`] when it cannot be understood, a repeated field included.
+/// [`ApiError::PayloadTooLarge`] when the body cannot be read to its end, and [`ApiError::InvalidRequest`]
+/// when it cannot be parsed or a field is repeated.
 pub struct FormOrJson;
 
 impl<Input, Output, Client, Server> Protocol<Input, Output, Client, Server, ApiError> for FormOrJson
@@ -70,7 +70,7 @@ where
 }
 
 fn from_form<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    // Two values for one field: parsers differ on which counts, so neither does.
+    // Parsers differ on which of two values of a field counts, so a repeated field is an error.
     let strict = serde_qs::Config::new().duplicate_key_behavior(DuplicateKeyBehavior::Error);
     strict.deserialize_bytes(body).map_err(|error| error.to_string())
 }

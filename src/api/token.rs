@@ -1,5 +1,5 @@
-//! What a token is worth to others: the call behind the token page, which shows what revocation is
-//! good for. A product can do without.
+//! The call behind the page Token, which demonstrates why tokens have to be revocable. A product can do
+//! without it.
 
 use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,9 @@ use super::{
 };
 use crate::ToSchema;
 
-/// What a check of signature, issuer, audience and times says about an access token: what is called
-/// validation (RFC 7519, 7.2) wherever nobody asks whether the token has been revoked. Never a
-/// reason to let a request pass.
+/// Checks the signature, issuer, audience and times of an access token, but not whether it is revoked.
+/// Without revocation, this is all that validation means (RFC 7519, 7.2). The result must never authorize a
+/// request.
 ///
 /// # Errors
 /// 400 when the field is missing.

@@ -1,4 +1,4 @@
-//! What the calls take and answer. The JSON on the wire is these structs, field by field.
+//! The types that the calls take and return. The JSON in requests and responses has the same fields.
 
 use std::{
     convert::Infallible,
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ToSchema;
 
-/// A JWT that authorizes requests until it expires or its session is revoked. Never printed.
+/// A JWT that authorizes requests until it expires or its session is revoked. It is never logged.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct AccessToken(String);
 
-/// An opaque token that buys one new pair of tokens. Never printed.
+/// An opaque token that is exchanged, once, for a new pair of tokens. It is never logged.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct RefreshToken(String);
@@ -43,14 +43,14 @@ macro_rules! secret_text {
 secret_text!(AccessToken);
 secret_text!(RefreshToken);
 
-/// How the refresh token reaches the client.
+/// The way in which the refresh token is delivered to the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
-    /// In an HttpOnly cookie, out of reach of scripts. What a browser wants.
+    /// In an HttpOnly cookie, which scripts cannot read: for browsers.
     #[default]
     Cookie,
-    /// In the JSON answer. What a program without a cookie jar wants.
+    /// In the JSON response: for programs without a cookie jar.
     Body,
 }
 
@@ -62,16 +62,15 @@ pub struct TokenResponse {
     pub token_type: String,
     /// Seconds from `server_time` until the access token expires.
     pub expires_in: i64,
-    /// The server's clock when it answered, in Unix seconds: a client whose own clock is wrong
-    /// measures against this one.
+    /// The server's time when it answered, in Unix seconds, for clients whose own clock is wrong.
     pub server_time: i64,
     pub session_id: String,
-    /// Present only with [`Delivery::Body`].
+    /// The refresh token, only with `delivery=body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<RefreshToken>,
 }
 
-/// What the access token that made the request says.
+/// The claims of the access token in the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Account {
     /// The user's id.
@@ -79,30 +78,30 @@ pub struct Account {
     pub email: String,
     /// The session's id.
     pub sid: String,
-    /// The token's own id.
+    /// The id of the token.
     pub jti: String,
     /// When the token expires, in Unix seconds.
     pub exp: i64,
     pub role: Role,
 }
 
-/// What can be said of an access token without asking whether it has been revoked.
+/// The result of checking an access token, but not whether it is revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatelessCheck {
-    /// Its signature is ours, and it has not expired.
+    /// Whether the signature and all claims are valid, and the token has not expired.
     pub is_valid: bool,
-    /// For how many more seconds it would pass.
+    /// The seconds until the token expires; 0 if it is not valid.
     pub expires_in: i64,
 }
 
-/// What a user may do. A change of it ends all of the user's sessions, so that what a live token
-/// says is true.
+/// The role of a user. A change of the role revokes all sessions of the user, so that the role in a live
+/// token is always the current one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     #[default]
     User,
-    /// May look after users and their sessions.
+    /// May manage users and their sessions.
     Admin,
 }
 
@@ -111,7 +110,7 @@ impl Role {
         *self == Self::User
     }
 
-    /// As it is written: in tokens, in the database, on the command line.
+    /// The role as it is written in tokens, in the database and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -120,33 +119,33 @@ impl Role {
     }
 }
 
-/// Why a session has ended.
+/// The reason why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     SignedOut,
-    /// Signed out everywhere, from one of the user's sessions.
+    /// The user signed out everywhere, from one of their sessions.
     SignedOutEverywhere,
-    /// By the user, from another session.
+    /// The user revoked it from another session.
     EndedElsewhere,
-    /// Someone signed in where it was in use.
+    /// A new session was started in the same browser.
     Replaced,
-    /// A used refresh token came back (RFC 9700, 4.14.2).
+    /// A used refresh token was presented again (RFC 9700, 4.14.2).
     TokenReused,
     PasswordChanged,
-    /// By an administrator.
+    /// An administrator set the password.
     PasswordSet,
     RoleChanged,
     Disabled,
     EndedByAdmin,
-    /// Not used for too long, or as old as a session may get.
+    /// The session was not used for too long, or reached its maximum age.
     Expired,
-    /// The user signed in while they had as many sessions as a user may have.
+    /// The user logged in once more while they had the maximum number of sessions.
     Displaced,
 }
 
 impl EndReason {
-    /// As it is written in the database: as on the wire.
+    /// The reasons as they are written in the database and in JSON.
     pub const ALL: [(Self, &str); 12] = [
         (Self::SignedOut, "signed_out"),
         (Self::SignedOutEverywhere, "signed_out_everywhere"),
@@ -166,7 +165,7 @@ impl EndReason {
         Self::ALL.iter().find(|(reason, _)| *reason == self).map_or("", |(_, text)| text)
     }
 
-    /// What to tell the one whose session it was.
+    /// The message for the user of the session.
     pub fn words(self) -> &'static str {
         match self {
             Self::SignedOut => "You have been signed out.",
@@ -191,31 +190,31 @@ impl EndReason {
     }
 }
 
-/// A live session of the user who asks, or of one that an administrator asks about.
+/// A live session of the calling user, or of one that an administrator asks about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionInfo {
     pub session_id: String,
-    /// The browser and the device, in words.
+    /// The browser and the operating system, such as `Firefox on Linux`.
     pub device: String,
-    /// The network it signed in from, `192.0.2.0/24`; empty when it is not known.
+    /// The network that the session was started from, such as `192.0.2.0/24`; empty if it is not known.
     pub address: String,
-    /// When it signed in, in Unix seconds, to the minute.
+    /// The start of the session, in Unix seconds, to the minute.
     pub created_at: i64,
-    /// When it last renewed its access token, in Unix seconds, to the minute.
+    /// The last refresh of the session, in Unix seconds, to the minute.
     pub last_seen_at: i64,
-    /// It is the one that asks.
+    /// Whether this is the session that makes the request.
     pub is_current: bool,
 }
 
-/// The live sessions of a user, the one that asks first, then those that were used last.
+/// The live sessions of a user: the one that makes the request first, then the most recently used ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionList {
-    /// The server's clock, in Unix seconds.
+    /// The server's time, in Unix seconds.
     pub now: i64,
     pub sessions: Vec<SessionInfo>,
 }
 
-/// What happened to an account.
+/// The kind of an event of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
@@ -226,77 +225,78 @@ pub enum EventKind {
     RoleChanged,
     Disabled,
     Enabled,
-    /// The answer to a refresh was asked for again, within the grace, from another device or network.
+    /// A refresh was repeated within the grace, from another device or network.
     RefreshedElsewhere,
 }
 
-/// One thing that happened to an account.
+/// An event of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SecurityEvent {
-    /// In Unix seconds.
+    /// The time of the event, in Unix seconds.
     pub at: i64,
     pub kind: EventKind,
-    /// The browser and the device of the session it was about; empty when it was about none.
+    /// The browser and the operating system of the session that the event is about; empty if it is about
+    /// none.
     pub device: String,
     pub address: String,
 }
 
-/// What happened to an account lately, the newest first.
+/// The recent events of an account, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SecurityEvents {
-    /// The server's clock, in Unix seconds.
+    /// The server's time, in Unix seconds.
     pub now: i64,
     pub events: Vec<SecurityEvent>,
 }
 
-/// A user, as an administrator sees them.
+/// A user, as administrators see them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserInfo {
     pub user_id: String,
     pub email: String,
     pub role: Role,
     pub is_disabled: bool,
-    /// How many sessions are live.
+    /// The number of live sessions.
     pub sessions: i64,
-    /// In Unix seconds; `None` if they have never signed in with their password.
+    /// The last login with the password, in Unix seconds; `null` if there was none.
     pub last_login_at: Option<i64>,
 }
 
-/// A page of users, by e-mail address.
+/// A page of users, ordered by e-mail address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserList {
     pub users: Vec<UserInfo>,
-    /// There are more: ask again for those after the last one.
+    /// Whether there are more users after the last one on this page.
     pub has_more: bool,
 }
 
-/// A revocation that holds: no instance accepts any token of the session from here on.
+/// A confirmed revocation: no instance accepts any token of the revoked sessions from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revocation {
-    /// How many instances were running.
+    /// The number of instances that were running.
     pub instances: u32,
-    /// How many of them confirmed that they refuse the session. The others no longer trust what
-    /// they remember.
+    /// The number of instances that confirmed the revocation. The others have no lease any more, so they do
+    /// not answer from memory.
     pub acknowledged: u32,
-    /// How long that took, in milliseconds.
+    /// The duration of the revocation, in milliseconds.
     pub elapsed_ms: u64,
 }
 
-/// Whether the browser that asked for a page is signed in. Found out before the page is drawn, and
-/// sent with it.
+/// Whether the browser that requests a page is signed in. It is determined before the page is rendered, and
+/// sent with the page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Presence {
     #[default]
     Anonymous,
     SignedIn,
-    /// It was, and its user has not been told yet that its session has ended.
+    /// The browser was signed in, and its user has not seen yet that the session has ended.
     Ended(EndReason),
 }
 
 const ANONYMOUS: &str = "anonymous";
 const SIGNED_IN: &str = "signed_in";
 
-/// As it is sent: in a word, for which the first load of the app needs no JSON.
+/// The form in which it is sent: one word, so that the first load of the app needs no JSON.
 impl Display for Presence {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -321,48 +321,49 @@ impl FromStr for Presence {
     }
 }
 
-/// How a revocation went, for whoever looks after the servers: neither whose it was, nor which.
+/// A recent revocation, for operators: without the user and the session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecentRevocation {
-    /// Counted by the instance that was asked, from 1 on. 0: by one too old to count.
+    /// The number of the revocation on the instance that made it, from 1 on; 0 from an older version that
+    /// does not count.
     #[serde(default)]
     pub number: u64,
-    /// When it was answered, in Unix seconds.
+    /// The time of the answer, in Unix seconds.
     pub at: i64,
-    /// How many instances were running.
+    /// The number of instances that were running.
     pub instances: u32,
-    /// How many of them confirmed it.
+    /// The number of instances that confirmed the revocation.
     pub acknowledged: u32,
-    /// How long it took, in microseconds.
+    /// The duration of the revocation, in microseconds.
     pub elapsed_us: u64,
 }
 
-/// One server process, as another sees it.
+/// An instance, as the instance that answers sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceView {
     pub name: String,
-    /// It is the one that was asked.
+    /// Whether this is the instance that answers.
     pub is_this: bool,
-    /// It may trust its memory; else it asks SQL. Of the others this is known only while the one that
-    /// was asked is leased itself.
+    /// Whether the instance has a lease and answers from memory; otherwise it asks SQL. For other instances
+    /// this is known only while the one that answers has a lease itself.
     pub is_leased: bool,
-    /// How long ago it was seen to renew its lease, in milliseconds.
+    /// The time since the last lease renewal that was seen, in milliseconds.
     pub renewed_ms: u64,
-    /// Up to which event it has followed the stream of each partition.
+    /// The position up to which the instance has followed the stream of each partition.
     pub positions: Vec<String>,
-    /// How many sessions it remembers, ended ones included.
+    /// The number of sessions in the instance's memory, including ended ones.
     pub sessions: usize,
-    /// Those that it has asked for last, the newest first.
+    /// The most recent revocations that the instance has made, newest first.
     pub revocations: Vec<RecentRevocation>,
 }
 
-/// All running instances, as one of them sees them; and for a while those who have fallen silent.
+/// All running instances, as the one that answers sees them, and for a while those that no longer report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterView {
-    /// Whether there is a Redis between them; alone, there is nobody to be told.
+    /// Whether the instances share a Redis; false for a single instance.
     pub is_shared: bool,
-    /// The clock of the one that was asked, in Unix seconds.
+    /// The time of the instance that answers, in Unix seconds.
     pub now: i64,
-    /// By name.
+    /// The instances, ordered by name.
     pub instances: Vec<InstanceView>,
 }

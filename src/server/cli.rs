@@ -1,4 +1,4 @@
-//! The command line: serve, and look after users and their sessions.
+//! The command line: serving, and managing users and sessions.
 
 use std::{
     io::{self, IsTerminal},
@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
-use tokio::{net::TcpListener, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     api::{
@@ -45,12 +48,12 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the app (what happens without a command, too).
+    /// Serve the app (the default).
     Serve,
-    /// Look after users.
+    /// Manage users.
     #[command(subcommand)]
     User(UserCommand),
-    /// Look after sessions.
+    /// Manage sessions.
     #[command(subcommand)]
     Sessions(SessionsCommand),
 }
@@ -61,18 +64,17 @@ enum UserCommand {
     Add(UserArg),
     /// List all users.
     List,
-    /// Disable a user and end all of their sessions. With SQLite, while no server is running.
+    /// Disable a user and revoke all of their sessions. With SQLite, stop the running instance first.
     Disable(UserArg),
-    /// Let a disabled user sign in again.
+    /// Enable a disabled user.
     Enable(UserArg),
-    /// Make a user an administrator, or take that back, and end all of their sessions. With SQLite,
-    /// while no server is running.
+    /// Set a user's role and revoke all of their sessions. With SQLite, stop the running instance first.
     Role {
         email: String,
         #[arg(value_parser = ["user", "admin"])]
         role: String,
     },
-    /// Set a user's password and end all of their sessions. With SQLite, while no server is running.
+    /// Set a user's password and revoke all of their sessions. With SQLite, stop the running instance first.
     SetPassword(UserArg),
 }
 
@@ -83,7 +85,7 @@ enum SessionsCommand {
         #[arg(long, value_name = "EMAIL")]
         user: String,
     },
-    /// End sessions. With SQLite, while no server is running.
+    /// Revoke sessions. With SQLite, stop the running instance first.
     Revoke(SessionSelector),
 }
 
@@ -96,7 +98,7 @@ struct SessionSelector {
     /// All sessions of a user.
     #[arg(long, value_name = "EMAIL")]
     user: Option<String>,
-    /// All sessions of everyone.
+    /// All sessions of all users.
     #[arg(long)]
     all: bool,
 }
@@ -107,10 +109,10 @@ struct UserArg {
 }
 
 impl Cli {
-    /// Does what the command line says.
+    /// Runs the command, or serves if there is none.
     ///
     /// # Errors
-    /// With a sentence for the person at the keyboard.
+    /// The command failed. The error is a message for the user.
     pub async fn run(self) -> Result<()> {
         let config = Config::load(&self.config)?;
         match self.command.unwrap_or(Command::Serve) {
@@ -126,21 +128,20 @@ async fn serve(config: Config) -> Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}: set LEPTOS_SITE_ADDR to another address"))?;
-    super::serve(config, listener, shutdown_signal()).await
+    let shutdown = shutdown_signal().context("signals cannot be caught")?;
+    super::serve(config, listener, shutdown).await
 }
 
-/// Resolves on Ctrl-C and on SIGTERM.
-async fn shutdown_signal() {
-    let terminated = async {
-        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
+/// Resolves on Ctrl-C and on SIGTERM. Both are caught from when this returns: until then they end the process.
+fn shutdown_signal() -> Result<impl Future<Output = ()>> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = signal::ctrl_c() => {}
-        _ = terminated => {}
-    }
+    })
 }
 
 async fn user(command: UserCommand, config: &Config) -> Result<()> {
@@ -222,7 +223,7 @@ async fn run_sessions(command: SessionsCommand, config: &Config) -> Result<()> {
                     let recording =
                         async move { recording.revoke_session(session_id, None, reason, now).await };
                     end(&allowlist, allowlist.revoke_session(session_id, None, recording)).await?;
-                    // It may have been lost there, and live in the memory of the servers.
+                    // SQL may have lost the session while mirrors still held it as live.
                     ensure!(
                         is_known,
                         "there is no session {id} in the database; servers that know it refuse it"
@@ -245,14 +246,14 @@ async fn run_sessions(command: SessionsCommand, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Changes something about a user, and ends their sessions everywhere.
+/// Applies a change to a user, and revokes their sessions on all running instances.
 async fn change(user_id: UserId, change: Change, config: &Config, db: Db) -> Result<()> {
     let recording = db.clone();
     let recording = async move { recording.change_user(user_id, change, None, clock::now()).await };
     revoke(Whose::User { user_id, except: None }, recording, config, &db).await
 }
 
-/// Ends the sessions that `recording` records as revoked, and those that SQL has lost, on all running
+/// Revokes the sessions that `recording` records as revoked, and those that SQL has lost, on all running
 /// instances.
 async fn revoke(
     whose: Whose,
@@ -264,7 +265,7 @@ async fn revoke(
     end(&allowlist, allowlist.revoke(whose, recording)).await
 }
 
-/// Waits for a revocation, then takes this process off the list of instances.
+/// Waits for a revocation, then removes this process from the membership.
 async fn end(
     allowlist: &Allowlist,
     ending: impl Future<Output = Result<Revocation, RevokeError>>,
@@ -291,9 +292,8 @@ async fn find(db: &Db, email: &str) -> Result<User> {
     db.find_user(&parsed).await?.with_context(|| format!("there is no user {email}"))
 }
 
-/// Joins the running instances, if there are any: before anything is recorded, so that settings which
-/// contradict theirs change nothing. On an SQLite file, of which this process has exclusive use, there
-/// is none.
+/// Joins the running instances. This happens before anything is recorded, so that settings that contradict
+/// theirs change nothing. On an SQLite file there are no others: this process has exclusive access to it.
 async fn join(config: &Config, db: &Db) -> Result<Allowlist> {
     let keys = Keys::load(&config.token)?;
     Allowlist::join(config, &keys, db.clone()).await

@@ -1,4 +1,4 @@
-//! The client that makes a request: its address, what it says it is, and what is kept of both with a session.
+//! The client of a request: its address, its user agent, and the device that is stored with a session.
 //! Nothing here reads a request; `http/client_ip.rs` does.
 
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sqlx::FromRow;
 use woothee::{parser::Parser, woothee::VALUE_UNKNOWN};
 
-/// The one who makes a request.
+/// The address and the user agent of a client.
 #[derive(Debug, Clone)]
 pub struct ClientInfo {
     pub address: IpAddr,
@@ -15,8 +15,8 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
-    /// Where it comes from, as far as that is the same for one person: the address of a host or, for
-    /// IPv6, the network that a provider gives to a customer.
+    /// The network that rate limits count by: a single IPv4 address or, for IPv6, the /64 that a provider
+    /// gives to one customer.
     pub fn rate_limit_prefix(&self) -> IpNet {
         match self.address {
             IpAddr::V4(address) => IpNet::V4(Ipv4Net::from(address)),
@@ -24,7 +24,7 @@ impl ClientInfo {
         }
     }
 
-    /// What is kept of it with a session.
+    /// The device that is stored with a session. Its address is coarse: an IPv4 /24 or an IPv6 /48.
     pub fn device(&self) -> Device {
         let network = match self.address {
             IpAddr::V4(address) => {
@@ -41,17 +41,17 @@ fn network_v6(address: Ipv6Net, bits: u8) -> Ipv6Net {
     Ipv6Net::new(address.addr(), bits).map_or(address, |network| network.trunc())
 }
 
-/// What is kept of the browser or program that signed in.
+/// The browser or program that logged in, as it is stored with a session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
 pub struct Device {
-    /// What it says it is.
+    /// The `User-Agent` header of the login.
     pub user_agent: String,
-    /// The network it came from.
+    /// The network of the client, such as `192.0.2.0/24`.
     pub address: String,
 }
 
 impl Device {
-    /// The browser and the system, as far as its user agent tells.
+    /// The browser and the operating system, such as `Firefox on Linux`, as far as the user agent names them.
     pub fn label(&self) -> String {
         let Some(found) = Parser::new().parse(&self.user_agent) else {
             return "Unknown device".into();

@@ -1,5 +1,4 @@
-//! The wall clock, read once at the door of each call; everything behind it takes `now` as a
-//! parameter, so that tests choose the time.
+//! The wall clock. Handlers read it and pass `now` on as a parameter, so that tests can choose the time.
 
 use std::time::SystemTime;
 

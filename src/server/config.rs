@@ -1,5 +1,6 @@
-//! Settings: the compiled-in defaults, then Leptos.toml, then the environment. A setting that
-//! makes no sense stops the server at start, with its name and what to write instead.
+//! Settings: the compiled-in defaults, then Leptos.toml, then the environment, each of which overrides the
+//! one before. An invalid setting stops the instance at start, with an error that names the setting and the
+//! remedy.
 
 use std::{collections::BTreeMap, env, ffi::OsString, path::Path, time::Duration};
 
@@ -12,7 +13,7 @@ use crate::server::{origin::PublicOrigins, trusted_proxies::TrustedProxies};
 
 const DEFAULTS: &str = include_str!("../../Leptos.toml");
 
-/// The environment variable of each key of our own tables.
+/// The environment variable of each key in Hallpass's own tables.
 const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_HTTPS", "server.https"),
     ("HALLPASS_PUBLIC_URL", "server.public_url"),
@@ -50,7 +51,7 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_REFRESHES_PER_SESSION", "throttle.refreshes_per_session"),
 ];
 
-/// Variables of earlier versions, and what they are called now.
+/// The variables of earlier versions, with their present names.
 const RENAMED: &[(&str, &str)] = &[
     ("HALLPASS_TRIES_PER_ACCOUNT", "HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT"),
     ("HALLPASS_TRIES_PER_ADDRESS", "HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS"),
@@ -61,7 +62,7 @@ const MAX_REFRESH_TTL: i64 = 400 * 86_400;
 
 const LEPTOS_TABLE: &str = "package.metadata.leptos";
 
-/// Everything a server needs to know before it starts.
+/// The settings of an instance.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub leptos: LeptosOptions,
@@ -73,7 +74,7 @@ pub struct Config {
     pub throttle: ThrottleConfig,
 }
 
-/// The tables of Leptos.toml that are ours. Leptos's own is read by Leptos.
+/// The tables of Leptos.toml. The table of Leptos is skipped here, because it is read as [`LeptosOptions`].
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Tables {
@@ -130,13 +131,13 @@ pub struct TokenConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseConfig {
-    /// May hold a password.
+    /// The URL of the database, which may contain a password.
     pub url: SecretString,
     pub max_connections: u32,
 }
 
 impl DatabaseConfig {
-    /// Whether several processes may serve it.
+    /// Whether several instances may share this database: PostgreSQL only.
     pub fn is_shared(&self) -> bool {
         let url = self.url.expose_secret();
         url.starts_with("postgres://") || url.starts_with("postgresql://")
@@ -146,7 +147,7 @@ impl DatabaseConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisConfig {
-    /// None: this instance is alone. May hold a password.
+    /// The URL of Redis, which may contain a password. `None` for a single instance.
     pub url: Option<SecretString>,
     pub ca_file: Option<String>,
     #[serde(default = "single_node")]
@@ -162,8 +163,8 @@ fn single_node() -> usize {
 }
 
 impl RedisConfig {
-    /// Refuses Sentinels and a Cluster without the number of nodes: with the default, a revocation could be
-    /// confirmed by a primary alone and be lost with it in a failover.
+    /// Rejects Sentinels with one Redis node, and a Redis Cluster whose number of nodes is not set: with one
+    /// node, a revocation could be confirmed by a primary alone and be lost with it in a failover.
     fn check_nodes(&self, is_set: bool) -> Result<()> {
         let url = self.url.as_ref().map(|url| url.expose_secret().trim().to_ascii_lowercase());
         let scheme = url.as_deref().and_then(|url| url.split("://").next()).unwrap_or_default();
@@ -202,11 +203,10 @@ pub struct ThrottleConfig {
 }
 
 impl Config {
-    /// Reads `file`, then the environment.
+    /// Reads the settings from `file`, then from the environment.
     ///
     /// # Errors
-    /// The file is missing or cannot be read, a key is unknown or has the wrong type, or a value
-    /// makes no sense.
+    /// The file is missing or cannot be read, a key is unknown or has the wrong type, or a value is invalid.
     pub fn load(file: &Path) -> Result<Self> {
         let name = file.display();
         ensure!(
@@ -236,7 +236,7 @@ impl Config {
         let mut leptos: LeptosOptions = settings
             .get(LEPTOS_TABLE)
             .with_context(|| format!("the [{LEPTOS_TABLE}] table cannot be read"))?;
-        // Their version is in the path of all of the files instead (`http/assets.rs`).
+        // The path of the files contains their version instead (`http/assets.rs`).
         leptos.hash_files = false;
         let nodes_are_set = settings.get::<usize>("redis.nodes").is_ok();
         let Tables { server, token, database, redis, password, throttle, .. } = settings.try_deserialize()?;
@@ -246,7 +246,7 @@ impl Config {
         Ok(config)
     }
 
-    /// What this instance is called where there are several.
+    /// The name of this instance: the configured one, or the host name and the port.
     pub fn instance_name(&self) -> String {
         self.redis.instance.clone().unwrap_or_else(|| {
             let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -317,14 +317,17 @@ impl Config {
     }
 }
 
-/// The variables that hold settings, ours and Leptos's. Empty ones count as unset: Compose and Helm pass
-/// `NAME=` for a value that nobody gave.
+/// The environment variables that hold settings, of Hallpass and of Leptos. Empty ones count as unset,
+/// because Compose and Helm pass `NAME=` for a value that is not set.
 fn environment() -> Result<BTreeMap<String, String>> {
     settings_in(env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value)))
 }
 
+/// The variables among these that hold settings, with their values trimmed.
+///
 /// # Errors
-/// A variable is not text, or has our prefix and is no setting: a misspelt one would be ignored in silence.
+/// A setting is not Unicode, or a variable has the prefix `HALLPASS_` and is not a setting: a misspelled one
+/// would be silently ignored.
 fn settings_in(variables: impl Iterator<Item = (String, OsString)>) -> Result<BTreeMap<String, String>> {
     let mut settings = BTreeMap::new();
     for (name, value) in variables {
@@ -350,7 +353,7 @@ fn settings_in(variables: impl Iterator<Item = (String, OsString)>) -> Result<BT
     Ok(settings)
 }
 
-/// Whether Kubernetes has set this variable in each pod, for a Service whose name begins with `hallpass`:
+/// Whether Kubernetes sets this variable in each pod for a Service whose name begins with `hallpass`:
 /// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
@@ -364,14 +367,14 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
     if name.ends_with("_PORT") && is_url {
         return true;
     }
-    // HALLPASS_PORT_80_TCP, and with _PROTO, _PORT or _ADDR behind it.
+    // `HALLPASS_PORT_80_TCP`, alone or followed by `_PROTO`, `_PORT` or `_ADDR`.
     let parts = ["_PROTO", "_PORT", "_ADDR"];
     let port = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
     let port = ["_TCP", "_UDP", "_SCTP"].iter().find_map(|protocol| port.strip_suffix(protocol));
     port.and_then(|port| port.rsplit_once("_PORT_")).is_some_and(|(_, number)| is_number(number))
 }
 
-/// Whether `make dev` has started this process, and changes the site's files while it runs.
+/// Whether `make dev` started this process, and changes the site's files while it runs.
 pub fn is_watched() -> bool {
     env::var_os("LEPTOS_WATCH").is_some_and(|value| !value.is_empty())
 }

@@ -1,5 +1,6 @@
-//! The ids of users, sessions, tokens, instances, devices and events: 128 bits each from the system's generator (ASVS 5.0,
-//! 11.5.1, asks for all 128, which a version 4 UUID has not), written as 22 base64url characters.
+//! The ids of users, sessions, tokens, instances, buses, devices and events: 128 bits each from the system's
+//! random generator (ASVS 5.0, 11.5.1, requires all 128, which a version 4 UUID does not have), written as 22
+//! base64url characters.
 
 use std::{fmt, str::FromStr};
 
@@ -14,7 +15,7 @@ macro_rules! id {
         pub struct $name([u8; 16]);
 
         impl $name {
-            /// A new id that nobody can guess and that no one has had before.
+            /// A new id, which cannot be guessed and has not been used before.
             pub fn random() -> Self {
                 let mut bytes = [0; 16];
                 aws_lc_rs::rand::fill(&mut bytes).expect("the system's random generator works");
@@ -71,36 +72,36 @@ macro_rules! id {
 }
 
 id!(
-    /// A person with a password: the claim `sub`.
+    /// The id of a user: the claim `sub`.
     UserId
 );
 id!(
-    /// One sign-in on one device: the claim `sid`.
+    /// The id of a session: the claim `sid`.
     SessionId
 );
 id!(
-    /// One access token: the claim `jti`.
+    /// The id of an access token: the claim `jti`.
     TokenId
 );
 id!(
-    /// One run of one server process.
+    /// The id of one run of an instance.
     InstanceId
 );
 id!(
-    /// One partition's Redis, and the data that it holds: a new one when these are lost.
+    /// The id of one partition's Redis and of the data in it. When the data is lost, the id changes.
     BusId
 );
 
 id!(
-    /// A browser in which someone has signed in.
+    /// The id of a browser in which a user has logged in.
     DeviceId
 );
 id!(
-    /// One thing that happened to an account.
+    /// The id of an event in the history of an account.
     EventId
 );
 
-/// Not 16 bytes in 22 base64url characters.
+/// The error for a text that is not 16 bytes in 22 base64url characters.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]
 pub struct InvalidId;

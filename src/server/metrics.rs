@@ -1,5 +1,5 @@
-//! Counters and gauges for Prometheus, at `GET /metrics`. What is measured is named where it
-//! happens; this file holds what they share, and the one counter that every request touches.
+//! Metrics for Prometheus, at `GET /metrics`. Each metric is recorded where its event happens. This file has
+//! the recorder, the descriptions, and the one counter that every request increments.
 
 use std::sync::{
     OnceLock,
@@ -11,16 +11,16 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::runtime::Handle;
 
-/// In seconds: a revocation takes a few milliseconds, or a lease.
+/// The bounds of the buckets in seconds: a revocation takes a few milliseconds, or as long as a lease.
 const REVOCATION_BUCKETS: &[f64] =
     &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1.1, 1.5, 3.0];
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Starts to measure: once for the process, whoever asks again.
+/// Installs the metrics recorder. Later calls do nothing.
 ///
 /// # Errors
-/// A metrics recorder is already installed.
+/// Another metrics recorder is already installed.
 pub fn install() -> Result<()> {
     if HANDLE.get().is_some() {
         return Ok(());
@@ -36,7 +36,7 @@ pub fn install() -> Result<()> {
     Ok(())
 }
 
-/// All of them, as Prometheus reads them.
+/// All metrics in the text format of Prometheus.
 pub fn render() -> String {
     counter!("hallpass_mirror_hits_total").absolute(hits());
     if let Ok(runtime) = Handle::try_current() {
@@ -75,14 +75,14 @@ fn describe() {
 
 const SHARDS: usize = 32;
 
-/// Far enough apart that no two cores write to the same cache line.
+/// A part of a counter, aligned so that no two cores write to the same cache line.
 #[repr(align(128))]
 struct Shard(AtomicU64);
 
 static HITS: [Shard; SHARDS] = [const { Shard(AtomicU64::new(0)) }; SHARDS];
 
-/// Counts a request that was authorized from memory. Each thread counts for itself: one counter
-/// for all would make every request wait for the others' cores.
+/// Counts a request that was authorized from the mirror. The threads count in different shards, because all
+/// cores would contend for a single counter.
 pub fn count_hit() {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);

@@ -1,7 +1,8 @@
 //! The server's half of Hallpass: it issues, verifies and revokes tokens, and renders the pages.
 //!
-//! `http/` speaks HTTP, `auth/` holds the rules about accounts, sessions and tokens, `db/` holds the SQL.
-//! `http/` calls `auth/`, `auth/` calls `db/`, and never the other way round. Only `http/router.rs` names `app/`.
+//! `http/` has the routes and handlers, `auth/` the rules about accounts, sessions and tokens, `db/` the SQL.
+//! `http/` calls `auth/`, `auth/` calls `db/`, and never the other way round. Only `http/router.rs` names
+//! `app/`.
 
 use std::{
     future::IntoFuture, net::SocketAddr, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration,
@@ -33,25 +34,26 @@ pub mod metrics;
 mod origin;
 mod trusted_proxies;
 
-/// How often expired tokens are dropped from memory and from the database, and revocations that were
-/// recorded but could not be spread are taken over.
+/// The interval at which expired tokens are deleted from memory and from the database, and revocations that
+/// were recorded but not propagated are propagated.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
 
-/// How long that may take: a database that has fallen silent must not end it for good.
+/// The timeout of one run of maintenance: an unresponsive database must not stop maintenance for good.
 const MAINTAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long an instance that stops may take to say so, and to close its connections.
+/// The timeout for leaving the membership and closing the connections at shutdown.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What every request can reach.
+/// The state that all requests share.
 #[derive(Clone)]
 pub struct AppState {
     pub leptos: LeptosOptions,
-    /// What stands before the path of each file of the site; nothing while it may change.
+    /// The prefix of the paths of the site's files, with their version. Empty under `make dev`, where the
+    /// files change.
     pub assets: Arc<str>,
     pub auth: Arc<Auth>,
     pub config: Arc<Config>,
-    /// True from when the server is told to stop: what would go on for ever ends then.
+    /// True once shutdown has begun. Event streams then end.
     stopping: watch::Receiver<bool>,
 }
 
@@ -61,8 +63,8 @@ impl FromRef<AppState> for LeptosOptions {
     }
 }
 
-/// Serves on `listener` until `shutdown` resolves; requests under way are then finished, within
-/// the grace that the settings give.
+/// Serves on `listener` until `shutdown` resolves, then finishes the requests in progress, within the
+/// configured grace.
 ///
 /// # Errors
 /// The site folder is missing, the database or Redis cannot be used, or another process serves the

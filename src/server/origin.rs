@@ -1,4 +1,4 @@
-//! Origins of pages (RFC 6454), as browsers write them and as the settings name them.
+//! Origins of pages (RFC 6454), in the headers of requests and in the settings.
 
 use axum::http::uri::Authority;
 use serde::Deserialize;
@@ -23,7 +23,7 @@ impl Origin {
         Some(Self { is_https, host })
     }
 
-    /// The origin of the page at this address, and what follows it: the page's path and query.
+    /// Splits the address of a page into its origin and the rest: the path, the query and the fragment.
     pub fn of_page(address: &str) -> Option<(Self, &str)> {
         let start = address.find("://")? + 3;
         let end = address[start..].find(['/', '?', '#']).map_or(address.len(), |end| start + end);
@@ -39,10 +39,10 @@ fn default_port(is_https: bool) -> u16 {
     if is_https { 443 } else { 80 }
 }
 
-/// What `Host` holds.
+/// The host and the port in a `Host` header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// In lower case, without a dot at its end.
+    /// The name in lower case, without a trailing dot.
     pub name: String,
     pub port: Option<u16>,
 }
@@ -56,7 +56,7 @@ impl Host {
     }
 }
 
-/// The origins by which browsers reach the site where `Host` does not tell.
+/// The origins by which browsers reach the site, for proxies that change `Host`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PublicOrigins(pub Vec<Origin>);

@@ -1,11 +1,11 @@
-//! The proxies in front, as the settings name them.
+//! The setting that names the trusted proxies.
 
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
-/// The networks of the proxies in front, whose `X-Forwarded-For` is believed.
+/// The networks of the trusted proxies, whose `X-Forwarded-*` headers are used.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "String")]
 pub struct TrustedProxies(Vec<IpNet>);
@@ -24,7 +24,7 @@ impl TryFrom<String> for TrustedProxies {
     }
 }
 
-/// The network of IPv4 addresses, if it is one of their images in IPv6: peers are compared in that form.
+/// Converts a network of IPv4-mapped IPv6 addresses to IPv4, the form in which peers are compared.
 fn canonical(network: IpNet) -> IpNet {
     let IpAddr::V4(address) = network.addr().to_canonical() else { return network };
     let bits = if network.max_prefix_len() == 128 {

@@ -1,5 +1,5 @@
-//! The table of the access tokens that were issued: what the allowlist is filled from, and asked of
-//! when nobody else knows.
+//! The table of issued access tokens. Redis is filled from it, and an instance reads it when neither its
+//! mirror nor Redis can answer.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::server::{
     ids::{SessionId, TokenId, UserId},
 };
 
-/// How long the next of many rows may take to come.
+/// The timeout for each row of a result with many rows.
 pub const ROW_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An access token's place in the allowlist.
+/// The ids and the expiry of an access token, as the allowlist holds them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenRecord {
     pub token_id: TokenId,
@@ -33,7 +33,7 @@ pub struct TokenRow {
     pub expires_at: UnixSeconds,
 }
 
-/// Writes one down, in the same transaction as what it is issued for.
+/// Records an access token, in the same transaction as the login or refresh that issues it.
 pub async fn record(connection: &mut AnyConnection, entry: &TokenRecord) -> Result<(), DbError> {
     sqlx::query("insert into access_tokens (id, session_id, expires_at) values ($1, $2, $3)")
         .bind(entry.token_id.to_string())
@@ -45,8 +45,8 @@ pub async fn record(connection: &mut AnyConnection, entry: &TokenRecord) -> Resu
 }
 
 impl Db {
-    /// Whether exactly this access token has been issued, and its session not been revoked. That it
-    /// has not expired is for the caller to check.
+    /// Whether exactly this access token was issued, and its session is not revoked. The caller checks that
+    /// it has not expired.
     pub async fn is_token_live(&self, entry: &TokenRecord) -> Result<bool, DbError> {
         let live = sqlx::query(
             "select 1 from access_tokens join sessions on sessions.id = session_id \
@@ -62,8 +62,8 @@ impl Db {
         Ok(live.is_some())
     }
 
-    /// Calls `each` with every live access token. There may be millions, so they are read one by one,
-    /// on a connection of their own that may take its time.
+    /// Calls `each` with every live access token. There may be millions, so they are read one by one, on a
+    /// connection of their own without a statement timeout.
     pub async fn live_tokens(
         &self,
         now: UnixSeconds,

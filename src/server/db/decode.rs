@@ -1,4 +1,4 @@
-//! From what is written in the tables to types.
+//! The conversion of values in the tables to types.
 
 use std::str::FromStr;
 
@@ -8,18 +8,18 @@ use crate::{
     server::ids::InvalidId,
 };
 
-/// A reason as it is written in the table.
+/// Reads the reason in a row. An unknown one counts as signed out.
 pub fn reason(text: &str) -> EndReason {
     let known = EndReason::ALL.iter().find(|(_, known)| *known == text);
     known.map_or(EndReason::SignedOut, |(reason, _)| *reason)
 }
 
-/// A role as it is written in the table; what it does not know may do the least.
+/// Reads the role in a row. An unknown one counts as the role with the fewest rights.
 pub fn role(text: &str) -> Role {
     if text == Role::Admin.as_str() { Role::Admin } else { Role::User }
 }
 
-/// An id as it is written in a table.
+/// Reads an id in a row.
 pub fn parse<T: FromStr<Err = InvalidId>>(text: &str) -> Result<T, DbError> {
     text.parse().map_err(|error| DbError::Decode(Box::new(error)))
 }

@@ -1,5 +1,5 @@
-//! What happened to an account, for its user to see: from the table of sessions, which tells how each
-//! began and ended, and from one of its own for the rest.
+//! The history of an account, for its user. Logins and ends of sessions are read from the table of sessions;
+//! all other events have a table of their own.
 
 use sqlx::{AnyConnection, FromRow};
 
@@ -13,13 +13,14 @@ use crate::{
     },
 };
 
-/// How many are shown.
+/// The number of events that are shown.
 const SHOWN: i64 = 50;
 
-/// How long they are kept, in seconds: 90 days. What `sessions` tells goes with the session.
+/// How long events are kept, in seconds: 90 days. Events from the table of sessions are deleted with the
+/// session.
 const KEPT: i64 = 90 * 86_400;
 
-/// What is written down here.
+/// An event that is recorded in the table of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountEvent {
     PasswordChanged,
@@ -27,7 +28,7 @@ pub enum AccountEvent {
     RoleChanged,
     Disabled,
     Enabled,
-    /// A refresh that was answered again, within the grace, to another device or from another network.
+    /// A refresh was repeated within the grace, from another device or network.
     RefreshedElsewhere,
 }
 
@@ -46,8 +47,8 @@ impl AccountEvent {
     }
 }
 
-/// Records the event, in the same transaction as what happened; with the device that it came from, where it is
-/// about one.
+/// Records an event in the same transaction as the change that it is about. `device` is the device that the
+/// event came from, if it is about one.
 pub async fn record(
     connection: &mut AnyConnection,
     user_id: UserId,
@@ -73,7 +74,7 @@ pub async fn record(
 #[derive(FromRow)]
 struct EventRow {
     at: i64,
-    /// Of those of the same second, the one that comes later has the higher rank.
+    /// The source of the event, and its order among events of the same second: later ones have a higher rank.
     rank: i64,
     kind: String,
     #[sqlx(flatten)]
@@ -98,7 +99,7 @@ impl EventRow {
 }
 
 impl Db {
-    /// What happened to this account lately, the newest first.
+    /// The most recent events of the account, newest first.
     pub async fn events_of(&self, user_id: UserId) -> Result<Vec<SecurityEvent>, DbError> {
         let rows: Vec<EventRow> = sqlx::query_as(
             "select created_at as at, $2 as rank, '' as kind, user_agent, address \
@@ -118,7 +119,7 @@ impl Db {
         Ok(rows.into_iter().filter_map(EventRow::read).collect())
     }
 
-    /// Deletes what is too old to be shown.
+    /// Deletes the events that are too old to be kept.
     pub async fn forget_old_events(&self, now: UnixSeconds) -> Result<(), DbError> {
         sqlx::query("delete from account_events where at <= $1").bind(now - KEPT).execute(&self.pool).await?;
         Ok(())

@@ -1,5 +1,5 @@
-//! The table of running instances, in PostgreSQL: what each takes for granted, and a count that grows
-//! while it lives. What follows from it is decided in `auth/allowlist/agreement.rs`, which alone calls this.
+//! The table of running instances, in PostgreSQL: the facts of each, and a counter (`beat`) that grows while
+//! it runs. The rules about them are in `auth/allowlist/agreement.rs`, the only caller.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::server::{
 
 const POSTGRES_CLOCK_MS: &str = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
 
-/// How long a statement may take, with the wait for a connection.
+/// The timeout of a statement, including the wait for a connection.
 const TIMEOUT: Duration = Duration::from_secs(6);
 
-/// An instance that is running, or was.
+/// An instance that is running, or ended without deleting its row.
 #[derive(Debug, FromRow)]
 pub struct InstanceRow {
     pub id: String,
     pub name: String,
     pub beat: i64,
-    /// JSON.
+    /// The facts as JSON.
     pub facts: String,
 }
 
 impl Db {
-    /// Writes down that the instance lives, and with which facts. Returns the time by the clock of the
-    /// database, in milliseconds since the Unix epoch.
+    /// Records the facts of the instance and increments its beat. Returns the time by the database's clock,
+    /// in milliseconds since the Unix epoch.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -42,13 +42,13 @@ impl Db {
             .bind(id.to_string())
             .bind(name)
             .bind(facts)
-            // All rows of one: only at the end is it known that the change was committed.
+            // Not `fetch_one`: only the end of the result shows that the change was committed.
             .fetch_all(self.instances_pool());
         let rows: Vec<i64> = in_time(recording).await?;
         rows.first().copied().ok_or(DbError::RowNotFound)
     }
 
-    /// The other instances.
+    /// The other instances in the table.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -59,7 +59,7 @@ impl Db {
         in_time(reading).await
     }
 
-    /// Deletes an instance that has ended; with `beat`, if it has not been heard of since.
+    /// Deletes an instance that has ended; with `beat`, only if it has recorded nothing since.
     ///
     /// # Errors
     /// The database cannot be used.

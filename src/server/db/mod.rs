@@ -1,8 +1,8 @@
-//! The database: opening it, bringing its tables up to date and, for SQLite, making sure that this
-//! process is the only one to serve it.
+//! The database: opens it, applies the migrations and, for SQLite, ensures that only this process serves it.
 //!
 //! Statements are written once for SQLite and PostgreSQL, in the file of the table they are about
-//! (`users.rs`, `sessions.rs`, `access_tokens.rs`, `events.rs`). Those files and this one are the only ones to name `sqlx`.
+//! (`users.rs`, `sessions.rs`, `access_tokens.rs`, `events.rs`, `instances.rs`). Outside this folder, only
+//! `client_info.rs` names `sqlx`, for a derive.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -39,23 +39,23 @@ pub mod users;
 /// How long a request waits for a connection before it is answered 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long PostgreSQL may work on one statement, and keep a transaction open in which nothing happens.
+/// PostgreSQL's timeout for a statement, and for an idle transaction.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a transaction of a request may take: longer than one statement that waits for a row.
+/// The timeout of a request's transaction: longer than that of one statement that waits for a row.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long a transaction may take that is about many rows.
+/// The timeout of a transaction that is about many rows.
 pub(super) const MANY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a connection that is about to be used, or has been, may take to answer the check.
+/// The timeout of the check that a connection answers, which is made before and after its use.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the connections may take to close when the process stops.
+/// The timeout for closing the connections at shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Connections for what must get through while requests use up all of theirs: revocations, reconciling,
-/// deleting what has expired. For PostgreSQL only: SQLite has one writer.
+/// The number of connections for work that must proceed while requests use all of theirs: revocations,
+/// reconciling, deleting expired rows. For PostgreSQL only: SQLite has one writer.
 const RESERVED_CONNECTIONS: u32 = 4;
 
 /// PostgreSQL's clock as [`UnixSeconds`], read when the expression is evaluated and not when the
@@ -69,41 +69,41 @@ pub struct Db {
     reserved: AnyPool,
     instances: AnyPool,
     is_postgres: bool,
-    /// Held by the one process that serves this database; released by the system when it ends,
-    /// however it ends.
+    /// The lock of the one process that serves an SQLite file. The system releases it when the process ends,
+    /// for any reason.
     _lock: Option<Arc<File>>,
 }
 
-/// Why a change was not made.
+/// The reason why a change was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     #[error("the database: {0}")]
     Db(#[from] DbError),
-    /// What was to be changed does not exist, or is no longer as the caller took it to be.
+    /// The row does not exist, or has changed since the caller read it.
     #[error("there is nothing to change")]
     NotFound,
-    /// The session on whose authority it was asked for has ended meanwhile.
+    /// The session that authorized the change has ended.
     #[error("the session that asked for it has ended")]
     SessionEnded,
 }
 
-/// What the process will do with the database.
+/// The kind of access that a process needs to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Serve it: what this process remembers must be all there is to know, so no other process
-    /// may end sessions behind its back.
+    /// Serving it. The process answers from its mirror, so no other process may revoke sessions in an SQLite
+    /// file.
     Exclusive,
-    /// Read it or add to it, beside a server.
+    /// Reading it or adding to it, also while an instance is running.
     Shared,
 }
 
 impl Db {
-    /// Opens the database and applies the migrations. An SQLite file and its folder are created
-    /// where they are missing; for a PostgreSQL that is not up yet, it waits as long as the settings say.
+    /// Opens the database and applies the migrations. An SQLite file and its folder are created if they are
+    /// missing. If PostgreSQL is not up yet, this waits for it, for at most the configured time.
     ///
     /// # Errors
-    /// Another process has the exclusive access that was asked for; the database cannot be reached,
-    /// is corrupt, or cannot be written.
+    /// Another process has exclusive access to the SQLite file; the database cannot be reached, is corrupt,
+    /// or cannot be written.
     pub async fn open(config: &Config, access: Access) -> Result<Self> {
         let startup_wait = config.server.startup_wait();
         let config = &config.database;
@@ -119,14 +119,14 @@ impl Db {
             (file.display().to_string(), format!("sqlite://{}?mode=rwc", file.display()), lock)
         };
         sqlx::any::install_default_drivers();
-        // A pool would try again until its time limit, and not say what was wrong.
+        // A pool would retry until its timeout, and hide the error.
         let mut first = connect(&url, &name, startup_wait)
             .await
             .with_context(|| format!("the database {name} cannot be opened"))?;
         prepare(&mut first).await.with_context(|| format!("the database {name} cannot be used"))?;
         first.close().await?;
         let mut migrations = sqlx::migrate!();
-        // A newer version may have added some: what it changes has to work with this one, too.
+        // A newer version may have applied further migrations, which have to be compatible with this version.
         migrations.set_ignore_missing(true);
         let migrating = AnyPoolOptions::new()
             .max_connections(1)
@@ -153,18 +153,18 @@ impl Db {
             (pool.clone(), pool.clone())
         };
         let db = Self { pool, reserved, instances, is_postgres: config.is_shared(), _lock: lock };
-        // A file that cannot be written is found out now, and not by the first login.
+        // Without this, a file that cannot be written would be found only by the first login.
         db.check_writable().await.with_context(|| format!("the database {name} cannot be written"))?;
         Ok(db)
     }
 
-    /// Makes sure that login, refresh and logout can be recorded.
+    /// Checks that the database can be written, as login, refresh and logout need.
     pub async fn check_writable(&self) -> Result<(), DbError> {
         sqlx::query("update users set id = id where id = ''").execute(&self.pool).await?;
         Ok(())
     }
 
-    /// The connections of requests.
+    /// The connections for requests.
     pub(super) fn requests(&self) -> Lane<'_> {
         Lane { pool: &self.pool, timeout: TRANSACTION_TIMEOUT }
     }
@@ -174,23 +174,24 @@ impl Db {
         Lane { pool: &self.reserved, timeout }
     }
 
-    /// The same for the revocation of one session.
+    /// The reserved connections, for the revocation of one session.
     pub(super) fn revocation(&self) -> Lane<'_> {
         self.reserved(TRANSACTION_TIMEOUT)
     }
 
-    /// The same for a revocation that takes as long as the sessions it ends are many: see [`allow_time`].
+    /// The reserved connections, for a revocation of many sessions, which may take long: see [`allow_time`].
     pub(super) fn revocation_of_many(&self) -> Lane<'_> {
         self.reserved(MANY_TIMEOUT)
     }
 
-    /// The one connection for the table of instances: revocations that wait for rows must not make this
-    /// instance look dead.
+    /// The one connection for the table of instances. It is separate, because revocations that wait for rows
+    /// must not make this instance look dead.
     pub(super) fn instances_pool(&self) -> &AnyPool {
         &self.instances
     }
 
-    /// A reserved connection for single statements. A caller that may be dropped uses a transaction instead.
+    /// The reserved connections, for single statements. A caller that may be dropped uses a transaction
+    /// instead.
     pub(super) fn reserved_pool(&self) -> &AnyPool {
         &self.reserved
     }
@@ -199,16 +200,16 @@ impl Db {
         self.is_postgres
     }
 
-    /// The expression for the time in a statement: PostgreSQL's clock, which all instances share. SQLite has
-    /// one process, whose clock, `own`, is as good.
+    /// The SQL expression for the current time: PostgreSQL's clock, which all instances share. With SQLite
+    /// there is one process, so its own clock, `own`, is used.
     pub(super) fn clock_expression(&self, own: UnixSeconds) -> String {
         if self.is_postgres { POSTGRES_CLOCK.to_owned() } else { own.to_string() }
     }
 
-    /// The time by the clock that all instances share: see [`Db::clock_expression`].
+    /// The current time by the clock that all instances share: see [`Db::clock_expression`].
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be used.
     pub async fn clock(&self, own: UnixSeconds) -> Result<UnixSeconds, DbError> {
         if !self.is_postgres {
             return Ok(own);
@@ -217,7 +218,7 @@ impl Db {
         sqlx::query_scalar(AssertSqlSafe(select)).fetch_one(&self.reserved).await
     }
 
-    /// A connection outside the pools, for a statement that may take longer than others.
+    /// A connection outside the pools, for a statement without a timeout.
     pub(super) async fn unlimited_connection(&self) -> Result<AnyConnection, DbError> {
         let mut connection = self.reserved.acquire().await?.detach();
         if self.is_postgres {
@@ -226,7 +227,7 @@ impl Db {
         Ok(connection)
     }
 
-    /// Puts how many connections there are into the metrics.
+    /// Updates the metrics about connections.
     pub fn measure(&self) {
         let reserved = self.is_postgres.then_some(("reserved", &self.reserved));
         for (name, pool) in [("requests", &self.pool)].into_iter().chain(reserved) {
@@ -235,7 +236,8 @@ impl Db {
         }
     }
 
-    /// Ends all connections, after the statements under way, if these end in time.
+    /// Closes all connections after the statements in progress, or without waiting for them if they take too
+    /// long.
     pub async fn close(&self) {
         let closing =
             async { tokio::join!(self.pool.close(), self.reserved.close(), self.instances.close()) };
@@ -243,24 +245,24 @@ impl Db {
     }
 }
 
-/// Where a transaction gets its connection, and how long it may take.
+/// The pool that a transaction takes its connection from, and the timeout of the transaction.
 pub(super) struct Lane<'a> {
     pool: &'a AnyPool,
     timeout: Duration,
 }
 
 impl Lane<'_> {
-    /// Runs `operation` in a transaction: committed if it returns `Ok`, else rolled back. Once `Ok` is
-    /// returned it is known to be committed.
+    /// Runs `operation` in a transaction, which is committed if it returns `Ok`, and else rolled back. Once
+    /// `Ok` is returned, the transaction is known to be committed.
     ///
-    /// A caller that is dropped while it waits for a connection leaves nothing behind. After that the
-    /// transaction is a task of its own, which goes on to its end; one that is interrupted all the same (by
-    /// its timeout, by a panic) closes its connection. A connection that was given back in the middle of a
-    /// statement could still be in a transaction, and what its next user changes would not be
-    /// committed (transact-rs/sqlx#4385).
+    /// If the caller is dropped while it waits for a connection, nothing has happened. After that, the
+    /// transaction is a task of its own, which runs to its end without the caller. If it is interrupted
+    /// nevertheless (by its timeout, by a panic), its connection is closed. A connection that was returned to
+    /// the pool in the middle of a statement could still be in a transaction, and the changes of its next
+    /// user would not be committed (transact-rs/sqlx#4385).
     ///
     /// # Errors
-    /// Those of `operation`; no connection was to be had, or it took too long.
+    /// The errors of `operation`; there was no free connection, or the transaction timed out.
     pub async fn transaction<T, E>(
         self,
         operation: impl for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
@@ -286,7 +288,7 @@ impl Lane<'_> {
     }
 }
 
-/// Lets the statements of this transaction take as long as `timeout`: they are about many rows.
+/// Raises the statement timeout of this transaction to `timeout`, for statements about many rows.
 ///
 /// # Errors
 /// The database cannot be used.
@@ -298,7 +300,8 @@ pub(super) async fn allow_time(connection: &mut AnyConnection, timeout: Duration
     Ok(())
 }
 
-/// A connection of a pool that is closed, and not given back, unless its user says that it may be.
+/// A connection of a pool that is closed when it is dropped, unless [`Checkout::put_back`] returns it to the
+/// pool.
 struct Checkout(Option<PoolConnection<Any>>);
 
 impl Checkout {
@@ -319,8 +322,8 @@ impl Drop for Checkout {
     }
 }
 
-/// When a connection was last found not to answer. Those that are older are not asked any more: the
-/// server that they lead to may have vanished, and each would cost somebody the timeout.
+/// The time at which a connection last did not answer its check. Connections that were opened before are
+/// closed without a check: their server may have vanished, and each would cost a request the timeout.
 #[derive(Default)]
 struct Silence(Mutex<Option<Instant>>);
 
@@ -340,7 +343,7 @@ fn pool_options(max_connections: u32, silence: Arc<Silence>) -> AnyPoolOptions {
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(|connection, _| Box::pin(prepare(connection)))
-        // `before_acquire` asks more than the ping that this would send, and not without a timeout.
+        // `before_acquire` checks more than this ping would, and has a timeout.
         .test_before_acquire(false)
         .before_acquire(move |connection, metadata| {
             let silence = Arc::clone(&silence);
@@ -355,19 +358,19 @@ fn pool_options(max_connections: u32, silence: Arc<Silence>) -> AnyPoolOptions {
                 checked.map(|()| true)
             })
         })
-        // One that is given back in the middle of a long statement is silent until the statement ends: that
-        // says nothing of the others.
+        // A connection that is released in the middle of a long statement does not answer until the statement
+        // ends. That means nothing for the others.
         .after_release(|connection, _| Box::pin(async move { check(connection).await.map(|()| true) }))
 }
 
-/// Makes sure that a connection answers, is in no transaction, and leads to a server that takes writes: not
-/// to a standby, nor to a primary that has been demoted under it.
+/// Checks that a connection answers, is in no transaction, and leads to a server that accepts writes: neither
+/// a standby, nor a primary that was demoted since the connection was opened.
 async fn check(connection: &mut AnyConnection) -> Result<(), DbError> {
     if !is_postgres(connection) {
         return Ok(());
     }
-    // As a simple query, not a prepared one, these times are the same where the query is the first of
-    // its transaction.
+    // In a simple query, not a prepared one, these times are the same if the query is the first of its
+    // transaction.
     const CHECK: &str = "select now() = statement_timestamp() as is_clean, \
         not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as is_primary";
     let Ok(answer) = time::timeout(CHECK_TIMEOUT, connection.fetch_one(CHECK)).await else {
@@ -387,7 +390,7 @@ fn unusable(why: &str) -> DbError {
     DbError::Io(io::Error::other(why.to_owned()))
 }
 
-/// Connects, trying again while the server is not up.
+/// Connects, and retries while the server is not up.
 async fn connect(url: &str, name: &str, startup_wait: Duration) -> Result<AnyConnection, DbError> {
     let deadline = Instant::now() + startup_wait;
     let mut said = false;
@@ -396,7 +399,7 @@ async fn connect(url: &str, name: &str, startup_wait: Duration) -> Result<AnyCon
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
-        // 57P03: it is starting up. Anything else it says will not change by waiting.
+        // 57P03: the server is starting up. Other errors that it reports do not go away by waiting.
         let is_coming_up = match &error {
             DbError::Database(error) => error.code().is_some_and(|code| code == "57P03"),
             DbError::Io(_) => true,
@@ -413,10 +416,10 @@ async fn connect(url: &str, name: &str, startup_wait: Duration) -> Result<AnyCon
     }
 }
 
-/// Sets what each connection has to be told; refuses a server that is a standby.
+/// Sets the options of a new connection, and rejects a server that is a standby.
 async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
     if !is_postgres(connection) {
-        // `synchronous = full`: what was acknowledged survives a power cut.
+        // `synchronous = full`: acknowledged changes survive a power failure.
         connection
             .execute(
                 "pragma journal_mode = wal; pragma synchronous = full; \
@@ -426,8 +429,8 @@ async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
         return Ok(());
     }
     let limit = STATEMENT_TIMEOUT.as_millis();
-    // A process that is stopped in the middle of a transaction must not hold its rows forever. And what was
-    // acknowledged survives a crash, whatever the server is set to.
+    // An instance that is suspended in the middle of a transaction must not lock its rows forever. And
+    // acknowledged changes have to survive a crash, whatever the default of the server is.
     let settings = format!(
         "set statement_timeout = {limit}; set idle_in_transaction_session_timeout = {limit}; \
          select set_config('synchronous_commit', 'on', false) \
@@ -443,7 +446,8 @@ async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
     Ok(())
 }
 
-/// An index on many rows takes its time, and so may another instance that is at it.
+/// Sets the options of a connection for migrations, without a statement timeout: an index on many rows takes
+/// long, and so does the wait for another instance that is migrating.
 async fn prepare_to_migrate(connection: &mut AnyConnection) -> Result<(), DbError> {
     prepare(connection).await?;
     if is_postgres(connection) {
@@ -456,15 +460,15 @@ pub(super) fn is_postgres(connection: &AnyConnection) -> bool {
     connection.backend_name() == "PostgreSQL"
 }
 
-/// The address without user and password.
+/// The URL without user, password and parameters.
 fn redact_credentials(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
     format!("{scheme}://{}", place.split('?').next().unwrap_or_default())
 }
 
-/// The file in `sqlite://path`, created if it is missing, for its owner alone. By its one true
-/// path: two names of a file must not give two locks.
+/// The path of the file in `sqlite://path`. The file is created if it is missing, readable by its owner only.
+/// The path is canonical, because two names of one file must not give two locks.
 fn sqlite_file(url: &str) -> Result<PathBuf> {
     let path = url.strip_prefix("sqlite://").unwrap_or_default();
     ensure!(
@@ -483,7 +487,7 @@ fn sqlite_file(url: &str) -> Result<PathBuf> {
     file.canonicalize().with_context(|| format!("the database {path} cannot be opened"))
 }
 
-/// Takes the lock of the database `file`, in a file beside it: SQLite's own locks come and go.
+/// Locks the database `file` by a lock file next to it: SQLite's own locks are not held all the time.
 fn lock(file: &Path) -> Result<File> {
     let mut path = file.as_os_str().to_owned();
     path.push(".lock");

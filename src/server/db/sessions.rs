@@ -1,5 +1,5 @@
-//! The table of sessions: the truth about who is signed in. Rotation and revocation are updates of one
-//! row, so that the database orders them.
+//! The table of sessions, the source of truth about which sessions are live. Rotation and revocation update
+//! one row, so that the database orders them.
 
 use std::time::{Duration, Instant};
 
@@ -26,67 +26,67 @@ use crate::{
 
 const DAY: i64 = 86_400;
 
-/// How many live sessions a user may have: one more ends the one that was used least lately. No more
-/// than these are listed.
+/// The maximum number of live sessions of a user: one more revokes the least recently used one. No more than
+/// these are listed.
 pub const MAX_LIVE_SESSIONS: i64 = 1000;
 
-/// How many sessions beyond that a login ends: those of a user who had more before there was a limit end
-/// little by little.
+/// The number of sessions beyond the maximum that a login revokes: the sessions of a user who had more before
+/// there was a limit are revoked little by little.
 const ENDED_BY_A_LOGIN: i64 = 100;
 
 /// How long after its last rotation, in seconds, a session may still have a live access token: the longest
-/// life of one, the longest grace in which a refresh is answered again, and two hours for instances
-/// whose clocks are behind.
+/// life of a token, the longest grace in which a refresh is answered again, and two hours for instances whose
+/// clocks are behind.
 const TOKENS_MAY_LIVE: i64 = 300 + 60 + 7200;
 
-/// How long ago, in seconds, an access token may have expired that is still taken off the list in Redis.
+/// How long after its expiry, in seconds, an access token is still deleted from the list in Redis.
 const LISTED_BEYOND_EXPIRY: i64 = 60;
 
-/// How many tokens are taken off the list at once. Those that stay there cost a look-up, never an
-/// answer: they end when they expire.
+/// The maximum number of tokens that one revocation deletes from the list in Redis. The others cost a lookup
+/// but are not accepted, and disappear when they expire.
 const MAX_DELISTED: i64 = 1000;
 
-/// How many rows are deleted by one statement, and for how long statements are repeated: a backlog of
-/// any size shrinks, and holds no locks for long.
+/// The number of rows that one statement deletes, and how long such statements are repeated: a backlog of any
+/// size shrinks, and locks are held only briefly.
 const DELETED_AT_ONCE: i64 = 10_000;
 const DELETE_FOR: Duration = Duration::from_secs(5);
 
-/// How long revoking the sessions of everyone may take.
+/// The timeout for revoking the sessions of all users.
 const EVERYONE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long reading the revoked sessions may take.
+/// The timeout for reading the revoked sessions.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A session that has been revoked, with what the others need to be told.
+/// A revoked session, with what has to be propagated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevokedSession {
     pub session_id: SessionId,
-    /// Whose it was; `None` if SQL does not know the session, nor this instance.
+    /// The user of the session; `None` if it is neither in SQL nor in this instance's mirror.
     pub user_id: Option<UserId>,
-    /// Its access tokens that Redis may still list.
+    /// The access tokens of the session that Redis may still list.
     pub tokens: Vec<TokenId>,
 }
 
-/// What revoking one session has recorded.
+/// The result of recording the revocation of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     pub session: RevokedSession,
-    /// The session was live until now.
+    /// True if the session was not revoked before.
     pub is_new: bool,
 }
 
-/// A session that has begun.
+/// A session that was started.
 #[derive(Debug)]
 pub struct Started {
-    /// Its first access token.
+    /// The first access token of the session.
     pub entry: TokenRecord,
-    /// When it began.
+    /// The start of the session, by the clock that all instances share.
     pub now: UnixSeconds,
-    /// The user's sessions that were one too many, which have been revoked for it.
+    /// The user's sessions beyond the maximum, which were revoked for this one.
     pub displaced: Vec<RevokedSession>,
 }
 
-/// A session that is to begin.
+/// A session to be started.
 #[derive(Debug, Clone)]
 pub struct NewSession {
     pub session_id: SessionId,
@@ -106,13 +106,13 @@ pub struct LiveSession {
     pub rotated_at: UnixSeconds,
 }
 
-/// How a session is.
+/// The state of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionState {
-    /// Its current refresh token would be accepted.
+    /// The session's current refresh token would be accepted.
     Live,
     Ended(EndReason),
-    /// Never was, or ended so long ago that nothing is left of it.
+    /// There is no such session, or it ended so long ago that it was deleted.
     Unknown,
 }
 
@@ -149,31 +149,32 @@ pub enum RefreshDecision {
     Unknown,
 }
 
-/// What became of a refresh token that was presented.
+/// The result of presenting a refresh token.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rotation {
-    /// It was the current one, or the one before within the grace: the session goes on.
+    /// The token was the current one, or the previous one within the grace. The session continues.
     Done(Box<Rotated>),
-    /// It had been used before: stolen, or replayed (RFC 9700, 4.14.2). With the time.
+    /// The token was used before: it was stolen or replayed (RFC 9700, 4.14.2). With the time of this
+    /// finding.
     Reused(UnixSeconds),
-    /// Its session has ended.
+    /// The session of the token has ended.
     Ended(EndReason),
-    /// Its session never was, or nothing is left of it.
+    /// The token was never issued, or its session was deleted.
     Unknown,
 }
 
-/// The next step of a session.
+/// The result of an accepted refresh.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rotated {
-    /// The new access token's.
+    /// The new access token.
     pub entry: TokenRecord,
     pub email: String,
     pub role: Role,
-    /// What the refresh token that is current now counts.
+    /// The counter of the refresh token that is now current.
     pub counter: i64,
-    /// No refresh is accepted after this, unless another one comes before.
+    /// The end of the session if it is not refreshed again before.
     pub idle_at: UnixSeconds,
-    /// When it happened, by the clock that all instances share.
+    /// The time of the refresh, by the clock that all instances share.
     pub now: UnixSeconds,
 }
 
@@ -190,7 +191,7 @@ struct SessionRow {
 }
 
 impl SessionRow {
-    /// Why it has ended, if it has.
+    /// The reason why the session has ended, if it has.
     fn ended(&self, config: &TokenConfig, now: UnixSeconds) -> Option<EndReason> {
         if self.revoked_at.is_some() {
             Some(decode::reason(self.revoke_reason.as_deref().unwrap_or_default()))
@@ -206,7 +207,7 @@ impl SessionRow {
     }
 }
 
-/// Starts a session at `now`, in the same transaction as what entitles the user to it.
+/// Starts a session at `now`, in the same transaction as the check that entitles the user to it.
 pub async fn start(
     connection: &mut AnyConnection,
     new: &NewSession,
@@ -235,9 +236,9 @@ pub async fn start(
     Ok(entry)
 }
 
-/// Whether the session on whose authority something is to be changed still holds; `None` if SQL does not
-/// know it. Its row is held until the transaction ends, so that whatever ends the session comes before
-/// the change, and prevents it, or after.
+/// Whether the session that authorizes a change is not revoked; `None` if it is not in SQL. Its row is
+/// locked until the transaction ends, so that a revocation of the session either comes before the change and
+/// prevents it, or comes after it.
 async fn still_holds(connection: &mut AnyConnection, by: SessionId) -> Result<Option<bool>, DbError> {
     let rows: Vec<(Option<i64>,)> =
         sqlx::query_as("update sessions set counter = counter where id = $1 returning revoked_at")
@@ -247,8 +248,8 @@ async fn still_holds(connection: &mut AnyConnection, by: SessionId) -> Result<Op
     Ok(rows.first().map(|(revoked_at,)| revoked_at.is_none()))
 }
 
-/// Locks the live sessions of a user and these two, by their ids: of two transactions that each take several,
-/// neither waits for one that the other has, in turn, for one that it has. SQLite has one writer.
+/// Locks the live sessions of a user and these two, in the order of their ids, so that two transactions that
+/// each lock several do not deadlock. SQLite needs no locks, because it has one writer.
 pub async fn lock_in_order(
     connection: &mut AnyConnection,
     user_id: Option<UserId>,
@@ -270,9 +271,9 @@ pub async fn lock_in_order(
     Ok(())
 }
 
-/// Makes sure that the session on whose authority something is changed still holds when the
-/// transaction commits. `None`: by the command line. To be called when the row of the user is held whom the
-/// change is about: a change that waits for it holds nothing that ending this session would need.
+/// Checks that the session that authorizes a change is still live when the transaction commits. `None` is the
+/// command line. Call this when the row of the changed user is locked: a change that waits for that row must
+/// not hold a lock that the revocation of this session needs.
 ///
 /// # Errors
 /// [`ChangeError::SessionEnded`].
@@ -283,8 +284,8 @@ pub async fn require_live(connection: &mut AnyConnection, by: Option<SessionId>)
     }
 }
 
-/// Makes sure that the session on whose authority others are revoked has not been revoked itself. Unlike
-/// [`require_live`] it lets a session pass that SQL has lost: what it asks for takes nothing but trust away.
+/// Checks that the session that authorizes a revocation is not revoked itself. Unlike [`require_live`], this
+/// accepts a session that SQL has lost: a revocation only takes access away.
 async fn require_not_revoked(
     connection: &mut AnyConnection,
     by: Option<SessionId>,
@@ -295,8 +296,9 @@ async fn require_not_revoked(
     }
 }
 
-/// Revokes the sessions of a user whose row the caller's transaction holds, but for `except`. Returns those
-/// that it has revoked, and those revoked before whose tokens may still be alive somewhere.
+/// Revokes the sessions of a user, except `except`. The caller's transaction holds the row of the user.
+/// Returns the sessions that it has revoked, and those revoked before whose tokens may still be live on an
+/// instance.
 pub async fn revoke_all(
     connection: &mut AnyConnection,
     user_id: UserId,
@@ -339,14 +341,15 @@ pub async fn revoke_all(
     .bind(MAX_DELISTED)
     .fetch_all(&mut *connection)
     .await?;
-    // Which session a token was of does not matter: all are taken off the list of one partition.
+    // The session of each token does not matter: all are deleted from the list of one partition.
     if let Some(first) = sessions.first_mut() {
         first.tokens = tokens.iter().map(|(id,)| decode::parse(id)).collect::<Result<_, _>>()?;
     }
     Ok(sessions)
 }
 
-/// Revokes the sessions of a user that are one too many, the one that was used least lately first.
+/// Revokes sessions of a user that are not among the [`MAX_LIVE_SESSIONS`] most recently used ones, at most
+/// 100 at a time.
 pub async fn displace(
     connection: &mut AnyConnection,
     user_id: UserId,
@@ -386,12 +389,12 @@ async fn find_session(
 }
 
 impl Db {
-    /// Exchanges a refresh token for the next, as `decide` says of a session that has not ended: the session's
-    /// counter goes up, and the access token that goes with it is recorded.
+    /// Exchanges a refresh token for the next, as `decide` says about a session that has not ended: increments
+    /// the counter of the session, and records the new access token.
     ///
-    /// The time is read when the session's row is held, so that waiting for it costs no grace; by the clock
-    /// that all instances share, so that two clocks that differ neither shorten the grace nor lengthen it.
-    /// An answer that is given again to another device is recorded as an event.
+    /// The time is read when the row of the session is locked, so that the wait for the lock uses up no
+    /// grace. It is that of the clock that all instances share, so that differing clocks neither shorten nor
+    /// lengthen the grace. A response that is repeated to another device is recorded as an event.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -403,14 +406,15 @@ impl Db {
         decide: impl FnOnce(RefreshState, UnixSeconds) -> RefreshDecision + Send + 'static,
     ) -> Result<Rotation, DbError> {
         let Presented { session_id, token_id, device, .. } = presented;
-        // SQLite has one process, and waits for its writer where nothing has been read yet.
+        // SQLite has one process, so its own clock will do. The transaction waits for the writer before it
+        // has read anything.
         let clock = self.clock_expression(clock());
         let config = config.clone();
         self.requests()
             .transaction(move |connection| {
                 async move {
-                    // A write that changes nothing: it holds the row, so that neither another rotation nor a
-                    // revocation comes between what is read here and what is written on the strength of it.
+                    // A write that changes nothing locks the row, so that neither another rotation nor a
+                    // revocation comes between this read and the writes that depend on it.
                     let rows = sqlx::query(AssertSqlSafe(format!(
                         "update sessions set counter = counter where id = $1 \
                      returning {clock} as now, {SESSION_COLUMNS}"
@@ -471,11 +475,11 @@ impl Db {
             .await
     }
 
-    /// Revokes a session. Revoking one that has ended changes nothing; `None` if it never was, or
-    /// nothing is left of it. With `by`, on the authority of that session.
+    /// Revokes a session. A session that is revoked already is not changed. Returns `None` if there is no
+    /// such session, or it was deleted. With `by`, that session authorizes the revocation.
     ///
     /// # Errors
-    /// [`ChangeError::SessionEnded`]: `by` has. The database cannot be used.
+    /// [`ChangeError::SessionEnded`] if `by` was revoked; or the database cannot be used.
     pub async fn revoke_session(
         &self,
         session_id: SessionId,
@@ -502,7 +506,8 @@ impl Db {
                     let Some(session) = find_session(connection, session_id).await? else {
                         return Ok(None);
                     };
-                    // None is added any more: a refresh either came before, or finds the session revoked.
+                    // No token is added from here on: a refresh either came before, or finds the session
+                    // revoked.
                     let tokens: Vec<(String,)> = sqlx::query_as(AssertSqlSafe(format!(
                         "select id from access_tokens where session_id = $1 and expires_at > {clock} - $2 \
                      order by expires_at desc limit $3"
@@ -522,11 +527,11 @@ impl Db {
             .await
     }
 
-    /// Revokes all sessions of the user, but for `except`. Returns those that have been revoked,
-    /// now or before, and whose tokens may still be alive. With `by`, on the authority of that session.
+    /// Revokes all sessions of the user, except `except`. Returns the sessions that are revoked, now or
+    /// before, and whose tokens may still be live. With `by`, that session authorizes the revocation.
     ///
     /// # Errors
-    /// [`ChangeError::SessionEnded`]: `by` has. The database cannot be used.
+    /// [`ChangeError::SessionEnded`] if `by` was revoked; or the database cannot be used.
     pub async fn revoke_sessions_of(
         &self,
         user_id: UserId,
@@ -540,8 +545,8 @@ impl Db {
             .transaction(move |connection| {
                 async move {
                     allow_time(connection, MANY_TIMEOUT).await?;
-                    // A write that changes nothing: it holds the user's row, so that a login beside this
-                    // either comes before and is ended too, or comes after.
+                    // A write that changes nothing locks the row of the user, so that a concurrent login
+                    // either comes before and is revoked too, or comes after.
                     let held = sqlx::query(AssertSqlSafe(format!(
                         "update users set id = id where id = $1 returning {clock}"
                     )))
@@ -560,11 +565,11 @@ impl Db {
             .await
     }
 
-    /// Revokes all sessions of everyone. Returns those that have been revoked, now or before, and whose
-    /// tokens may still be alive.
+    /// Revokes all sessions of all users. Returns the sessions that are revoked, now or before, and whose
+    /// tokens may still be live. With `by`, that session authorizes the revocation.
     ///
     /// # Errors
-    /// [`ChangeError::SessionEnded`]: `by` has. The database cannot be used.
+    /// [`ChangeError::SessionEnded`] if `by` was revoked; or the database cannot be used.
     pub async fn revoke_every_session(
         &self,
         by: Option<SessionId>,
@@ -595,7 +600,7 @@ impl Db {
             time::timeout(ROW_TIMEOUT, rows.try_next()).await.map_err(|_| DbError::PoolTimedOut)??
         {
             let user_id = Some(decode::parse(&user_id)?);
-            // Its tokens stay on the list, which would be long: they end when they expire.
+            // The tokens stay in Redis until they expire, because there would be too many to delete.
             sessions.push(RevokedSession { session_id: decode::parse(&id)?, user_id, tokens: Vec::new() });
         }
         drop(rows);
@@ -603,10 +608,10 @@ impl Db {
         Ok(sessions)
     }
 
-    /// Calls `each` with every revoked session that may still have a live access token somewhere.
+    /// Calls `each` with every revoked session that may still have a live access token on an instance.
     ///
-    /// Neither a row of a token is needed for that, nor this process's clock. And the transaction begins
-    /// with a write, so that nothing between here and the database can have a standby answer.
+    /// This needs no rows of tokens and, with PostgreSQL, not this process's clock. The transaction begins
+    /// with a write, so that no proxy in front of the database can have a standby answer.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -636,7 +641,7 @@ impl Db {
             .await
     }
 
-    /// How the session is, and whose.
+    /// The state of the session.
     pub async fn session_state(
         &self,
         session_id: SessionId,
@@ -650,7 +655,7 @@ impl Db {
         })
     }
 
-    /// What the refresh token that is current in the session counts; `None` if there is no such session.
+    /// The counter of the session's current refresh token; `None` if there is no such session.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -661,7 +666,7 @@ impl Db {
             .await
     }
 
-    /// Whose session this is, and when it began; `None` if it never was.
+    /// The user of the session, and when it began; `None` if there is no such session.
     pub async fn session_owner(
         &self,
         session_id: SessionId,
@@ -674,8 +679,7 @@ impl Db {
         row.map(|(user_id, created_at)| Ok((decode::parse(&user_id)?, created_at))).transpose()
     }
 
-    /// The user's live sessions, `first` first and then those that were used last; a thousand at the
-    /// most.
+    /// The user's live sessions: `first` first, then the most recently used ones, at most a thousand.
     pub async fn live_sessions_of(
         &self,
         user_id: UserId,
@@ -698,7 +702,7 @@ impl Db {
     }
 
     /// Deletes access tokens and sessions that expired more than a day before `now`, in portions, as many as
-    /// there is time for. They are dead with or without their row.
+    /// there is time for. They are dead with or without their rows.
     ///
     /// # Errors
     /// The database cannot be used.

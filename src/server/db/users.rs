@@ -24,13 +24,14 @@ use crate::{
     },
 };
 
-/// An e-mail address in the one form it is stored and compared in: trimmed, NFC (RFC 6532, 3.1), lower case,
-/// its domain in Unicode (RFC 5891), which some browsers send in ASCII. Two people cannot register addresses
-/// that differ only in these.
+/// An e-mail address in the form in which it is stored and compared: trimmed, NFC (RFC 6532, 3.1), lower
+/// case, with the domain in Unicode (RFC 5891), which some browsers send in ASCII. Two users cannot register
+/// addresses that differ only in these respects.
 #[derive(Debug, Clone)]
 pub struct Email {
     form: String,
-    /// How earlier versions may have stored it, first by what was typed here.
+    /// The forms in which earlier versions may have stored it; the first is that of the text that was typed
+    /// here.
     earlier: [String; 3],
 }
 
@@ -61,8 +62,8 @@ impl Email {
         }
     }
 
-    /// A part of an address, as it is searched for. Lower case of a composed character need not be composed,
-    /// so that NFC comes last, too.
+    /// The form of a part of an address, for a search. The lower case of a composed character need not be
+    /// composed, so NFC is also the last step.
     pub fn form(text: &str) -> String {
         nfc(&nfc(text.trim()).to_lowercase())
     }
@@ -76,13 +77,14 @@ fn nfc(text: &str) -> String {
     ComposingNormalizerBorrowed::new_nfc().normalize(text).into_owned()
 }
 
-/// The address, or the part of one, with its domain in ASCII, if it can be a domain.
+/// The address, or the part of one, with its domain in ASCII if the domain is valid.
 fn in_ascii(address: &str) -> String {
     let (local, domain) = address.split_at(address.rfind('@').map_or(0, |at| at + 1));
     idna::domain_to_ascii(domain).map_or_else(|_| address.to_owned(), |domain| format!("{local}{domain}"))
 }
 
-/// The same with its domain in Unicode, if that shows all there is to it.
+/// The address, or the part of one, with its domain in Unicode if the domain is valid and has no invisible
+/// characters.
 fn in_unicode(address: &str) -> String {
     let ascii = in_ascii(address);
     let (local, domain) = ascii.split_at(ascii.rfind('@').map_or(0, |at| at + 1));
@@ -92,13 +94,13 @@ fn in_unicode(address: &str) -> String {
     }
 }
 
-/// Controls, and what draws nothing or turns the direction of writing: two addresses that differ in
-/// these only look like one.
+/// Whether the character is a control, is not drawn, or changes the direction of writing. Addresses that
+/// differ only in such characters look the same.
 fn is_invisible(character: char) -> bool {
     character.is_control() || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
-/// A row of the table.
+/// A user, as a row of the table.
 pub struct User {
     pub id: UserId,
     pub email: String,
@@ -133,7 +135,7 @@ impl TryFrom<UserRow> for User {
     }
 }
 
-/// A user with what an administrator wants to know.
+/// A user in the list for administrators.
 #[derive(FromRow)]
 pub struct UserSummary {
     pub id: String,
@@ -144,16 +146,17 @@ pub struct UserSummary {
     pub sessions: i64,
 }
 
-/// What became of a new user.
+/// The result of adding a user.
 pub enum Added {
-    /// With the first access token of their first session, and the time, if one was to be started.
+    /// The user was added. With the first access token of their first session and its start, if one was
+    /// requested.
     Done(Option<(TokenRecord, UnixSeconds)>),
     EmailTaken,
 }
 
 impl Db {
-    /// Adds a user and, with `session`, starts their first session: both or neither. The unique
-    /// address decides between two who register at the same instant. `own` is this process's clock.
+    /// Adds a user and, with `session`, starts their first session: both or neither. The unique address
+    /// decides between two concurrent registrations. `own` is the time by this process's clock.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -165,7 +168,7 @@ impl Db {
         session: Option<(NewSession, &TokenConfig)>,
         own: UnixSeconds,
     ) -> Result<Added, DbError> {
-        // By the spelling of an earlier version: the index knows only today's.
+        // The address may be stored in a form of an earlier version, which the unique index does not cover.
         if self.find_user(email).await?.is_some() {
             return Ok(Added::EmailTaken);
         }
@@ -199,8 +202,8 @@ impl Db {
             .await
     }
 
-    /// Starts a session for a user as they were when their password was verified. `None` when they
-    /// have been disabled since, or their password or role has changed. `own` is this process's clock.
+    /// Starts a session for a user whose password was verified. `None` if they have been disabled since then,
+    /// or their password or role has changed. `own` is the time by this process's clock.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -216,8 +219,8 @@ impl Db {
         self.requests()
             .transaction(move |connection| {
                 async move {
-                    // A write, and before the insert: it holds the user's row, so that disabling the user
-                    // either comes first and is seen here, or comes after and ends this session too.
+                    // A write before the insert locks the row of the user, so that disabling the user either
+                    // comes first and is seen here, or comes after and revokes this session too.
                     let entitled = sqlx::query(AssertSqlSafe(format!(
                         "update users set last_login_at = {clock} \
                      where id = $1 and password_version = $2 and role = $3 and disabled_at is null \
@@ -245,8 +248,8 @@ impl Db {
         Ok(sqlx::query("select 1 from users limit 1").fetch_optional(&self.pool).await?.is_none())
     }
 
-    /// The user with this address, also where an earlier version has stored another spelling of it. Of two
-    /// users that it let have one address each is found by their own.
+    /// The user with this address, also if an earlier version stored it in another form. If an earlier
+    /// version accepted two forms as two users, each is found by their own.
     pub async fn find_user(&self, email: &Email) -> Result<Option<User>, DbError> {
         let [typed, ascii, lower] = &email.earlier;
         let row: Option<UserRow> = sqlx::query_as(
@@ -272,7 +275,7 @@ impl Db {
         row.map(User::try_from).transpose()
     }
 
-    /// Users whose address has `part` in it, by address, from after `after` on; `count` at the most.
+    /// The users whose address contains `part`, ordered by address, from after `after` on; at most `count`.
     pub async fn list_users(
         &self,
         part: &str,
@@ -305,8 +308,8 @@ impl Db {
         .await
     }
 
-    /// Replaces a hash by one of the same password with today's parameters, unless the password
-    /// has been changed since it was read.
+    /// Replaces a hash by one of the same password with the current parameters, unless the password has been
+    /// changed since it was read.
     pub async fn rehash(&self, user: &User, password_hash: &str) -> Result<(), DbError> {
         sqlx::query("update users set password_hash = $1 where id = $2 and password_version = $3")
             .bind(password_hash)
@@ -317,12 +320,12 @@ impl Db {
         Ok(())
     }
 
-    /// Changes something about the user that their sessions were begun on, revokes these, and
-    /// writes it down: all or nothing. Returns the sessions. With `by`, on the authority of that session.
+    /// Makes a change to a user, revokes their sessions, and records the event: all or nothing. Returns the
+    /// revoked sessions. With `by`, that session authorizes the change.
     ///
     /// # Errors
-    /// Nothing is changed. [`ChangeError::NotFound`] when there is no such user or `change` does not apply to
-    /// them any more; [`ChangeError::SessionEnded`] when `by` has; or the database cannot be used.
+    /// Nothing is changed: [`ChangeError::NotFound`] if there is no such user or `change` no longer applies
+    /// to them; [`ChangeError::SessionEnded`] if `by` has ended; or the database cannot be used.
     pub async fn change_user(
         &self,
         user_id: UserId,
@@ -365,11 +368,11 @@ impl Db {
             .await
     }
 
-    /// Lets a disabled user sign in again. With `by`, on the authority of that session.
+    /// Enables a disabled user. With `by`, that session authorizes the change.
     ///
     /// # Errors
-    /// [`ChangeError::NotFound`] when there is no such user; [`ChangeError::SessionEnded`] when `by` has; or the
-    /// database cannot be used.
+    /// [`ChangeError::NotFound`] if there is no such user; [`ChangeError::SessionEnded`] if `by` has ended;
+    /// or the database cannot be used.
     pub async fn enable_user(
         &self,
         user_id: UserId,
@@ -396,17 +399,18 @@ impl Db {
     }
 }
 
-/// What may be changed about a user. Each ends their sessions.
+/// A change to a user that revokes their sessions.
 #[derive(Clone)]
 pub enum Change {
-    /// They cannot sign in any more.
+    /// The user can no longer log in.
     Disable,
     Role(Role),
-    /// By an administrator.
+    /// The password, set by an administrator.
     SetPassword {
         hash: String,
     },
-    /// By the user, in a session that goes on, if the password is still the one of that version.
+    /// The password, changed by the user, if it is still the one of that version. The session `except`
+    /// continues.
     Password {
         hash: String,
         version: i64,
@@ -415,7 +419,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// What it is written down as, why it ends sessions, and which it does not end.
+    /// The event that is recorded, the reason for the revocation, and the session that is not revoked.
     fn consequences(&self) -> (AccountEvent, EndReason, Option<SessionId>) {
         match self {
             Self::Disable => (AccountEvent::Disabled, EndReason::Disabled, None),
@@ -460,8 +464,8 @@ mod tests {
         assert_eq!(Email::parse("\u{1f0}an@example.com"), Email::parse("J\u{30c}an@example.com"));
     }
 
-    /// All characters of the basic plane and some beyond, alone and with marks that compose with some; of the
-    /// scripts with upper case, in addresses, too.
+    /// Checks all characters of the basic plane and some beyond, alone and with combining marks; those of the
+    /// scripts with upper case also in addresses.
     #[test]
     fn the_form_of_a_form_is_itself() {
         const MARKS: [&str; 10] = [

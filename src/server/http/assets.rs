@@ -1,8 +1,8 @@
-//! The files of the site that a build makes: style sheet, JavaScript, wasm. Browsers keep them for ever,
-//! because the path to them is another whenever one of them is.
+//! The built files of the site: style sheet, JavaScript, wasm. Browsers may cache them for a year, because
+//! their path contains a version that changes with any of them.
 //!
-//! One version for all, not a hash in the name of each: they name each other, so that of none the contents
-//! are final before its name is.
+//! There is one version for all files, and not a hash in each name: the files name each other, so a hash in a
+//! name would change the contents of other files.
 
 use std::{
     fs, io,
@@ -12,10 +12,10 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-/// How much of the hash makes a version, in bytes: no two builds are to meet in it.
+/// The length of a version, in bytes of the hash: long enough that no two builds have the same.
 const VERSION_BYTES: usize = 12;
 
-/// What stands for the contents of `folder`, and can stand in a path.
+/// The version of the contents of `folder`: a hash that can be part of a path.
 ///
 /// # Errors
 /// The folder, or something in it, cannot be read.
@@ -26,7 +26,7 @@ pub fn version(folder: &Path) -> io::Result<String> {
     for file in files {
         let (name, contents) = (file.as_os_str().as_encoded_bytes(), fs::read(folder.join(&file))?);
         for part in [name, &contents] {
-            // Lengths, so that the end of one cannot pass for the beginning of the next.
+            // Lengths are hashed too, so that the end of one part cannot pass for the beginning of the next.
             hash.update(&part.len().to_le_bytes());
             hash.update(part);
         }
@@ -34,7 +34,7 @@ pub fn version(folder: &Path) -> io::Result<String> {
     Ok(BASE64_URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..VERSION_BYTES]))
 }
 
-/// The files in it and in the folders in it, by their paths from there.
+/// All files below `root`, by their paths relative to it.
 fn list(root: &Path) -> io::Result<Vec<PathBuf>> {
     let (mut files, mut folders) = (Vec::new(), vec![PathBuf::new()]);
     while let Some(folder) = folders.pop() {

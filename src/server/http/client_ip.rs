@@ -1,4 +1,4 @@
-//! The client of a request: its address, behind the proxies that are trusted, and its user agent.
+//! The client of a request: its address, which trusted proxies forward, and its user agent.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::server::{client_info::ClientInfo, trusted_proxies::TrustedProxies};
 
-/// More than any browser sends says nothing more.
+/// The number of characters that are kept of a user agent: more than browsers send.
 const MAX_USER_AGENT_CHARS: usize = 256;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -32,15 +32,15 @@ impl ClientInfo {
     }
 }
 
-/// The last address on the way here that no trusted proxy has: what it claims about who came before
-/// proves nothing.
+/// The last address in the chain of proxies that is not a trusted proxy's. The addresses before it are
+/// unverified claims of that client.
 fn client_ip(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpAddr {
-    // Bytes that are no text do not hide what a proxy has written behind them.
+    // Bytes that are not text must not hide the addresses that proxies have appended to them.
     let values = headers.get_all(X_FORWARDED_FOR).iter();
     let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let mut address = peer;
     let hops = values.iter().flat_map(|value| value.split(',')).map(str::trim);
-    // Empty elements of a list count for nothing (RFC 9110, 5.6.1).
+    // Empty elements of a list are ignored (RFC 9110, 5.6.1).
     for hop in hops.filter(|hop| !hop.is_empty()).rev() {
         if !proxies.trust(address) {
             break;
@@ -53,8 +53,8 @@ fn client_ip(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpA
     address
 }
 
-/// The address in what a proxy writes of one: `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]`,
-/// `[2001:db8::1]:443`, in quotes or not. None for `unknown` and anything else.
+/// Parses an address as proxies write it: `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]`,
+/// `[2001:db8::1]:443`, with or without quotes. `None` for `unknown` and anything else.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim_matches('"').trim();
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
@@ -64,7 +64,7 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
             is_port(port.strip_prefix(':').unwrap_or(port)).then_some(host)?
         }
         None => match hop.rsplit_once(':') {
-            // Of an IPv6 address without brackets, the port is what is one group too many.
+            // In an IPv6 address without brackets, one group too many is the port.
             Some((host, port)) if is_port(port) && without_zone(hop).parse::<IpAddr>().is_err() => host,
             _ => hop,
         },
@@ -72,12 +72,13 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
     without_zone(host).parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// An address without the name of the interface that it is reached through: `fe80::1%eth0`.
+/// The address without its zone, the interface that it is reached through: `fe80::1%eth0`.
 fn without_zone(host: &str) -> &str {
     host.split('%').next().unwrap_or(host)
 }
 
-/// Warns once when a proxy in front was not named: then all users count as one address.
+/// Warns once if a request comes through a proxy that is not configured: all its users then count as one
+/// address.
 fn warn_about_untrusted(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) {
     static SAID: Once = Once::new();
     if headers.contains_key(X_FORWARDED_FOR) && !proxies.trust(peer) {
@@ -111,7 +112,7 @@ mod tests {
         assert_eq!(address("203.0.113.9", &["198.51.100.1"], "10.0.0.0/8"), "203.0.113.9");
         assert_eq!(address("10.0.0.1", &["198.51.100.1"], "10.0.0.0/8"), "198.51.100.1");
         assert_eq!(address("10.0.0.1", &[], "10.0.0.0/8"), "10.0.0.1");
-        // What the client itself has put there stands in front.
+        // The address that the client itself has sent comes first.
         assert_eq!(address("10.0.0.1", &["192.0.2.66, 198.51.100.1"], "10.0.0.0/8"), "198.51.100.1");
         assert_eq!(
             address("10.0.0.1", &["192.0.2.66", "198.51.100.1, 10.1.1.1"], "10.0.0.0/8"),

@@ -1,10 +1,11 @@
-//! The cookies: the one that carries a browser's refresh token, and the one that shows it to be known to
-//! an account. Both are out of reach of scripts (HttpOnly), never sent by another site
-//! (SameSite=Strict), and by https bound to this host alone (`__Host-`). And one that scripts set: a log-out
-//! waits to be confirmed.
+//! The cookies: one with the refresh token of a browser, and one that shows that the browser is known to an
+//! account. Both are HttpOnly, so that scripts cannot read them, SameSite=Strict, so that other sites cannot
+//! send them, and with https bound to this host (`__Host-`). A third one is set by scripts: it shows that a
+//! logout waits for confirmation.
 //!
-//! Browsers send the cookies of everything else on the host with ours: whatever bytes these have, ours are
-//! found among them. What an HMAC of another service has made under an earlier name is left alone.
+//! Browsers also send the cookies of all other services on the host. Whatever bytes these contain, the
+//! cookies of Hallpass are found among them. Refresh tokens of another service under the name of earlier
+//! versions are left alone.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, SameSite, time::Duration};
@@ -27,15 +28,17 @@ use crate::{
 const REFRESH: &str = "hallpass-refresh";
 const DEVICE: &str = "hallpass-device";
 
-/// How long a browser stays known to an account: 180 days after its last log-in.
+/// How long a browser stays known to an account, in seconds: 180 days after its last login.
 const DEVICE_SECONDS: i64 = 180 * 86_400;
 
-/// Sessions that are looked at for one request. No browser has more, and each may cost a question to SQL.
+/// The number of sessions that are checked for one request. No browser has more, and each may cost an SQL
+/// query.
 const MAX_SESSIONS: usize = 8;
 
-/// The refresh tokens that a browser sent.
+/// The refresh tokens in the cookies of a request.
 pub struct RefreshCookies {
-    /// Those of our making first, and of each session the latest; then what is no token at all.
+    /// The tokens that this service has issued come first, only the latest of each session; then values that
+    /// are no such token.
     pub tokens: Vec<RefreshToken>,
     names: Vec<String>,
 }
@@ -50,7 +53,7 @@ impl RefreshCookies {
                 let token = RefreshToken::new(value.to_owned());
                 match state.auth.read_refresh_token(&token) {
                     Some((session, counter)) => match ours.iter_mut().find(|(id, ..)| *id == session) {
-                        // An older one of the same session would be taken for stolen.
+                        // An older token of the same session would count as reuse.
                         Some(known) => {
                             if known.1 < counter {
                                 *known = (session, counter, token);
@@ -71,20 +74,20 @@ impl RefreshCookies {
         Self { tokens, names }
     }
 
-    /// `Set-Cookie` for each, to make the browser forget them.
+    /// The `Set-Cookie` headers that delete these cookies.
     pub fn clear(&self, https: bool) -> impl Iterator<Item = HeaderValue> {
         self.names.iter().filter_map(move |name| header_value(name, "", 0, https))
     }
 
-    /// The same but for the one that a new token takes the place of.
+    /// The `Set-Cookie` headers that delete these cookies, except the one that a new token replaces.
     pub fn clear_others(&self, state: &AppState) -> impl Iterator<Item = HeaderValue> {
         let (https, current) = (state.config.server.https, current_name(REFRESH, state));
         let others = self.names.iter().filter(move |name| **name != current);
         others.filter_map(move |name| header_value(name, "", 0, https))
     }
 
-    /// What the browser is to see, and the token that it is seen by: of several, that of a session that holds.
-    /// None without any.
+    /// Whether the browser is signed in, with the token that shows it: of several, that of a live session.
+    /// `None` if there is no token.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`].
@@ -111,17 +114,18 @@ pub fn refresh_name(state: &AppState) -> String {
     current_name(REFRESH, state)
 }
 
-/// `Set-Cookie` for a refresh token that is good for `seconds`.
+/// The `Set-Cookie` header for a refresh token that is valid for `seconds`.
 pub fn set(token: &RefreshToken, seconds: i64, state: &AppState) -> Option<HeaderValue> {
     header_value(&current_name(REFRESH, state), token.expose(), seconds, state.config.server.https)
 }
 
-/// `Set-Cookie` that makes the browser forget the refresh token, whether it has sent one or not.
+/// The `Set-Cookie` header that deletes the refresh token, whether the browser has sent one or not.
 pub fn clear(state: &AppState) -> Option<HeaderValue> {
     header_value(&current_name(REFRESH, state), "", 0, state.config.server.https)
 }
 
-/// What shows the browser to be known to accounts (`auth/device.rs`), under all the names it may have.
+/// The device cookie (`auth/device_cookie.rs`), joined from all names under which the browser may have sent
+/// it.
 pub fn read_device(headers: &HeaderMap, state: &AppState) -> Option<String> {
     let names = services(&state.auth).map(|service| cookie_name(DEVICE, state.config.server.https, service));
     let found: Vec<_> =
@@ -129,17 +133,18 @@ pub fn read_device(headers: &HeaderMap, state: &AppState) -> Option<String> {
     (!found.is_empty()).then(|| found.join(&device_cookie::SEPARATOR.to_string()))
 }
 
-/// `Set-Cookie` for what shows the browser to be known to an account.
+/// The `Set-Cookie` header for the device cookie.
 pub fn set_device(token: &str, state: &AppState) -> Option<HeaderValue> {
     header_value(&current_name(DEVICE, state), token, DEVICE_SECONDS, state.config.server.https)
 }
 
-/// Whether a log-out in this browser waits to be confirmed.
+/// Whether a logout in this browser waits for confirmation.
 pub fn is_logout_pending(headers: &HeaderMap, state: &AppState) -> bool {
     pending_names(headers, state).next().is_some()
 }
 
-/// `Set-Cookie` for when it no longer does. A script has set it, so it is no HttpOnly cookie.
+/// The `Set-Cookie` headers that delete the cookie of a pending logout. A script has set it, so it is not
+/// HttpOnly.
 pub fn clear_logout_pending(headers: &HeaderMap, state: &AppState) -> impl Iterator<Item = HeaderValue> {
     pending_names(headers, state).filter_map(|(name, https)| {
         let cookie = Cookie::build((name, ""))
@@ -151,8 +156,8 @@ pub fn clear_logout_pending(headers: &HeaderMap, state: &AppState) -> impl Itera
     })
 }
 
-/// The names under which the browser has sent that cookie, and whether that is one for https: a script names
-/// it by how the page came, which need not be what the settings say.
+/// The names under which the browser has sent the cookie of a pending logout, and whether each is one for
+/// https: a script chooses the name by the scheme of the page, which may differ from the settings.
 fn pending_names(headers: &HeaderMap, state: &AppState) -> impl Iterator<Item = (String, bool)> {
     let names = services(&state.auth)
         .flat_map(|service| [true, false].map(|https| (logout_pending_cookie(https, service), https)));
@@ -160,8 +165,9 @@ fn pending_names(headers: &HeaderMap, state: &AppState) -> impl Iterator<Item = 
 }
 
 /// The names of this service in its cookies, the one for new cookies first. A name is the id of a key whose
-/// tokens are accepted: instances behind one proxy share it, another service has another, and a cookie under the
-/// previous key's name is found for as long as that key is. The last, no name, is what earlier versions had.
+/// tokens are accepted: instances behind one proxy share it, and another service has another. Cookies under
+/// the name of the previous key are found for as long as that key is accepted. The last name is empty, as in
+/// earlier versions.
 pub fn services(auth: &Auth) -> impl Iterator<Item = &str> {
     auth.key_ids().chain([""])
 }
@@ -170,8 +176,8 @@ fn current_name(kind: &str, state: &AppState) -> String {
     cookie_name(kind, state.config.server.https, state.auth.key_ids().next().unwrap_or_default())
 }
 
-/// What the browser sent under that name, each time it did: the same name can be set for several paths and for
-/// a parent domain.
+/// All values that the browser has sent under that name: the same name can be set for several paths and for a
+/// parent domain.
 pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     let cookies =
         headers.get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));

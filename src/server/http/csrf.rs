@@ -1,5 +1,5 @@
-//! Refuses what another site makes a browser send. A browser adds our cookie to such a request on
-//! its own, so the cookie proves nothing about who wrote the request.
+//! Protection against cross-site request forgery. A browser adds the cookie to requests that other sites make
+//! it send, so the cookie does not prove that a page of this site has sent the request.
 
 use std::{
     net::SocketAddr,
@@ -32,13 +32,13 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The least time between two lines in the log about refused requests: anyone can cause them.
+/// The minimum time between two log lines about refused requests, because anyone can cause them.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Lets a state-changing request pass only if no other site sent it: by `Sec-Fetch-Site` where the
-/// browser says it, else by comparing `Origin` with `Host`. A request with neither comes from no
-/// browser of this decade, and programs are nobody's confused deputy: it passes. (The algorithm
-/// of Go's `http.CrossOriginProtection`, 2025.)
+/// Middleware that refuses state-changing requests from other origins: by `Sec-Fetch-Site` if the browser
+/// sends it, else by comparing `Origin` with `Host`. A request with neither passes: current browsers send one
+/// of them, and other programs do not act for foreign pages. (This is the algorithm of Go's
+/// `http.CrossOriginProtection`, 2025.)
 pub async fn require_same_origin(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let server = &state.config.server;
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
@@ -52,7 +52,7 @@ pub async fn require_same_origin(State(state): State<AppState>, request: Request
     }
 }
 
-/// Refuses what asks for a tunnel: such a request has no path, which those behind take for granted.
+/// Middleware that refuses requests for a tunnel: they have no path, which the inner layers rely on.
 pub async fn reject_connect(request: Request, next: Next) -> Response {
     if request.uri().path_and_query().is_some() {
         next.run(request).await
@@ -71,16 +71,17 @@ fn is_same_site(request: &Request, server: &ServerConfig) -> bool {
     origins.all(|origin| Origin::parse(origin).is_some_and(|origin| target.is(&origin)))
 }
 
-/// The values of a header; empty text for one that is no ASCII.
+/// The values of a header, with empty text for each value that is not ASCII.
 fn texts(request: &Request, name: impl AsHeaderName) -> impl Iterator<Item = &str> {
     request.headers().get_all(name).iter().map(|value| value.to_str().unwrap_or_default().trim())
 }
 
-/// The address that a request was sent to, as far as it tells.
+/// The address that a request was sent to, as far as its headers show it.
 pub struct Target<'a> {
-    /// What `Host` says and, if a trusted proxy has sent the request, what that says.
+    /// The hosts in the request line, in `Host` and, if a trusted proxy sent the request, in
+    /// `X-Forwarded-Host`.
     hosts: Vec<Host>,
-    /// Whether browsers are known to come by https.
+    /// Whether browsers are known to use https.
     is_https: bool,
     public: &'a [Origin],
 }
@@ -98,13 +99,14 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Whether a page of this origin is one of this site.
+    /// Whether a page of this origin belongs to this site.
     pub fn is(&self, origin: &Origin) -> bool {
         self.public.contains(origin) || ((origin.is_https || !self.is_https) && self.is_host_of(origin))
     }
 
-    /// Proxies lose the port, or write a default one that is not the browser's. That separates nothing:
-    /// cookies know no ports, so a page at another port of this host has them as it is.
+    /// Whether the origin has a host of this request. Ports are not compared strictly, because proxies drop
+    /// the port or write a default one that is not the browser's. This weakens nothing: cookies do not
+    /// depend on the port, so a page at another port of this host has them anyway.
     fn is_host_of(&self, origin: &Origin) -> bool {
         let is_default = |port| matches!(port, 80 | 443);
         let is_port = |port| port == origin.port() || (is_default(port) && is_default(origin.port()));
@@ -117,7 +119,8 @@ fn is_proxied(request: &Request, server: &ServerConfig) -> bool {
     peer.is_some_and(|ConnectInfo(peer)| server.trusted_proxies.trust(peer.ip().to_canonical()))
 }
 
-/// Whether the browser has come by https, if a proxy says so: the first of several is the outermost.
+/// Whether the browser used https, according to `X-Forwarded-Proto`. The first of several values is the
+/// outermost proxy's.
 fn forwarded_proto(request: &Request) -> Option<bool> {
     let proto = texts(request, X_FORWARDED_PROTO).next()?.split(',').next()?.trim().to_ascii_lowercase();
     match proto.as_str() {
@@ -127,7 +130,7 @@ fn forwarded_proto(request: &Request) -> Option<bool> {
     }
 }
 
-/// Warns once, either way, when `HALLPASS_HTTPS` is not what browsers see.
+/// Warns once, in either direction, if `HALLPASS_HTTPS` does not match what browsers use.
 fn warn_about_https(request: &Request, server: &ServerConfig) {
     static FORGOTTEN: Once = Once::new();
     static MISTAKEN: Once = Once::new();
@@ -138,7 +141,7 @@ fn warn_about_https(request: &Request, server: &ServerConfig) {
     let forwarded = forwarded_proto(request);
     let target = Target::of(request, server);
     let mut origins = texts(request, header::ORIGIN).filter_map(Origin::parse);
-    // Browsers keep Secure cookies of these without https.
+    // Browsers keep Secure cookies of these hosts without https.
     let is_local = |origin: &Origin| {
         matches!(&*origin.host.name, "localhost" | "127.0.0.1" | "[::1]")
             || origin.host.name.ends_with(".localhost")
@@ -163,7 +166,7 @@ fn warn_about_https(request: &Request, server: &ServerConfig) {
     }
 }
 
-/// Names what was compared, so that whoever runs a proxy in front can see what it has changed.
+/// Logs the headers that were compared, so that the operator of a proxy can see what it has changed.
 fn log_refusal(request: &Request) {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! How errors become responses. The only file that sets the status of an error.
+//! The conversion of errors into responses. No other file sets the status of an error.
 
 use axum::{
     Json,
@@ -12,10 +12,10 @@ use server_fn::error::{FromServerFnError, SERVER_FN_ERROR_HEADER};
 
 use crate::api::error::ApiError;
 
-/// More than any error of ours has.
+/// How much of an error's body is read: more than any error of a server function has.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
-/// Seconds after which it makes sense to ask again what could not be answered.
+/// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER: u64 = 1;
 
 impl IntoResponse for ApiError {
@@ -36,7 +36,7 @@ impl IntoResponse for ApiError {
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal | Self::Transport => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        // RFC 6750, 3: a challenge with every 401, and an error code only if a token came.
+        // RFC 6750, 3: a challenge with every 401, with an error code only if there was a token.
         let challenge = match (status, &self) {
             (_, Self::InvalidToken) => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
             (_, Self::InsufficientScope) => {
@@ -65,9 +65,9 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Gives the errors of `/api` their status and their form. Server functions answer 500 for every
-/// error, and axum and its layers answer in plain text: here each becomes the [`ApiError`] that
-/// it stands for. A plain form post, which is redirected back to its page, passes as it is.
+/// Middleware that gives errors under `/api` their status and their JSON. Server functions answer 500 for
+/// every error, and axum and its layers answer in plain text; here each is converted to its [`ApiError`]. A
+/// plain form post, which is redirected back to its page, is not changed.
 pub async fn api_errors(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status();
@@ -81,7 +81,7 @@ pub async fn api_errors(request: Request, next: Next) -> Response {
             Err(_) => ApiError::Internal,
         };
         let mut response = error.into_response();
-        // What the call put into the response besides, such as a cookie to forget.
+        // The handler may have set cookies, such as one that deletes the refresh token.
         for cookie in parts.headers.get_all(header::SET_COOKIE) {
             response.headers_mut().append(header::SET_COOKIE, cookie.clone());
         }
@@ -103,7 +103,7 @@ pub async fn api_errors(request: Request, next: Next) -> Response {
     response
 }
 
-/// What a handler that panicked answers. The panic itself is in the log.
+/// The response of a handler that has panicked. The panic itself is logged.
 pub fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<Body> {
     ApiError::Internal.into_response()
 }

@@ -1,6 +1,7 @@
-//! Forms that a browser posts without scripts. Leptos answers whatever accepts `text/html` with a redirect
-//! to the page that it came from, and an error in the address of that page; programs accept it by default,
-//! too (Java's do), and have to get the answer itself. Here it is told apart, and which page it is.
+//! Forms that a browser posts without scripts. Leptos answers every request that accepts `text/html` with a
+//! redirect to the page that it came from, with an error in the address of that page. Programs may also
+//! accept `text/html` by default (Java's do), but need the answer itself. This module tells the two apart,
+//! and finds the page of a form.
 
 use axum::{
     body::Body,
@@ -19,11 +20,12 @@ use crate::{
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Stands before the path of a page where the form's own address is not known: only the path goes out.
+/// A placeholder for the origin of a form's page that is not known. It is removed from the response, so that
+/// only the path is sent.
 const NO_ADDRESS: &str = "http://form.invalid";
 
-/// Has a call that comes from a browser's form answered with a redirect to the form's page, and every other
-/// with the answer itself.
+/// Middleware by which a call from a browser's form is answered with a redirect to the form's page, and every
+/// other call with the answer itself.
 pub async fn tell_apart(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     if !request.uri().path().starts_with("/api/") {
         return next.run(request).await;
@@ -49,8 +51,8 @@ pub async fn tell_apart(State(state): State<AppState>, mut request: Request, nex
     response
 }
 
-/// Whether a browser's own form was posted: by `Sec-Fetch-Mode` where the browser says it. Browsers leave it
-/// out on plain http, yet name in `Origin` or `Referer` a page of ours, which programs do not.
+/// Whether a browser has posted a form: by `Sec-Fetch-Mode` if the browser sends it. Over plain http browsers
+/// leave it out, but name a page of this site in `Origin` or `Referer`, which programs do not.
 fn is_form(request: &Request<Body>, server: &ServerConfig) -> bool {
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
@@ -69,8 +71,8 @@ fn is_form(request: &Request<Body>, server: &ServerConfig) -> bool {
     }
 }
 
-/// The address of the form's page: what `Referer` names if that is a page where the answer can be shown. It
-/// can be missing, and some browsers cut the path off.
+/// The address of the form's page: `Referer`, if that names a page on which the answer can be shown. It can
+/// be missing, and some browsers cut the path off.
 fn page_of(request: &Request, server: &ServerConfig) -> String {
     let referer = request.headers().get(header::REFERER).and_then(|value| value.to_str().ok());
     let page = referer.and_then(Origin::of_page);
@@ -80,7 +82,7 @@ fn page_of(request: &Request, server: &ServerConfig) -> String {
         "/api/auth/login" => Some("/login"),
         "/api/auth/register" => Some("/register"),
         "/api/account/change_password" => Some("/password"),
-        // Each page has that button, and says how it went.
+        // Every page has the button for logout, and shows the result.
         _ => None,
     };
     match (referer, form) {
@@ -90,7 +92,7 @@ fn page_of(request: &Request, server: &ServerConfig) -> String {
     }
 }
 
-/// The address without the error of an earlier form, which would be shown instead of the next one.
+/// The address without the error of an earlier form, which would be shown instead of the next error.
 fn without_error(address: &str) -> String {
     let Some((page, query)) = address.split_once('?') else { return address.to_owned() };
     let kept = query.split('&').filter(|pair| !pair.starts_with("__path=") && !pair.starts_with("__err="));
@@ -100,7 +102,7 @@ fn without_error(address: &str) -> String {
     }
 }
 
-/// What the address of a page says about the form that was posted on it.
+/// The result of a posted form, in the query of the page's address.
 #[derive(Deserialize)]
 struct Posted {
     #[serde(rename = "__path")]
@@ -109,7 +111,8 @@ struct Posted {
     error: String,
 }
 
-/// The logout that failed before a browser was sent to this page: the page says so, and so does its status.
+/// The error of a failed logout, after which the browser was redirected to this page. The page shows it, and
+/// the response has its status.
 pub fn failed_logout(page: &Uri) -> Option<ApiError> {
     let posted: Posted = serde_qs::from_str(page.query()?).ok()?;
     let is_logout = posted.path == "/api/auth/logout";

@@ -1,6 +1,5 @@
-//! The bodies of the server functions: take from the request what a call needs, call
-//! [`auth`](super::auth), put into the response what the answer needs. `api/` calls this, and
-//! nothing else does.
+//! The handlers. Each takes from the request what a call needs, calls [`auth`](crate::server::auth), and adds
+//! to the response what the answer needs. Only `api/` calls them.
 
 use axum::http::{HeaderMap, HeaderValue, header::SET_COOKIE, request::Parts};
 use leptos::context::use_context;
@@ -58,7 +57,8 @@ pub async fn refresh(in_body: Option<RefreshToken>) -> Result<TokenResponse, Api
     for token in &cookies.tokens {
         match context.state.auth.refresh(token, &context.caller(), clock::now).await {
             Ok(pair) => return Ok(context.deliver(pair, Delivery::Cookie)),
-            // Another one may be good. The first is ours, if any is, so its reason is the one to tell.
+            // Another token may be accepted. The first one was issued here, if any was, so its error is
+            // returned.
             Err(error @ ApiError::InvalidGrant(_)) => refusal = refusal.or(Some(error)),
             Err(error) => return Err(error),
         }
@@ -77,7 +77,7 @@ pub async fn logout(in_body: Option<RefreshToken>) -> Result<Revocation, ApiErro
     let answer = auth.logout(context.headers(), &tokens, reason, clock::now()).await;
     match &answer {
         Ok(_) => context.clear_cookie(),
-        // What is in the cookies is no token of ours.
+        // The cookies contain no token that was issued here.
         Err(ApiError::InvalidToken | ApiError::MissingToken) => context.forget(&cookies),
         Err(_) => {}
     }
@@ -135,7 +135,7 @@ pub async fn change_password(current: String, new: String) -> Result<Revocation,
 pub async fn users(search: String, after: String) -> Result<UserList, ApiError> {
     let (context, administrator) = RequestContext::require_admin().await?;
     for (name, text) in [("search", &search), ("after", &after)] {
-        // No address has one, and PostgreSQL takes none.
+        // No address contains U+0000, and PostgreSQL does not accept it.
         if text.contains('\0') {
             return Err(ApiError::invalid_field(name, "Leave the character U+0000 out."));
         }
@@ -183,7 +183,7 @@ pub fn check_statelessly(token: &AccessToken) -> Result<StatelessCheck, ApiError
     Ok(RequestContext::current()?.state.auth.check_statelessly(token, clock::now()))
 }
 
-/// The request under way and the response it will get.
+/// The request in progress and the response to it.
 struct RequestContext {
     state: AppState,
     parts: Parts,
@@ -220,7 +220,7 @@ impl RequestContext {
         RefreshCookies::of(self.headers(), &self.state)
     }
 
-    /// Hands out the first pair of a session, and what shows this browser to be known to the account.
+    /// Delivers the first pair of a session and the device cookie. Ends the previous session of the browser.
     async fn begin(&self, mut pair: TokenPair, delivery: Delivery) -> TokenResponse {
         self.end_previous_session().await;
         let device_token = pair.device_token.take();
@@ -238,8 +238,9 @@ impl RequestContext {
         self.append_cookie(devices.and_then(|devices| cookie::set_device(&devices, &self.state)));
     }
 
-    /// Ends the session whose cookie the new one replaces: nobody could end it afterwards, for the
-    /// browser has forgotten it (ASVS 5.0, 7.2.4). If that fails now, time will end it.
+    /// Revokes the session whose cookie is replaced by the new one. Afterwards nobody could, because the
+    /// browser no longer has its token (ASVS 5.0, 7.2.4). If the revocation fails, the session lasts until it
+    /// expires.
     async fn end_previous_session(&self) {
         let tokens = self.cookies().tokens;
         if !tokens.is_empty() {
@@ -254,12 +255,13 @@ impl RequestContext {
         self.settle_logout();
     }
 
-    /// Makes the browser forget what it has sent.
+    /// Deletes the cookies that the browser has sent.
     fn forget(&self, cookies: &RefreshCookies) {
         cookies.clear(self.state.config.server.https).for_each(|header| self.append_cookie(Some(header)));
     }
 
-    /// A log-out that waited to be confirmed waits no more: it is, or its session has been replaced.
+    /// Deletes the cookie of a pending logout: the logout is confirmed, or its session has ended or was
+    /// replaced.
     fn settle_logout(&self) {
         cookie::clear_logout_pending(self.headers(), &self.state)
             .for_each(|header| self.append_cookie(Some(header)));

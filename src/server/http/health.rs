@@ -1,4 +1,5 @@
-//! Health: whether the process lives, and whether it can serve. Anyone may ask, as often as they like.
+//! Health checks: whether the process runs, and whether it can serve. Requests for them need no login and
+//! have no limit.
 
 use std::{
     sync::Arc,
@@ -10,10 +11,10 @@ use tokio::{sync::Mutex, time};
 
 use crate::{api::error::ApiError, server::AppState};
 
-/// How long an answer of the database holds: a flood of questions is one write to it in this time.
+/// How long a result is reused: a flood of requests is one write to the database in this time.
 const VALID: Duration = Duration::from_millis(500);
 
-/// How long a check may take. A database that answers later than this serves nobody either.
+/// The timeout of a check. A database that takes longer is of no use to requests, either.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// `/health/live` and `/health/ready`.
@@ -21,7 +22,7 @@ pub fn routes() -> Router<AppState> {
     let readiness = Arc::new(Readiness::default());
     let ready = async move |State(state): State<AppState>| {
         let auth = state.auth;
-        // A lease that has ended shows at once; asking the database is what costs something.
+        // The lease is checked at every request; only the check of the database is expensive.
         let is_ready = auth.may_decide() && {
             let auth = Arc::clone(&auth);
             readiness.ask(async move { auth.may_record().await }).await
@@ -35,14 +36,15 @@ pub fn routes() -> Router<AppState> {
     Router::new().route("/health/live", get(StatusCode::OK)).route("/health/ready", get(ready))
 }
 
-/// The last answer, and when it was found. Held during a check, so that there is one at a time.
+/// The last result, and its time. The lock is held during a check, so that there is one check at a time.
 #[derive(Default)]
 struct Readiness(Mutex<Option<(Instant, bool)>>);
 
 impl Readiness {
     async fn ask(self: &Arc<Self>, check: impl Future<Output = bool> + Send + 'static) -> bool {
         let readiness = Arc::clone(self);
-        // A task of its own: a client that hangs up in the middle takes no connection with it.
+        // The check is a task of its own, so that a client that disconnects does not interrupt it and cost a
+        // connection.
         tokio::spawn(async move { readiness.look(check).await }).await.unwrap_or(false)
     }
 
@@ -103,7 +105,7 @@ mod tests {
         has_begun.await.unwrap();
         asking.abort();
         assert!(asking.await.unwrap_err().is_cancelled());
-        // The check goes on: had it been dropped with the request, nobody would receive this.
+        // The check is still running: had it been dropped with the request, this would not be received.
         finish.send(()).unwrap();
         assert!(readiness.ask(async { true }).await);
     }

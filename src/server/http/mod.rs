@@ -1,8 +1,7 @@
-//! HTTP: routes, middleware, the bodies of the server functions, and what is read from a request or written
-//! to a response.
+//! HTTP: the routes, the middleware, the handlers, and what is read from requests and written to responses.
 //!
-//! Called by `server/mod.rs`, and by `api/` for the bodies. It calls `auth/`, and holds no rule about
-//! accounts, sessions or tokens.
+//! `server/mod.rs` calls this, and `api/` calls the handlers. This folder calls `auth/`, and has no rules
+//! about accounts, sessions or tokens.
 
 pub mod assets;
 mod client_ip;

@@ -1,5 +1,4 @@
-//! Which request goes where, and what goes with every response: pages, server functions, files,
-//! health, headers, limits.
+//! The routes (pages, server functions, files, health), and the middleware for all of them (headers, limits).
 
 use std::sync::Arc;
 
@@ -55,7 +54,7 @@ use crate::{
     },
 };
 
-/// Everything that the server answers.
+/// The router for all requests.
 pub fn router(state: AppState) -> Router {
     let server = &state.config.server;
     let services = cookie::services(&state.auth).collect::<Vec<_>>().join(" ");
@@ -63,7 +62,7 @@ pub fn router(state: AppState) -> Router {
         Site { options: state.leptos.clone(), root: Arc::clone(&state.assets), services: services.into() };
     let connect = connect_sources(&state.leptos);
     let page_context = move || page_context(&connect);
-    // The path has the version of what was there at the start.
+    // The path contains the version that the files had at start.
     let caching = if state.assets.is_empty() { "no-cache" } else { "public, max-age=31536000, immutable" };
     let assets = SetResponseHeader::overriding(
         site_pkg_dir_service(&state.leptos),
@@ -119,7 +118,8 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::from_fn_with_state((state.clone(), instance), security_headers))
         .layer(
             TraceLayer::new_for_http()
-                // The path and never the query: what a client puts there by mistake stays out.
+                // The path without the query, so that secrets that clients send there by mistake are not
+                // logged.
                 .make_span_with(|request: &Request| {
                     info_span!("request", method = %request.method(), path = request.uri().path())
                 })
@@ -128,10 +128,11 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// The page of the API, which no script is needed for.
+/// The path of the page about the API, which needs no scripts.
 const DOCS: &str = "/docs";
 
-/// Where scripts may connect to: home and, under `make dev`, the watcher that reloads the page.
+/// The addresses that scripts may connect to: this origin and, under `make dev`, the watcher that reloads the
+/// page.
 fn connect_sources(options: &LeptosOptions) -> String {
     if config::is_watched() {
         format!("'self' ws://{}:{}", options.site_addr.ip(), options.reload_port)
@@ -140,9 +141,9 @@ fn connect_sources(options: &LeptosOptions) -> String {
     }
 }
 
-/// The page of the API in the frame of all pages, for this browser.
+/// The page about the API in the frame of all pages, for this browser.
 fn docs_page(site: &Site, request: &Request, content: &str) -> impl IntoResponse + use<> {
-    // Nothing here connects; who audits the page asks for robots.txt from within it.
+    // The page makes no connections; `connect-src` is for audit tools, which fetch robots.txt from within it.
     const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
                           form-action 'self'; frame-ancestors 'none'";
     let html = Owner::new().with(|| {
@@ -155,7 +156,7 @@ fn docs_page(site: &Site, request: &Request, content: &str) -> impl IntoResponse
     (headers, Html(html))
 }
 
-/// A page of the front, unless it is for those who are not signed in and this browser is.
+/// A front page, or a redirect if the page is for guests and the browser is signed in.
 async fn front<F: Future<Output = Response>>(
     page: FrontPage,
     request: Request,
@@ -185,8 +186,8 @@ async fn api_errors(request: Request, next: Next) -> Response {
     }
 }
 
-/// Finds out whether the browser is signed in before its page is drawn, so that the first byte is
-/// already right; and why not, if it was.
+/// Middleware that finds out, before a page is rendered, whether the browser is signed in, and if it was, why
+/// its session has ended. The page is then right from its first byte.
 async fn presence(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_an_asset = path.strip_prefix(&*state.assets).is_some_and(|path| path.starts_with("/pkg/"));
@@ -202,15 +203,15 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     } else {
         match cookies.presence(&state.auth, clock::now()).await {
             Ok(found) => found.map(|(_, presence)| presence).unwrap_or_default(),
-            // When nobody can tell, it holds: what the page then asks for is checked again.
+            // Undetermined counts as signed in: every call of the page is checked again.
             Err(_) => Presence::SignedIn,
         }
     };
     let failed_logout = forms::failed_logout(request.uri());
     request.extensions_mut().insert(presence);
     let mut response = next.run(request).await;
-    // It is said once, by a page and not by a file. Who signed out knows, and may still have to make
-    // it certain.
+    // The end of a session is shown once, by a page and not by a file; then the cookie is deleted. It is not
+    // shown to a user who has signed out, whose logout may still need the cookie to be confirmed.
     let is_told = matches!(presence, Presence::Ended(reason) if reason != EndReason::SignedOut);
     let content_type = response.headers().get(header::CONTENT_TYPE);
     let is_page = content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
@@ -230,8 +231,8 @@ fn chosen_theme(headers: &HeaderMap) -> Theme {
     chosen.find(|theme| *theme != Theme::System).unwrap_or_default()
 }
 
-/// What the app finds while it draws a page: whether the browser is signed in; and a policy under
-/// which no script runs but the page's own.
+/// Provides what the app needs to render a page: whether the browser is signed in, its theme, and a policy
+/// that allows no scripts but those of the page.
 fn page_context(connect: &str) {
     if let Some(presence) =
         use_context::<Parts>().and_then(|parts| parts.extensions.get::<Presence>().copied())
@@ -255,7 +256,7 @@ fn page_context(connect: &str) {
     response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
 }
 
-/// The headers that go with everything, files and errors included.
+/// Middleware that adds headers to every response, including files and errors.
 async fn security_headers(
     State((state, instance)): State<(AppState, Option<HeaderValue>)>,
     request: Request,
@@ -273,7 +274,7 @@ async fn security_headers(
             HeaderValue::from_static("max-age=63072000; includeSubDomains"),
         );
     }
-    // Pages bring a policy of their own.
+    // Pages have set a policy of their own.
     headers
         .entry(header::CONTENT_SECURITY_POLICY)
         .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));

@@ -1,5 +1,4 @@
-//! What the server keeps telling a page: server-sent events. Each such response ends with the session,
-//! at once.
+//! Server-sent events for pages. Each stream ends as soon as its session does.
 
 use std::{
     convert::Infallible,
@@ -38,17 +37,19 @@ use crate::{
     },
 };
 
-/// How often the page of the servers is told how they are.
+/// The interval of the events about the instances.
 const CLUSTER_EVERY: Duration = Duration::from_millis(500);
 
-/// How old the view may be that a stream is sent: all streams share one, and each has its own clock.
+/// The maximum age of the view that a stream sends: all streams share one view, and each has a timer of its
+/// own.
 const VIEW_AGE: Duration = Duration::from_millis(400);
 
-/// How often the end of a session is asked for that nobody told of: it has expired, or was revoked
-/// while this instance could not hear of it. Keeps proxies from closing the connection, too.
+/// The interval of the checks for the end of a session that no event reports: it expired, or was revoked
+/// while this instance did not receive events. Also the interval of keep-alives, so that proxies do not close
+/// the connection.
 const SESSION_EVERY: Duration = Duration::from_secs(15);
 
-/// The streams.
+/// The routes of the streams.
 pub fn routes() -> Router<AppState> {
     Router::new()
         .route(SESSION_EVENTS, get(session))
@@ -57,8 +58,8 @@ pub fn routes() -> Router<AppState> {
         .layer(Extension(Arc::<View>::default()))
 }
 
-/// Tells a page when its session has ended, and why. A browser cannot send the bearer with this
-/// request, so the session's cookie stands for it, here and in [`cluster`].
+/// Sends a page the end of its session, with the reason. A browser cannot send the bearer with this request,
+/// so the cookie of the session is used instead, here and in [`cluster`].
 ///
 /// # Errors
 /// [`ApiError::MissingToken`], [`ApiError::InvalidToken`], [`ApiError::TooManyRequests`],
@@ -75,7 +76,7 @@ async fn session(
     Ok(respond(&state, place, events))
 }
 
-/// How the running instances are, again and again, to whoever is signed in, until their session ends.
+/// Sends the state of the running instances twice a second, to any signed-in user, until their session ends.
 ///
 /// # Errors
 /// [`ApiError::MissingToken`], [`ApiError::InvalidToken`], [`ApiError::TooManyRequests`],
@@ -98,7 +99,7 @@ async fn cluster(
     Ok(respond(&state, place, views.take_until(Box::pin(ended(state.clone(), token)))))
 }
 
-/// The running instances as JSON, and when they were looked at.
+/// The state of the running instances as JSON, and when it was read.
 #[derive(Default)]
 struct View(Mutex<Option<(Instant, Arc<str>)>>);
 
@@ -116,7 +117,7 @@ impl View {
     }
 }
 
-/// The place of a stream, with what resolves when the stream has to make room for another.
+/// The place of a stream, and a future that resolves when the stream has to make room for another.
 type Opened = (Place, futures::future::BoxFuture<'static, ()>);
 
 async fn signed_in(
@@ -130,7 +131,7 @@ async fn signed_in(
         Some((_, Presence::Anonymous | Presence::Ended(_))) => return Err(ApiError::InvalidToken),
         None => return Err(ApiError::MissingToken),
     };
-    // Whoever holds a copy that was used long ago does not get to follow the session.
+    // An old copy of a refresh token does not give access to the events of the session.
     let session_id = state.auth.session_of_recent(&token).await.ok_or(ApiError::InvalidToken)?;
     let site = ClientInfo::of(parts, &server.trusted_proxies).rate_limit_prefix();
     let (place, displaced) = streams.open(session_id, site)?;
@@ -144,7 +145,7 @@ async fn ended(state: AppState, token: RefreshToken) -> EndReason {
         match state.auth.presence(&token, clock::now()).await {
             Ok(Presence::Ended(reason)) => return reason,
             Ok(Presence::Anonymous) => return EndReason::Expired,
-            // While nobody can tell, it goes on.
+            // The stream continues while the state is undetermined.
             Ok(Presence::SignedIn) | Err(_) => {}
         }
     }
@@ -164,7 +165,7 @@ fn respond(
         let _held_as_long_as_the_stream = &place;
         Ok::<_, Infallible>(event)
     });
-    // Or nginx collects some kilobytes before it passes anything on.
+    // Without this, nginx buffers some kilobytes before it passes anything on.
     let headers = [("x-accel-buffering", "no")];
     (headers, Sse::new(events).keep_alive(KeepAlive::new().interval(SESSION_EVERY))).into_response()
 }

@@ -1,5 +1,5 @@
-//! The streams of events that are open, and how many there may be. Each holds a connection for as long
-//! as its client likes.
+//! The open streams of events, and their limits. Each stream occupies a connection for as long as its client
+//! wants.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,17 +12,17 @@ use tokio::sync::oneshot;
 
 use crate::{api::error::ApiError, server::ids::SessionId};
 
-/// How many streams a session has: more than a user has windows. For one more the oldest ends, whose
+/// The maximum number of streams of a session: more than a user has windows. One more ends the oldest, whose
 /// client may be gone.
 const PER_SESSION: usize = 16;
 
-/// The most streams from one address: a large office has many visible pages.
+/// The upper bound of the streams from one address: a large office has many visible pages.
 const MOST_PER_ADDRESS: usize = 1024;
 
-/// After how many seconds a client at an address that has too many may try again.
+/// The seconds after which a client may try again whose address has too many streams.
 const RETRY_AFTER: u64 = 60;
 
-/// The streams that are open.
+/// The open streams, and the limits on their number.
 pub struct Streams {
     open: Mutex<Open>,
     per_address: usize,
@@ -40,11 +40,11 @@ struct Open {
 struct Stream {
     number: u64,
     address: IpNet,
-    /// Dropped to end it.
+    /// Dropping this ends the stream.
     _end: oneshot::Sender<()>,
 }
 
-/// The place of an open stream, which is free again when this is dropped.
+/// The place of an open stream. Dropping it frees the place.
 pub struct Place {
     streams: Arc<Streams>,
     session_id: SessionId,
@@ -52,18 +52,20 @@ pub struct Place {
 }
 
 impl Streams {
-    /// For a process that may have this many files open: half of them are left for other requests, and
-    /// one address has half of the others at the most.
+    /// The limits for a process that may have `open_files` files open: half of them are left for other
+    /// requests, and one address gets at most half of the others.
     pub fn new(open_files: usize) -> Self {
         let in_all = open_files / 2;
         let per_address = (in_all / 2).clamp(PER_SESSION, MOST_PER_ADDRESS);
         Self { open: Mutex::default(), per_address, in_all }
     }
 
-    /// Takes a place for a stream of the session; with what resolves when the stream has to end.
+    /// Opens a stream of the session. Returns its place, and a future that resolves when the stream has to
+    /// end.
     ///
     /// # Errors
-    /// [`ApiError::TooManyRequests`] for the address, [`ApiError::Unavailable`] for all.
+    /// [`ApiError::TooManyRequests`] if the address has too many streams, [`ApiError::Unavailable`] if the
+    /// process has.
     pub fn open(
         self: &Arc<Self>,
         session_id: SessionId,
@@ -90,7 +92,7 @@ impl Streams {
 }
 
 impl Open {
-    /// Ends the first stream of the session that is meant.
+    /// Ends the first stream of the session for which `is_meant` holds.
     fn close(&mut self, session_id: SessionId, is_meant: impl Fn(&Stream) -> bool) {
         let Some(streams) = self.sessions.get_mut(&session_id) else { return };
         let Some(place) = streams.iter().position(is_meant) else { return };

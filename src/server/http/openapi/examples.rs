@@ -1,4 +1,4 @@
-//! What calls answer, as it looks.
+//! Examples of responses.
 
 use crate::api::types::{
     AccessToken, Account, ClusterView, EndReason, EventKind, InstanceView, RecentRevocation, RefreshToken,
@@ -6,7 +6,7 @@ use crate::api::types::{
     UserList,
 };
 
-/// Ids as they look: 128 bits in base64url.
+/// Examples of ids: 128 bits in base64url.
 pub const SESSION: &str = "Vq3nq0mXQ1Kc9vUo5w2hTA";
 pub const USER: &str = "mB7yq0pJT4uZ1r8cXk6dWQ";
 const TOKEN: &str = "Xw4u2m9sR7e0aJ5tQz8bLg";

@@ -1,9 +1,8 @@
-//! The HTTP contract, told to those outside: OpenAPI 3.1 at `/openapi.json`, and the same as a page at
-//! `/docs`.
+//! The HTTP contract: OpenAPI 3.1 at `/openapi.json`, and the same as a page at `/docs`.
 //!
-//! The words are the doc comments of `api/`, the fields are those of its types, and what an error answers
-//! is asked of `error_response.rs`; so nothing here can say what is no longer true. Which calls there are, with
-//! examples, is told in `operations.rs`; what goes with every answer, in `responses.rs`.
+//! The texts are the doc comments of `api/`, the fields are those of its types, and the responses of errors
+//! come from `error_response.rs`, so the contract cannot become out of date. `operations.rs` lists the calls,
+//! with examples; `responses.rs` has what is common to all responses.
 
 use serde_json::Value;
 use utoipa::{
@@ -23,7 +22,7 @@ mod operations;
 pub mod page;
 mod responses;
 
-/// The names of the two ways to show who calls.
+/// The names of the two security schemes.
 const BEARER: &str = "bearer";
 const COOKIE: &str = "cookie";
 
@@ -31,7 +30,7 @@ const ABOUT: &str = "Calls are `POST`, take JSON or a form (`application/x-www-f
     JSON. An error is `{\"error\", \"message\"}` (RFC 6749, 5.2; RFC 6750, 3.1) with a status that says what to \
     do: after 401 the token is dead, after 503 nothing was decided and it makes sense to ask again.";
 
-/// The whole contract. `cookie` is the name of the cookie with the refresh token.
+/// The whole contract as JSON. `cookie` is the name of the cookie with the refresh token.
 pub fn description(cookie: &str) -> Value {
     let mut components = Components::new();
     components.schemas.insert(ErrorBody::name().into(), ErrorBody::schema());
@@ -68,7 +67,8 @@ pub fn description(cookie: &str) -> Value {
     as_told_outside(&openapi.build())
 }
 
-/// As JSON. What links to code in doc comments is no link out here, and their lines begin with a space.
+/// The document as JSON. The links to code in doc comments are turned into plain code, and the space before
+/// each of their lines is removed.
 fn as_told_outside(openapi: &OpenApi) -> Value {
     let text = openapi.to_json().unwrap_or_default();
     let text = text.replace("[`", "`").replace("`]", "`").replace("\\n ", "\\n");

@@ -1,4 +1,4 @@
-//! One call, described: by the types of the call itself.
+//! The description of one call, which is generated from its types.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Who may call.
+/// The clients that may make a call.
 #[derive(Clone, Copy)]
 pub enum Who {
     Anyone,
@@ -51,7 +51,7 @@ impl Who {
         }
     }
 
-    /// One of these is enough.
+    /// The security requirements, of which one is enough.
     fn security(self) -> Vec<SecurityRequirement> {
         let by = |scheme: &str| SecurityRequirement::new(scheme, Vec::<String>::new());
         match self {
@@ -63,7 +63,7 @@ impl Who {
         }
     }
 
-    /// What everyone else is told.
+    /// The errors for all other clients.
     fn refusals(self) -> Vec<ApiError> {
         match self {
             Self::Anyone | Self::RefreshToken | Self::AnyToken | Self::Operator => vec![],
@@ -75,18 +75,17 @@ impl Who {
     }
 }
 
-/// A call, described.
+/// The description of a call.
 pub struct Call {
     pub path: &'static str,
     pub method: HttpMethod,
     pub operation: OperationBuilder,
-    /// What its answer is made of.
+    /// The schemas that the operation refers to.
     pub schemas: Vec<(String, RefOr<Schema>)>,
 }
 
 impl Call {
-    /// A server function, by an example of what it takes and of what it then answers, and by the errors
-    /// that are its own.
+    /// Describes a server function by an example of its input, an example of its output, and its own errors.
     pub fn of<F>(who: Who, input: F, output: F::Output, errors: Vec<ApiError>) -> Self
     where
         F: ServerFn<Error = ApiError> + Serialize + ToSchema,
@@ -112,7 +111,7 @@ impl Call {
         Self { path: F::PATH, method: HttpMethod::Post, operation, schemas }
     }
 
-    /// Server-sent events whose data are JSON of this type.
+    /// Describes a stream of server-sent events, whose data are JSON of type `T`.
     pub fn stream<T: ToSchema>(path: &'static str, words: &str, example: &str) -> Self {
         let words = format!("{words}\n\nThe data of an event are JSON: `{}`.", T::name());
         let errors = vec![ApiError::TooManyRequests(60), ApiError::Unavailable];
@@ -120,7 +119,7 @@ impl Call {
         Self { schemas: schemas_of::<T>(), ..call }
     }
 
-    /// What is asked for by `GET`, and answers text of this type, or nothing.
+    /// Describes a `GET` request that is answered with text of this content type, or with an empty body.
     pub fn get(
         path: &'static str,
         who: Who,
@@ -159,7 +158,7 @@ fn operation(
         .fold(operation, |operation, (status, answer)| operation.response(status.as_str(), answer))
 }
 
-/// A type, by its name; nothing is `null`.
+/// A reference to the schema of a type; `()` is `null`.
 fn schema_of<T: ToSchema>() -> RefOr<Schema> {
     if T::name() == <()>::name() {
         Object::with_type(Type::Null).into()
@@ -168,7 +167,7 @@ fn schema_of<T: ToSchema>() -> RefOr<Schema> {
     }
 }
 
-/// A type and all that it is made of, but for what is written where it is used.
+/// The schemas of a type and of all types in it, except those that are written inline.
 fn schemas_of<T: ToSchema>() -> Vec<(String, RefOr<Schema>)> {
     let mut schemas = Vec::new();
     T::schemas(&mut schemas);
@@ -178,8 +177,8 @@ fn schemas_of<T: ToSchema>() -> Vec<(String, RefOr<Schema>)> {
     schemas
 }
 
-/// The doc comment of a server function, and its fields. It stands on the struct of its arguments, after a
-/// line that says what that is.
+/// The doc comment of a server function, and the schema of its fields. The doc comment is found on the struct
+/// of the arguments, after a line that is generated.
 fn words_and_fields<F: ToSchema>() -> (String, RefOr<Schema>) {
     let mut schema = F::schema();
     let text = match &mut schema {

@@ -1,5 +1,5 @@
-//! Which calls there are, with an example of each. A new server function gets one entry in [`all`]; what
-//! its entry does not say is read off its types and doc comments.
+//! The list of calls, with an example of each. A new server function gets one entry in [`all`]; everything
+//! else is generated from its types and doc comments.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// The calls by what they are about: a name, a heading, and each with an example that works.
+/// The calls by topic: a name, a heading, and the calls, each with an example that works.
 pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     let email = || "ann@example.com".to_owned();
     let password = || "correct horse battery".to_owned();

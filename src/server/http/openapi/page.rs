@@ -1,9 +1,9 @@
-//! The description as a page: the same words, fields and examples, for people.
+//! The OpenAPI document as an HTML page, with the same texts, fields and examples.
 
 use leptos::prelude::*;
 use serde_json::Value;
 
-/// The content of the page, as HTML. The commands on it go to `origin`.
+/// The content of the page, as HTML. The commands in it use `origin`.
 pub fn html(description: &Value, origin: &str) -> String {
     let calls = calls(description);
     let contents = items(&description["tags"]).map(|tag| {
@@ -16,7 +16,7 @@ pub fn html(description: &Value, origin: &str) -> String {
         let calls = calls.iter().filter(|call| call.is_about(tag)).map(|call| call.view(description));
         view! { <section><h2>{words(&tag["description"])}</h2> {calls.collect_view()}</section> }
     });
-    // Every call refers to these, so any will do.
+    // All calls refer to the same responses, so the first call is enough.
     let of_any_call =
         calls.first().map(|call| call.answers(|answer| answer["$ref"].is_string(), description));
     let schemas = fields(&description["components"]["schemas"]);
@@ -50,7 +50,7 @@ pub fn html(description: &Value, origin: &str) -> String {
     .to_html()
 }
 
-/// One of the calls, as the description tells it.
+/// A call in the document.
 struct Call<'a> {
     path: &'a str,
     method: &'a str,
@@ -97,7 +97,7 @@ impl<'a> Call<'a> {
         &self.operation["requestBody"]["content"]["application/json"]
     }
 
-    /// The example as a command for a shell.
+    /// The example as a shell command.
     fn curl(&self, description: &Value) -> String {
         let body = self.request();
         let mut parts = vec![match (self.method, body.is_null()) {
@@ -118,19 +118,19 @@ impl<'a> Call<'a> {
         parts.join(" \\\n  ")
     }
 
-    /// What it answers, as far as wanted: one for each example.
+    /// The responses of the call that are `wanted`, one for each example.
     fn answers(&self, wanted: fn(&Value) -> bool, description: &Value) -> Vec<Answer> {
         let responses = fields(&self.operation["responses"]).filter(|(_, response)| wanted(response));
         responses.flat_map(|(status, response)| answers(status, resolved(description, response))).collect()
     }
 }
 
-/// One thing that a call may answer.
+/// A response of a call.
 struct Answer {
     status: String,
-    /// The code of an error; else what the answer is made of.
+    /// The code of an error, or else the name of the schema or the media type.
     kind: String,
-    /// There is more about that on the page.
+    /// Whether the page has a section about this schema.
     is_described: bool,
     example: String,
 }
@@ -169,7 +169,7 @@ impl Answer {
     }
 }
 
-/// The headers that come with this error, as they are sent.
+/// The headers of this error, as they are sent.
 fn headers(response: &Value, code: &str) -> String {
     let headers = fields(&response["headers"]).filter_map(|(name, header)| {
         let value = header["examples"][code]["value"].as_str()?;
@@ -242,7 +242,7 @@ fn type_words(description: &Value, schema: &Value) -> String {
     }
 }
 
-/// What a reference leads to; anything else is itself.
+/// The target of a reference; other values are returned unchanged.
 fn resolved<'a>(description: &'a Value, schema: &'a Value) -> &'a Value {
     let path = schema["$ref"].as_str().map(|path| path.trim_start_matches('#'));
     path.and_then(|path| description.pointer(path)).unwrap_or(schema)
@@ -252,7 +252,7 @@ fn words(value: &Value) -> impl IntoView + use<> {
     marked(text(value))
 }
 
-/// What stands in backticks is code.
+/// Renders the text in backticks as code.
 fn marked(text: &str) -> impl IntoView + use<> {
     let parts = text.split('`').enumerate().map(|(index, part)| {
         let part = part.to_owned();
@@ -261,7 +261,7 @@ fn marked(text: &str) -> impl IntoView + use<> {
     parts.collect_view()
 }
 
-/// Text as it is; other JSON on several lines.
+/// Formats text unchanged, and other JSON on several lines.
 fn pretty(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

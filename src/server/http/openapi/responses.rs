@@ -1,4 +1,4 @@
-//! What goes with every answer, and what errors answer.
+//! The headers of all responses, and the responses of errors.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +20,13 @@ use crate::api::{
     error::{ApiError, ErrorBody},
 };
 
-/// Headers of every answer under `/api`: name, words, example.
+/// The headers of every response under `/api`: name, description, example.
 const EVERY_ANSWER: [(&str, &str, &str); 2] = [
     ("cache-control", "Nobody keeps an answer.", "no-store"),
     (INSTANCE_HEADER, "The server that gave it.", "a"),
 ];
 
-/// What any server function may answer, whatever it is about.
+/// The errors that any server function may return.
 fn any_call() -> BTreeMap<StatusCode, Vec<ApiError>> {
     by_status(vec![
         ApiError::InvalidRequest("The request's fields cannot be read.".into()),
@@ -38,13 +38,13 @@ fn any_call() -> BTreeMap<StatusCode, Vec<ApiError>> {
     ])
 }
 
-/// The same to be referred to, each by its name.
+/// The responses of these errors by their names, to be referenced.
 pub fn of_any_call() -> impl Iterator<Item = (String, Response)> {
     any_call().into_iter().map(|(status, errors)| (name(status), of_the_api(refusal(status, &errors))))
 }
 
-/// What a server function with these errors of its own answers, by status. What any of them answers is
-/// referred to, unless there are errors of its own with the same status.
+/// The error responses of a server function that has these errors of its own, by status. The common responses
+/// are references, unless the function has errors of its own with the same status.
 pub fn refusals_of_a_call(own: Vec<ApiError>) -> BTreeMap<StatusCode, RefOr<Response>> {
     let any_call = any_call();
     let mut own = by_status(own);
@@ -57,13 +57,13 @@ pub fn refusals_of_a_call(own: Vec<ApiError>) -> BTreeMap<StatusCode, RefOr<Resp
     references.chain(own).collect()
 }
 
-/// What these errors answer, by status.
+/// The responses of these errors, by status.
 pub fn refusals(errors: Vec<ApiError>) -> BTreeMap<StatusCode, RefOr<Response>> {
     let errors = by_status(errors).into_iter();
     errors.map(|(status, errors)| (status, refusal(status, &errors).build().into())).collect()
 }
 
-/// With what every answer under `/api` has.
+/// Adds the headers of every response under `/api`.
 pub fn of_the_api(answer: ResponseBuilder) -> Response {
     let answer = EVERY_ANSWER.into_iter().fold(answer, |answer, (name, words, example)| {
         let header = HeaderBuilder::new().description(Some(words)).example(Some(json!(example)));
@@ -84,7 +84,7 @@ fn name(status: StatusCode) -> String {
     status.canonical_reason().unwrap_or_default().replace(' ', "")
 }
 
-/// Body and headers as the very responses have them.
+/// The response of these errors. Body and headers are taken from real responses.
 fn refusal(status: StatusCode, errors: &[ApiError]) -> ResponseBuilder {
     let mut headers: BTreeMap<String, Vec<(&str, Value)>> = BTreeMap::new();
     for error in errors {
@@ -110,7 +110,7 @@ fn refusal(status: StatusCode, errors: &[ApiError]) -> ResponseBuilder {
     })
 }
 
-/// Examples by the code of the error that they are of.
+/// Examples by the code of their error.
 fn examples<'a>(
     values: impl IntoIterator<Item = (&'a str, Value)>,
 ) -> impl Iterator<Item = (&'a str, Example)> {

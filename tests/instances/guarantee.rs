@@ -1,6 +1,7 @@
 //! The guarantee with several instances: a session is dead everywhere once the logout has been answered, live
 //! everywhere once the login has been answered, and requests in between query neither SQL nor Redis.
 
+use futures::future::join_all;
 use serde_json::json;
 
 use crate::{
@@ -57,43 +58,56 @@ async fn logout_everywhere_takes_effect_on_all_instances() {
     assert_eq!(api.me_everywhere(&stranger).await, [200; 3]);
 }
 
-/// A hundred thousand requests with the database stopped: a request that queried it would have to wait.
+/// A hundred thousand requests are answered while the database is stopped: a request that queried it could not be.
 /// Counters show that Redis was not queried either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn live_sessions_are_authorized_without_redis_or_sql() {
-    const REQUESTS: usize = 100_000;
+    const ROUNDS: usize = 20;
+    const REQUESTS: usize = 5_000;
     const CALLERS: usize = 16;
     let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
     assert_eq!(api.me(1, &pair).await, 200);
-    let questions = async || {
-        let mut sum = 0.0;
-        for name in
-            ["hallpass_mirror_misses_total", "hallpass_fallbacks_total", "hallpass_redis_look_ups_total"]
-        {
-            sum += api.metric(1, name).await;
+    let count = async || {
+        let mut counts = [0.0; 4];
+        let names = ["mirror_hits", "mirror_misses", "redis_look_ups", "fallbacks"];
+        for (count, name) in counts.iter_mut().zip(names) {
+            *count = api.metric(1, &format!("hallpass_{name}_total")).await;
         }
-        sum
+        counts
     };
-    let (asked, hits) = (questions().await, api.metric(1, "hallpass_mirror_hits_total").await);
     world.postgres.signal_all("STOP");
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|_| {
+    let mut undisturbed = 0;
+    wait_until("the lease is held through all rounds", async || {
+        let before = count().await;
+        let callers = (0..CALLERS).map(|_| {
             let (api, pair) = (api.clone(), pair.clone());
             tokio::spawn(async move {
+                let mut answered = 0;
                 for _ in 0..REQUESTS / CALLERS {
-                    assert_eq!(api.me(1, &pair).await, 200);
+                    match api.me(1, &pair).await.as_u16() {
+                        200 => answered += 1,
+                        // An instance that gets no processor for a second has no lease.
+                        503 => {}
+                        other => panic!("a live token is answered {other}"),
+                    }
                 }
+                answered
             })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.unwrap();
-    }
+        });
+        let answered: usize = join_all(callers).await.into_iter().map(Result::unwrap).sum();
+        let after = count().await;
+        let [hits, misses, look_ups, fallbacks] = std::array::from_fn(|index| after[index] - before[index]);
+        assert_eq!(hits, answered as f64, "each answer is one from memory");
+        if answered == REQUESTS / CALLERS * CALLERS {
+            assert_eq!((misses, look_ups, fallbacks), (0.0, 0.0, 0.0));
+            undisturbed += 1;
+        }
+        undisturbed == ROUNDS
+    })
+    .await;
     world.postgres.signal_all("CONT");
-    assert_eq!(questions().await - asked, 0.0);
-    assert_eq!(api.metric(1, "hallpass_mirror_hits_total").await - hits, REQUESTS as f64);
 }
 
 /// An instance whose mirror lacks a token looks it up once, however many requests present it.

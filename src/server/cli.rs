@@ -20,7 +20,7 @@ use crate::{
     },
     server::{
         auth::{
-            allowlist::{Allowlist, RevokeError, Whose},
+            allowlist::{self, Allowlist, RevokeError, Whose},
             keys::Keys,
             password::{PasswordHasherPool, Share, validate_new_password},
         },
@@ -50,12 +50,21 @@ pub struct Cli {
 enum Command {
     /// Serve the app (the default).
     Serve,
+    /// Check the settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Manage users.
     #[command(subcommand)]
     User(UserCommand),
     /// Manage sessions.
     #[command(subcommand)]
     Sessions(SessionsCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the settings, without using the database or Redis. Fails if they cannot be used.
+    Check,
 }
 
 #[derive(Subcommand)]
@@ -117,10 +126,30 @@ impl Cli {
         let config = Config::load(&self.config)?;
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve(config).await,
+            Command::Config(ConfigCommand::Check) => check_settings(&config),
             Command::User(command) => user(command, &config).await,
             Command::Sessions(command) => run_sessions(command, &config).await,
         }
     }
+}
+
+fn check_settings(config: &Config) -> Result<()> {
+    if config.token.signing_key.is_some() {
+        Keys::load(&config.token)?;
+    }
+    PasswordHasherPool::new(&config.password)?;
+    if config.redis.url.is_some() {
+        allowlist::check_settings(&config.redis)?;
+    }
+    println!("the settings can be used");
+    if config.token.signing_key.is_none() {
+        let file = &config.token.key_file;
+        println!("HALLPASS_SIGNING_KEY is not set: a development key is kept in {file}");
+    }
+    if !config.server.https && !config.leptos.site_addr.ip().is_loopback() {
+        println!("HALLPASS_HTTPS is not true: cookies are sent over plain http");
+    }
+    Ok(())
 }
 
 async fn serve(config: Config) -> Result<()> {

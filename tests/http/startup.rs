@@ -45,6 +45,40 @@ fn invalid_settings_are_named() {
     refuses_to_start(&mut home.command(), &["there is no settings file", "--config"]);
 }
 
+#[test]
+fn settings_are_checked_without_a_start() {
+    let home = Home::new();
+    let check = || {
+        let mut command = home.command();
+        command.args(["config", "check"]);
+        command
+    };
+    let (output, text) = run(&mut check());
+    assert!(output.status.success() && text.contains("the settings can be used"), "{text}");
+    let (output, text) = run(check().env("LEPTOS_SITE_ADDR", "0.0.0.0:3000"));
+    assert!(output.status.success() && text.contains("HALLPASS_HTTPS is not true"), "{text}");
+    for (name, value, complaint) in [
+        ("HALLPASS_ACCESS_TTL", "301", "HALLPASS_ACCESS_TTL is 301"),
+        ("HALLPASS_SIGNING_KEY", "c2hvcnQ", "at least 32"),
+        ("HALLPASS_ARGON2_MEMORY", "1", "[password]"),
+        ("HALLPASS_TRIES_PER_DEVICE", "5", "is now called HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE"),
+    ] {
+        refuses_to_start(check().env(name, value), &[complaint]);
+    }
+    let shared = |redis| {
+        let mut command = check();
+        command.envs([("DATABASE_URL", "postgres://localhost/x"), ("REDIS_URL", redis)]);
+        command
+    };
+    refuses_to_start(&mut shared("http://localhost"), &["REDIS_URL cannot be used"]);
+    let ca = ("HALLPASS_REDIS_CA", "missing.pem");
+    refuses_to_start(shared("rediss://localhost").env(ca.0, ca.1), &["missing.pem cannot be read"]);
+    // It connects to neither.
+    let (output, text) = run(&mut shared("redis://localhost:1"));
+    assert!(output.status.success(), "{text}");
+    assert!(!home.database().exists(), "a check writes nothing");
+}
+
 #[tokio::test]
 async fn empty_and_kubernetes_variables_are_ignored() {
     let home = Home::new();

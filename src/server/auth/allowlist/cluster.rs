@@ -36,7 +36,7 @@ use crate::{
             rate_limit::{BucketKey, RateLimit},
         },
         clock::{self, UnixSeconds},
-        config::Config,
+        config::{Config, RedisConfig},
         db::{Db, access_tokens::TokenRecord, sessions::RevokedSession},
         ids::{InstanceId, UserId},
     },
@@ -74,12 +74,7 @@ impl Cluster {
         replays_issued: bool,
     ) -> Result<Self> {
         let redis = &config.redis;
-        let ca = redis
-            .ca_file
-            .as_ref()
-            .map(|file| fs::read(file).with_context(|| format!("HALLPASS_REDIS_CA: {file} cannot be read")));
-        let servers = Servers::new(redis, ca.transpose()?)
-            .map_err(|error| anyhow!("REDIS_URL cannot be used: {error}"))?;
+        let servers = servers(redis)?;
         let (id, name) = (InstanceId::random(), config.instance_name());
         let agreement = Agreement::reach(db.clone(), id, name.clone(), Facts::of(config, keys)).await?;
         let instance = Arc::new(Instance {
@@ -273,6 +268,22 @@ impl Cluster {
             gauge!("hallpass_instances", "partition" => partition).set(follower.running() as f64);
         }
     }
+}
+
+/// Checks the settings about Redis, without connecting to it.
+///
+/// # Errors
+/// With the name of the variable that cannot be used.
+pub fn check_settings(redis: &RedisConfig) -> Result<()> {
+    servers(redis).map(|_| ())
+}
+
+fn servers(redis: &RedisConfig) -> Result<Servers> {
+    let ca = redis
+        .ca_file
+        .as_ref()
+        .map(|file| fs::read(file).with_context(|| format!("HALLPASS_REDIS_CA: {file} cannot be read")));
+    Servers::new(redis, ca.transpose()?).map_err(|error| anyhow!("REDIS_URL cannot be used: {error}"))
 }
 
 /// Restarts an endless task that panics: an instance without one of its followers would look healthy, and

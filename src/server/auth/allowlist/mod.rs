@@ -68,7 +68,7 @@ mod notifier;
 mod pending;
 mod redis;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, check_settings};
 pub use mirror::Whose;
 
 /// How long SQL may take to answer a request that the mirror could not.

@@ -16,11 +16,16 @@
 use anyhow::Result;
 use tracing::error;
 
-use self::{allowlist::Allowlist, jwt::Jwt, keys::Keys, verified_tokens::VerifiedTokens};
+use self::{
+    allowlist::{Allowlist, ClusterSnapshot},
+    jwt::Jwt,
+    keys::Keys,
+    verified_tokens::VerifiedTokens,
+};
 use crate::{
     api::{
         error::ApiError,
-        types::{AccessToken, ClusterView, EndReason, Presence, RefreshToken},
+        types::{AccessToken, EndReason, Presence, RefreshToken},
     },
     server::{
         auth::{password::PasswordHasherPool, throttle::Throttle},
@@ -167,8 +172,8 @@ impl Auth {
     }
 
     /// The running instances, as seen by this one.
-    pub fn cluster(&self) -> ClusterView {
-        self.allowlist.view()
+    pub fn cluster(&self) -> ClusterSnapshot {
+        self.allowlist.snapshot()
     }
 
     /// Updates the gauges that are measured on demand.

@@ -23,10 +23,11 @@ use crate::{
     api::{
         CLUSTER_EVENTS, SESSION_EVENTS,
         error::ApiError,
-        types::{ClusterView, EndReason, Presence, RefreshToken},
+        types::{ClusterView, EndReason, InstanceView, Presence, RecentRevocation, RefreshToken},
     },
     server::{
         AppState,
+        auth::allowlist::{ClusterSnapshot, CompletedRevocation, InstanceSnapshot},
         client_info::ClientInfo,
         clock,
         http::{
@@ -93,10 +94,34 @@ async fn cluster(
     let auth = Arc::clone(&state.auth);
     let views = stream::unfold((auth, view, interval), async |(auth, view, mut interval)| {
         interval.tick().await;
-        let event = Event::default().data(view.current(|| auth.cluster()));
+        let event = Event::default().data(view.current(|| view_of(auth.cluster())));
         Some((event, (auth, view, interval)))
     });
     Ok(respond(&state, place, views.take_until(Box::pin(ended(state.clone(), token)))))
+}
+
+fn view_of(snapshot: ClusterSnapshot) -> ClusterView {
+    let revocation = |done: CompletedRevocation| RecentRevocation {
+        number: done.number,
+        at: done.at,
+        instances: done.instances,
+        acknowledged: done.acknowledged,
+        elapsed_us: done.elapsed_us,
+    };
+    let instance = |instance: InstanceSnapshot| InstanceView {
+        name: instance.name,
+        is_this: instance.is_this,
+        is_leased: instance.is_leased,
+        renewed_ms: instance.renewed_ms,
+        positions: instance.positions,
+        sessions: instance.sessions,
+        revocations: instance.revocations.into_iter().map(revocation).collect(),
+    };
+    ClusterView {
+        is_shared: snapshot.is_shared,
+        now: snapshot.now,
+        instances: snapshot.instances.into_iter().map(instance).collect(),
+    }
 }
 
 /// The state of the running instances as JSON, and when it was read.

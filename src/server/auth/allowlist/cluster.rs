@@ -27,19 +27,17 @@ use super::{
     mirror::Mirror,
     pending::Acknowledged,
     redis::{Partition, Servers},
+    snapshot::{ClusterSnapshot, InstanceSnapshot},
 };
-use crate::{
-    api::types::{ClusterView, InstanceView},
-    server::{
-        auth::{
-            keys::Keys,
-            rate_limit::{BucketKey, RateLimit},
-        },
-        clock::{self, UnixSeconds},
-        config::{Config, RedisConfig},
-        db::{Db, access_tokens::TokenRecord, sessions::RevokedSession},
-        ids::{InstanceId, UserId},
+use crate::server::{
+    auth::{
+        keys::Keys,
+        rate_limit::{BucketKey, RateLimit},
     },
+    clock::{self, UnixSeconds},
+    config::{Config, RedisConfig},
+    db::{Db, access_tokens::TokenRecord, sessions::RevokedSession},
+    ids::{InstanceId, UserId},
 };
 
 /// How long a wait at startup may last before it is logged.
@@ -230,16 +228,16 @@ impl Cluster {
         self.instance.agreement.leave().await;
     }
 
-    pub fn view(&self) -> ClusterView {
+    pub fn snapshot(&self) -> ClusterSnapshot {
         let now = Uptime::now();
         let own_id = self.instance.id.to_string();
-        let mut instances: BTreeMap<(String, Vec<u8>), InstanceView> = BTreeMap::new();
+        let mut instances: BTreeMap<(String, Vec<u8>), InstanceSnapshot> = BTreeMap::new();
         for follower in self.followers.iter() {
             for (id, member) in follower.instances() {
                 let silence = member.silence(now);
                 let Some(report) = member.report else { continue };
                 let is_this = id == own_id.as_bytes();
-                let view = instances.entry((report.name.clone(), id)).or_insert_with(|| InstanceView {
+                let view = instances.entry((report.name.clone(), id)).or_insert_with(|| InstanceSnapshot {
                     name: report.name,
                     is_this,
                     is_leased: true,
@@ -254,7 +252,7 @@ impl Cluster {
                 view.positions.push(report.position);
             }
         }
-        ClusterView { is_shared: true, now: clock::now(), instances: instances.into_values().collect() }
+        ClusterSnapshot { is_shared: true, now: clock::now(), instances: instances.into_values().collect() }
     }
 
     /// Updates the gauges for the age of the leases and the number of running instances.
@@ -326,8 +324,8 @@ fn last_error(follower: &Follower) -> anyhow::Error {
 }
 
 /// The view of an instance that runs without a cluster.
-pub fn view_alone(sessions: usize, recent: &Recent) -> ClusterView {
-    let this = InstanceView {
+pub fn snapshot_alone(sessions: usize, recent: &Recent) -> ClusterSnapshot {
+    let this = InstanceSnapshot {
         name: "this server".into(),
         is_this: true,
         is_leased: true,
@@ -336,5 +334,5 @@ pub fn view_alone(sessions: usize, recent: &Recent) -> ClusterView {
         sessions,
         revocations: recent.lock().unwrap_or_else(PoisonError::into_inner).clone(),
     };
-    ClusterView { is_shared: false, now: clock::now(), instances: vec![this] }
+    ClusterSnapshot { is_shared: false, now: clock::now(), instances: vec![this] }
 }

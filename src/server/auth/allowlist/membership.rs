@@ -12,14 +12,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::snapshot::CompletedRevocation;
 use super::{
     event::Position,
     lease::{LEASE_EXPIRY_BOUND, Uptime},
 };
-use crate::{api::types::RecentRevocation, server::ids::InstanceId};
+use crate::server::ids::InstanceId;
 
 /// The most recent revocations, the newest first.
-pub type Recent = Arc<Mutex<Vec<RecentRevocation>>>;
+pub type Recent = Arc<Mutex<Vec<CompletedRevocation>>>;
 
 /// The report of an instance about itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ pub struct Report {
     /// The number of sessions in its mirror.
     pub sessions: usize,
     /// The most recent revocations that were requested on it.
-    pub revocations: Vec<RecentRevocation>,
+    pub revocations: Vec<CompletedRevocation>,
 }
 
 /// An instance in the membership.

@@ -42,7 +42,7 @@ use self::{
     pending::Acknowledged,
 };
 use crate::{
-    api::types::{ClusterView, RecentRevocation, Revocation},
+    api::types::Revocation,
     server::{
         auth::keys::Keys,
         clock::{self, UnixSeconds},
@@ -67,9 +67,11 @@ mod mirror;
 mod notifier;
 mod pending;
 mod redis;
+mod snapshot;
 
 pub use cluster::{Cluster, check_settings};
 pub use mirror::Whose;
+pub use snapshot::{ClusterSnapshot, CompletedRevocation, InstanceSnapshot};
 
 /// How long SQL may take to answer a request that the mirror could not.
 const SQL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -466,10 +468,10 @@ impl Allowlist {
     }
 
     /// The running instances, as seen by this one.
-    pub fn view(&self) -> ClusterView {
+    pub fn snapshot(&self) -> ClusterSnapshot {
         match &self.cluster {
-            Some(cluster) => cluster.view(),
-            None => cluster::view_alone(self.mirror.session_count(), &self.recent),
+            Some(cluster) => cluster.snapshot(),
+            None => cluster::snapshot_alone(self.mirror.session_count(), &self.recent),
         }
     }
 
@@ -535,7 +537,8 @@ impl Propagation {
         let elapsed_us = elapsed.as_micros().try_into().unwrap_or(u64::MAX);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let number = recent.first().map_or(0, |last| last.number) + 1;
-        recent.insert(0, RecentRevocation { number, at: clock::now(), instances, acknowledged, elapsed_us });
+        recent
+            .insert(0, CompletedRevocation { number, at: clock::now(), instances, acknowledged, elapsed_us });
         recent.truncate(RECENT);
         Ok(Revocation { instances, acknowledged, elapsed_ms: elapsed_us / 1000 })
     }

@@ -91,7 +91,7 @@ test("a stolen refresh token that comes back ends the session, and its owner is 
   for (const tab of here.tabs) await tab.expectEnded("Your session was used from two places");
   await there.expectSignedIn(email);
   await there.first.open("/sessions");
-  await expect(there.first.page.getByText(/someone may have copied it/)).toBeVisible();
+  await expect(there.first.page.getByText(/it may have been copied/)).toBeVisible();
 });
 
 test("a page for those who are signed in is come back to after signing in", async ({ visitor, page }) => {

@@ -149,6 +149,7 @@ async fn maintain(auth: Arc<Auth>) {
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        metrics::maintain();
         let maintaining = AssertUnwindSafe(auth.maintain(clock::now())).catch_unwind();
         match time::timeout(MAINTAIN_TIMEOUT, maintaining).await {
             Ok(Ok(())) => {}

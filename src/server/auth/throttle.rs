@@ -171,7 +171,7 @@ impl Throttle {
             if !wait.is_zero() {
                 counter!("hallpass_throttled_total").increment(1);
                 self.refund(counted).await;
-                return Err(ApiError::TooManyRequests(wait.as_millis().div_ceil(1000) as u64));
+                return Err(ApiError::TooManyRequests(wait.as_secs_f64().ceil() as u64));
             }
             counted.0.push(*bucket);
         }
@@ -217,6 +217,8 @@ impl Memory {
             waits_until: now,
             empty_at: now,
         });
+        // Another caller read its clock later than this one, and came first.
+        let now = now.max(level.at);
         if level.waits_until > now {
             return level.waits_until - now;
         }
@@ -254,6 +256,16 @@ mod tests {
     use super::*;
 
     const LIMIT: RateLimit = RateLimit { burst: 3, refill_interval: Duration::from_secs(100_000) };
+
+    #[test]
+    fn clocks_that_are_read_in_another_order_make_nobody_wait() {
+        let (memory, now) = (Memory::default(), Instant::now());
+        let bucket = BucketKey::of("test", &[]);
+        for earlier in [0, 5, 3] {
+            let read = now + Duration::from_millis(10 - earlier);
+            assert_eq!(memory.count(bucket, RateLimit { burst: 100, ..LIMIT }, read), Duration::ZERO);
+        }
+    }
 
     #[test]
     fn each_wait_is_twice_the_last_and_a_minute_at_the_most() {

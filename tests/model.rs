@@ -9,8 +9,8 @@
 //! *lease*. A *follower* obtains the lease: it joins Redis, reconciles the mirror with SQL, and then sends
 //! renewals. A renewal returns the events after the follower's place, writes a report of that place to the
 //! *register*, and is good for one lease, counted from the moment it was sent. Every event names the one
-//! before it, so that a follower detects a broken *chain* when Redis has lost data, and joins again. A
-//! *tenure* is an epoch of the server: the time of a follower on one connection.
+//! before it, so that a follower detects a broken *chain* when Redis has lost data, and joins again.
+//! An *epoch* is the time of a follower on one connection.
 //!
 //! A revocation commits to SQL, publishes an event, and is acknowledged when every instance has reported the
 //! event, or when those that have not can have no lease any more. The guarantee: **a request that starts
@@ -66,7 +66,7 @@ enum Rule {
     UnlistedIsNotDead,
     ReconcileBeforeTrust,
     Chain,
-    OldTenureToCountReports,
+    OldEpochToCountReports,
     ForgetOnlyTheSilent,
     ConnectionEndsWithRedis,
     HeadInTheRegister,
@@ -101,7 +101,7 @@ struct World {
     redis: Redis,
     mirrors: [Mirror; INSTANCES],
     leases: [Ticks; INSTANCES],
-    tenures: [Option<Tenure>; INSTANCES],
+    epochs: [Option<Epoch>; INSTANCES],
     revocation: Revocation,
     request: Option<Request>,
     nonces_used: Nonce,
@@ -133,7 +133,7 @@ enum Mirror {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Hash)]
-struct Tenure {
+struct Epoch {
     life: u8,
     age: Ticks,
     place: Nonce,
@@ -221,8 +221,8 @@ impl World {
         matches!(self.revocation, Revocation::Acknowledged { .. })
     }
 
-    fn end_tenure(&mut self, of: Instance) {
-        self.tenures[of] = None;
+    fn end_epoch(&mut self, of: Instance) {
+        self.epochs[of] = None;
         if of == REVOKER && matches!(self.revocation, Revocation::Published { .. }) {
             self.revocation = Revocation::Committed;
         }
@@ -250,9 +250,9 @@ impl Protocol {
         for lease in &mut world.leases {
             *lease = lease.saturating_sub(1);
         }
-        for tenure in world.tenures.iter_mut().flatten() {
-            grow(&mut tenure.age);
-            tenure.renewal.iter_mut().for_each(|renewal| grow(&mut renewal.age));
+        for epoch in world.epochs.iter_mut().flatten() {
+            grow(&mut epoch.age);
+            epoch.renewal.iter_mut().for_each(|renewal| grow(&mut renewal.age));
         }
         world.redis.register.iter_mut().flatten().for_each(|report| grow(&mut report.age));
         if let Revocation::Published { applied: Some(age), .. } = &mut world.revocation {
@@ -261,28 +261,28 @@ impl Protocol {
         Some(())
     }
 
-    fn connected(&self, world: &World, who: Instance) -> Option<Tenure> {
-        world.tenures[who]
-            .filter(|tenure| tenure.life == world.redis.life || !self.keeps(ConnectionEndsWithRedis))
+    fn connected(&self, world: &World, who: Instance) -> Option<Epoch> {
+        world.epochs[who]
+            .filter(|epoch| epoch.life == world.redis.life || !self.keeps(ConnectionEndsWithRedis))
     }
 
     fn join(&self, world: &mut World, who: Instance) -> Option<()> {
         only_if(self.connected(world, who).is_none())?;
-        world.end_tenure(who);
+        world.end_epoch(who);
         if world.redis.chain.is_empty() {
             world.add_to_the_chain();
         }
         let place = *world.redis.chain.last()?;
-        // Only the age of the revoker's tenure matters; the other tenure starts old, which saves states.
+        // Only the age of the revoker's epoch matters; the other epoch starts old, which saves states.
         let age = if who == REVOKER { 0 } else { self.lease };
         let reconciled = !self.keeps(ReconcileBeforeTrust);
-        world.tenures[who] = Some(Tenure { life: world.redis.life, age, place, reconciled, renewal: None });
+        world.epochs[who] = Some(Epoch { life: world.redis.life, age, place, reconciled, renewal: None });
         Some(())
     }
 
     fn reconcile(&self, world: &mut World, who: Instance) -> Option<()> {
-        let tenure = world.tenures[who].as_mut().filter(|tenure| !tenure.reconciled)?;
-        tenure.reconciled = true;
+        let epoch = world.epochs[who].as_mut().filter(|epoch| !epoch.reconciled)?;
+        epoch.reconciled = true;
         if world.revoked_in_sql {
             world.mirrors[who] = Mirror::Dead;
         }
@@ -290,18 +290,18 @@ impl Protocol {
     }
 
     fn send_renewal(&self, world: &mut World, who: Instance) -> Option<()> {
-        let tenure = self.connected(world, who)?;
-        only_if(tenure.reconciled && tenure.renewal.is_none())?;
-        world.tenures[who] = Some(Tenure { renewal: Some(Renewal { age: 0, answer: None }), ..tenure });
+        let epoch = self.connected(world, who)?;
+        only_if(epoch.reconciled && epoch.renewal.is_none())?;
+        world.epochs[who] = Some(Epoch { renewal: Some(Renewal { age: 0, answer: None }), ..epoch });
         Some(())
     }
 
     fn redis_answers(&self, world: &mut World, who: Instance) -> Option<()> {
-        let tenure = self.connected(world, who)?;
-        let renewal = tenure.renewal.filter(|renewal| renewal.answer.is_none())?;
+        let epoch = self.connected(world, who)?;
+        let renewal = epoch.renewal.filter(|renewal| renewal.answer.is_none())?;
         let redis = &mut world.redis;
-        let newest_event = redis.chain.last().copied().filter(|&event| event > tenure.place);
-        let chain_holds = redis.chain.contains(&tenure.place);
+        let newest_event = redis.chain.last().copied().filter(|&event| event > epoch.place);
+        let chain_holds = redis.chain.contains(&epoch.place);
         let all_report_it = match world.revocation {
             // The revoker needs no report of its own, because it makes this request.
             Revocation::Published { event, .. } if who == REVOKER => {
@@ -311,30 +311,30 @@ impl Protocol {
             _ => false,
         };
         if who != REVOKER {
-            redis.register[who] = Some(Report { place: tenure.place, age: 0 });
+            redis.register[who] = Some(Report { place: epoch.place, age: 0 });
         }
         let answer = Some(Answer { chain_holds, newest_event, all_report_it });
-        world.tenures[who] = Some(Tenure { renewal: Some(Renewal { answer, ..renewal }), ..tenure });
+        world.epochs[who] = Some(Epoch { renewal: Some(Renewal { answer, ..renewal }), ..epoch });
         Some(())
     }
 
     fn apply_answer(&self, world: &mut World, who: Instance) -> Option<()> {
-        let tenure = world.tenures[who].as_mut()?;
-        let Renewal { age, answer } = tenure.renewal?;
+        let epoch = world.epochs[who].as_mut()?;
+        let Renewal { age, answer } = epoch.renewal?;
         let answer = answer?;
-        tenure.renewal = None;
+        epoch.renewal = None;
         if !answer.chain_holds && self.keeps(Chain) {
-            world.end_tenure(who);
+            world.end_epoch(who);
             return Some(());
         }
         if let Some(event) = answer.newest_event {
-            tenure.place = event;
+            epoch.place = event;
             world.mirrors[who] = Mirror::Dead;
         }
         world.leases[who] = if self.keeps(LeaseFromTheSend) { self.lease - age } else { self.lease };
         if who == REVOKER {
-            let tenure = *tenure;
-            self.acknowledge(world, tenure, answer);
+            let epoch = *epoch;
+            self.acknowledge(world, epoch, answer);
         }
         Some(())
     }
@@ -366,12 +366,12 @@ impl Protocol {
         Some(())
     }
 
-    fn acknowledge(&self, world: &mut World, tenure: Tenure, answer: Answer) {
+    fn acknowledge(&self, world: &mut World, epoch: Epoch, answer: Answer) {
         let Revocation::Published { event, applied } = world.revocation else { return };
         let came_back_now = (answer.newest_event >= Some(event)).then_some(0);
         let Some(age) = applied.or(came_back_now) else { return };
-        // A young tenure may read a register that has lost an instance whose lease is still valid.
-        let reports_count = self.has_expired(tenure.age) || !self.keeps(OldTenureToCountReports);
+        // A young epoch may read a register that has lost an instance whose lease is still valid.
+        let reports_count = self.has_expired(epoch.age) || !self.keeps(OldEpochToCountReports);
         let all_have_heard = answer.all_report_it && reports_count;
         let leases_have_lapsed = self.has_expired(age);
         if all_have_heard || leases_have_lapsed {
@@ -440,7 +440,7 @@ impl Protocol {
         world.mishaps_left = world.mishaps_left.checked_sub(1)?;
         match mishap {
             Crash(who) => {
-                world.end_tenure(who);
+                world.end_epoch(who);
                 world.mirrors[who] = Mirror::Unknown;
                 world.leases[who] = 0;
                 world.request = world.request.filter(|request| request.at != who);
@@ -448,7 +448,7 @@ impl Protocol {
                     world.revocation = Revocation::NotAsked;
                 }
             }
-            Disconnect(who) => world.end_tenure(who),
+            Disconnect(who) => world.end_epoch(who),
             Flush => world.redis = Redis { life: world.redis.life, ..Redis::default() },
             FailOver => {
                 world.redis.life += 1;
@@ -460,7 +460,7 @@ impl Protocol {
                 world.leases[who] = 0;
                 world.redis.register[who] = None;
                 if self.keeps(StopFollowingBeforeLeaving) {
-                    world.end_tenure(who);
+                    world.end_epoch(who);
                 }
             }
             LoseRegister => {
@@ -596,7 +596,7 @@ needed! {
     token_that_redis_does_not_list_may_be_live: UnlistedIsNotDead, [Flush], NOT_UNASKED;
     rejoining_instance_uses_an_outdated_mirror_without_reconciling: ReconcileBeforeTrust, [Disconnect(OTHER)], PROMISE;
     data_loss_is_not_detected_without_the_chain: Chain, [Flush], PROMISE;
-    young_tenure_must_not_count_reports: OldTenureToCountReports, [Flush], PROMISE;
+    young_epoch_must_not_count_reports: OldEpochToCountReports, [Flush], PROMISE;
     report_removed_too_soon_hides_a_lease: ForgetOnlyTheSilent, [], PROMISE;
     connection_that_survives_a_failover_hides_it: ConnectionEndsWithRedis, [FailOver], PROMISE;
     lost_register_is_not_detected_without_the_head: HeadInTheRegister, [LoseRegister], PROMISE;

@@ -55,7 +55,7 @@ const DELETE_FOR: Duration = Duration::from_secs(5);
 const EVERYONE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The timeout for reading the revoked sessions.
-const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
+const REVOKED_SESSIONS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A revoked session, with what has to be propagated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -621,10 +621,10 @@ impl Db {
         mut each: impl FnMut(SessionId) + Send + 'static,
     ) -> Result<(), DbError> {
         let clock = self.clock_expression(own);
-        self.reserved(RECONCILE_TIMEOUT)
+        self.reserved(REVOKED_SESSIONS_TIMEOUT)
             .transaction(move |connection| {
                 async move {
-                    allow_time(connection, RECONCILE_TIMEOUT).await?;
+                    allow_time(connection, REVOKED_SESSIONS_TIMEOUT).await?;
                     sqlx::query("update users set id = id where id = ''").execute(&mut *connection).await?;
                     let mut rows = sqlx::query_as::<_, (String,)>(AssertSqlSafe(format!(
                         "select id from sessions where revoked_at is not null and rotated_at > {clock} - $1"

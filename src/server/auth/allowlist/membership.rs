@@ -12,10 +12,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::CompletedRevocation;
 use super::{
     event::Position,
     lease::{LEASE_EXPIRY_BOUND, Uptime},
+    snapshot::CompletedRevocation,
 };
 use crate::server::ids::InstanceId;
 

@@ -47,6 +47,9 @@ use crate::support::{process::comes_true, world::Kind};
 
 const SOAK: Rate = Rate { slowness: 5, rest: Duration::from_secs(10), spared: Some(2) };
 
+/// How long memory grows by itself: tokens live for five minutes, and revocations are remembered for ten.
+const SETTLED: Duration = Duration::from_secs(900);
+
 /// The worlds run one after another: two at a time would compete for the processor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_guarantee_holds_through_every_fault() {
@@ -87,12 +90,14 @@ async fn soak_for_as_long_as_asked() {
         let faults = faults.by_ref().take_while(|_| Instant::now() < end);
         run::spell(world, seed, faults, &SOAK).await
     };
-    let first = (duration / 10).min(Duration::from_secs(300));
-    let world = spell(run::world(Kind::Single).await, first).await;
     let lives = SOAK.spared.as_slice();
+    let (first, settled) = (Duration::from_secs(300).min(duration / 12), SETTLED.min(duration / 4));
+    let world = spell(run::world(Kind::Single).await, first).await;
+    println!("after {first:?}: {:#?}", Holdings::of(&world, lives).await);
+    let world = spell(world, settled - first).await;
     let before = Holdings::of(&world, lives).await;
-    println!("after {first:?}: {before:#?}");
-    let world = spell(world, duration - first).await;
+    println!("after {settled:?}: {before:#?}");
+    let world = spell(world, duration - settled).await;
     let mut after = Holdings::of(&world, lives).await;
     // Connections that have just ended may still be closing.
     let is_within = comes_true(async || {

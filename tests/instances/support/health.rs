@@ -1,6 +1,9 @@
 //! Checks that the instances work completely, without having been restarted.
 
-use std::time::{Duration, Instant};
+use std::{
+    iter,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use sqlx::{Executor, PgConnection};
@@ -15,16 +18,19 @@ use crate::{
     },
 };
 
-/// The default number of connections in an instance's pool.
+/// The default number of connections that an instance uses for requests.
 pub const CONNECTIONS: usize = 8;
+
+/// The number of connections that an instance reserves for revocations.
+const RESERVED_CONNECTIONS: usize = 4;
 
 const EMAIL: &str = "health@checks.example";
 
 /// The time for which the table is locked: less than the statement timeout.
 const LOCKED: Duration = Duration::from_secs(4);
 
-/// Checks that every instance is ready, can use all `connections` of its pool, and logs in, refreshes and
-/// logs out. Returns an error if an instance does not recover.
+/// Checks that every instance is ready, can use all its `connections` and the reserved ones, and logs in,
+/// refreshes and logs out. Returns an error if an instance does not recover.
 pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(), String> {
     let numbers = 0..world.instances.len();
     for number in numbers.clone() {
@@ -38,28 +44,35 @@ pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(
     check_transactions(&world.postgres).await
 }
 
-/// Checks that each of these instances can use this many connections at the same time, by as many logins that
-/// wait for a locked table.
+/// Checks that each of these instances can use this many connections and the reserved ones at the same time,
+/// by as many logins and logouts that wait for a locked table.
 pub async fn check_pools(
     postgres: &Postgres,
     api: &Api,
     mut unproved: Vec<(usize, usize)>,
 ) -> Result<(), String> {
     let begin = Instant::now();
+    for pool in &mut unproved {
+        pool.1 += RESERVED_CONNECTIONS;
+    }
     let is_known = comes_true(async || begin_session(api, unproved[0].0).await.is_some()).await;
     is_known.then_some(()).ok_or_else(|| format!("instance {} does not log in", unproved[0].0))?;
     loop {
-        let mut most = Vec::new();
+        let mut most = vec![0; unproved.len()];
+        let revoked = unproved.iter().flat_map(|&(number, _)| iter::repeat_n(number, RESERVED_CONNECTIONS));
+        let revoked = revoked.map(async |number| (number, begin_session(api, number).await));
+        let revoked = join_all(revoked).await;
         let mut lock = lock_sessions(postgres).await;
-        let mut log_ins = JoinSet::new();
+        let mut calls = JoinSet::new();
+        for (number, pair) in revoked {
+            calls.spawn(end_session(api.clone(), number, pair));
+        }
         for &(number, connections) in &unproved {
-            most.push(0);
-            for _ in 0..connections {
+            for _ in 0..connections - RESERVED_CONNECTIONS {
                 let api = api.clone();
-                log_ins.spawn(async move {
-                    if let Some(pair) = begin_session(&api, number).await {
-                        let _ = api.status(api.logout_request(number, &pair)).await;
-                    }
+                calls.spawn(async move {
+                    let pair = begin_session(&api, number).await;
+                    end_session(api, number, pair).await;
                 });
             }
         }
@@ -74,7 +87,7 @@ pub async fn check_pools(
             time::sleep(Duration::from_millis(20)).await;
         }
         lock.execute("rollback").await.unwrap();
-        while log_ins.join_next().await.is_some() {}
+        while calls.join_next().await.is_some() {}
         let found = unproved.iter().copied().zip(most);
         let bad: Vec<_> = found.filter(|((_, wanted), most)| most < wanted).collect();
         if bad.is_empty() {
@@ -148,5 +161,11 @@ async fn begin_session(api: &Api, number: usize) -> Option<Pair> {
             (status == 200).then(|| Pair::of(&body))
         }
         _ => None,
+    }
+}
+
+async fn end_session(api: Api, number: usize, pair: Option<Pair>) {
+    if let Some(pair) = pair {
+        let _ = api.status(api.logout_request(number, &pair)).await;
     }
 }

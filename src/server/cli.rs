@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
+use hallpass_allowlist::{Revocation, RevokedSession, Whose};
 use secrecy::SecretString;
 use tokio::{
     net::TcpListener,
@@ -14,13 +15,10 @@ use tokio::{
 };
 
 use crate::{
-    api::{
-        error::ApiError,
-        types::{EndReason, Revocation},
-    },
+    api::{error::ApiError, types::EndReason},
     server::{
         auth::{
-            allowlist::{self, Allowlist, RevokeError, Whose},
+            allowlist::{self, Allowlist, RevokeError},
             keys::Keys,
             password::{PasswordHasherPool, Share, validate_new_password},
         },
@@ -28,7 +26,6 @@ use crate::{
         config::Config,
         db::{
             Access, ChangeError, Db, decode,
-            sessions::RevokedSession,
             users::{Added, Change, Email, User},
         },
         ids::UserId,
@@ -138,9 +135,7 @@ fn check_settings(config: &Config) -> Result<()> {
         Keys::load(&config.token)?;
     }
     PasswordHasherPool::new(&config.password)?;
-    if config.redis.url.is_some() {
-        allowlist::check_settings(&config.redis)?;
-    }
+    allowlist::check_settings(&config.redis)?;
     println!("the settings can be used");
     if config.token.signing_key.is_none() {
         let file = &config.token.key_file;
@@ -325,7 +320,7 @@ async fn find(db: &Db, email: &str) -> Result<User> {
 /// theirs change nothing. On an SQLite file there are no others: this process has exclusive access to it.
 async fn join(config: &Config, db: &Db) -> Result<Allowlist> {
     let keys = Keys::load(&config.token)?;
-    Allowlist::join(config, &keys, db.clone()).await
+    allowlist::join(config, &keys, db.clone()).await
 }
 
 async fn new_password(config: &Config, email: &Email) -> Result<String> {

@@ -1,10 +1,7 @@
 //! Metrics for Prometheus, at `GET /metrics`. Each metric is recorded where its event happens. This file has
-//! the recorder, the descriptions, and the one counter that every request increments.
+//! the recorder and the descriptions.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
-};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
@@ -38,7 +35,7 @@ pub fn install() -> Result<()> {
 
 /// All metrics in the text format of Prometheus.
 pub fn render() -> String {
-    counter!("hallpass_mirror_hits_total").absolute(hits());
+    counter!("hallpass_mirror_hits_total").absolute(hallpass_allowlist::mirror_hits());
     if let Ok(runtime) = Handle::try_current() {
         gauge!("hallpass_tasks").set(runtime.metrics().num_alive_tasks() as f64);
     }
@@ -79,24 +76,4 @@ fn describe() {
     describe_gauge!("hallpass_lease_age_seconds", Unit::Seconds, "How long ago the lease was renewed");
     describe_gauge!("hallpass_lease_held", "1 while the mirror may be trusted");
     describe_gauge!("hallpass_instances", "Running instances, as this one sees them");
-}
-
-const SHARDS: usize = 32;
-
-/// A part of a counter, aligned so that no two cores write to the same cache line.
-#[repr(align(128))]
-struct Shard(AtomicU64);
-
-static HITS: [Shard; SHARDS] = [const { Shard(AtomicU64::new(0)) }; SHARDS];
-
-/// Counts a request that was authorized from the mirror. The threads count in different shards, because all
-/// cores would contend for a single counter.
-pub fn count_hit() {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
-    SHARD.with(|shard| HITS[*shard].0.fetch_add(1, Ordering::Relaxed));
-}
-
-fn hits() -> u64 {
-    HITS.iter().map(|shard| shard.0.load(Ordering::Relaxed)).sum()
 }

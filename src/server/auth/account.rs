@@ -1,11 +1,11 @@
 //! What signed-in users may see and change of their own account.
 
+use hallpass_allowlist::Whose;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
 use super::{
     Auth,
-    allowlist::Whose,
     authenticate::Authenticated,
     login::{MAX_PASSWORD_BYTES, invalid_fields},
     unavailable,

@@ -1,9 +1,10 @@
 //! The actions of administrators: list users and their sessions, revoke sessions, disable or enable a user,
 //! change a role. An action that takes rights away from a user also revokes the user's sessions.
 
+use hallpass_allowlist::Whose;
 use tracing::info;
 
-use super::{Auth, allowlist::Whose, authenticate::Administrator, unavailable};
+use super::{Auth, authenticate::Administrator, unavailable};
 use crate::{
     api::{
         error::ApiError,

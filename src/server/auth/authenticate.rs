@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
+use hallpass_allowlist::Undetermined;
 
-use super::{Auth, allowlist::Undetermined, jwt::AccessClaims};
+use super::{Auth, jwt::AccessClaims};
 use crate::{
     api::{
         error::ApiError,

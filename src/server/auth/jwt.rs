@@ -3,6 +3,7 @@
 //! `jsonwebtoken`.
 
 use anyhow::{Context, Result};
+use hallpass_allowlist::{MAX_TOKEN_LIFE, TokenRecord};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, encode};
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +13,12 @@ use crate::{
     server::{
         clock::UnixSeconds,
         config::TokenConfig,
-        db::access_tokens::TokenRecord,
         ids::{SessionId, TokenId, UserId},
     },
 };
 
 /// The longest accepted lifetime of an access token in seconds, even if a signed `exp` is later.
-const MAX_TTL: i64 = 300;
+const MAX_TTL: i64 = MAX_TOKEN_LIFE.as_secs().cast_signed();
 
 /// The claims of an access token: exactly these, each of exactly this type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hallpass_allowlist::TokenRecord;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{error, info};
 
@@ -18,7 +19,6 @@ use crate::{
         client_info::ClientInfo,
         clock::UnixSeconds,
         db::{
-            access_tokens::TokenRecord,
             sessions::{NewSession, Started},
             users::{Added, Email},
         },

@@ -5,30 +5,31 @@
 //! 1. Once logout (or any revocation) has answered 2xx, no access or refresh token of that session is
 //!    accepted again, not even after a restart: [`revoke`].
 //! 2. Authorizing a request needs no network call: it verifies the signature and looks up the token in
-//!    local memory, as long as the lease holds: [`authenticate`], `allowlist/lease.rs`.
+//!    local memory, as long as the lease holds: [`authenticate`], `lease.rs` of the crate `hallpass-allowlist`.
 //! 3. A live token is never refused with 401. When it is undetermined whether a token is live, the response
 //!    is 503: [`ApiError::Unavailable`].
-//! 4. A logout that cannot be confirmed answers 503, never 2xx: `allowlist/mod.rs`.
+//! 4. A logout that cannot be confirmed answers 503, never 2xx: `publisher.rs` there.
 //!
 //! `server/mod.rs` and `server/http/` call this module. Nothing in here depends on HTTP except for the one
 //! header that carries the bearer.
 
+use std::sync::Arc;
+
 use anyhow::Result;
+use hallpass_allowlist::ClusterSnapshot;
 use tracing::error;
 
-use self::{
-    allowlist::{Allowlist, ClusterSnapshot},
-    jwt::Jwt,
-    keys::Keys,
-    verified_tokens::VerifiedTokens,
-};
+use self::{allowlist::Allowlist, jwt::Jwt, keys::Keys, verified_tokens::VerifiedTokens};
 use crate::{
     api::{
         error::ApiError,
         types::{AccessToken, EndReason, Presence, RefreshToken},
     },
     server::{
-        auth::{password::PasswordHasherPool, throttle::Throttle},
+        auth::{
+            password::PasswordHasherPool,
+            throttle::{Throttle, redis::SharedBuckets},
+        },
         clock::UnixSeconds,
         config::{Config, TokenConfig},
         db::{Db, DbError, sessions::SessionState},
@@ -46,7 +47,6 @@ pub mod keys;
 pub mod login;
 pub mod password;
 mod password_queue;
-mod rate_limit;
 pub mod refresh;
 pub mod refresh_token;
 pub mod revoke;
@@ -58,7 +58,7 @@ pub struct Auth {
     db: Db,
     keys: Keys,
     jwt: Jwt,
-    allowlist: Allowlist,
+    allowlist: Arc<Allowlist>,
     verified: VerifiedTokens,
     passwords: PasswordHasherPool,
     throttle: Throttle,
@@ -88,7 +88,7 @@ impl Auth {
     /// A key, a password setting or Redis cannot be used, or the database cannot be read.
     pub async fn load(config: &Config, db: Db, now: UnixSeconds) -> Result<Self> {
         let keys = Keys::load(&config.token)?;
-        let allowlist = Allowlist::load(config, &keys, db.clone(), now).await?;
+        let allowlist = Arc::new(allowlist::load(config, &keys, db.clone(), now).await?);
         Ok(Self {
             jwt: Jwt::new(&config.token, &keys)?,
             keys,
@@ -97,7 +97,7 @@ impl Auth {
             throttle: Throttle::new(
                 &config.throttle,
                 config.token.access_ttl_seconds,
-                allowlist.cluster().cloned(),
+                config.redis.url.is_some().then(|| SharedBuckets(Arc::clone(&allowlist))),
             ),
             allowlist,
             config: config.token.clone(),
@@ -187,8 +187,23 @@ impl Auth {
         self.throttle.forget_old();
         self.verified.forget_expired(self.allowlist.shared_time(now));
         if let Err(error) = self.allowlist.maintain(now).await {
+            error!(%error, "revocations could not be read from the database: {error}");
+        }
+        if let Err(error) = self.delete_expired(now).await {
             unavailable(error);
         }
+    }
+
+    /// Deletes by the clock of the database, and not at all if this process's clock differs: a wrong clock
+    /// must not delete what other instances still need.
+    async fn delete_expired(&self, own: UnixSeconds) -> Result<(), DbError> {
+        if !self.allowlist.is_clock_right() {
+            return Ok(());
+        }
+        let now = self.db.clock(own).await?;
+        // A failure in one step does not skip the other.
+        let deleted = self.db.delete_expired(now).await;
+        deleted.and(self.db.forget_old_events(now).await)
     }
 
     /// Leaves the cluster, so that the other instances need not wait for this one.

@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 
 use axum::http::HeaderMap;
+use hallpass_allowlist::{RevokedSession, Whose};
 use tracing::{error, info};
 
 use super::{
     Auth,
-    allowlist::{RevokeError, Whose},
+    allowlist::RevokeError,
     authenticate::{Authenticated, bearer},
     refresh_token, unavailable,
 };
@@ -22,7 +23,7 @@ use crate::{
     },
     server::{
         clock::UnixSeconds,
-        db::{ChangeError, sessions::RevokedSession},
+        db::ChangeError,
         ids::{SessionId, UserId},
     },
 };
@@ -67,7 +68,7 @@ impl Auth {
             let db = self.db.clone();
             let recording = async move { db.revoke_session(session_id, None, reason, now).await };
             let one = self.allowlist.logout(session_id, user_id, recording).await;
-            let one = one.map_err(|error| unconfirmed(&error))?;
+            let one = answer_of(one.map_err(|error| unconfirmed(&error))?);
             let why = reason.as_str();
             info!(session.id = %session_id, "ended session {session_id}: {why}");
             total.instances = total.instances.max(one.instances);
@@ -130,7 +131,7 @@ impl Auth {
         let revocation = revocation.map_err(|error| unconfirmed(&error))?;
         let why = reason.as_str();
         info!(session.id = %session_id, "ended session {session_id}: {why}");
-        Ok(revocation)
+        Ok(answer_of(revocation))
     }
 
     /// Revokes the sessions of a user, except one, for the given reason and on the authority of session
@@ -161,8 +162,14 @@ impl Auth {
         whose: Whose,
         recording: impl Future<Output = Result<Vec<RevokedSession>, ChangeError>> + Send + 'static,
     ) -> Result<Revocation, ApiError> {
-        self.allowlist.revoke(whose, recording).await.map_err(|error| unconfirmed(&error))
+        let revocation = self.allowlist.revoke(whose, recording).await;
+        revocation.map(answer_of).map_err(|error| unconfirmed(&error))
     }
+}
+
+fn answer_of(revocation: hallpass_allowlist::Revocation) -> Revocation {
+    let hallpass_allowlist::Revocation { instances, acknowledged, elapsed } = revocation;
+    Revocation { instances, acknowledged, elapsed_ms: elapsed.as_millis().try_into().unwrap_or(u64::MAX) }
 }
 
 /// Logs a revocation that is not confirmed and maps it to the error that invites the client to try again.

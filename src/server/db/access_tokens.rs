@@ -4,26 +4,17 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use hallpass_allowlist::TokenRecord;
 use sqlx::{AnyConnection, Connection, FromRow};
 use tokio::time;
 
 use crate::server::{
     clock::UnixSeconds,
     db::{Db, DbError, decode::parse},
-    ids::{SessionId, TokenId, UserId},
 };
 
 /// The timeout for each row of a result with many rows.
 pub const ROW_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The ids and the expiry of an access token, as the allowlist holds them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenRecord {
-    pub token_id: TokenId,
-    pub session_id: SessionId,
-    pub user_id: UserId,
-    pub expires_at: UnixSeconds,
-}
 
 #[derive(FromRow)]
 pub struct TokenRow {

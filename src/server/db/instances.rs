@@ -1,9 +1,10 @@
 //! The table of running instances, in PostgreSQL: the facts of each, and a counter (`beat`) that grows while
-//! it runs. The rules about them are in `auth/allowlist/agreement.rs`, the only caller.
+//! it runs. The rules about them are in the allowlist, the only caller.
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, FromRow};
+use hallpass_allowlist::InstanceRow;
+use sqlx::AssertSqlSafe;
 use tokio::time;
 
 use crate::server::{
@@ -15,16 +16,6 @@ const POSTGRES_CLOCK_MS: &str = "(extract(epoch from clock_timestamp()) * 1000):
 
 /// The timeout of a statement, including the wait for a connection.
 const TIMEOUT: Duration = Duration::from_secs(6);
-
-/// An instance that is running, or ended without deleting its row.
-#[derive(Debug, FromRow)]
-pub struct InstanceRow {
-    pub id: String,
-    pub name: String,
-    pub beat: i64,
-    /// The facts as JSON.
-    pub facts: String,
-}
 
 impl Db {
     /// Records the facts of the instance and increments its beat. Returns the time by the database's clock,
@@ -56,7 +47,8 @@ impl Db {
         let reading = sqlx::query_as("select id, name, beat, facts from instances where id <> $1")
             .bind(id.to_string())
             .fetch_all(self.instances_pool());
-        in_time(reading).await
+        let rows: Vec<(String, String, i64, String)> = in_time(reading).await?;
+        Ok(rows.into_iter().map(|(id, name, beat, facts)| InstanceRow { id, name, beat, facts }).collect())
     }
 
     /// Deletes an instance that has ended; with `beat`, only if it has recorded nothing since.

@@ -34,6 +34,7 @@ pub mod decode;
 pub mod events;
 mod instances;
 pub mod sessions;
+mod store;
 pub mod users;
 
 /// How long a request waits for a connection before it is answered 503.

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, TryStreamExt};
+use hallpass_allowlist::{MAX_TOKEN_LIFE, Recorded, RevokedSession, TokenRecord};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, FromRow, Row};
 use tokio::time;
 
@@ -15,7 +16,7 @@ use crate::{
         config::TokenConfig,
         db::{
             ChangeError, Db, DbError, MANY_TIMEOUT,
-            access_tokens::{self, ROW_TIMEOUT, TokenRecord},
+            access_tokens::{self, ROW_TIMEOUT},
             allow_time, decode,
             events::{self, AccountEvent},
             is_postgres,
@@ -37,7 +38,7 @@ const ENDED_BY_A_LOGIN: i64 = 100;
 /// How long after its last rotation, in seconds, a session may still have a live access token: the longest
 /// life of a token, the longest grace in which a refresh is answered again, and two hours for instances whose
 /// clocks are behind.
-const TOKENS_MAY_LIVE: i64 = 300 + 60 + 7200;
+const TOKENS_MAY_LIVE: i64 = MAX_TOKEN_LIFE.as_secs().cast_signed() + 60 + 7200;
 
 /// How long after its expiry, in seconds, an access token is still deleted from the list in Redis.
 const LISTED_BEYOND_EXPIRY: i64 = 60;
@@ -56,24 +57,6 @@ const EVERYONE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The timeout for reading the revoked sessions.
 const REVOKED_SESSIONS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A revoked session, with what has to be propagated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RevokedSession {
-    pub session_id: SessionId,
-    /// The user of the session; `None` if it is neither in SQL nor in this instance's mirror.
-    pub user_id: Option<UserId>,
-    /// The access tokens of the session that Redis may still list.
-    pub tokens: Vec<TokenId>,
-}
-
-/// The result of recording the revocation of one session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    pub session: RevokedSession,
-    /// True if the session was not revoked before.
-    pub is_new: bool,
-}
 
 /// A session that was started.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! The table of users.
 
 use futures::FutureExt;
+use hallpass_allowlist::{RevokedSession, TokenRecord};
 use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
 use sqlx::{AssertSqlSafe, FromRow, Row};
@@ -14,11 +15,9 @@ use crate::{
         clock::UnixSeconds,
         config::TokenConfig,
         db::{
-            ChangeError, Db, DbError, MANY_TIMEOUT,
-            access_tokens::TokenRecord,
-            allow_time, decode,
+            ChangeError, Db, DbError, MANY_TIMEOUT, allow_time, decode,
             events::{self, AccountEvent},
-            sessions::{self, NewSession, RevokedSession, Started},
+            sessions::{self, NewSession, Started},
         },
         ids::{SessionId, UserId},
     },

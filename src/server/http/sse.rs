@@ -17,6 +17,7 @@ use axum::{
     routing::get,
 };
 use futures::{FutureExt, Stream, StreamExt, stream};
+use hallpass_allowlist::{ClusterSnapshot, CompletedRevocation, InstanceSnapshot};
 use tokio::time::{self, MissedTickBehavior};
 
 use crate::{
@@ -27,7 +28,6 @@ use crate::{
     },
     server::{
         AppState,
-        auth::allowlist::{ClusterSnapshot, CompletedRevocation, InstanceSnapshot},
         client_info::ClientInfo,
         clock,
         http::{

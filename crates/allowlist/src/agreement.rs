@@ -2,8 +2,8 @@
 //! assigned to partitions, how long a lease lasts, which keys sign tokens.
 //!
 //! If two instances differed in one of these, a revocation that one of them confirms could be unknown to
-//! the other. SQL is the one store that they are guaranteed to share: each instance keeps a row there
-//! (`server/db/instances.rs`) with its [`Facts`] and a beat.
+//! the other. The store is what they are guaranteed to share: each instance keeps a row there
+//! ([`InstanceRow`](crate::InstanceRow)) with its [`Facts`] and a beat.
 //!
 //! - A process that starts compares its facts with those of every live instance, and exits if they differ.
 //!   Of two that start at the same time and differ, the one with the lower id continues.
@@ -18,19 +18,18 @@
 //! follows another Redis and is cut off from SQL at the same time cannot be distinguished from a dead one:
 //! see README, "Limitations".
 //!
-//! Called by `cluster.rs` and `bus.rs`.
+//! Called by `cluster.rs` and `follower.rs`.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     convert::Infallible,
     sync::{
-        Mutex as StdMutex, PoisonError,
+        Arc, Mutex as StdMutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::Mutex,
@@ -38,16 +37,12 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{
-    lease::{LEASE, LEASE_EXPIRY_BOUND, Uptime},
-    redis::Partition,
-};
-use crate::server::{
-    auth::keys::Keys,
-    clock::{self, UnixSeconds},
-    config::Config,
-    db::{Db, DbError},
-    ids::InstanceId,
+use crate::{
+    bus::{Bus, Partition},
+    clock::{Clock, UnixSeconds},
+    id::InstanceId,
+    lease::{LEASE, LEASE_EXPIRY_BOUND},
+    store::SessionStore,
 };
 
 /// The tolerated difference between the wall clock of an instance and that of the database, in seconds.
@@ -62,9 +57,22 @@ const DEAD_AFTER: u32 = 5;
 /// The number of such reads after which the row is deleted.
 const DELETED_AFTER: u32 = 60;
 
-/// The version of the protocol between instances and of the claims in a token. Instances of different
-/// versions cannot run together.
-const PROTOCOL: u32 = 1;
+/// The version of the protocol between instances. Instances of different versions cannot run together.
+const PROTOCOL: u32 = 2;
+
+/// The settings of the application that all of its instances must have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedSettings {
+    /// Settings whose values have to be equal, by the names that the application's users know.
+    pub equal: BTreeMap<String, String>,
+    /// The id of the key that signs new tokens.
+    pub signs: String,
+    /// The ids of the keys whose tokens are accepted.
+    pub accepts: Vec<String>,
+    /// The names of the settings for the signing key, and for another key that is accepted.
+    #[serde(skip)]
+    pub key_names: [&'static str; 2],
+}
 
 /// The settings and state of an instance that the others must agree with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,31 +85,23 @@ pub struct Facts {
     nodes: usize,
     lease_ms: u128,
     lease_expiry_bound_ms: u128,
-    issuer: String,
-    audience: String,
-    /// The id of the key that signs.
-    signs: String,
-    /// The ids of the keys whose tokens are accepted.
-    accepts: Vec<String>,
+    #[serde(default)]
+    shared: SharedSettings,
     /// The identity of the Redis that each partition follows; `None` while it follows none.
     buses: Vec<Option<String>>,
 }
 
 impl Facts {
-    pub fn of(config: &Config, keys: &Keys) -> Self {
-        let partitions = config.redis.partitions;
+    pub fn of(bus: &Bus, shared: SharedSettings) -> Self {
         Self {
             has_joined: false,
             protocol: PROTOCOL,
-            partitions,
-            nodes: config.redis.nodes,
+            partitions: bus.partitions(),
+            nodes: bus.nodes(),
             lease_ms: LEASE.as_millis(),
             lease_expiry_bound_ms: LEASE_EXPIRY_BOUND.as_millis(),
-            issuer: config.token.issuer.clone(),
-            audience: config.token.audience.clone(),
-            signs: keys.current().id().to_owned(),
-            accepts: keys.all().map(|key| key.id().to_owned()).collect(),
-            buses: vec![None; partitions.into()],
+            shared,
+            buses: vec![None; bus.partitions().into()],
         }
     }
 
@@ -116,30 +116,35 @@ impl Facts {
             })
         };
         let differs = differ("version of the protocol", &self.protocol, &other.protocol)
-            .or_else(|| differ("HALLPASS_REDIS_PARTITIONS", &self.partitions, &other.partitions))
-            .or_else(|| differ("HALLPASS_REDIS_NODES", &self.nodes, &other.nodes))
+            .or_else(|| {
+                let (ours, theirs) = (&self.shared.equal, &other.shared.equal);
+                ours.iter().find_map(|(setting, value)| {
+                    differ(setting, value, theirs.get(setting).unwrap_or(&String::new()))
+                })
+            })
+            .or_else(|| differ("number of partitions", &self.partitions, &other.partitions))
+            .or_else(|| differ("number of nodes", &self.nodes, &other.nodes))
             .or_else(|| differ("lease in milliseconds", &self.lease_ms, &other.lease_ms))
             .or_else(|| {
                 let (ours, theirs) = (self.lease_expiry_bound_ms, other.lease_expiry_bound_ms);
                 differ("bound of the lease in milliseconds", &ours, &theirs)
-            })
-            .or_else(|| differ("HALLPASS_ISSUER", &self.issuer, &other.issuer))
-            .or_else(|| differ("HALLPASS_AUDIENCE", &self.audience, &other.audience));
+            });
         if differs.is_some() {
             return differs;
         }
-        if !other.accepts.contains(&self.signs) {
-            let ours = &self.signs;
+        let [signing_key, accepted_key] = self.shared.key_names;
+        if !other.shared.accepts.contains(&self.shared.signs) {
+            let ours = &self.shared.signs;
             return Some(format!(
-                "HALLPASS_SIGNING_KEY is a key ({ours}) that the running instance {name} does not accept: first give it to \
-                 every instance as HALLPASS_PREVIOUS_SIGNING_KEY, and restart them one by one"
+                "{signing_key} is a key ({ours}) that the running instance {name} does not accept: first give it to \
+                 every instance as {accepted_key}, and restart them one by one"
             ));
         }
-        if !self.accepts.contains(&other.signs) {
-            let theirs = &other.signs;
+        if !self.shared.accepts.contains(&other.shared.signs) {
+            let theirs = &other.shared.signs;
             return Some(format!(
                 "the running instance {name} signs with a key ({theirs}) that is not accepted here: set \
-                 HALLPASS_PREVIOUS_SIGNING_KEY to it"
+                 {accepted_key} to it"
             ));
         }
         (0..self.buses.len()).find_map(|partition| self.other_bus(partition, name, other))
@@ -181,8 +186,9 @@ impl Other {
 }
 
 /// The row of this instance, and the last known rows of the others.
-pub struct Agreement {
-    db: Db,
+pub struct Agreement<S> {
+    store: S,
+    clock: Arc<dyn Clock>,
     id: InstanceId,
     name: String,
     /// Locked while the table is written and read, and only by startup and background tasks, never by
@@ -203,22 +209,40 @@ struct State {
 
 /// The reason why an epoch cannot begin, or has to end.
 #[derive(Debug, thiserror::Error)]
-pub enum Disagreement {
+pub enum Disagreement<E> {
     #[error("{0}")]
     Bus(String),
     #[error("the database: {0}")]
-    Db(#[from] DbError),
+    Store(E),
 }
 
-impl Agreement {
+/// The reason why an instance cannot start beside those that are running.
+#[derive(Debug, thiserror::Error)]
+pub enum Conflict<E> {
+    /// A setting differs; the message has both values.
+    #[error("{0}")]
+    Settings(String),
+    /// The table of instances cannot be used.
+    #[error("the table of instances cannot be used: {0}")]
+    Store(#[source] E),
+}
+
+impl<S: SessionStore> Agreement<S> {
     /// Records this instance and checks that no live one conflicts with it. If a conflicting instance has
     /// ended without deleting its row, this waits a few seconds until that instance is considered dead.
     ///
     /// # Errors
     /// A setting differs (the message has both values), or the database cannot be used.
-    pub async fn reach(db: Db, id: InstanceId, name: String, facts: Facts) -> Result<Self> {
+    pub async fn reach(
+        store: S,
+        clock: Arc<dyn Clock>,
+        id: InstanceId,
+        name: String,
+        facts: Facts,
+    ) -> Result<Self, Conflict<S::Error>> {
         let agreement = Self {
-            db,
+            store,
+            clock,
             id,
             name,
             state: Mutex::new(State { facts, others: HashMap::new() }),
@@ -231,11 +255,11 @@ impl Agreement {
         loop {
             beat.tick().await;
             let mut state = agreement.state.lock().await;
-            agreement.look(&mut state, true).await.context("the table of instances cannot be used")?;
+            agreement.look(&mut state, true).await.map_err(Conflict::Store)?;
             if let Some(conflict) = state.lost_conflict(&id.to_string()) {
                 drop(state);
                 agreement.leave().await;
-                bail!("{conflict}");
+                return Err(Conflict::Settings(conflict));
             }
             if state.conflicts().next().is_some() {
                 info!("waiting to find out whether an instance with different settings is still running");
@@ -277,16 +301,16 @@ impl Agreement {
     ///
     /// # Errors
     /// [`Disagreement`].
-    pub async fn follow(&self, partition: Partition, identity: &str) -> Result<(), Disagreement> {
+    pub async fn follow(&self, partition: Partition, identity: &str) -> Result<(), Disagreement<S::Error>> {
         let index = partition.index();
         let mut state = self.state.lock().await;
         state.set_bus(index, Some(identity.to_owned()));
         // Checked before it is recorded: running instances would otherwise treat it as a conflict.
-        let mut agreed = self.read(&mut state, false).await.map_err(Disagreement::Db);
-        agreed = agreed.and_then(|()| state.other_bus(index));
+        let mut agreed = self.read(&mut state, false).await.map_err(Disagreement::Store);
+        agreed = agreed.and_then(|()| state.other_bus(index).map_err(Disagreement::Bus));
         if agreed.is_ok() {
-            let looked = self.look(&mut state, false).await.map_err(Disagreement::Db);
-            agreed = looked.and_then(|()| state.other_bus(index));
+            let looked = self.look(&mut state, false).await.map_err(Disagreement::Store);
+            agreed = looked.and_then(|()| state.other_bus(index).map_err(Disagreement::Bus));
         }
         if agreed.is_err() {
             state.set_bus(index, None);
@@ -315,33 +339,33 @@ impl Agreement {
     /// The time of the database's clock: its last reading, advanced by a clock that cannot be set. A step
     /// of the wall clock has no effect on it.
     pub fn database_time(&self) -> UnixSeconds {
-        (self.database_clock.load(Ordering::Relaxed) + Uptime::now().milliseconds()).div_euclid(1000)
+        (self.database_clock.load(Ordering::Relaxed) + self.clock.uptime().milliseconds()).div_euclid(1000)
     }
 
     /// Deletes the row of this instance.
     pub async fn leave(&self) {
         // If this fails, the others consider this instance dead some seconds later.
-        let _ = self.db.delete_instance(&self.id.to_string(), None).await;
+        let _ = self.store.delete_instance(&self.id.to_string(), None).await;
     }
 
     /// Writes the row of this instance, then reads the others. With `counts`, an unchanged beat counts
     /// toward [`DEAD_AFTER`].
-    async fn look(&self, state: &mut State, counts: bool) -> Result<(), DbError> {
+    async fn look(&self, state: &mut State, counts: bool) -> Result<(), S::Error> {
         self.write(state).await?;
         self.read(state, counts).await
     }
 
-    async fn write(&self, state: &State) -> Result<(), DbError> {
+    async fn write(&self, state: &State) -> Result<(), S::Error> {
         let facts = serde_json::to_string(&state.facts).unwrap_or_default();
-        let before = clock::now();
-        let database_ms = self.db.record_instance(self.id, &self.name, &facts).await?;
-        self.database_clock.store(database_ms - Uptime::now().milliseconds(), Ordering::Relaxed);
-        self.compare_clocks(before, database_ms.div_euclid(1000), clock::now());
+        let before = self.clock.now();
+        let database_ms = self.store.record_instance(self.id, &self.name, &facts).await?;
+        self.database_clock.store(database_ms - self.clock.uptime().milliseconds(), Ordering::Relaxed);
+        self.compare_clocks(before, database_ms.div_euclid(1000), self.clock.now());
         Ok(())
     }
 
-    async fn read(&self, state: &mut State, counts: bool) -> Result<(), DbError> {
-        let rows = self.db.other_instances(self.id).await?;
+    async fn read(&self, state: &mut State, counts: bool) -> Result<(), S::Error> {
+        let rows = self.store.other_instances(self.id).await?;
         state.others.retain(|id, _| rows.iter().any(|row| row.id == *id));
         for row in rows {
             match state.others.get_mut(&row.id) {
@@ -359,7 +383,7 @@ impl Agreement {
             }
         }
         for (id, other) in state.others.iter().filter(|(_, other)| other.unchanged >= DELETED_AFTER) {
-            self.db.delete_instance(id, Some(other.beat)).await?;
+            self.store.delete_instance(id, Some(other.beat)).await?;
         }
         Ok(())
     }
@@ -418,11 +442,11 @@ impl State {
     }
 
     /// Returns an error if a live instance follows another Redis in this partition.
-    fn other_bus(&self, partition: usize) -> Result<(), Disagreement> {
+    fn other_bus(&self, partition: usize) -> Result<(), String> {
         let others = self.others.values().filter(|other| other.may_live());
         let conflict = others
             .filter_map(|other| self.facts.other_bus(partition, &other.name, other.facts.as_ref()?))
             .next();
-        conflict.map_or(Ok(()), |conflict| Err(Disagreement::Bus(conflict)))
+        conflict.map_or(Ok(()), Err)
     }
 }

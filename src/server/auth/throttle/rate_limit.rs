@@ -1,5 +1,5 @@
-//! Rate limits, and the keys of the buckets that they apply to. The counting is in `throttle.rs` and, for
-//! all instances together, in Redis.
+//! Rate limits, and the keys of the buckets that they apply to. The counting is in `mod.rs` and, for
+//! all instances together, in `redis.rs`.
 
 use std::time::Duration;
 

@@ -5,14 +5,14 @@
 //! Cheriton, SOSP 1989; Chubby, OSDI 2006, 2.7). A process that was stopped, or cut off from Redis, stops
 //! using its mirror without being notified.
 //!
-//! Only `bus.rs` renews a lease; `mod.rs` checks it before it reads the mirror.
+//! Only `follower.rs` renews a lease; `allowlist.rs` checks it before it reads the mirror.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::clock::Uptime;
 
 /// How long a lease holds, counted from when the request that renews it was *sent*. A constant and not a
 /// setting, because all instances have to agree on it.
@@ -22,44 +22,6 @@ pub const LEASE: Duration = Duration::from_secs(1);
 /// may run faster than its holder's: by a factor of 1.1/0.9, because the kernel lets NTP slew each by 10 %
 /// (chrony's default is 8.3 %).
 pub const LEASE_EXPIRY_BOUND: Duration = LEASE.saturating_add(Duration::from_millis(230));
-
-/// A clock that cannot be set, and that continues while the machine is suspended.
-#[cfg(target_os = "linux")]
-const CLOCK: ClockId = ClockId::Boottime;
-/// On other systems, this is the clock that continues during sleep.
-#[cfg(not(target_os = "linux"))]
-const CLOCK: ClockId = ClockId::Monotonic;
-
-/// An instant, in nanoseconds since the machine was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Uptime(u64);
-
-impl Uptime {
-    pub fn now() -> Self {
-        let now = clock_gettime(CLOCK);
-        Self(now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned())
-    }
-
-    /// The instant in milliseconds.
-    pub fn milliseconds(self) -> i64 {
-        (self.0 / 1_000_000).cast_signed()
-    }
-
-    /// The time since this instant; zero if it is in the future.
-    pub fn elapsed(self) -> Duration {
-        Self::now().since(self)
-    }
-
-    #[cfg(test)]
-    pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0 + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    /// The time from `earlier` to this instant; zero if this is before it.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-}
 
 /// The lease of one partition. Read by every protected request, so without a lock.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::server::ids::SessionId;
+use crate::id::SessionId;
 
 /// The subscribers by session. They are notified by dropping the sender.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 //!
 //! A follower has its own connection, and each new connection starts an *epoch*:
 //! 1. **Join**: read the end of the chain of events, and the identity of this Redis.
-//! 2. **Agree**: check that no live instance follows another Redis ([`super::agreement`]).
+//! 2. **Agree**: check that no live instance follows another Redis ([`crate::agreement`]).
 //! 3. **Reconcile**: read recently revoked sessions from SQL. Sessions that are revoked from here on arrive
 //!    as events.
 //! 4. **Replay**: apply the revocations that the stream still holds from before the epoch.
@@ -14,52 +14,38 @@
 
 use std::{
     convert::Infallible,
-    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use metrics::counter;
 use tokio::{
-    sync::{Mutex as AsyncMutex, watch},
+    sync::watch,
     time::{self, Instant},
 };
 use tracing::{error, info, warn};
 
-use super::{
+use crate::{
     agreement::{Agreement, Disagreement},
-    event::{Event, Nonce, Position},
-    lease::{LEASE, LEASE_EXPIRY_BOUND, Lease, Uptime},
+    bus::{
+        BATCH, Bus, BusError, Connection, Entry, Partition,
+        event::{Event, Nonce, Position},
+    },
+    clock::{Clock, Uptime},
+    id::InstanceId,
+    lease::{LEASE, Lease},
     membership::{Member, Members, Recent, RecentMembers, Report},
+    metrics::counter,
     mirror::Mirror,
-    pending::{Acknowledged, PendingRevocations},
-    redis::{self, BATCH, Connection, Entry, Partition, RedisError, Servers},
-};
-use crate::server::{
-    auth::rate_limit::{BucketKey, RateLimit},
-    clock,
-    db::{Db, DbError, access_tokens::TokenRecord, sessions::RevokedSession},
-    ids::{InstanceId, SessionId, TokenId},
+    pending::PendingRevocations,
+    publisher::Publisher,
+    store::SessionStore,
 };
 
 /// How long an idle follower waits for the next event before it reports again.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(200);
-
-/// How long a revocation may take to be confirmed before it is answered 503. Longer than it takes a lease
-/// to expire twice, so that the restart of a Redis node does not fail a revocation.
-const REVOCATION_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How much longer a revocation may take that needs many events.
-const PUBLISHING_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a request waits for Redis if it can use SQL instead.
-const OPTIONAL_REDIS_TIMEOUT: Duration = Duration::from_millis(250);
-
-/// How long an instance that stops waits for Redis to remove it from the membership.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long reconciling may take: a follower that waits longer for SQL has no lease anyway.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -68,26 +54,17 @@ const RECONCILE_TIMEOUT: Duration = Duration::from_secs(15);
 /// its instance dead.
 const STALLED: Duration = Duration::from_secs(3);
 
-/// The maximum number of sessions in one event: more would make it too large for one script.
-const SESSIONS_IN_AN_EVENT: usize = 500;
-
-/// The maximum number of tokens that one event removes from the list, because a script blocks Redis.
-const TOKENS_IN_AN_EVENT: usize = 1000;
-
 /// The state that all followers of an instance share.
-pub struct Instance {
+pub struct Instance<S> {
     pub id: InstanceId,
     pub name: String,
-    pub servers: Servers,
-    /// The number of partitions.
-    pub partitions: u16,
-    /// The number of Redis nodes: a primary and its replicas together.
-    pub nodes: usize,
-    pub db: Db,
+    pub bus: Bus,
+    pub store: S,
+    pub clock: Arc<dyn Clock>,
     pub mirror: Arc<Mirror>,
     pub recent: Recent,
     /// The comparison with the settings of all other instances.
-    pub agreement: Agreement,
+    pub agreement: Agreement<S>,
     /// Whether to replay tokens that were issued before this instance joined, too. A process needs them if
     /// it revokes sessions that SQL may have lost. Other processes look a token up when it is presented.
     pub replays_issued: bool,
@@ -109,30 +86,27 @@ pub enum FollowerState {
     },
 }
 
-/// Follows the events of one partition, and publishes those of this instance.
-pub struct Follower {
-    instance: Arc<Instance>,
+/// Follows the events of one partition.
+pub struct Follower<S> {
+    instance: Arc<Instance<S>>,
     partition: Partition,
-    lease: Lease,
-    pending: PendingRevocations,
+    lease: Arc<Lease>,
+    pending: Arc<PendingRevocations>,
+    publisher: Arc<Publisher>,
     reports: AtomicU64,
     recent: Mutex<RecentMembers>,
     state: watch::Sender<FollowerState>,
-    /// The connection for everything except following, which blocks its own.
-    commands: AsyncMutex<Option<Connection>>,
-    /// Whether a probe of the command connection is in progress.
-    is_probing: AtomicBool,
     /// The identity of the Redis whose events have been applied, and the position of the last one.
     applied: Mutex<Option<(String, Position)>>,
 }
 
 /// The reason why an epoch ended.
 #[derive(Debug, thiserror::Error)]
-enum Lost {
+enum Lost<E> {
     #[error("Redis: {0}")]
-    Redis(#[from] RedisError),
+    Bus(#[from] BusError),
     #[error("the database: {0}")]
-    Db(#[from] DbError),
+    Store(#[from] ReconcileError<E>),
     #[error("this process stood still")]
     Stalled,
     #[error("events are missing from the stream")]
@@ -140,7 +114,7 @@ enum Lost {
     #[error("an event cannot be read")]
     Unreadable,
     #[error("{0}")]
-    Disagreement(#[from] Disagreement),
+    Disagreement(Disagreement<E>),
 }
 
 /// The most important kind of event in a batch of entries.
@@ -158,27 +132,25 @@ struct Chain {
     nonce: Nonce,
 }
 
-/// The revocation is not confirmed: the response must not claim it.
-#[derive(Debug, thiserror::Error)]
-pub enum Unconfirmed {
-    #[error("Redis: {0}")]
-    Redis(#[from] RedisError),
-    #[error("not confirmed within {REVOCATION_TIMEOUT:?}")]
-    TimedOut,
-}
-
-impl Follower {
-    pub fn new(instance: Arc<Instance>, partition: Partition) -> Self {
+impl<S: SessionStore> Follower<S> {
+    pub fn new(instance: Arc<Instance<S>>, partition: Partition) -> Self {
+        let (lease, pending) = (Arc::<Lease>::default(), Arc::<PendingRevocations>::default());
+        let publisher = Publisher::new(
+            instance.bus.clone(),
+            partition,
+            Arc::clone(&lease),
+            Arc::clone(&pending),
+            Arc::clone(&instance.clock),
+        );
         Self {
             instance,
             partition,
-            lease: Lease::default(),
-            pending: PendingRevocations::default(),
+            lease,
+            pending,
+            publisher: Arc::new(publisher),
             reports: AtomicU64::default(),
             recent: Mutex::default(),
             state: watch::Sender::default(),
-            commands: AsyncMutex::default(),
-            is_probing: AtomicBool::default(),
             applied: Mutex::default(),
         }
     }
@@ -186,12 +158,21 @@ impl Follower {
     /// Whether the mirror may be used for this partition's users. To be checked before the mirror is read
     /// ("lease first").
     pub fn is_leased(&self) -> bool {
-        self.lease.holds(Uptime::now())
+        self.lease.holds(self.now())
     }
 
     /// The time since the lease was renewed.
     pub fn lease_age(&self) -> Option<Duration> {
-        self.lease.age(Uptime::now())
+        self.lease.age(self.now())
+    }
+
+    fn now(&self) -> Uptime {
+        self.instance.clock.uptime()
+    }
+
+    /// Publishes the events of this instance in the same partition.
+    pub fn publisher(&self) -> &Arc<Publisher> {
+        &self.publisher
     }
 
     pub fn state(&self) -> watch::Receiver<FollowerState> {
@@ -200,7 +181,7 @@ impl Follower {
 
     /// The number of running instances, by their last reports.
     pub fn running(&self) -> usize {
-        self.recent().members().running(Uptime::now()).count()
+        self.recent().members().running(self.now()).count()
     }
 
     /// The instances by their ids, including those that have recently departed.
@@ -224,7 +205,7 @@ impl Follower {
             self.instance.agreement.unfollow(self.partition).await;
             let was = self.state.send_replace(FollowerState::Lost {
                 why: lost.to_string(),
-                is_final: matches!(&lost, Lost::Redis(error) if redis::is_final(error)),
+                is_final: matches!(&lost, Lost::Bus(error) if error.is_final()),
                 is_disagreement: matches!(&lost, Lost::Disagreement(Disagreement::Bus(_))),
             });
             if let FollowerState::Lost { why, .. } = &was
@@ -240,23 +221,23 @@ impl Follower {
         }
     }
 
-    async fn run_epoch(&self) -> Result<Infallible, Lost> {
+    async fn run_epoch(&self) -> Result<Infallible, Lost<S::Error>> {
         let instance = &*self.instance;
         let own_id = instance.id.to_string();
-        let replicas = instance.nodes / 2;
-        let mut connection = instance.servers.connect(self.partition).await?;
+        let replicas = instance.bus.nodes() / 2;
+        let mut connection = instance.bus.connect(self.partition).await?;
         let (position, register, identity) = connection.join().await?;
         // A majority of the nodes confirms the write of `join`, so that from here on no other Redis node
         // can get a write confirmed.
         connection.wait_for_replicas(replicas).await?;
         // The command connection may still lead to a Redis node that has been replaced.
-        self.discard_commands().await;
-        instance.agreement.follow(self.partition, &identity).await?;
+        self.publisher.discard_connection().await;
+        instance.agreement.follow(self.partition, &identity).await.map_err(Lost::Disagreement)?;
         // From here on, no other instance renews a lease from another Redis. Such leases from before expire
         // within [`LEASE_EXPIRY_BOUND`], which `settle` waits for.
-        let since = Uptime::now();
+        let since = self.now();
         self.pending.interrupt();
-        reconcile(&instance.db, &instance.mirror).await?;
+        reconcile(&instance.store, &instance.mirror, &*instance.clock).await?;
         self.replay(&mut connection, &identity, position).await?;
         self.warn_about_redis_config(&mut connection).await;
 
@@ -266,7 +247,7 @@ impl Follower {
         let mut has_warned = false;
         let mut renewed = since;
         loop {
-            let sent = Uptime::now();
+            let sent = self.now();
             // This process was stopped. Others may have considered it dead, so SQL has to be read first.
             if sent.since(renewed) > STALLED {
                 return Err(Lost::Stalled);
@@ -288,11 +269,11 @@ impl Follower {
                 *applied = chain.position;
             }
             if let Some(conflict) = instance.agreement.conflict() {
-                return Err(Disagreement::Bus(conflict).into());
+                return Err(Lost::Disagreement(Disagreement::Bus(conflict)));
             }
-            let now = Uptime::now();
+            let now = self.now();
             members.observe(register.reports, now);
-            if let Some(name) = members.with_other_partitions(instance.partitions, now) {
+            if let Some(name) = members.with_other_partitions(instance.bus.partitions(), now) {
                 // This lasts until that instance has departed, or is known to be dead: it may be cut off
                 // from SQL, where the conflict would otherwise have been found.
                 if !has_warned {
@@ -322,19 +303,20 @@ impl Follower {
             pace.looks = 0;
             // Report applied events before waiting for more: an instance may be waiting for them. On a slow
             // connection there is no time to wait, because the lease has to be renewed.
-            let news = if news == BatchContent::Nothing && sent.elapsed() * 2 + IDLE_POLL_INTERVAL < LEASE {
-                let entries = connection.wait_for_entries(chain.position, IDLE_POLL_INTERVAL).await?;
-                self.apply(entries, &mut chain)?
-            } else {
-                news
-            };
+            let news =
+                if news == BatchContent::Nothing && self.now().since(sent) * 2 + IDLE_POLL_INTERVAL < LEASE {
+                    let entries = connection.wait_for_entries(chain.position, IDLE_POLL_INTERVAL).await?;
+                    self.apply(entries, &mut chain)?
+                } else {
+                    news
+                };
             if news == BatchContent::Issued {
                 pace.after_batch().await;
             }
         }
     }
 
-    fn apply(&self, entries: Vec<Entry>, chain: &mut Chain) -> Result<BatchContent, Lost> {
+    fn apply(&self, entries: Vec<Entry>, chain: &mut Chain) -> Result<BatchContent, Lost<S::Error>> {
         let mut news = BatchContent::Nothing;
         for entry in entries {
             match entry {
@@ -345,7 +327,7 @@ impl Follower {
                     *chain = Chain { position: link.position, nonce: link.nonce };
                     let one = self.remember(link.event);
                     if one == BatchContent::Revoked {
-                        self.pending.applied(link.nonce, link.position, Uptime::now());
+                        self.pending.applied(link.nonce, link.position, self.now());
                     }
                     news = news.max(one);
                 }
@@ -370,7 +352,7 @@ impl Follower {
             name: instance.name.clone(),
             position: position.to_string(),
             count: self.reports.fetch_add(1, Ordering::Relaxed),
-            partitions: instance.partitions,
+            partitions: instance.bus.partitions(),
             sessions: instance.mirror.session_count(),
             revocations: instance.recent.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         };
@@ -381,7 +363,7 @@ impl Follower {
         self.state.send_if_modified(|state| {
             let is_new = !matches!(state, FollowerState::Following);
             if is_new {
-                let (partition, joined) = (self.partition.index(), since.elapsed());
+                let (partition, joined) = (self.partition.index(), self.now().since(since));
                 info!(partition, "following partition {partition} (joined {joined:.0?} ago)");
                 *state = FollowerState::Following;
             }
@@ -391,135 +373,20 @@ impl Follower {
 
     async fn warn_about_redis_config(&self, connection: &mut Connection) {
         // An ACL may forbid `INFO`; then there are no warnings.
-        for warning in connection.config_warnings(self.instance.nodes).await.unwrap_or_default() {
+        for warning in connection.config_warnings(self.instance.bus.nodes()).await.unwrap_or_default() {
             warn!("{warning}");
         }
-    }
-
-    /// Adds a token to the list and publishes an event.
-    ///
-    /// # Errors
-    /// The event may not have been published. Other instances look the token up when it is presented.
-    pub async fn allow(self: &Arc<Self>, entry: &TokenRecord) -> Result<(), RedisError> {
-        self.optional(async {
-            let mut connection = self.command().await?;
-            let allowed = self.drop_connection_if_broken(connection.allow(entry, clock::now()).await).await;
-            match &allowed {
-                // The connection was closed while it was idle. Adding a token twice is harmless.
-                Err(error) if error.is_unrecoverable_error() => {
-                    let mut connection = self.command().await?;
-                    self.drop_connection_if_broken(connection.allow(entry, clock::now()).await).await
-                }
-                _ => allowed,
-            }
-        })
-        .await
-    }
-
-    /// Whether the token is on the list.
-    ///
-    /// # Errors
-    /// Redis did not answer in time, or not with a result.
-    pub async fn contains(self: &Arc<Self>, entry: &TokenRecord) -> Result<bool, RedisError> {
-        self.optional(async {
-            let mut connection = self.command().await?;
-            self.drop_connection_if_broken(connection.contains(entry).await).await
-        })
-        .await
-    }
-
-    /// Records an attempt and returns zero, or returns how long it has to wait.
-    ///
-    /// # Errors
-    /// Redis did not answer in time, or not with a result.
-    pub async fn record_attempt(
-        self: &Arc<Self>,
-        bucket: BucketKey,
-        limit: RateLimit,
-    ) -> Result<Duration, RedisError> {
-        self.optional(async {
-            let mut connection = self.command().await?;
-            self.drop_connection_if_broken(connection.record_attempt(bucket, limit).await).await
-        })
-        .await
-    }
-
-    /// Takes back an attempt that was recorded.
-    ///
-    /// # Errors
-    /// The attempt may still count.
-    pub async fn refund_attempt(self: &Arc<Self>, bucket: BucketKey) -> Result<(), RedisError> {
-        self.optional(async {
-            let mut connection = self.command().await?;
-            self.drop_connection_if_broken(connection.refund_attempt(bucket).await).await
-        })
-        .await
-    }
-
-    /// Publishes the revocation of sessions that SQL has recorded as revoked, and returns once no instance
-    /// accepts a token of theirs any more.
-    ///
-    /// # Errors
-    /// [`Unconfirmed`]: some instances may still accept them.
-    pub async fn revoke(&self, revoked: &[RevokedSession]) -> Result<Acknowledged, Unconfirmed> {
-        let mut deadline = Instant::now() + REVOCATION_TIMEOUT;
-        let latest = deadline + PUBLISHING_TIMEOUT;
-        loop {
-            let nonce = Nonce::random();
-            let answer = self.pending.begin(nonce);
-            let began = Instant::now();
-            match self.publish_all(revoked, nonce).await {
-                Ok(()) => {
-                    if revoked.len() > SESSIONS_IN_AN_EVENT {
-                        // Publishing many events takes time. The last one is waited for as long as a single
-                        // one would be.
-                        deadline = (deadline + began.elapsed()).min(latest);
-                    }
-                    match time::timeout_at(deadline, answer).await {
-                        Ok(Ok(Ok(acknowledged))) => return Ok(acknowledged),
-                        Ok(_interrupted) => {}
-                        Err(_) => return Err(Unconfirmed::TimedOut),
-                    }
-                }
-                // The partition is not followed, so that another attempt would fail, too.
-                Err(error) if !self.is_leased() => return Err(error),
-                Err(_) => time::sleep(Duration::from_millis(20)).await,
-            }
-            if Instant::now() >= deadline {
-                return Err(Unconfirmed::TimedOut);
-            }
-        }
-    }
-
-    /// Publishes the sessions in as many events as necessary, the last of them with this nonce. An instance
-    /// that has applied the last one has applied all, because it follows the chain link by link.
-    async fn publish_all(&self, revoked: &[RevokedSession], last: Nonce) -> Result<(), Unconfirmed> {
-        let mut events = revoked.chunks(SESSIONS_IN_AN_EVENT).peekable();
-        while let Some(event) = events.next() {
-            let sessions: Vec<_> = event.iter().map(|session| session.session_id).collect();
-            let tokens = event.iter().flat_map(|session| &session.tokens).copied();
-            let tokens: Vec<_> = tokens.take(TOKENS_IN_AN_EVENT).collect();
-            let nonce = if events.peek().is_none() { last } else { Nonce::random() };
-            let published = time::timeout(REVOCATION_TIMEOUT, self.publish(nonce, &sessions, &tokens)).await;
-            published.map_err(|_| Unconfirmed::TimedOut)??;
-        }
-        Ok(())
-    }
-
-    async fn publish(
-        &self,
-        nonce: Nonce,
-        sessions: &[SessionId],
-        tokens: &[TokenId],
-    ) -> Result<(), RedisError> {
-        let mut connection = self.command().await?;
-        self.drop_connection_if_broken(connection.revoke(nonce, sessions, tokens).await).await
     }
 
     /// Applies the events that the stream holds from before this epoch: all of them, or those since this
     /// follower last applied any. The stream reaches back further than any token lives. It covers sessions
     /// that were revoked in that time and that SQL has lost since, which reconciling cannot find.
-    async fn replay(&self, connection: &mut Connection, identity: &str, to: Position) -> Result<(), Lost> {
+    async fn replay(
+        &self,
+        connection: &mut Connection,
+        identity: &str,
+        to: Position,
+    ) -> Result<(), BusError> {
         let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut position = match applied {
             Some((known, position)) if known == identity => position,
@@ -560,82 +427,36 @@ impl Follower {
         }
     }
 
-    /// Removes this instance from the membership, so that no revocation waits for it. The follower must
-    /// have been stopped.
+    /// Ends the lease, and removes this instance from the membership, so that no revocation waits for it. The
+    /// follower must have been stopped.
     pub async fn leave(&self) {
         self.lease.end();
-        let leaving = async {
-            if let Ok(mut connection) = self.command().await {
-                // If this fails, the others drop this instance when its lease has expired.
-                let _ = connection.leave(self.instance.id.to_string().as_bytes()).await;
-            }
-        };
-        let _ = time::timeout(LEAVE_TIMEOUT, leaving).await;
-    }
-
-    async fn command(&self) -> Result<Connection, RedisError> {
-        let mut connection = self.commands.lock().await;
-        match &*connection {
-            Some(connection) => Ok(connection.clone()),
-            None => {
-                Ok(connection.insert(self.instance.servers.connect_beside(self.partition).await?).clone())
-            }
-        }
-    }
-
-    /// Drops the command connection if the error shows that it is no longer usable.
-    async fn drop_connection_if_broken<T>(&self, answer: Result<T, RedisError>) -> Result<T, RedisError> {
-        if let Err(error) = &answer
-            && (error.is_unrecoverable_error() || error.is_timeout() || redis::is_elsewhere(error))
-        {
-            self.commands.lock().await.take();
-        }
-        answer
-    }
-
-    /// Applies the timeout for Redis calls that a request can do without.
-    async fn optional<T>(
-        self: &Arc<Self>,
-        asking: impl Future<Output = Result<T, RedisError>>,
-    ) -> Result<T, RedisError> {
-        match time::timeout(OPTIONAL_REDIS_TIMEOUT, asking).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.probe_commands();
-                Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut)))
-            }
-        }
-    }
-
-    /// Pings Redis, to find out whether the command connection is slow or dead. The callers cannot, because
-    /// they time out before the connection's own response timeout.
-    fn probe_commands(self: &Arc<Self>) {
-        if self.is_probing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let follower = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Ok(mut connection) = follower.command().await {
-                let _ = follower.drop_connection_if_broken(connection.ping().await).await;
-            }
-            follower.is_probing.store(false, Ordering::Release);
-        });
-    }
-
-    /// Drops the command connection, so that the next command opens a new one.
-    async fn discard_commands(&self) {
-        self.commands.lock().await.take();
+        self.publisher.leave(self.instance.id).await;
     }
 }
 
-/// Reads recently revoked sessions from SQL into the mirror.
+/// The reason why the revocations could not be read from the store.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError<E> {
+    #[error("{0}")]
+    Store(E),
+    #[error("it did not answer within {RECONCILE_TIMEOUT:?}")]
+    TimedOut,
+}
+
+/// Reads recently revoked sessions from the store into the mirror.
 ///
 /// # Errors
-/// The database cannot be read.
-pub async fn reconcile(db: &Db, mirror: &Arc<Mirror>) -> Result<(), DbError> {
+/// The store cannot be read.
+pub async fn reconcile<S: SessionStore>(
+    store: &S,
+    mirror: &Arc<Mirror>,
+    clock: &dyn Clock,
+) -> Result<(), ReconcileError<S::Error>> {
     let mirror = Arc::clone(mirror);
-    let reading = db.revoked_sessions(clock::now(), move |session_id| mirror.revoke(session_id));
-    time::timeout(RECONCILE_TIMEOUT, reading).await.unwrap_or(Err(DbError::PoolTimedOut))?;
+    let reading = store.revoked_sessions(clock.now(), move |session_id| mirror.revoke(session_id));
+    let read = time::timeout(RECONCILE_TIMEOUT, reading).await.map_err(|_| ReconcileError::TimedOut)?;
+    read.map_err(ReconcileError::Store)?;
     counter!("hallpass_reconciles_total").increment(1);
     Ok(())
 }
@@ -677,5 +498,3 @@ impl PollPacer {
         }
     }
 }
-
-const _: () = assert!(REVOCATION_TIMEOUT.as_millis() > 2 * LEASE_EXPIRY_BOUND.as_millis());

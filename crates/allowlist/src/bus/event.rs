@@ -6,28 +6,27 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::server::{
-    db::access_tokens::TokenRecord,
-    ids::{InvalidId, SessionId},
+use crate::{
+    id::{InvalidId, SessionId},
+    random,
+    record::TokenRecord,
 };
 
 /// The random number of a link: 63 bits, which Redis stores as an integer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nonce(pub i64);
 
 impl Nonce {
     pub fn random() -> Self {
-        let mut bytes = [0; 8];
-        aws_lc_rs::rand::fill(&mut bytes).expect("the system's random generator works");
-        Self(i64::from_be_bytes(bytes) & i64::MAX)
+        Self(i64::from_be_bytes(random::bytes()) & i64::MAX)
     }
 }
 
 /// The position of an entry in the stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    milliseconds: u64,
-    sequence: u64,
+    pub milliseconds: u64,
+    pub sequence: u64,
 }
 
 impl fmt::Display for Position {
@@ -49,7 +48,7 @@ impl FromStr for Position {
 }
 
 /// A link of the chain.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     pub position: Position,
     pub nonce: Nonce,
@@ -115,7 +114,7 @@ impl From<InvalidId> for Unreadable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::ids::{TokenId, UserId};
+    use crate::id::{TokenId, UserId};
 
     #[test]
     fn an_event_reads_back_as_it_was_written() {

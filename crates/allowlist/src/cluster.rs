@@ -1,43 +1,36 @@
-//! The cluster as `allowlist/mod.rs` uses it: finds the follower of each user's partition, joins at start,
+//! The cluster as `allowlist.rs` uses it: finds the follower of each user's partition, joins at start,
 //! and shows the running instances.
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    fs,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
 use futures::FutureExt;
-use metrics::{counter, gauge};
 use tokio::{
     task::JoinSet,
     time::{self, Instant},
 };
 use tracing::{debug, error, info, warn};
 
-use super::{
-    agreement::{Agreement, Facts},
-    bus::{Follower, FollowerState, Instance, Unconfirmed},
-    lease::{LEASE, Uptime},
+use crate::{
+    agreement::{Agreement, Conflict, Facts, SharedSettings},
+    bus::{Bus, Partition},
+    clock::{Clock, UnixSeconds},
+    follower::{Follower, FollowerState, Instance},
+    id::{InstanceId, UserId},
+    lease::LEASE,
     membership::Recent,
+    metrics::{counter, gauge},
     mirror::Mirror,
     pending::Acknowledged,
-    redis::{Partition, Servers},
+    publisher::Unconfirmed,
+    record::{RevokedSession, TokenRecord},
     snapshot::{ClusterSnapshot, InstanceSnapshot},
-};
-use crate::server::{
-    auth::{
-        keys::Keys,
-        rate_limit::{BucketKey, RateLimit},
-    },
-    clock::{self, UnixSeconds},
-    config::{Config, RedisConfig},
-    db::{Db, access_tokens::TokenRecord, sessions::RevokedSession},
-    ids::{InstanceId, UserId},
+    store::SessionStore,
 };
 
 /// How long a wait at startup may last before it is logged.
@@ -50,44 +43,68 @@ const DISAGREEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
 /// A handle to the cluster, cheap to clone. The followers stop when the last handle is dropped.
-#[derive(Clone)]
-pub struct Cluster {
-    instance: Arc<Instance>,
-    followers: Arc<[Arc<Follower>]>,
+pub struct Cluster<S> {
+    instance: Arc<Instance<S>>,
+    followers: Arc<[Arc<Follower<S>>]>,
     tasks: Arc<Mutex<JoinSet<Infallible>>>,
 }
 
-impl Cluster {
+// Derived, it would demand that the store can be cloned.
+impl<S> Clone for Cluster<S> {
+    fn clone(&self) -> Self {
+        Self {
+            instance: Arc::clone(&self.instance),
+            followers: Arc::clone(&self.followers),
+            tasks: Arc::clone(&self.tasks),
+        }
+    }
+}
+
+/// The options of an instance that shares its sessions with others.
+#[derive(Clone)]
+pub struct ClusterOptions {
+    /// What carries events between the instances.
+    pub bus: Bus,
+    /// The name of this instance, for people: unique among those that run.
+    pub instance_name: String,
+    /// The settings that all instances must have in common.
+    pub shared: SharedSettings,
+    /// How long a start may wait for the bus.
+    pub startup_timeout: Duration,
+}
+
+/// The reason why an instance cannot join the others.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError<E> {
+    /// It cannot run beside the instances that are running.
+    #[error("{0}")]
+    Conflict(#[from] Conflict<E>),
+    /// The bus cannot be followed.
+    #[error("{0}")]
+    Bus(String),
+}
+
+impl<S: SessionStore> Cluster<S> {
     /// Starts to follow every partition, and returns when all are followed.
     ///
     /// # Errors
     /// The settings cannot be used, or conflict with those of a running instance; or a partition cannot be
     /// followed within the startup wait.
     pub async fn join(
-        config: &Config,
-        keys: &Keys,
-        db: Db,
+        options: ClusterOptions,
+        store: S,
+        clock: Arc<dyn Clock>,
         mirror: Arc<Mirror>,
         recent: Recent,
         replays_issued: bool,
-    ) -> Result<Self> {
-        let redis = &config.redis;
-        let servers = servers(redis)?;
-        let (id, name) = (InstanceId::random(), config.instance_name());
-        let agreement = Agreement::reach(db.clone(), id, name.clone(), Facts::of(config, keys)).await?;
-        let instance = Arc::new(Instance {
-            id,
-            name,
-            servers,
-            partitions: redis.partitions,
-            nodes: redis.nodes,
-            db,
-            mirror,
-            recent,
-            agreement,
-            replays_issued,
-        });
-        let followers: Arc<[_]> = Partition::all(redis.partitions)
+    ) -> Result<Self, JoinError<S::Error>> {
+        let ClusterOptions { bus, instance_name: name, shared, startup_timeout } = options;
+        let id = InstanceId::random();
+        let facts = Facts::of(&bus, shared);
+        let agreement = Agreement::reach(store.clone(), Arc::clone(&clock), id, name.clone(), facts).await?;
+        let instance =
+            Arc::new(Instance { id, name, bus, store, clock, mirror, recent, agreement, replays_issued });
+        let followers: Arc<[_]> = Partition::all(instance.bus.partitions())
             .map(|partition| Arc::new(Follower::new(Arc::clone(&instance), partition)))
             .collect();
         let mut tasks = JoinSet::new();
@@ -98,23 +115,22 @@ impl Cluster {
         let keeper = Arc::clone(&instance);
         tasks.spawn(restarted(async move || keeper.agreement.keep().await));
         let cluster = Self { instance, followers, tasks: Arc::new(Mutex::new(tasks)) };
-        let limit = config.server.startup_wait();
         for follower in cluster.followers.iter() {
-            let followed = time::timeout(limit, until_followed(follower))
-                .await
-                .map_err(|_| last_error(follower).context(format!("gave up after {limit:?}")))
-                .flatten();
+            let followed =
+                time::timeout(startup_timeout, until_followed(follower)).await.unwrap_or_else(|_| {
+                    Err(format!("gave up after {startup_timeout:?}: {}", last_error(follower)))
+                });
             if let Err(error) = followed {
                 cluster.leave().await;
-                return Err(error.context("Redis (REDIS_URL) cannot be used"));
+                return Err(JoinError::Bus(error));
             }
         }
         info!("instance {} has joined the cluster", cluster.instance.name);
         Ok(cluster)
     }
 
-    fn follower(&self, user_id: UserId) -> &Arc<Follower> {
-        &self.followers[Partition::of(user_id, self.instance.partitions).index()]
+    fn follower(&self, user_id: UserId) -> &Follower<S> {
+        &self.followers[Partition::of(user_id, self.instance.bus.partitions()).index()]
     }
 
     /// Whether the mirror may be used for this user's tokens.
@@ -134,7 +150,7 @@ impl Cluster {
         if !follower.is_leased() {
             return;
         }
-        if let Err(error) = follower.allow(entry).await {
+        if let Err(error) = follower.publisher().allow(entry).await {
             counter!("hallpass_unlisted_total").increment(1);
             warn!(%error, "could not list a token in Redis: {error}");
         }
@@ -142,7 +158,7 @@ impl Cluster {
 
     /// Whether Redis lists the token. Also false when Redis does not answer.
     pub async fn contains(&self, entry: &TokenRecord) -> bool {
-        let answer = self.follower(entry.user_id).contains(entry).await;
+        let answer = self.follower(entry.user_id).publisher().contains(entry).await;
         let outcome = match &answer {
             Ok(true) => "listed",
             Ok(false) => "unlisted",
@@ -163,7 +179,7 @@ impl Cluster {
             // A session whose user is unknown may belong to any partition.
             let partitions = match session.user_id {
                 Some(user_id) => {
-                    let partition = Partition::of(user_id, self.instance.partitions).index();
+                    let partition = Partition::of(user_id, self.instance.bus.partitions()).index();
                     partition..partition + 1
                 }
                 None => 0..self.followers.len(),
@@ -174,7 +190,7 @@ impl Cluster {
         }
         let mut total: Option<Acknowledged> = None;
         for (partition, sessions) in by_partition {
-            let one = self.followers[partition].revoke(&sessions).await?;
+            let one = self.followers[partition].publisher().revoke(&sessions).await?;
             let so_far = total.get_or_insert(one);
             so_far.instances = so_far.instances.max(one.instances);
             so_far.acknowledged = so_far.acknowledged.min(one.acknowledged);
@@ -186,25 +202,22 @@ impl Cluster {
         }))
     }
 
-    /// Records an attempt for all instances and returns zero, or returns how long it has to wait. `None`
-    /// while Redis is unreachable.
-    pub async fn record_attempt(&self, bucket: BucketKey, limit: RateLimit) -> Option<Duration> {
-        let follower = &self.followers[Partition::by(&bucket.0, self.instance.partitions).index()];
+    /// Runs a command on the Redis of the partition for these 16 bytes, which have to be random or a hash. The
+    /// command gets the prefix of its keys. `None` while Redis is unreachable, or if the bus is another one.
+    #[cfg(feature = "redis")]
+    pub async fn with_redis<T>(
+        &self,
+        hash: &[u8; 16],
+        command: impl AsyncFnOnce(&mut redis::aio::MultiplexedConnection, &str) -> Result<T, redis::RedisError>,
+    ) -> Option<T> {
+        let follower = &self.followers[Partition::by(hash, self.instance.bus.partitions()).index()];
         if !follower.is_leased() {
             return None;
         }
-        let wait = follower.record_attempt(bucket, limit).await;
-        wait.inspect_err(|error| warn!(%error, "could not record a login attempt in Redis: {error}")).ok()
-    }
-
-    /// Takes back an attempt that was recorded.
-    pub async fn refund_attempt(&self, bucket: BucketKey) {
-        let follower = &self.followers[Partition::by(&bucket.0, self.instance.partitions).index()];
-        if follower.is_leased()
-            && let Err(error) = follower.refund_attempt(bucket).await
-        {
-            debug!(%error, "could not refund a login attempt in Redis");
-        }
+        let answer = follower.publisher().with_redis(command).await;
+        answer
+            .inspect_err(|error| warn!(%error, "a command of the application failed in Redis: {error}"))
+            .ok()?
     }
 
     /// Whether the wall clock here agrees with the database's within the tolerance.
@@ -229,7 +242,7 @@ impl Cluster {
     }
 
     pub fn snapshot(&self) -> ClusterSnapshot {
-        let now = Uptime::now();
+        let now = self.instance.clock.uptime();
         let own_id = self.instance.id.to_string();
         let mut instances: BTreeMap<(String, Vec<u8>), InstanceSnapshot> = BTreeMap::new();
         for follower in self.followers.iter() {
@@ -252,7 +265,11 @@ impl Cluster {
                 view.positions.push(report.position);
             }
         }
-        ClusterSnapshot { is_shared: true, now: clock::now(), instances: instances.into_values().collect() }
+        ClusterSnapshot {
+            is_shared: true,
+            now: self.instance.clock.now(),
+            instances: instances.into_values().collect(),
+        }
     }
 
     /// Updates the gauges for the age of the leases and the number of running instances.
@@ -268,22 +285,6 @@ impl Cluster {
     }
 }
 
-/// Checks the settings about Redis, without connecting to it.
-///
-/// # Errors
-/// With the name of the variable that cannot be used.
-pub fn check_settings(redis: &RedisConfig) -> Result<()> {
-    servers(redis).map(|_| ())
-}
-
-fn servers(redis: &RedisConfig) -> Result<Servers> {
-    let ca = redis
-        .ca_file
-        .as_ref()
-        .map(|file| fs::read(file).with_context(|| format!("HALLPASS_REDIS_CA: {file} cannot be read")));
-    Servers::new(redis, ca.transpose()?).map_err(|error| anyhow!("REDIS_URL cannot be used: {error}"))
-}
-
 /// Restarts an endless task that panics: an instance without one of its followers would look healthy, and
 /// never hold a lease again.
 async fn restarted(task: impl AsyncFn() -> Infallible) -> Infallible {
@@ -294,17 +295,17 @@ async fn restarted(task: impl AsyncFn() -> Infallible) -> Infallible {
     }
 }
 
-async fn until_followed(follower: &Follower) -> Result<()> {
+async fn until_followed<S: SessionStore>(follower: &Follower<S>) -> Result<(), String> {
     let mut state = follower.state();
     let mut disagrees_since: Option<Instant> = None;
     loop {
         match &*state.borrow_and_update() {
             FollowerState::Following => return Ok(()),
-            FollowerState::Lost { why, is_final: true, .. } => bail!("{why}"),
+            FollowerState::Lost { why, is_final: true, .. } => return Err(why.clone()),
             FollowerState::Lost { why, is_disagreement: true, .. } => {
                 let since = disagrees_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= DISAGREEMENT_TIMEOUT {
-                    bail!("{why}");
+                    return Err(why.clone());
                 }
             }
             FollowerState::Lost { .. } | FollowerState::Joining => {}
@@ -316,15 +317,15 @@ async fn until_followed(follower: &Follower) -> Result<()> {
     }
 }
 
-fn last_error(follower: &Follower) -> anyhow::Error {
+fn last_error<S: SessionStore>(follower: &Follower<S>) -> String {
     match &*follower.state().borrow() {
-        FollowerState::Lost { why, .. } => anyhow!("{why}"),
-        FollowerState::Joining | FollowerState::Following => anyhow!("it does not answer"),
+        FollowerState::Lost { why, .. } => why.clone(),
+        FollowerState::Joining | FollowerState::Following => "it does not answer".to_owned(),
     }
 }
 
 /// The view of an instance that runs without a cluster.
-pub fn snapshot_alone(sessions: usize, recent: &Recent) -> ClusterSnapshot {
+pub fn snapshot_alone(sessions: usize, recent: &Recent, now: UnixSeconds) -> ClusterSnapshot {
     let this = InstanceSnapshot {
         name: "this server".into(),
         is_this: true,
@@ -334,5 +335,5 @@ pub fn snapshot_alone(sessions: usize, recent: &Recent) -> ClusterSnapshot {
         sessions,
         revocations: recent.lock().unwrap_or_else(PoisonError::into_inner).clone(),
     };
-    ClusterSnapshot { is_shared: false, now: clock::now(), instances: vec![this] }
+    ClusterSnapshot { is_shared: false, now, instances: vec![this] }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::server::clock::UnixSeconds;
+use crate::clock::UnixSeconds;
 
 /// A revocation that an instance has completed. Part of what instances report to each other: a field can be added
 /// with a default, and none can be renamed without a new version of the protocol (`agreement.rs`).

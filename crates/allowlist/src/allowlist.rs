@@ -1,77 +1,35 @@
-//! The allowlist: the set of live tokens.
-//!
-//! A token is valid only while its id is listed here. There are three tiers:
-//!
-//! | tier | what it is | read by |
-//! |---|---|---|
-//! | SQL | the source of truth | login, refresh, logout |
-//! | Redis, with several instances | the shared list, and the events that keep the mirrors in step | lookups of tokens that the mirror does not hold |
-//! | the mirror | this instance's memory | every protected request |
-//!
-//! Every change goes to SQL first, to the own mirror second, to the other instances third, and is answered
-//! last ("truth first"). Reading order: [`lease`] (when a mirror may be used), [`mirror`] ("dead wins"),
-//! [`event`] (the chain that reveals missing events), [`bus`] (how mirrors are kept in step), [`pending`]
-//! (when a revocation may be answered), [`membership`] (which instances a revocation waits for),
-//! [`agreement`] (what all instances have to agree on), [`redis`] (keys and scripts).
+//! The allowlist as the application uses it: it checks tokens, and propagates revocations.
 //!
 //! Work that several callers wait for, or that must not stop halfway, runs in a task of its own: when a
 //! client disconnects, its request is dropped at whichever await it has reached.
-//!
-//! `auth/` calls this module, which calls the database. It handles ids and no JWTs.
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
-use futures::{
-    FutureExt,
-    future::{BoxFuture, Shared},
+use tokio::{
+    sync::Semaphore,
+    time::{self, Instant},
 };
-use metrics::{counter, histogram};
-use tokio::{sync::Semaphore, time};
 use tracing::{info, warn};
 
-use self::{
-    bus::Unconfirmed,
-    membership::Recent,
-    mirror::{Mirror, State},
-    pending::Acknowledged,
-};
 use crate::{
-    api::types::Revocation,
-    server::{
-        auth::keys::Keys,
-        clock::{self, UnixSeconds},
-        config::Config,
-        db::{
-            ChangeError, Db, DbError,
-            access_tokens::TokenRecord,
-            sessions::{Recorded, RevokedSession},
-        },
-        ids::{SessionId, TokenId, UserId},
-        metrics as counters,
-    },
+    clock::{Clock, UnixSeconds},
+    cluster::{self, Cluster, ClusterOptions, JoinError},
+    follower::{self, ReconcileError},
+    id::{SessionId, TokenId, UserId},
+    membership::Recent,
+    metrics::{count_hit, counter, gauge, histogram},
+    mirror::{self, Mirror, State},
+    pending::Acknowledged,
+    publisher::Unconfirmed,
+    record::{RETENTION, Recorded, Revocation, RevokedSession, TokenRecord, Whose},
+    single_flight::Flights,
+    snapshot::{ClusterSnapshot, CompletedRevocation},
+    store::SessionStore,
 };
-
-mod agreement;
-mod bus;
-mod cluster;
-mod event;
-mod lease;
-mod membership;
-mod mirror;
-mod notifier;
-mod pending;
-mod redis;
-mod snapshot;
-
-pub use cluster::{Cluster, check_settings};
-pub use mirror::Whose;
-pub use snapshot::{ClusterSnapshot, CompletedRevocation, InstanceSnapshot};
 
 /// How long SQL may take to answer a request that the mirror could not.
 const SQL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -80,24 +38,22 @@ const SQL_TIMEOUT: Duration = Duration::from_secs(2);
 /// fewer than there are connections, so that some remain for login and refresh.
 const SQL_LOOK_UPS: usize = 4;
 
-/// How long a confirmed revocation is remembered: as long as a tombstone.
-const CONFIRMED_FOR: Duration = Duration::from_secs(600);
-
 /// The maximum number of confirmed revocations that are remembered.
 const MAX_CONFIRMED: usize = 100_000;
 
 /// The live tokens as seen by this instance.
-pub struct Allowlist {
-    db: Db,
+pub struct Allowlist<S: SessionStore> {
+    store: S,
+    clock: Arc<dyn Clock>,
     mirror: Arc<Mirror>,
     /// The other instances. `None` if this instance runs alone and makes every change itself.
-    cluster: Option<Cluster>,
+    cluster: Option<Cluster<S>>,
     /// The revocations that were requested on this instance, the newest first.
     recent: Recent,
     /// Concurrent lookups of the same unknown token are one lookup.
     look_ups: Flights<TokenId, Result<bool, Undetermined>>,
     /// Concurrent logouts of the same session are one revocation.
-    logouts: Flights<SessionId, Result<Revocation, Arc<RevokeError>>>,
+    logouts: Flights<SessionId, Result<Revocation, Arc<RevokeError<S::Error>>>>,
     /// The sessions whose revocation is confirmed, and since when.
     confirmed: Arc<Mutex<HashMap<SessionId, Instant>>>,
     fallbacks: Semaphore,
@@ -110,108 +66,85 @@ const RECENT: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undetermined;
 
-/// Work in progress that several callers wait for, by key.
-///
-/// Each is a task of its own, so that it continues when all callers have been dropped: a future driven only
-/// by its callers would stop where it was, holding its connection or its lock.
-struct Flights<K, T>(Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, T>>>>>);
-
-impl<K, T> Default for Flights<K, T> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-impl<K, T> Flights<K, T>
-where
-    K: Hash + Eq + Copy + Send + 'static,
-    T: Clone + Send + Sync + 'static,
-{
-    /// Joins the work for `key` that is in progress, or starts it with `begin`. The result is `crashed` if
-    /// it panics.
-    fn join<F>(&self, key: K, crashed: T, begin: impl FnOnce() -> F) -> Shared<BoxFuture<'static, T>>
-    where
-        F: Future<Output = T> + Send + 'static,
-    {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = || {
-            let landing = Landing { flights: Arc::clone(&self.0), key };
-            let work = begin();
-            let task = tokio::spawn(async move {
-                let _landing = landing;
-                work.await
-            });
-            async move { task.await.unwrap_or(crashed) }.boxed().shared()
-        };
-        flights.entry(key).or_insert_with(begin).clone()
-    }
-}
-
-/// Removes a flight from the map when it has ended, even by a panic.
-struct Landing<K: Hash + Eq, T> {
-    flights: Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, T>>>>>,
-    key: K,
-}
-
-impl<K: Hash + Eq, T> Drop for Landing<K, T> {
-    fn drop(&mut self) {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-    }
-}
-
 /// The revocation is not confirmed: the response must not claim that the sessions have ended.
 #[derive(Debug, thiserror::Error)]
-pub enum RevokeError {
+pub enum RevokeError<E> {
+    /// The application has not recorded it.
     #[error("{0}")]
-    NotRecorded(#[from] ChangeError),
+    NotRecorded(#[source] E),
+    /// It is recorded, and some instances may still accept the tokens.
     #[error("recorded, but some instances may not know of it: {0}")]
     Unconfirmed(#[from] Unconfirmed),
+    /// Its task panicked. It may be recorded.
+    #[error("the task of the revocation crashed")]
+    Crashed,
 }
 
-impl RevokeError {
-    fn crashed() -> Self {
-        Self::NotRecorded(ChangeError::Db(DbError::WorkerCrashed))
-    }
+/// The reason why an instance cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError<E> {
+    /// It cannot join the other instances.
+    #[error("{0}")]
+    Join(#[from] JoinError<E>),
+    /// The live tokens cannot be read from the store.
+    #[error("the live tokens cannot be read: {0}")]
+    Store(#[source] E),
 }
 
-impl Allowlist {
-    /// Fills the mirror from SQL, so that a restart neither signs anyone out nor revives a revoked session;
-    /// joins the other instances, if Redis is configured.
+impl<S: SessionStore> Allowlist<S> {
+    /// Fills the mirror from the store, so that a restart neither signs anyone out nor revives a revoked
+    /// session; joins the other instances, if there is a `cluster`.
     ///
     /// # Errors
-    /// The database cannot be read; a running instance has different settings; or Redis cannot be followed
-    /// within the startup wait.
-    pub async fn load(config: &Config, keys: &Keys, db: Db, now: UnixSeconds) -> Result<Self> {
-        let allowlist = Self::join_as(config, keys, db, false).await?;
+    /// The store cannot be read; a running instance has different settings; or the bus cannot be followed
+    /// within the startup timeout.
+    pub async fn load(
+        store: S,
+        clock: Arc<dyn Clock>,
+        cluster: Option<ClusterOptions>,
+        now: UnixSeconds,
+    ) -> Result<Self, StartError<S::Error>> {
+        let allowlist = Self::join_as(store, clock, cluster, false).await?;
         let mirror = &allowlist.mirror;
         let now = allowlist.shared_time(now);
-        let live = allowlist.db.live_tokens(now, |entry| mirror.insert(&entry)).await;
-        live.context("the live tokens cannot be read")?;
+        let live = allowlist.store.live_tokens(now, |entry| mirror.insert(&entry)).await;
+        live.map_err(StartError::Store)?;
         let sessions = mirror.session_count();
         info!(sessions, "the allowlist holds {sessions} live sessions");
         Ok(allowlist)
     }
 
-    /// Joins the other instances, if Redis is configured. The mirror then contains the events of the last
-    /// minutes, which suffices to revoke.
+    /// Joins the other instances, if there is a `cluster`, for a process that only revokes. The mirror then
+    /// contains the events of the last minutes, which suffices for that.
     ///
     /// # Errors
-    /// A running instance has different settings, or Redis cannot be followed within the startup wait.
-    pub async fn join(config: &Config, keys: &Keys, db: Db) -> Result<Self> {
-        Self::join_as(config, keys, db, true).await
+    /// A running instance has different settings, or the bus cannot be followed within the startup timeout.
+    pub async fn join(
+        store: S,
+        clock: Arc<dyn Clock>,
+        cluster: Option<ClusterOptions>,
+    ) -> Result<Self, StartError<S::Error>> {
+        Self::join_as(store, clock, cluster, true).await
     }
 
-    async fn join_as(config: &Config, keys: &Keys, db: Db, replays_issued: bool) -> Result<Self> {
+    async fn join_as(
+        store: S,
+        clock: Arc<dyn Clock>,
+        cluster: Option<ClusterOptions>,
+        replays_issued: bool,
+    ) -> Result<Self, StartError<S::Error>> {
         let (mirror, recent) = (Arc::new(Mirror::default()), Recent::default());
-        let cluster = match &config.redis.url {
-            Some(_) => {
+        let cluster = match cluster {
+            Some(options) => {
                 let (mirror, recent) = (Arc::clone(&mirror), Arc::clone(&recent));
-                Some(Cluster::join(config, keys, db.clone(), mirror, recent, replays_issued).await?)
+                let (store, clock) = (store.clone(), Arc::clone(&clock));
+                Some(Cluster::join(options, store, clock, mirror, recent, replays_issued).await?)
             }
             None => None,
         };
         Ok(Self {
-            db,
+            store,
+            clock,
             mirror,
             cluster,
             recent,
@@ -253,7 +186,7 @@ impl Allowlist {
         let is_leased = self.is_leased(entry.user_id);
         match self.mirror.state(entry) {
             State::Live if is_leased => {
-                counters::count_hit();
+                count_hit();
                 Some(true)
             }
             // Valid even without a lease, because a dead session never becomes live again.
@@ -276,7 +209,7 @@ impl Allowlist {
         counter!("hallpass_fallbacks_total").increment(1);
         let asking = async {
             let _permit = self.fallbacks.acquire().await;
-            is_live_in_sql(&self.db, entry).await
+            is_live_in_store(&self.store, entry).await
         };
         time::timeout(SQL_TIMEOUT, asking).await.unwrap_or_else(|_| Err(silent()))
     }
@@ -285,9 +218,9 @@ impl Allowlist {
     /// same token share one.
     async fn look_up(&self, entry: &TokenRecord) -> Result<bool, Undetermined> {
         let begin = || {
-            let (entry, db) = (*entry, self.db.clone());
+            let (entry, store) = (*entry, self.store.clone());
             let (mirror, cluster) = (Arc::clone(&self.mirror), self.cluster.clone());
-            async move { look_up(&entry, &db, &mirror, cluster.as_ref()).await }
+            async move { look_up(&entry, &store, &mirror, cluster.as_ref()).await }
         };
         self.look_ups.join(entry.token_id, Err(Undetermined), begin).await
     }
@@ -317,8 +250,8 @@ impl Allowlist {
     pub async fn revoke(
         &self,
         whose: Whose,
-        recording: impl Future<Output = Result<Vec<RevokedSession>, ChangeError>> + Send + 'static,
-    ) -> Result<Revocation, RevokeError> {
+        recording: impl Future<Output = Result<Vec<RevokedSession>, S::Error>> + Send + 'static,
+    ) -> Result<Revocation, RevokeError<S::Error>> {
         let propagation = self.propagation();
         let mirror = Arc::clone(&self.mirror);
         // A task of its own: if the client disconnects, its request is dropped, but this completes.
@@ -326,13 +259,13 @@ impl Allowlist {
             let started = Instant::now();
             // Read before recording, because sessions that start after that are not meant.
             let remembered = tokio::task::spawn_blocking(move || mirror.live_sessions(whose)).await;
-            let mut revoked = recording.await?;
+            let mut revoked = recording.await.map_err(RevokeError::NotRecorded)?;
             let recorded: HashSet<SessionId> = revoked.iter().map(|session| session.session_id).collect();
             let lost = remembered.unwrap_or_default().into_iter();
             revoked.extend(lost.filter(|session| !recorded.contains(&session.session_id)));
             propagation.propagate(&revoked, started).await
         });
-        revoking.await.unwrap_or_else(|_| Err(RevokeError::crashed()))
+        revoking.await.unwrap_or_else(|_| Err(RevokeError::Crashed))
     }
 
     /// Revokes one session like [`Allowlist::revoke`], with what `recording` records. A session that is not
@@ -345,10 +278,10 @@ impl Allowlist {
         &self,
         session_id: SessionId,
         user_id: Option<UserId>,
-        recording: impl Future<Output = Result<Option<Recorded>, ChangeError>> + Send + 'static,
-    ) -> Result<Revocation, RevokeError> {
+        recording: impl Future<Output = Result<Option<Recorded>, S::Error>> + Send + 'static,
+    ) -> Result<Revocation, RevokeError<S::Error>> {
         let revoking = tokio::spawn(self.revoking_session(session_id, user_id, recording));
-        revoking.await.unwrap_or_else(|_| Err(RevokeError::crashed()))
+        revoking.await.unwrap_or_else(|_| Err(RevokeError::Crashed))
     }
 
     /// Revokes one session like [`Allowlist::revoke_session`], for a logout, which a token of the session
@@ -361,23 +294,23 @@ impl Allowlist {
         session_id: SessionId,
         user_id: Option<UserId>,
         recording: F,
-    ) -> Result<Revocation, Arc<RevokeError>>
+    ) -> Result<Revocation, Arc<RevokeError<S::Error>>>
     where
-        F: Future<Output = Result<Option<Recorded>, ChangeError>> + Send + 'static,
+        F: Future<Output = Result<Option<Recorded>, S::Error>> + Send + 'static,
     {
         let begin = || {
             let revoking = self.revoking_session(session_id, user_id, recording);
             async move { revoking.await.map_err(Arc::new) }
         };
-        self.logouts.join(session_id, Err(Arc::new(RevokeError::crashed())), begin).await
+        self.logouts.join(session_id, Err(Arc::new(RevokeError::Crashed)), begin).await
     }
 
     fn revoking_session(
         &self,
         session_id: SessionId,
         user_id: Option<UserId>,
-        recording: impl Future<Output = Result<Option<Recorded>, ChangeError>> + Send + 'static,
-    ) -> impl Future<Output = Result<Revocation, RevokeError>> + Send + 'static {
+        recording: impl Future<Output = Result<Option<Recorded>, S::Error>> + Send + 'static,
+    ) -> impl Future<Output = Result<Revocation, RevokeError<S::Error>>> + Send + 'static {
         let (propagation, confirmed) = (self.propagation(), Arc::clone(&self.confirmed));
         let remembered = match self.mirror.holder(session_id, UnixSeconds::MIN) {
             Some(Ok(user_id)) => Some(user_id),
@@ -386,7 +319,7 @@ impl Allowlist {
         async move {
             let started = Instant::now();
             let confirmed = || confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-            let recorded = recording.await?;
+            let recorded = recording.await.map_err(RevokeError::NotRecorded)?;
             // A confirmed revocation stays confirmed, unless SQL had lost it (the session was live there
             // until now): then other instances may have looked up its tokens as live.
             let is_certain = recorded.as_ref().is_some_and(|recorded| !recorded.is_new)
@@ -417,8 +350,9 @@ impl Allowlist {
         });
     }
 
-    fn propagation(&self) -> Propagation {
+    fn propagation(&self) -> Propagation<S> {
         Propagation {
+            clock: Arc::clone(&self.clock),
             mirror: Arc::clone(&self.mirror),
             cluster: self.cluster.clone(),
             recent: Arc::clone(&self.recent),
@@ -435,54 +369,50 @@ impl Allowlist {
         self.cluster.as_ref().is_none_or(Cluster::is_ready)
     }
 
-    /// Drops expired entries from SQL and from memory, and reconciles revocations that were recorded but
-    /// not propagated.
+    /// Drops expired entries from memory, and reconciles revocations that were recorded but not propagated. To be
+    /// called every half minute.
     ///
     /// # Errors
-    /// The database cannot be used; memory has been cleaned all the same.
-    pub async fn maintain(&self, now: UnixSeconds) -> Result<(), DbError> {
+    /// The store cannot be used; memory has been cleaned all the same.
+    pub async fn maintain(&self, now: UnixSeconds) -> Result<(), ReconcileError<S::Error>> {
         self.mirror.forget_expired(self.shared_time(now));
         self.forget_confirmed();
-        // A failure in one step does not skip the others.
-        let reconciled = match self.cluster {
-            Some(_) => bus::reconcile(&self.db, &self.mirror).await,
+        match self.cluster {
+            Some(_) => follower::reconcile(&self.store, &self.mirror, &*self.clock).await,
             None => Ok(()),
-        };
-        reconciled.and(self.delete_expired(now).await)
+        }
     }
 
     fn forget_confirmed(&self) {
         let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        confirmed.retain(|_, since| since.elapsed() < CONFIRMED_FOR);
-    }
-
-    /// Deletes by the clock of the database, and not at all if this process's clock differs: a wrong clock
-    /// must not delete what other instances still need.
-    async fn delete_expired(&self, own: UnixSeconds) -> Result<(), DbError> {
-        if !self.is_clock_right() {
-            return Ok(());
-        }
-        let now = self.db.clock(own).await?;
-        let deleted = self.db.delete_expired(now).await;
-        deleted.and(self.db.forget_old_events(now).await)
+        confirmed.retain(|_, since| since.elapsed() < RETENTION);
     }
 
     /// The running instances, as seen by this one.
     pub fn snapshot(&self) -> ClusterSnapshot {
         match &self.cluster {
             Some(cluster) => cluster.snapshot(),
-            None => cluster::snapshot_alone(self.mirror.session_count(), &self.recent),
+            None => cluster::snapshot_alone(self.mirror.session_count(), &self.recent, self.clock.now()),
         }
     }
 
-    /// The other instances; `None` if this instance runs alone.
-    pub fn cluster(&self) -> Option<&Cluster> {
-        self.cluster.as_ref()
+    /// Runs a command on the Redis that carries the events, for other data of the application that all instances
+    /// share. `hash` chooses the node, and has to be random or a hash; the command gets the prefix of its keys.
+    ///
+    /// `None` if this instance runs alone, or Redis is not its bus, does not answer within a quarter of a second,
+    /// or answers with an error.
+    #[cfg(feature = "redis")]
+    pub async fn with_redis<T>(
+        &self,
+        hash: &[u8; 16],
+        command: impl AsyncFnOnce(&mut redis::aio::MultiplexedConnection, &str) -> Result<T, redis::RedisError>,
+    ) -> Option<T> {
+        self.cluster.as_ref()?.with_redis(hash, command).await
     }
 
     /// Updates the gauges that are measured on demand.
     pub fn measure(&self) {
-        metrics::gauge!("hallpass_mirror_sessions").set(self.mirror.session_count() as f64);
+        gauge!("hallpass_mirror_sessions").set(self.mirror.session_count() as f64);
         if let Some(cluster) = &self.cluster {
             cluster.measure();
         }
@@ -494,7 +424,8 @@ impl Allowlist {
         self.cluster.as_ref().is_none_or(Cluster::is_clock_right)
     }
 
-    /// The time of the clock that all instances share; alone, `own`, the time of this process's clock.
+    /// The time of the clock that all instances share: the store's. Alone, it is `own`, that of this process's
+    /// wall clock.
     pub fn shared_time(&self, own: UnixSeconds) -> UnixSeconds {
         self.cluster.as_ref().map_or(own, Cluster::shared_time)
     }
@@ -508,19 +439,20 @@ impl Allowlist {
 }
 
 /// The propagation of a revocation from SQL to the mirrors of all instances.
-struct Propagation {
+struct Propagation<S> {
+    clock: Arc<dyn Clock>,
     mirror: Arc<Mirror>,
-    cluster: Option<Cluster>,
+    cluster: Option<Cluster<S>>,
     recent: Recent,
 }
 
-impl Propagation {
+impl<S: SessionStore> Propagation<S> {
     /// Revokes in the own mirror second, and on the other instances third ("truth first").
     async fn propagate(
         &self,
         revoked: &[RevokedSession],
         started: Instant,
-    ) -> Result<Revocation, RevokeError> {
+    ) -> Result<Revocation, RevokeError<S::Error>> {
         revoked.iter().for_each(|session| self.mirror.revoke(session.session_id));
         let outcome = match &self.cluster {
             Some(cluster) => cluster.revoke(revoked).await,
@@ -537,20 +469,22 @@ impl Propagation {
         let elapsed_us = elapsed.as_micros().try_into().unwrap_or(u64::MAX);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let number = recent.first().map_or(0, |last| last.number) + 1;
-        recent
-            .insert(0, CompletedRevocation { number, at: clock::now(), instances, acknowledged, elapsed_us });
+        recent.insert(
+            0,
+            CompletedRevocation { number, at: self.clock.now(), instances, acknowledged, elapsed_us },
+        );
         recent.truncate(RECENT);
-        Ok(Revocation { instances, acknowledged, elapsed_ms: elapsed_us / 1000 })
+        Ok(Revocation { instances, acknowledged, elapsed })
     }
 }
 
 /// Looks the token up in Redis first, to reduce the load on SQL. A token that Redis does not list may still
 /// be live: Redis may have lost its data, or never have received the token.
-async fn look_up(
+async fn look_up<S: SessionStore>(
     entry: &TokenRecord,
-    db: &Db,
+    store: &S,
     mirror: &Mirror,
-    cluster: Option<&Cluster>,
+    cluster: Option<&Cluster<S>>,
 ) -> Result<bool, Undetermined> {
     if let Some(cluster) = cluster
         && cluster.contains(entry).await
@@ -558,7 +492,7 @@ async fn look_up(
         mirror.insert(entry);
         return Ok(true);
     }
-    let is_live = is_live_in_sql(db, entry).await?;
+    let is_live = is_live_in_store(store, entry).await?;
     if is_live {
         mirror.insert(entry);
         if let Some(cluster) = cluster {
@@ -568,8 +502,8 @@ async fn look_up(
     Ok(is_live)
 }
 
-async fn is_live_in_sql(db: &Db, entry: &TokenRecord) -> Result<bool, Undetermined> {
-    match time::timeout(SQL_TIMEOUT, db.is_token_live(entry)).await {
+async fn is_live_in_store<S: SessionStore>(store: &S, entry: &TokenRecord) -> Result<bool, Undetermined> {
+    match time::timeout(SQL_TIMEOUT, store.is_token_live(entry)).await {
         Ok(answer) => answer.map_err(|error| {
             warn!("token lookup failed, neither Redis nor the database answered: {error}");
             Undetermined

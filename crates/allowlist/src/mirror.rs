@@ -4,40 +4,28 @@
 //! arrives later, so that the result of a lookup that began before a revocation cannot undo it. A dead
 //! session is kept as a tombstone until all of its tokens have expired.
 //!
-//! Only `allowlist/` calls this.
-
-use std::time::{Duration, Instant};
+//! `allowlist.rs` and `follower.rs` call this.
 
 use papaya::Operation;
+use tokio::time::Instant;
 
-use super::notifier::RevocationNotifier;
-use crate::server::{
+use crate::{
     clock::UnixSeconds,
-    db::{access_tokens::TokenRecord, sessions::RevokedSession},
-    ids::{SessionId, TokenId, UserId},
+    id::{SessionId, TokenId, UserId},
+    notifier::RevocationNotifier,
+    record::{MAX_TOKEN_LIFE, RETENTION, RevokedSession, TokenRecord, Whose},
 };
-
-/// How long tombstones are kept: longer than any access token lives, which is at most 300 s by the
-/// settings.
-const TOMBSTONE_LIFE: Duration = Duration::from_secs(600);
 
 /// How long a token is kept after its expiry, in seconds: dropping a live token would cost a lookup.
 const EXPIRY_MARGIN: i64 = 60;
 
 /// The largest difference between the expiry times of two live tokens of a session, in seconds.
-const MAX_TTL: i64 = 300;
+const MAX_TTL: i64 = MAX_TOKEN_LIFE.as_secs().cast_signed();
 
 /// The maximum number of older tokens that are kept for a session. Clients use the newest one, and a
 /// session that is refreshed in a loop must not make each further token cost more than the last. A token
 /// that is not kept is unknown, and is looked up when it is presented.
 const MAX_OLDER: usize = 16;
-
-/// The sessions that a revocation applies to.
-#[derive(Debug, Clone, Copy)]
-pub enum Whose {
-    User { user_id: UserId, except: Option<SessionId> },
-    Everyone,
-}
 
 /// The state of a token in the mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +171,7 @@ impl Mirror {
     pub fn forget_expired(&self, now: UnixSeconds) {
         self.sessions.pin().retain(|_, session| match session {
             Session::Live { newest, .. } => newest.expires_at > now - EXPIRY_MARGIN,
-            Session::Dead { since } => since.elapsed() < TOMBSTONE_LIFE,
+            Session::Dead { since } => since.elapsed() < RETENTION,
         });
         self.subscribers.forget_gone();
     }

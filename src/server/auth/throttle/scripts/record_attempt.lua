@@ -1,5 +1,5 @@
 -- Records an attempt in the bucket KEYS[1] and returns 0, or returns the milliseconds that it has to wait.
--- The rule is the same as in server/auth/throttle.rs.
+-- The rule is the same as in throttle/mod.rs.
 -- ARGV: the number of free attempts, the milliseconds until one more is free, the longest wait in
 -- milliseconds
 local burst, every, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])

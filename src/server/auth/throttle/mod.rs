@@ -32,19 +32,22 @@ use std::{
 
 use metrics::counter;
 
+use self::{
+    rate_limit::{BucketKey, MAX_BACKOFF, RateLimit},
+    redis::SharedBuckets,
+};
 use crate::{
     api::error::ApiError,
     server::{
-        auth::{
-            allowlist::Cluster,
-            rate_limit::{BucketKey, MAX_BACKOFF, RateLimit},
-        },
         client_info::ClientInfo,
         config::ThrottleConfig,
         db::users::Email,
         ids::{DeviceId, SessionId, UserId},
     },
 };
+
+mod rate_limit;
+pub mod redis;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -70,7 +73,7 @@ pub struct Throttle {
     right_passwords: RateLimit,
     refreshes: RateLimit,
     memory: Memory,
-    shared: Option<Cluster>,
+    shared: Option<SharedBuckets>,
 }
 
 /// The buckets that an attempt was charged to, for a refund.
@@ -80,7 +83,7 @@ pub struct Charge(Vec<BucketKey>);
 impl Throttle {
     /// Counts in memory; with `shared`, together with the other instances. `access_ttl` is the lifetime of
     /// an access token in seconds: however short it is, clients can refresh in time.
-    pub fn new(config: &ThrottleConfig, access_ttl: i64, shared: Option<Cluster>) -> Self {
+    pub fn new(config: &ThrottleConfig, access_ttl: i64, shared: Option<SharedBuckets>) -> Self {
         let needed = 60 / u32::try_from(access_ttl).unwrap_or(u32::MAX).max(1);
         Self {
             address: RateLimit::per(MINUTE, config.per_address),
@@ -164,7 +167,7 @@ impl Throttle {
         let mut counted = Charge(Vec::new());
         for (bucket, limit) in buckets {
             let wait = match &self.shared {
-                Some(cluster) => cluster.record_attempt(*bucket, *limit).await,
+                Some(shared) => shared.record_attempt(*bucket, *limit).await,
                 None => None,
             };
             let wait = wait.unwrap_or_else(|| self.memory.count(*bucket, *limit, Instant::now()));
@@ -181,8 +184,8 @@ impl Throttle {
     /// Takes back the charges of an attempt.
     pub async fn refund(&self, counted: Charge) {
         for bucket in counted.0 {
-            if let Some(cluster) = &self.shared {
-                cluster.refund_attempt(bucket).await;
+            if let Some(shared) = &self.shared {
+                shared.refund_attempt(bucket).await;
             }
             self.memory.refund(bucket);
         }
@@ -208,7 +211,7 @@ struct Level {
 
 impl Memory {
     /// Charges an attempt and returns zero, or returns how long it has to wait. The rule is the same as in
-    /// `allowlist/scripts/record_attempt.lua`.
+    /// `scripts/record_attempt.lua`.
     fn count(&self, bucket: BucketKey, limit: RateLimit, now: Instant) -> Duration {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let level = buckets.entry(bucket).or_insert(Level {

@@ -12,12 +12,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    event::Position,
-    lease::{LEASE_EXPIRY_BOUND, Uptime},
+use crate::{
+    bus::event::Position, clock::Uptime, id::InstanceId, lease::LEASE_EXPIRY_BOUND,
     snapshot::CompletedRevocation,
 };
-use crate::server::ids::InstanceId;
 
 /// The most recent revocations, the newest first.
 pub type Recent = Arc<Mutex<Vec<CompletedRevocation>>>;
@@ -181,7 +179,7 @@ impl RecentMembers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::auth::allowlist::lease::LEASE;
+    use crate::lease::LEASE;
 
     fn report(position: &str, count: u64) -> Vec<u8> {
         let (name, position) = ("a".to_owned(), position.to_owned());
@@ -202,7 +200,7 @@ mod tests {
 
     #[test]
     fn all_count_until_they_have_applied_or_lapsed() {
-        let (mut members, start) = (Members::default(), Uptime::now());
+        let (mut members, start) = (Members::default(), Uptime::after(Duration::from_secs(1000)));
         let position: Position = "5-0".parse().unwrap();
         members.observe(register(&[("a", report("5-0", 1)), ("b", report("4-9", 1))]), start);
         assert_eq!(members.applied(position, start), (2, 1));
@@ -219,7 +217,7 @@ mod tests {
 
     #[test]
     fn who_cannot_be_read_counts_and_has_applied_nothing() {
-        let (mut members, now) = (Members::default(), Uptime::now());
+        let (mut members, now) = (Members::default(), Uptime::after(Duration::from_secs(1000)));
         members.observe(register(&[("a", report("5-0", 1)), ("b", b"\xff".to_vec())]), now);
         assert_eq!(members.applied("1-0".parse().unwrap(), now), (2, 1));
         assert_eq!(members.applied("1-0".parse().unwrap(), now.plus(LEASE_EXPIRY_BOUND)), (0, 0));
@@ -227,7 +225,8 @@ mod tests {
 
     #[test]
     fn a_namesake_is_one_that_reports_itself() {
-        let (mut members, now, own) = (Members::default(), Uptime::now(), InstanceId::random());
+        let (mut members, now, own) =
+            (Members::default(), Uptime::after(Duration::from_secs(1000)), InstanceId::random());
         let me = own.to_string();
         for count in 0..3 {
             members.observe(register(&[(&me, report("1-0", count)), ("left behind", report("1-0", 0))]), now);
@@ -264,7 +263,7 @@ mod tests {
 
     #[test]
     fn who_falls_silent_is_shown_for_a_while() {
-        let (mut all, start) = (RecentMembers::default(), Uptime::now());
+        let (mut all, start) = (RecentMembers::default(), Uptime::after(Duration::from_secs(1000)));
         all.observe(&members(&[("1", "a"), ("2", "b")], start), start);
         let dropped = start.plus(LEASE);
         all.observe(&members(&[("1", "a")], dropped), dropped);
@@ -277,7 +276,7 @@ mod tests {
     #[test]
     fn who_comes_back_is_shown_once() {
         for (id, what) in [("2", "it went on"), ("3", "it was started again")] {
-            let (mut all, start) = (RecentMembers::default(), Uptime::now());
+            let (mut all, start) = (RecentMembers::default(), Uptime::after(Duration::from_secs(1000)));
             all.observe(&members(&[("1", "a"), ("2", "b")], start), start);
             let dropped = start.plus(LEASE);
             all.observe(&members(&[("1", "a")], dropped), dropped);
@@ -288,7 +287,7 @@ mod tests {
 
     #[test]
     fn who_leaves_is_gone_at_once() {
-        let (mut all, start) = (RecentMembers::default(), Uptime::now());
+        let (mut all, start) = (RecentMembers::default(), Uptime::after(Duration::from_secs(1000)));
         all.observe(&members(&[("1", "a"), ("2", "b")], start), start);
         let left = start.plus(LEASE / 5);
         all.observe(&members(&[("1", "a")], left), left);

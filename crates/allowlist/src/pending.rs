@@ -10,15 +10,17 @@
 //! - The chain was broken: the event may be lost, and has to be published again.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::oneshot;
 
-use super::{
-    event::{Nonce, Position},
-    lease::{LEASE_EXPIRY_BOUND, Uptime},
+use crate::{
+    bus::event::{Nonce, Position},
+    clock::Uptime,
+    lease::LEASE_EXPIRY_BOUND,
     membership::Members,
 };
 
@@ -38,7 +40,7 @@ pub struct Interrupted;
 #[derive(Default)]
 pub struct PendingRevocations {
     /// Never locked across an `await`.
-    waiting: Mutex<HashMap<Nonce, Waiting>>,
+    waiting: Mutex<BTreeMap<Nonce, Waiting>>,
 }
 
 struct Waiting {
@@ -66,7 +68,7 @@ impl PendingRevocations {
     /// that this instance has followed since `since`.
     pub fn settle(&self, members: &Members, since: Uptime, now: Uptime) {
         let mut waiting = self.waiting();
-        let settled = waiting.extract_if(|_, waiting| {
+        let settled = waiting.extract_if(.., |_, waiting| {
             waiting.answer.is_closed()
                 || waiting.applied.is_some_and(|(position, applied)| {
                     let (instances, acknowledged) = members.applied(position, now);
@@ -89,12 +91,12 @@ impl PendingRevocations {
 
     /// Answers all pending revocations with [`Interrupted`].
     pub fn interrupt(&self) {
-        for (_, waiting) in self.waiting().drain() {
+        for (_, waiting) in mem::take(&mut *self.waiting()) {
             let _ = waiting.answer.send(Err(Interrupted));
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Nonce, Waiting>> {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<Nonce, Waiting>> {
         // Each critical section leaves the map consistent at every step, so a panic in one does no harm.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,7 +107,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::server::auth::allowlist::membership::Report;
+    use crate::membership::Report;
 
     const SHORT: Duration = Duration::from_millis(5);
 
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn it_is_answered_once_everyone_has_applied_it() {
-        let (pending, joined) = (PendingRevocations::default(), Uptime::now());
+        let (pending, joined) = (PendingRevocations::default(), Uptime::after(Duration::from_secs(1000)));
         let now = joined.plus(LEASE_EXPIRY_BOUND);
         let mut answer = applied(&pending, now);
         pending.settle(&members(&["5-0", "4-0"], now), joined, now);
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_lapsed_lease_is_as_good_as_an_acknowledgement() {
-        let (pending, joined) = (PendingRevocations::default(), Uptime::now());
+        let (pending, joined) = (PendingRevocations::default(), Uptime::after(Duration::from_secs(1000)));
         let now = joined.plus(LEASE_EXPIRY_BOUND);
         let mut answer = applied(&pending, now);
         let just_before = now.plus(LEASE_EXPIRY_BOUND - SHORT);
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_register_of_a_server_that_is_new_to_us_does_not_count() {
-        let (pending, joined) = (PendingRevocations::default(), Uptime::now());
+        let (pending, joined) = (PendingRevocations::default(), Uptime::after(Duration::from_secs(1000)));
         let mut answer = applied(&pending, joined);
         let just_before = joined.plus(LEASE_EXPIRY_BOUND - SHORT);
         pending.settle(&members(&["5-0"], just_before), joined, just_before);
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_was_not_applied_is_not_answered_until_the_chain_breaks() {
-        let (pending, joined) = (PendingRevocations::default(), Uptime::now());
+        let (pending, joined) = (PendingRevocations::default(), Uptime::after(Duration::from_secs(1000)));
         let mut answer = pending.begin(Nonce::random());
         let later = joined.plus(LEASE_EXPIRY_BOUND * 10);
         pending.settle(&members(&[], later), joined, later);
@@ -188,7 +190,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_request_that_is_gone() {
-        let (pending, now) = (PendingRevocations::default(), Uptime::now());
+        let (pending, now) = (PendingRevocations::default(), Uptime::after(Duration::from_secs(1000)));
         drop(applied(&pending, now));
         pending.settle(&Members::default(), now, now);
         assert!(!pending.is_any_applied());

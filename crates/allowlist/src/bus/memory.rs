@@ -1,0 +1,298 @@
+//! A bus in memory. Its servers behave like Redis, as far as the protocol can tell, and a [`Network`] between them
+//! and an instance can delay and lose what crosses it: the simulation runs the protocol over that.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{sync::watch, time};
+
+use super::{
+    ANSWER_TIMEOUT, BATCH, BusError, BusErrorKind, Entry, Partition, Register,
+    event::{Event, Link, Nonce, Position},
+};
+use crate::{
+    clock::UnixSeconds,
+    id::{BusId, SessionId, TokenId},
+    record::TokenRecord,
+};
+
+/// The number of entries that a server keeps.
+const MAX_ENTRIES: usize = 100_000;
+
+/// The way from one instance to the servers.
+pub trait Network: Send + Sync + 'static {
+    /// The server to which a new connection leads.
+    ///
+    /// # Errors
+    /// None can be reached.
+    fn server(&self) -> Result<MemoryServer, BusError>;
+
+    /// Resolves when a message has crossed from the instance to this server, or back.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    fn cross(&self, server: &MemoryServer) -> BoxFuture<'_, Result<(), BusError>>;
+}
+
+/// A network that neither delays nor loses anything.
+struct Direct(MemoryServer);
+
+impl Network for Direct {
+    fn server(&self) -> Result<MemoryServer, BusError> {
+        Ok(self.0.clone())
+    }
+
+    fn cross(&self, _: &MemoryServer) -> BoxFuture<'_, Result<(), BusError>> {
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+/// The bus as one instance reaches it.
+#[derive(Clone)]
+pub struct MemoryBus {
+    network: Arc<dyn Network>,
+    partitions: u16,
+    nodes: usize,
+}
+
+impl MemoryBus {
+    /// A bus with one partition, on this server.
+    pub fn new(server: &MemoryServer) -> Self {
+        Self::through(Arc::new(Direct(server.clone())), 1, 1)
+    }
+
+    /// A bus with this many partitions and nodes, through a network.
+    pub fn through(network: Arc<dyn Network>, partitions: u16, nodes: usize) -> Self {
+        Self { network, partitions, nodes }
+    }
+
+    pub(super) fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    pub(super) async fn connect(&self, partition: Partition) -> Result<Connection, BusError> {
+        let connection =
+            Connection { network: Arc::clone(&self.network), server: self.network.server()?, partition };
+        connection.call(|_| ()).await?;
+        Ok(connection)
+    }
+}
+
+/// A server in memory. Clones are the same server.
+#[derive(Clone, Default)]
+pub struct MemoryServer(Arc<Server>);
+
+struct Server {
+    /// The id of the process, as it were: a copy of the data elsewhere has another.
+    run_id: String,
+    partitions: Mutex<BTreeMap<Partition, Data>>,
+    /// Whether a majority of replicas confirms what is written here.
+    is_confirmed: AtomicBool,
+    written: watch::Sender<()>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            run_id: BusId::random().to_string(),
+            partitions: Mutex::default(),
+            is_confirmed: AtomicBool::new(true),
+            written: watch::Sender::default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Data {
+    identity: Option<String>,
+    head: Option<Nonce>,
+    reports: BTreeMap<Vec<u8>, Vec<u8>>,
+    entries: BTreeMap<Position, Link>,
+    newest: Position,
+    tokens: HashMap<TokenId, SessionId>,
+}
+
+impl Data {
+    fn register(&self) -> Register {
+        let reports = self.reports.iter().map(|(instance, report)| (instance.clone(), report.clone()));
+        Register { head: self.head, reports: reports.collect() }
+    }
+
+    fn after(&self, position: Position) -> Vec<Entry> {
+        let after = Position { sequence: position.sequence + 1, ..position };
+        self.entries.range(after..).take(BATCH).map(|(_, link)| Entry::Link(link.clone())).collect()
+    }
+
+    fn append(&mut self, nonce: Nonce, event: Event) {
+        self.newest.milliseconds += 1;
+        let link = Link { position: self.newest, nonce, before: self.head, event };
+        self.entries.insert(self.newest, link);
+        self.head = Some(nonce);
+        if self.entries.len() > MAX_ENTRIES {
+            self.entries.pop_first();
+        }
+    }
+}
+
+impl MemoryServer {
+    /// Another server with a copy of what this one holds now, like a replica that takes over.
+    pub fn copy(&self) -> Self {
+        let copy = Self::default();
+        *copy.partitions() = self.partitions().clone();
+        copy
+    }
+
+    /// Loses everything, as `FLUSHALL` does.
+    pub fn flush(&self) {
+        self.partitions().clear();
+    }
+
+    /// Loses all events, as a stream that is trimmed to nothing.
+    pub fn trim(&self) {
+        self.partitions().values_mut().for_each(|data| data.entries.clear());
+    }
+
+    /// Sets whether enough replicas confirm what is written here: not on a primary that is cut off from them.
+    pub fn set_confirmed(&self, is_confirmed: bool) {
+        self.0.is_confirmed.store(is_confirmed, Ordering::Relaxed);
+    }
+
+    /// Whether both are the same server.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn partitions(&self) -> MutexGuard<'_, BTreeMap<Partition, Data>> {
+        self.0.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, partition: Partition, work: impl FnOnce(&mut Data) -> T) -> T {
+        work(self.partitions().entry(partition).or_default())
+    }
+}
+
+/// A connection to one server. It never reconnects.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    network: Arc<dyn Network>,
+    server: MemoryServer,
+    partition: Partition,
+}
+
+impl Connection {
+    /// Runs a command on the server, as one step.
+    async fn call<T>(&self, command: impl FnOnce(&mut Data) -> T) -> Result<T, BusError> {
+        let calling = async {
+            self.network.cross(&self.server).await?;
+            let answer = self.server.with(self.partition, command);
+            self.network.cross(&self.server).await?;
+            Ok(answer)
+        };
+        time::timeout(ANSWER_TIMEOUT, calling).await.unwrap_or_else(|_| Err(BusError::timed_out()))
+    }
+
+    pub async fn join(&self) -> Result<(Position, Register, String), BusError> {
+        let run_id = &self.server.0.run_id;
+        self.call(|data| {
+            data.head.get_or_insert_with(Nonce::random);
+            let identity = data.identity.get_or_insert_with(|| BusId::random().to_string());
+            let identity = format!("{identity}/{run_id}");
+            let newest = data.entries.last_key_value().map_or_else(Position::default, |(newest, _)| *newest);
+            (newest, data.register(), identity)
+        })
+        .await
+    }
+
+    pub async fn renew(
+        &self,
+        instance: &[u8],
+        report: &str,
+        position: Position,
+        lapsed: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<(Vec<Entry>, Register), BusError> {
+        self.call(|data| {
+            for (instance, report) in lapsed {
+                if data.reports.get(instance) == Some(report) {
+                    data.reports.remove(instance);
+                }
+            }
+            data.reports.insert(instance.to_vec(), report.as_bytes().to_vec());
+            (data.after(position), data.register())
+        })
+        .await
+    }
+
+    pub async fn wait_for_replicas(&self, _: usize) -> Result<(), BusError> {
+        self.call(|_| ()).await?;
+        if self.server.0.is_confirmed.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err(BusError::new(BusErrorKind::Rejected, "too few replicas confirm what is written"))
+        }
+    }
+
+    pub async fn wait_for_entries(
+        &self,
+        position: Position,
+        timeout: Duration,
+    ) -> Result<Vec<Entry>, BusError> {
+        let mut written = self.server.0.written.subscribe();
+        let waiting = async {
+            loop {
+                let entries = self.call(|data| data.after(position)).await?;
+                if !entries.is_empty() || written.changed().await.is_err() {
+                    return Ok(entries);
+                }
+            }
+        };
+        time::timeout(timeout.max(Duration::from_millis(1)), waiting).await.unwrap_or_else(|_| Ok(Vec::new()))
+    }
+
+    pub async fn ping(&self) -> Result<(), BusError> {
+        self.call(|_| ()).await
+    }
+
+    pub async fn leave(&self, instance: &[u8]) -> Result<(), BusError> {
+        self.call(|data| data.reports.remove(instance)).await.map(|_| ())
+    }
+
+    pub async fn allow(&self, entry: &TokenRecord, _: UnixSeconds) -> Result<(), BusError> {
+        self.call(|data| {
+            data.tokens.insert(entry.token_id, entry.session_id);
+            data.append(Nonce::random(), Event::Issued(*entry));
+            self.server.0.written.send_replace(());
+        })
+        .await
+    }
+
+    pub async fn revoke(
+        &self,
+        nonce: Nonce,
+        sessions: &[SessionId],
+        tokens: &[TokenId],
+    ) -> Result<(), BusError> {
+        self.call(|data| {
+            for token_id in tokens {
+                data.tokens.remove(token_id);
+            }
+            data.append(nonce, Event::Revoked(sessions.to_vec()));
+            self.server.0.written.send_replace(());
+        })
+        .await
+    }
+
+    pub async fn contains(&self, entry: &TokenRecord) -> Result<bool, BusError> {
+        self.call(|data| data.tokens.get(&entry.token_id) == Some(&entry.session_id)).await
+    }
+}

@@ -1,0 +1,50 @@
+//! The bus in Redis: how the primary of a partition is found ([`topology`]), the commands and scripts
+//! ([`connection`]), what its errors mean ([`error`]). Nothing else uses the `redis` crate.
+//!
+//! Users are assigned to *partitions*. All keys of a partition have one hash tag, so that they are on one
+//! node of a Redis Cluster, and one script can change them together:
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `{hp:N}:token:<jti>` | string | the session's id, for as long as the token lives: the allowlist |
+//! | `{hp:N}:events` | stream | the issued tokens and revoked sessions of the last ten minutes, twice the longest life of a token |
+//! | `{hp:N}:identity` | string | the identity of this Redis: a random value made once. All instances follow the same |
+//! | `{hp:N}:register` | hash | the membership: the report of each running instance, with its position; and `head`, the nonce of the newest event |
+//!
+//! An application may keep other keys of a partition there (`Allowlist::with_redis`).
+//!
+//! The head of the chain is a field of the membership, so that neither can be lost without the other: no
+//! revocation would wait for an instance that is missing there.
+//!
+//! A connection here always leads directly to the one node that is the primary of a partition, also with
+//! Sentinels or in a Redis Cluster, and it never reconnects: a follower has to notice when it may be
+//! connected to another node.
+
+use secrecy::SecretString;
+
+mod connection;
+mod error;
+mod topology;
+
+pub(super) use self::{connection::Connection, topology::Topology};
+
+/// Where Redis is, and how it is used.
+#[derive(Debug, Clone, Default)]
+pub struct RedisOptions {
+    /// `redis://…`, `redis+sentinel://…/name` or `redis+cluster://…`, each also with `rediss`. May contain a
+    /// user and a password.
+    pub url: SecretString,
+    /// The certificates, in PEM, that the servers' certificates are verified with; `None` for those of the
+    /// operating system.
+    pub ca: Option<Vec<u8>>,
+    /// The number of servers that hold the same data, a primary and its replicas counted together. A majority of
+    /// them confirms each revocation.
+    pub nodes: usize,
+    /// The number of shares into which the users are divided, from 1 on: in a Redis Cluster, each may be on
+    /// another node.
+    pub partitions: u16,
+    /// The user at Sentinels that require one; that of the URL if neither this nor the password is set.
+    pub sentinel_username: Option<String>,
+    /// The password at Sentinels that require one.
+    pub sentinel_password: Option<SecretString>,
+}

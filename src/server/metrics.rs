@@ -51,29 +51,38 @@ pub fn maintain() {
 }
 
 fn describe() {
-    describe_counter!("hallpass_mirror_hits_total", "Requests authorized from memory: no network call");
+    describe_counter!(
+        "hallpass_mirror_hits_total",
+        "Requests authorized from memory, without a network call"
+    );
     describe_counter!(
         "hallpass_mirror_misses_total",
-        "Live tokens this instance had not met: one network call for all who ask at the same time"
+        "Requests with a token that was not in the mirror and had to be looked up"
     );
     describe_counter!(
         "hallpass_fallbacks_total",
-        "Requests authorized by asking SQL, because the lease had lapsed"
+        "Requests authorized by a query to SQL, mostly without a lease"
     );
     describe_counter!("hallpass_redis_look_ups_total", "Tokens looked up in Redis, by outcome");
     describe_gauge!("hallpass_database_connections", "Connections to the database, by pool");
-    describe_gauge!("hallpass_database_connections_idle", "Those of them that nothing uses");
-    describe_gauge!("hallpass_tasks", "Tasks of Tokio that have not ended");
+    describe_gauge!("hallpass_database_connections_idle", "Idle connections to the database, by pool");
+    describe_gauge!("hallpass_tasks", "Tasks of the Tokio runtime that have not ended");
     describe_counter!("hallpass_revocations_total", "Revocations, by outcome");
     describe_counter!("hallpass_acknowledgements_total", "Acknowledgements of revocations by instances");
-    describe_counter!("hallpass_reconciles_total", "Times that the revocations were read from SQL");
-    describe_counter!("hallpass_followers_lost_total", "Times that a follower lost its partition");
-    describe_counter!("hallpass_foreign_entries_total", "Entries of the stream that are not ours, skipped");
-    describe_counter!("hallpass_unreadable_entries_total", "Entries of the stream that could not be read");
+    describe_counter!("hallpass_reconciles_total", "How often revocations were read from SQL");
+    describe_counter!("hallpass_followers_lost_total", "How often the event stream of a partition was lost");
+    describe_counter!(
+        "hallpass_foreign_entries_total",
+        "Stream entries that Hallpass did not write, skipped"
+    );
+    describe_counter!("hallpass_unreadable_entries_total", "Stream entries that could not be read");
     describe_counter!("hallpass_unlisted_total", "Tokens that could not be listed in Redis");
     describe_histogram!("hallpass_revocation_seconds", Unit::Seconds, "How long a revocation took");
-    describe_gauge!("hallpass_mirror_sessions", "Sessions that the mirror knows, ended ones included");
-    describe_gauge!("hallpass_lease_age_seconds", Unit::Seconds, "How long ago the lease was renewed");
-    describe_gauge!("hallpass_lease_held", "1 while the mirror may be trusted");
+    describe_gauge!("hallpass_mirror_sessions", "Sessions in the mirror, ended ones included");
+    describe_gauge!("hallpass_lease_age_seconds", Unit::Seconds, "Time since the lease was renewed");
+    describe_gauge!(
+        "hallpass_lease_held",
+        "1 while this instance holds a lease, so that it may use its mirror"
+    );
     describe_gauge!("hallpass_instances", "Running instances, as this one sees them");
 }

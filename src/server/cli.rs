@@ -60,7 +60,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Check the settings, without using the database or Redis. Fails if they cannot be used.
+    /// Check the settings without connecting to the database or Redis. Fails if a setting is wrong.
     Check,
 }
 
@@ -177,7 +177,7 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
             let hash = new_password(config, &email).await?;
             match db.add_user(UserId::random(), &email, &hash, None, now).await? {
                 Added::Done(_) => println!("added {}", email.as_str()),
-                Added::EmailTaken => bail!("there is a user {} already", email.as_str()),
+                Added::EmailTaken => bail!("user {} already exists", email.as_str()),
             }
         }
         UserCommand::List => {
@@ -197,7 +197,7 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
             let db = Db::open(config, Access::Exclusive).await?;
             let user = find(&db, &who.email).await?;
             change(user.id, Change::Disable, config, db).await?;
-            println!("disabled {}; all of their sessions have ended", user.email);
+            println!("disabled {}; all of their sessions are revoked", user.email);
         }
         UserCommand::Enable(who) => {
             let db = Db::open(config, Access::Shared).await?;
@@ -209,7 +209,7 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
             let db = Db::open(config, Access::Exclusive).await?;
             let user = find(&db, &email).await?;
             change(user.id, Change::Role(decode::role(&role)), config, db).await?;
-            println!("{} is now {role}; all of their sessions have ended", user.email);
+            println!("{} is now {role}; all of their sessions are revoked", user.email);
         }
         UserCommand::SetPassword(who) => {
             let email = who.email()?;
@@ -217,7 +217,7 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
             let user = find(&db, &who.email).await?;
             let hash = new_password(config, &email).await?;
             change(user.id, Change::SetPassword { hash }, config, db).await?;
-            println!("set the password of {}; all of their sessions have ended", user.email);
+            println!("set the password of {}; all of their sessions are revoked", user.email);
         }
     }
     Ok(())
@@ -250,7 +250,7 @@ async fn run_sessions(command: SessionsCommand, config: &Config) -> Result<()> {
                     // SQL may have lost the session while mirrors still held it as live.
                     ensure!(
                         is_known,
-                        "there is no session {id} in the database; servers that know it refuse it"
+                        "there is no session {id} in the database; no instance accepts its tokens"
                     );
                 }
                 (None, Some(email)) => {
@@ -264,7 +264,7 @@ async fn run_sessions(command: SessionsCommand, config: &Config) -> Result<()> {
                     revoke(Whose::Everyone, recording, config, &db).await?;
                 }
             }
-            println!("these sessions have ended: no server accepts a token of theirs");
+            println!("the sessions are revoked: no instance accepts their tokens");
         }
     }
     Ok(())
@@ -299,7 +299,7 @@ async fn end(
     match ended {
         Ok(_) => Ok(()),
         Err(error @ RevokeError::Unconfirmed(_)) => {
-            Err(error).context("some servers may not know of it yet: run this again")
+            Err(error).context("the revocation is not complete; run this command again")
         }
         Err(error) => Err(error.into()),
     }

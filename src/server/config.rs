@@ -176,7 +176,7 @@ impl RedisConfig {
             return Ok(());
         };
         bail!(
-            "REDIS_URL cannot be used as it is, for it names {kind}: set HALLPASS_REDIS_NODES to the number of Redis nodes that hold the same data, a primary and \
+            "REDIS_URL names {kind}: set HALLPASS_REDIS_NODES to the number of Redis nodes that hold the same data, a primary and \
              its replicas counted together (3 for a primary and two replicas). A majority of them confirms each revocation; \
              of 2 nodes that is both"
         )
@@ -285,12 +285,12 @@ impl Config {
         }
         match (&self.redis.url, is_shared) {
             (Some(_), false) => bail!(
-                "REDIS_URL is set, so there may be several instances, but DATABASE_URL is an SQLite file, which each would \
-                 have to itself: set DATABASE_URL to a postgres:// database that they share, or leave REDIS_URL out"
+                "REDIS_URL is set, for several instances, but DATABASE_URL is an SQLite file, which they cannot share: set \
+                 DATABASE_URL to a postgres:// database, or leave REDIS_URL out"
             ),
             (None, true) => bail!(
-                "DATABASE_URL is a PostgreSQL, which other instances could serve, too: set REDIS_URL, by which they hear of each \
-                 other, or use an SQLite file"
+                "DATABASE_URL is a PostgreSQL database, which several instances may share: set REDIS_URL, through which they \
+                 exchange events, or use an SQLite file"
             ),
             _ => {}
         }

@@ -73,7 +73,7 @@ pub enum RevokeError<E> {
     #[error("{0}")]
     NotRecorded(#[source] E),
     /// It is recorded, and some instances may still accept the tokens.
-    #[error("recorded, but some instances may not know of it: {0}")]
+    #[error("recorded, but not confirmed by every instance: {0}")]
     Unconfirmed(#[from] Unconfirmed),
     /// Its task panicked. It may be recorded.
     #[error("the task of the revocation crashed")]

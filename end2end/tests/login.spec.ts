@@ -119,7 +119,7 @@ test.describe("with fields that cannot be accepted", () => {
     await visitor.fillIn(freshEmail(), "password1");
     await page.getByRole("button", { name: "Create account" }).click();
     await expect(page.getByLabel("Password")).toBeFocused();
-    await expect(page.getByLabel("Password")).toHaveAccessibleDescription(/among the first that are tried/);
+    await expect(page.getByLabel("Password")).toHaveAccessibleDescription(/too common/);
     await expect(page.getByLabel("E-mail")).not.toHaveAttribute("aria-invalid");
   });
 
@@ -130,7 +130,7 @@ test.describe("with fields that cannot be accepted", () => {
     await visitor.open("/register");
     await visitor.fillIn(email, PASSWORD);
     await page.getByRole("button", { name: "Create account" }).click();
-    await expect(page.getByLabel("E-mail")).toHaveAccessibleDescription(/exists already/);
+    await expect(page.getByLabel("E-mail")).toHaveAccessibleDescription(/already exists/);
     await visitor.signIn(email, "wrong password");
     await expect(page.getByRole("alert")).toHaveText("The e-mail address or the password is wrong.");
   });

@@ -39,7 +39,11 @@ pub async fn users(
     prefix = "/api", endpoint = "admin/sessions", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList, ApiError> {
+pub async fn sessions(
+    /// The id of a user from `/api/admin/users`.
+    #[server(default)]
+    user_id: String,
+) -> Result<SessionList, ApiError> {
     crate::server::http::handlers::sessions_of_user(user_id).await
 }
 
@@ -52,7 +56,11 @@ pub async fn sessions(#[server(default)] user_id: String) -> Result<SessionList,
     prefix = "/api", endpoint = "admin/disable_user", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocation, ApiError> {
+pub async fn disable_user(
+    /// The id of a user from `/api/admin/users`.
+    #[server(default)]
+    user_id: String,
+) -> Result<Revocation, ApiError> {
     crate::server::http::handlers::disable_user(user_id).await
 }
 
@@ -64,7 +72,11 @@ pub async fn disable_user(#[server(default)] user_id: String) -> Result<Revocati
     prefix = "/api", endpoint = "admin/enable_user", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn enable_user(#[server(default)] user_id: String) -> Result<(), ApiError> {
+pub async fn enable_user(
+    /// The id of a user from `/api/admin/users`.
+    #[server(default)]
+    user_id: String,
+) -> Result<(), ApiError> {
     crate::server::http::handlers::enable_user(user_id).await
 }
 
@@ -78,8 +90,12 @@ pub async fn enable_user(#[server(default)] user_id: String) -> Result<(), ApiEr
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn set_role(
-    #[server(default)] user_id: String,
-    #[server(default)] role: Option<Role>,
+    /// The id of a user from `/api/admin/users`.
+    #[server(default)]
+    user_id: String,
+    /// The new role.
+    #[server(default)]
+    role: Option<Role>,
 ) -> Result<Revocation, ApiError> {
     crate::server::http::handlers::set_role(user_id, role).await
 }
@@ -92,7 +108,11 @@ pub async fn set_role(
     prefix = "/api", endpoint = "admin/revoke_session", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Revocation, ApiError> {
+pub async fn revoke_session(
+    /// The id of a session from `/api/admin/sessions`.
+    #[server(default)]
+    session_id: String,
+) -> Result<Revocation, ApiError> {
     crate::server::http::handlers::end_users_session(session_id).await
 }
 
@@ -104,7 +124,11 @@ pub async fn revoke_session(#[server(default)] session_id: String) -> Result<Rev
     prefix = "/api", endpoint = "admin/revoke_sessions", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn revoke_sessions(#[server(default)] user_id: String) -> Result<Revocation, ApiError> {
+pub async fn revoke_sessions(
+    /// The id of a user from `/api/admin/users`.
+    #[server(default)]
+    user_id: String,
+) -> Result<Revocation, ApiError> {
     crate::server::http::handlers::end_users_sessions(user_id).await
 }
 

@@ -23,6 +23,7 @@ use crate::{ToSchema, client::bearer::BearerClient};
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn register(
+    /// The e-mail address of the new user.
     email: String,
     /// 8 to 128 characters of any kind; not one of the most common passwords, and not the e-mail address.
     password: String,
@@ -41,7 +42,9 @@ pub async fn register(
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
 pub async fn login(
+    /// The e-mail address of the user.
     email: String,
+    /// The password of the user.
     password: String,
     #[server(default)] delivery: Delivery,
 ) -> Result<TokenResponse, ApiError> {
@@ -78,6 +81,10 @@ pub async fn refresh(
     prefix = "/api", endpoint = "auth/logout", protocol = FormOrJson, client = BearerClient,
     input_derive = (Serialize, Deserialize, ToSchema)
 )]
-pub async fn logout(#[server(default)] refresh_token: Option<RefreshToken>) -> Result<Revocation, ApiError> {
+pub async fn logout(
+    /// A refresh token of the session. Not needed with a bearer or the cookie.
+    #[server(default)]
+    refresh_token: Option<RefreshToken>,
+) -> Result<Revocation, ApiError> {
     crate::server::http::handlers::logout(refresh_token).await
 }

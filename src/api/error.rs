@@ -39,13 +39,13 @@ pub enum ApiError {
     InsufficientScope,
     /// The user has to enter the password again (RFC 9470, 3). The status is not 401 as there, because no
     /// live token is ever answered with 401.
-    #[error("Enter your password to go on.")]
+    #[error("Enter your password to continue.")]
     ReauthenticationRequired,
-    #[error("There is nothing here.")]
+    #[error("Not found.")]
     NotFound,
-    #[error("This address answers POST only.")]
+    #[error("This address does not accept this method.")]
     MethodNotAllowed,
-    #[error("An account with this e-mail address exists already. Sign in instead.")]
+    #[error("An account with this e-mail address already exists. Sign in instead.")]
     EmailTaken,
     #[error("The request is too large.")]
     PayloadTooLarge,
@@ -54,7 +54,7 @@ pub enum ApiError {
     /// Some fields are not accepted: the name of each, and what to change.
     #[error("Some fields need your attention.")]
     InvalidFields(BTreeMap<String, String>),
-    /// The rate limit is exceeded. With the seconds until the next attempt makes sense.
+    /// The rate limit is exceeded. With the seconds until the next attempt is allowed.
     #[error("Too many attempts. Wait {0} seconds, then try again.")]
     TooManyRequests(u64),
     /// An internal error of the server.
@@ -62,7 +62,7 @@ pub enum ApiError {
     Internal,
     /// The answer cannot be determined now. Nothing was decided: the client keeps its session and tries
     /// again.
-    #[error("The server cannot tell right now. Try again in a moment.")]
+    #[error("The service is temporarily unavailable. Try again in a moment.")]
     Unavailable,
     /// The browser received no response, or one that Hallpass did not send. Created in the browser only.
     #[error("The server could not be reached. Check your connection and try again.")]
@@ -142,7 +142,7 @@ pub struct ErrorBody {
     /// Only with `invalid_fields`: what to change in each field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     fields: BTreeMap<String, String>,
-    /// Only with `too_many_requests`: the seconds until the next attempt makes sense.
+    /// Only with `too_many_requests`: the seconds until the next attempt is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
 }

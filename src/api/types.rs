@@ -64,6 +64,7 @@ pub struct TokenResponse {
     pub expires_in: i64,
     /// The server's time when it answered, in Unix seconds, for clients whose own clock is wrong.
     pub server_time: i64,
+    /// The id of the session.
     pub session_id: String,
     /// The refresh token, only with `delivery=body`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +76,7 @@ pub struct TokenResponse {
 pub struct Account {
     /// The user's id.
     pub sub: String,
+    /// The user's e-mail address.
     pub email: String,
     /// The session's id.
     pub sid: String,
@@ -85,7 +87,7 @@ pub struct Account {
     pub role: Role,
 }
 
-/// The result of checking an access token, but not whether it is revoked.
+/// The result of checking an access token, except for whether it is revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatelessCheck {
     /// Whether the signature and all claims are valid, and the token has not expired.
@@ -169,9 +171,7 @@ impl EndReason {
     pub fn words(self) -> &'static str {
         match self {
             Self::SignedOut => "You have been signed out.",
-            Self::SignedOutEverywhere => {
-                "You have been signed out: someone who is signed in as you signed out everywhere."
-            }
+            Self::SignedOutEverywhere => "You have been signed out everywhere, from another device.",
             Self::EndedElsewhere => "You have been signed out: this session was ended from another device.",
             Self::Replaced => "You have been signed out: someone signed in again in this browser.",
             Self::TokenReused => {
@@ -184,7 +184,7 @@ impl EndReason {
             Self::EndedByAdmin => "You have been signed out by an administrator.",
             Self::Expired => "Your session has expired. Sign in again.",
             Self::Displaced => {
-                "You have been signed out: your account was signed in on too many devices, and this one was used least lately."
+                "You have been signed out: your account had too many sessions, and this one was the least recently used."
             }
         }
     }
@@ -193,6 +193,7 @@ impl EndReason {
 /// A live session of the calling user, or of one that an administrator asks about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionInfo {
+    /// The id of the session.
     pub session_id: String,
     /// The browser and the operating system, such as `Firefox on Linux`.
     pub device: String,
@@ -211,6 +212,7 @@ pub struct SessionInfo {
 pub struct SessionList {
     /// The server's time, in Unix seconds.
     pub now: i64,
+    /// The sessions.
     pub sessions: Vec<SessionInfo>,
 }
 
@@ -238,6 +240,7 @@ pub struct SecurityEvent {
     /// The browser and the operating system of the session that the event is about; empty if it is about
     /// none.
     pub device: String,
+    /// The network of that session; empty if it is not known.
     pub address: String,
 }
 
@@ -246,15 +249,19 @@ pub struct SecurityEvent {
 pub struct SecurityEvents {
     /// The server's time, in Unix seconds.
     pub now: i64,
+    /// The events.
     pub events: Vec<SecurityEvent>,
 }
 
 /// A user, as administrators see them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserInfo {
+    /// The id of the user.
     pub user_id: String,
+    /// The user's e-mail address.
     pub email: String,
     pub role: Role,
+    /// Whether the user is disabled and cannot log in.
     pub is_disabled: bool,
     /// The number of live sessions.
     pub sessions: i64,
@@ -265,6 +272,7 @@ pub struct UserInfo {
 /// A page of users, ordered by e-mail address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserList {
+    /// The users.
     pub users: Vec<UserInfo>,
     /// Whether there are more users after the last one on this page.
     pub has_more: bool,
@@ -341,10 +349,11 @@ pub struct RecentRevocation {
 /// An instance, as the instance that answers sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceView {
+    /// The name of the instance.
     pub name: String,
     /// Whether this is the instance that answers.
     pub is_this: bool,
-    /// Whether the instance has a lease and answers from memory; otherwise it asks SQL. For other instances
+    /// Whether the instance has a lease and answers from memory; otherwise it queries SQL. For other instances
     /// this is known only while the one that answers has a lease itself.
     pub is_leased: bool,
     /// The time since the last lease renewal that was seen, in milliseconds.

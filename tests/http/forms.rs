@@ -155,7 +155,7 @@ async fn form_error_is_shown_on_the_form_with_and_without_a_referer() {
     let taken =
         site.form("/api/auth/register").form(&[("email", ANN), ("password", PASSWORD)]).send().await.unwrap();
     assert!(location(&taken).starts_with("/register?"), "{}", location(&taken));
-    assert!(site.page(location(&taken)).await.1.contains("exists already"));
+    assert!(site.page(location(&taken)).await.1.contains("already exists"));
     let right =
         site.form("/api/auth/login").form(&[("email", ANN), ("password", PASSWORD)]).send().await.unwrap();
     assert!(location(&right).starts_with("/login"), "{}", location(&right));

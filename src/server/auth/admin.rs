@@ -204,7 +204,7 @@ fn someone_else(administrator: &Administrator, user_id: &str) -> Result<UserId, 
     if user_id == administrator.user_id() {
         return Err(ApiError::invalid_field(
             "user_id",
-            "Ask another administrator to do this to your account.",
+            "You cannot do this to your own account. Ask another administrator.",
         ));
     }
     Ok(user_id)

@@ -50,7 +50,7 @@ pub fn validate_new_password(password: &SecretString, email: &str) -> Result<(),
     let email = email.trim().to_lowercase();
     let local_part = email.split('@').next().unwrap_or_default();
     if COMMON.contains(lower.as_str()) || letters == "hallpass" {
-        return refuse("This password is among the first that are tried. Choose another.");
+        return refuse("This password is too common. Choose another.");
     }
     if lower == email || lower == local_part {
         return refuse("Choose a password other than your e-mail address.");

@@ -26,9 +26,9 @@ mod responses;
 const BEARER: &str = "bearer";
 const COOKIE: &str = "cookie";
 
-const ABOUT: &str = "Calls are `POST`, take JSON or a form (`application/x-www-form-urlencoded`), and answer \
-    JSON. An error is `{\"error\", \"message\"}` (RFC 6749, 5.2; RFC 6750, 3.1) with a status that says what to \
-    do: after 401 the token is dead, after 503 nothing was decided and it makes sense to ask again.";
+const ABOUT: &str = "Calls are `POST` requests with JSON or a form (`application/x-www-form-urlencoded`), and are \
+    answered with JSON. An error is `{\"error\", \"message\"}` (RFC 6749, 5.2; RFC 6750, 3.1) with a status that says \
+    what to do: after 401 the token is dead; after 503 nothing was decided, so try again.";
 
 /// The whole contract as JSON. `cookie` is the name of the cookie with the refresh token.
 pub fn description(cookie: &str) -> Value {
@@ -38,11 +38,11 @@ pub fn description(cookie: &str) -> Value {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("An access token (RFC 6750, RFC 9068): from register, log-in and refresh."));
+        .description(Some("An access token (RFC 6750, RFC 9068), as register, login and refresh return it."));
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer.build()));
     let cookie = ApiKeyValue::with_description(
         cookie,
-        "The refresh token of a browser's session: HttpOnly, from register, log-in and refresh with `delivery=cookie`.",
+        "The refresh token of a browser's session, in an HttpOnly cookie that register and login set with `delivery=cookie`, and refresh renews.",
     );
     components.add_security_scheme(COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
 

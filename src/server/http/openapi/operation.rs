@@ -47,7 +47,7 @@ impl Who {
             Self::Bearer => "The bearer of a live access token.",
             Self::Administrator => "The bearer of a live access token of an administrator.",
             Self::Cookie => "The holder of a live session's cookie.",
-            Self::Operator => "Anyone who reaches it: let the proxy in front keep everyone else away.",
+            Self::Operator => "Anyone who can reach it: the proxy in front must keep it from the public.",
         }
     }
 
@@ -95,7 +95,8 @@ impl Call {
         F::schemas(&mut schemas);
         let content =
             ContentBuilder::new().schema(Some(schema_of::<F::Output>())).example(Some(json!(output)));
-        let done = ResponseBuilder::new().description("Done.").content("application/json", content.build());
+        let done =
+            ResponseBuilder::new().description("Success.").content("application/json", content.build());
         let (words, input_schema) = words_and_fields::<F>();
         let refusals = refusals_of_a_call([who.refusals(), errors].concat());
         let mut operation = operation(who, F::PATH, &words, of_the_api(done), refusals);
@@ -113,7 +114,7 @@ impl Call {
 
     /// Describes a stream of server-sent events, whose data are JSON of type `T`.
     pub fn stream<T: ToSchema>(path: &'static str, words: &str, example: &str) -> Self {
-        let words = format!("{words}\n\nThe data of an event are JSON: `{}`.", T::name());
+        let words = format!("{words}\n\nThe data of each event is JSON: `{}`.", T::name());
         let errors = vec![ApiError::TooManyRequests(60), ApiError::Unavailable];
         let call = Self::get(path, Who::Cookie, &words, "text/event-stream", example, errors);
         Self { schemas: schemas_of::<T>(), ..call }
@@ -128,7 +129,7 @@ impl Call {
         example: &str,
         errors: Vec<ApiError>,
     ) -> Self {
-        let mut done = ResponseBuilder::new().description("Done.");
+        let mut done = ResponseBuilder::new().description("Success.");
         if !content_type.is_empty() {
             let content = ContentBuilder::new().schema(Some(String::schema())).example(Some(json!(example)));
             done = done.content(content_type, content.build());

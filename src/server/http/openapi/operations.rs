@@ -26,8 +26,12 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     let delivery = Delivery::Body;
     let often = || ApiError::TooManyRequests(30);
     let not_yours = |field| ApiError::invalid_field(field, "This is not your password.");
-    let yourself =
-        || ApiError::invalid_field("user_id", "Ask another administrator to do this to your account.");
+    let yourself = || {
+        ApiError::invalid_field(
+            "user_id",
+            "You cannot do this to your own account. Ask another administrator.",
+        )
+    };
     let address = ("email".to_owned(), "Enter an e-mail address, like ann@example.com.".to_owned());
     let short = ("password".to_owned(), "Use at least 8 characters. A few words work well.".to_owned());
 
@@ -134,21 +138,21 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     let of_streams = vec![
         Call::stream::<EndReason>(
             SESSION_EVENTS,
-            "Tells a page when its session has ended, and why: an event `live` first, `ended` last.",
+            "Sends the end of the session and its reason: an event `live` first, an event `ended` last.",
             &format!("event: live\ndata:\n\nevent: ended\ndata: {}\n\n", json!(EndReason::SignedOut)),
         ),
         Call::stream::<ClusterView>(
             CLUSTER_EVENTS,
-            "How the running servers are, twice a second, until the session ends.",
+            "Sends the state of all running instances twice a second, until the session ends.",
             &format!("data: {}\n\n", json!(cluster())),
         ),
     ];
     let of_operators = vec![
-        Call::get("/health/live", Who::Operator, "Whether the process runs.", "", "", vec![]),
+        Call::get("/health/live", Who::Operator, "Answers 200 while the process runs.", "", "", vec![]),
         Call::get(
             "/health/ready",
             Who::Operator,
-            "Whether to send requests here: there is a lease and a database.",
+            "Answers 200 if this instance can serve requests: it holds a lease, can write to the database, and its clock is right.",
             "",
             "",
             vec![ApiError::Unavailable],
@@ -156,18 +160,18 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         Call::get(
             "/metrics",
             Who::Operator,
-            "What is counted, for Prometheus: the age of the lease, what was answered from memory, how long log-outs took.",
+            "Returns metrics for Prometheus, such as the age of the lease, the requests answered from memory, and the duration of revocations.",
             "text/plain",
             "hallpass_lease_held 1\n",
             vec![],
         ),
     ];
     vec![
-        ("auth", "From a password to tokens, and their end", of_tokens),
-        ("account", "What the bearer of a live access token may ask", of_the_account),
-        ("admin", "What an administrator may ask", of_administrators),
-        ("token", "What a token would be worth where nobody asks whether it has been revoked", of_a_token),
-        ("events", "What the server tells without being asked: server-sent events", of_streams),
-        ("operations", "For whoever watches the process", of_operators),
+        ("auth", "Register, log in, refresh, log out", of_tokens),
+        ("account", "The account of the bearer", of_the_account),
+        ("admin", "Users and their sessions, for administrators", of_administrators),
+        ("token", "A check without revocation, for comparison", of_a_token),
+        ("events", "Server-sent events", of_streams),
+        ("operations", "Health and metrics", of_operators),
     ]
 }

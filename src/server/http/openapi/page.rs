@@ -33,17 +33,17 @@ pub fn html(description: &Value, origin: &str) -> String {
         <section>
             <h1>"The API"</h1>
             <p class="lead">{words(&description["info"]["description"])}</p>
-            <p><a href="/openapi.json">"The same for programs"</a> " (OpenAPI 3.1). For the commands below:"</p>
-            <pre class="code wrapped">{format!("B={origin}\nT=…   # an access token, from a log-in")}</pre>
+            <p><a href="/openapi.json">"OpenAPI 3.1 document"</a> " for programs. The commands below use these variables:"</p>
+            <pre class="code wrapped">{format!("B={origin}\nT=…   # an access token, from login")}</pre>
             <nav aria-label="Calls"><ul class="calls">{contents.collect_view()}</ul></nav>
         </section>
         {sections.collect_view()}
         <section>
-            <h2>"What any call may answer besides"</h2>
+            <h2>"Errors that any call may return"</h2>
             <div class="card told">{of_any_call.map(answer_table)}</div>
         </section>
         <section>
-            <h2>"What answers are made of"</h2>
+            <h2>"Data types"</h2>
             {objects.collect_view()}
         </section>
     }
@@ -136,7 +136,7 @@ struct Answer {
 }
 
 fn answers(status: &str, response: &Value) -> Vec<Answer> {
-    let (media_type, content) = fields(&response["content"]).next().unwrap_or(("nothing", &Value::Null));
+    let (media_type, content) = fields(&response["content"]).next().unwrap_or(("no body", &Value::Null));
     let errors = fields(&content["examples"]).map(|(code, example)| Answer {
         status: status.to_owned(),
         kind: code.to_owned(),
@@ -180,7 +180,7 @@ fn headers(response: &Value, code: &str) -> String {
 
 fn answer_table(answers: Vec<Answer>) -> impl IntoView {
     let rows = answers.into_iter().map(Answer::view).collect_view();
-    table("Answers", ["Status", "Example"], rows)
+    table("Responses", ["Status", "Example"], rows)
 }
 
 fn field_table(description: &Value, schema: &Value) -> impl IntoView + use<> {
@@ -198,7 +198,7 @@ fn field_table(description: &Value, schema: &Value) -> impl IntoView + use<> {
             </tr>
         }
     });
-    table("Fields", ["Name and type", "What it is"], rows.collect_view())
+    table("Fields", ["Name and type", "Description"], rows.collect_view())
 }
 
 fn table(caption: &'static str, columns: [&'static str; 2], rows: impl IntoView) -> impl IntoView {

@@ -22,8 +22,8 @@ use crate::api::{
 
 /// The headers of every response under `/api`: name, description, example.
 const EVERY_ANSWER: [(&str, &str, &str); 2] = [
-    ("cache-control", "Nobody keeps an answer.", "no-store"),
-    (INSTANCE_HEADER, "The server that gave it.", "a"),
+    ("cache-control", "Responses are never cached.", "no-store"),
+    (INSTANCE_HEADER, "The name of the instance that answered.", "a"),
 ];
 
 /// The errors that any server function may return.

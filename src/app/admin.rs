@@ -5,7 +5,7 @@ use leptos_meta::Title;
 
 use super::{
     account::{AccountNav, ask_account},
-    components::{ActionButton, Dialog, TableFrame},
+    components::{ActionButton, Dialog, Facts, TableFrame},
     form::value,
     nav::NeedsScripts,
     relative_time::minutes_ago,
@@ -174,12 +174,12 @@ fn Sessions(user: UserInfo, outcome: Outcome, changes: RwSignal<u32>) -> impl In
             outcome.tell(session.call(|| api::admin::revoke_session(session_id.get_value())).await);
             changes.update(|changes| *changes += 1);
         };
-        let times = format!("Last seen {} · {}", minutes_ago(now - info.last_seen_at), info.address);
+        let facts = vec![format!("Last seen {}", minutes_ago(now - info.last_seen_at)), info.address];
         view! {
             <li>
                 <div>
                     <strong>{info.device}</strong>
-                    <p class="hint">{times}</p>
+                    <Facts facts />
                 </div>
                 <ActionButton label words=("End", "Ending…") action=end />
             </li>

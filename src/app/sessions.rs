@@ -5,7 +5,7 @@ use leptos_meta::Title;
 
 use super::{
     account::{AccountNav, ask_account},
-    components::{ActionButton, Dialog, Field},
+    components::{ActionButton, Dialog, Facts, Field},
     form::{FormAlert, Sending, SubmitButton, focus, value},
     nav::NeedsScripts,
     relative_time::{ago, minutes_ago},
@@ -107,15 +107,14 @@ fn Row(
             }
         }
     };
-    let place = if address.is_empty() { String::new() } else { format!(" · {address}") };
     let (created, seen) = (ago(now - created_at), minutes_ago(now - last_seen_at));
-    let times = format!("Signed in {created} · last seen {seen}{place}");
+    let facts = vec![format!("Signed in {created}"), format!("last seen {seen}"), address];
     view! {
         <li>
             <div>
                 <strong>{device}</strong>
                 {is_current.then(|| view! { " " <span class="badge good">"this one"</span> })}
-                <p class="hint">{times}</p>
+                <Facts facts />
             </div>
             <ActionButton words=("End", "Ending…") action=end label />
         </li>
@@ -189,15 +188,13 @@ fn Confirm(
 }
 
 fn event_row(event: &SecurityEvent, now: i64) -> impl IntoView + use<> {
-    let place = [&event.device, &event.address].map(String::as_str);
-    let place: Vec<_> = place.into_iter().filter(|text| !text.is_empty()).collect();
     let (what, when) = (words(event.kind), ago(now - event.at));
-    let details = [&[when.as_str()], &place[..]].concat().join(" · ");
+    let facts = vec![when, event.device.clone(), event.address.clone()];
     view! {
         <li>
             <div>
                 <strong>{what}</strong>
-                <p class="hint">{details}</p>
+                <Facts facts />
             </div>
         </li>
     }

@@ -2,13 +2,14 @@
 //! sessions, calls or tokens. Their styles are in `style/main.css` under the same names.
 
 pub use self::{
-    button::ActionButton, code_block::CodeBlock, dialog::Dialog, field::Field, interval::each_second,
-    loading::Waiting, table::TableFrame, toast::Toasts,
+    button::ActionButton, code_block::CodeBlock, dialog::Dialog, facts::Facts, field::Field,
+    interval::each_second, loading::Waiting, table::TableFrame, toast::Toasts,
 };
 
 mod button;
 mod code_block;
 mod dialog;
+mod facts;
 mod field;
 mod interval;
 mod loading;

@@ -39,7 +39,7 @@ class Servers {
 
   constructor(readonly page: Page) {
     this.running = page.getByRole("table", { name: "Running now" });
-    this.ended = page.getByRole("table", { name: "The last log-outs" });
+    this.ended = page.getByRole("table", { name: "Recent revocations" });
     this.nodes = page.locator(".picture .node");
     this.words = page.locator("[role=status].standing");
   }
@@ -49,14 +49,14 @@ class Servers {
   }
 
   async expectAllInLease() {
-    for (const name of ["a", "b", "c"]) await expect(this.node(name).locator(".lease")).toHaveText("in lease");
+    for (const name of ["a", "b", "c"]) await expect(this.node(name).locator(".lease")).toHaveText("lease held");
     await expect(this.nodes).toHaveCount(3);
   }
 
   /** Who answers this page, and the others. */
   async askWhoAnswers(): Promise<[string, string, string]> {
     const names = ["a", "b", "c"];
-    const row = await this.running.getByRole("row").filter({ hasText: "answers you" }).innerText();
+    const row = await this.running.getByRole("row").filter({ hasText: "serves this page" }).innerText();
     const answering = names.find((name) => row.startsWith(name))!;
     const [one, other] = names.filter((name) => name !== answering);
     return [answering, one, other];
@@ -66,9 +66,10 @@ class Servers {
   async read() {
     return this.page.evaluate(() => {
       const text = (of: Element, what: string) => of.querySelector(what)?.textContent?.trim();
+      const sessions = (count?: string) => (count === "1" ? "1 session" : `${count} sessions`);
       const picture = [...document.querySelectorAll(".picture .node")].map((node) => [
         text(node, ".name"),
-        text(node, ".you") ? "answers you" : "",
+        text(node, ".you") ? "serves this page" : "",
         text(node, ".lease"),
         text(node, ".memory"),
       ]);
@@ -76,7 +77,7 @@ class Servers {
         row.querySelector("th")!.firstChild!.textContent,
         text(row, ".hint") ?? "",
         text(row, "td:nth-of-type(1)"),
-        text(row, "td:nth-of-type(1)") === "in lease" ? `${text(row, "td:nth-of-type(4)")} sessions` : text(row, ".badge"),
+        text(row, "td:nth-of-type(1)") === "lease held" ? sessions(text(row, "td:nth-of-type(4)")) : text(row, ".badge"),
       ]);
       const told = document.querySelector(".picture desc")!.textContent;
       return { picture: picture.sort(), table: table.sort(), told };
@@ -116,7 +117,7 @@ test("a copy of the token is dead on every server once the page has logged out",
   await expectAcceptedByEach(request, bearer);
 
   await visitor.signOut();
-  await expect(page.getByText(/Your token died on all 3 servers in (\d+ ms|less than a millisecond)\./)).toBeVisible();
+  await expect(page.getByText(/Your token was revoked on all 3 servers in (\d+ ms|less than a millisecond)\./)).toBeVisible();
   await visitor.expectSignedOut();
   await expectRefusedByEach(request, bearer);
 });
@@ -130,7 +131,7 @@ test.describe("a kept copy of the token", () => {
     await visitor.signOut();
     await expect(page).toHaveURL("/replay");
     await page.getByRole("button", { name: "Send the copy" }).click();
-    const answers = page.getByRole("table", { name: "Answers to the copy" });
+    const answers = page.getByRole("table", { name: "Responses to the copy" });
     for (const name of ["a", "b", "c"]) {
       await expect(answers.getByRole("row", { name: new RegExp(`^${name} 401 Unauthorized`) })).toBeVisible();
     }
@@ -160,11 +161,11 @@ test("the page of the servers shows each one's lease and the last log-outs, with
   await page.getByRole("banner").getByRole("link", { name: "Servers" }).click();
   const running = page.getByRole("table", { name: "Running now" });
   for (const name of ["a", "b", "c"]) {
-    await expect(running.getByRole("row", { name: new RegExp(`^${name} .*trusted`) })).toBeVisible();
+    await expect(running.getByRole("row", { name: new RegExp(`^${name} .*in memory`) })).toBeVisible();
   }
-  await expect(running.getByText("answers you")).toHaveCount(1);
+  await expect(running.getByText("serves this page")).toHaveCount(1);
 
-  const ended = page.getByRole("table", { name: "The last log-outs" });
+  const ended = page.getByRole("table", { name: "Recent revocations" });
   const confirmed = ended.getByRole("row", { name: /b 3 of 3 \d+\.\d ms/ });
   const before = await confirmed.count();
   // An instance that gets no processor for a second confirms nothing.
@@ -182,7 +183,7 @@ test("the picture shows three servers in lease, and says what the table says", a
   await servers.expectAllInLease();
   await expect(servers.nodes.locator(".you").filter({ hasText: "you" })).toHaveCount(1);
   await servers.expectTableEqualsPicture();
-  await expect(page.getByRole("img", { name: "The servers, and what they share" })).toBeVisible();
+  await expect(page.getByRole("img", { name: "The servers and their leases" })).toBeVisible();
   // As many bars as rows, the same figures.
   await expect(async () => {
     const rows = await servers.ended.locator("tbody th").count();
@@ -242,14 +243,14 @@ for (const colorScheme of ["light", "dark"] as const) {
     await whileStopped(stopped, async () => {
       await expect(servers.node(stopped).locator(".lease")).toHaveText("lease lost");
       await expect(servers.node(stopped).locator(".memory")).toHaveText("asks the database");
-      await expect(servers.node(other).locator(".lease")).toHaveText("in lease");
+      await expect(servers.node(other).locator(".lease")).toHaveText("lease held");
       await expect(servers.words).toContainText(`Without a lease: ${stopped}.`);
       await servers.expectTableEqualsPicture();
       expect(await page.locator(".servers").boundingBox(), "nothing has jumped").toEqual(calm);
       await expectNoViolations(page);
     });
     await servers.expectAllInLease();
-    await expect(servers.words).toContainText("Every server is in lease");
+    await expect(servers.words).toContainText("Every server holds a lease");
     await servers.expectTableEqualsPicture();
   });
 }
@@ -265,7 +266,7 @@ test.describe("with its own server stopped", () => {
     const [answering] = await servers.askWhoAnswers();
     await page.route("**/api/cluster/events", (route) => route.abort());
     await whileStopped(answering, async () => {
-      await expect(servers.words).toHaveText("No news from the server. Trying again…");
+      await expect(servers.words).toHaveText("No answer from the server. Trying again…");
       await expect(page.locator(".picture")).toHaveCSS("opacity", "0.45");
       await page.unroute("**/api/cluster/events");
       await expect(servers.node(answering).locator(".lease")).toHaveText("lease lost");

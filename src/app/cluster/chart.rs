@@ -19,9 +19,9 @@ pub fn Chart(stage: Stage) -> impl IntoView {
     };
     view! {
         <figure class="chart">
-            <figcaption>"How long the last log-outs took"</figcaption>
+            <figcaption>"How long recent revocations took"</figcaption>
             <svg role="img" aria-labelledby="chart-title chart-told">
-                <title id="chart-title">"How long the last log-outs took, the newest on the right"</title>
+                <title id="chart-title">"How long recent revocations took, the newest on the right"</title>
                 <desc id="chart-told">{say(stage, |scene| Figures::of(&scene.past).words())}</desc>
                 {LABELS.map(label).into_iter().collect_view()}
                 <line class="ground" x1="58" x2="100%" y1="160" y2="160" />
@@ -34,7 +34,7 @@ pub fn Chart(stage: Stage) -> impl IntoView {
             <dl class="figures-of">
                 {figure("Median", |scene| or_none(Figures::of(&scene.past).median))}
                 {figure("Slowest", |scene| or_none(Figures::of(&scene.past).slowest))}
-                {figure("Of the last", |scene| scene.past.len().to_string())}
+                {figure("Count", |scene| scene.past.len().to_string())}
             </dl>
         </figure>
     }

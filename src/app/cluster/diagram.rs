@@ -25,7 +25,7 @@ pub fn Picture(stage: Stage) -> impl IntoView {
             style:--high=say(stage, |scene| reach(scene.count(), -1))
             style:--low=say(stage, |scene| reach(scene.count(), 1))
         >
-            <title id="picture-title">"The servers, and what they share"</title>
+            <title id="picture-title">"The servers and their leases"</title>
             <desc id="picture-told">{say(stage, tell)}</desc>
             <g class="wires">{each(stage, keys, wire)}</g>
             {each(stage, |scene| scene.flights.iter().map(|flight| flight.past.serial).collect(), fly)}
@@ -109,6 +109,7 @@ fn class(kind: &str, node: &Node) -> String {
 
 fn memory(node: &Node) -> String {
     match node.status {
+        LeaseStatus::Leased if node.instance.sessions == 1 => "1 session".to_owned(),
         LeaseStatus::Leased => format!("{} sessions", node.instance.sessions),
         status => status.memory().to_owned(),
     }

@@ -15,17 +15,18 @@ pub enum LeaseStatus {
 impl LeaseStatus {
     pub fn lease(self) -> &'static str {
         match self {
-            Self::Leased => "in lease",
+            Self::Leased => "lease held",
             Self::Lapsed => "lease lost",
-            Self::Unknown => "not heard of",
+            Self::Unknown => "lease unknown",
         }
     }
 
+    /// Where the instance checks tokens.
     pub fn memory(self) -> &'static str {
         match self {
-            Self::Leased => "trusted",
+            Self::Leased => "in memory",
             Self::Lapsed => "asks the database",
-            Self::Unknown => "not known",
+            Self::Unknown => "unknown",
         }
     }
 

@@ -30,7 +30,7 @@ pub fn ClusterPage() -> impl IntoView {
     let is_told = Memo::new(move |_| stage.with(|scene| !scene.nodes.is_empty()));
     let words = Memo::new(move |_| match live.is_connected() {
         true => stage.with(Scene::words),
-        false => "No news from the server. Trying again…".to_owned(),
+        false => "No answer from the server. Trying again…".to_owned(),
     });
     view! {
         <Title text="Servers" />
@@ -38,11 +38,12 @@ pub fn ClusterPage() -> impl IntoView {
             <h1>"Servers"</h1>
             <NeedsScripts />
             <p class="lead">
-                "Each server checks tokens in its own memory. It may trust that memory for one second at a time, and a log-out is answered when every server knows of it, or has stopped trusting."
+                "Each server checks tokens in its own memory while it holds a lease, which lasts one second unless it is renewed. A sign-out is confirmed once every server has applied it or holds no lease any more."
             </p>
             <p role="status" class="note standing">{words}</p>
             <Show when=move || is_told.get()>
                 <div class="frame"><Picture stage /></div>
+                <p class="hint">"The Redis box shows how many servers confirmed the last revocation, and how long that took."</p>
                 <div class="beside">
                     <Chart stage />
                     <LogOuts stage />

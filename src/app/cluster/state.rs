@@ -178,17 +178,17 @@ impl Scene {
     /// A summary of the state of the cluster.
     pub fn words(&self) -> String {
         if self.nodes.is_empty() {
-            return "Asking the servers…".to_owned();
+            return "Loading…".to_owned();
         }
         if !self.is_shared {
-            return "One server, alone: there is nobody to be told.".to_owned();
+            return "Only one server is running. It checks every token in its own memory.".to_owned();
         }
         let mut lapsed = String::new();
         for node in self.present().iter().filter(|node| node.status == LeaseStatus::Lapsed) {
             let name = &node.instance.name;
             if node.instance.is_this {
                 return format!(
-                    "{name}, which answers you, hears of nobody: it asks the database at each request."
+                    "{name}, which serves this page, has no lease and asks the database at each request."
                 );
             }
             if !lapsed.is_empty() {
@@ -197,9 +197,9 @@ impl Scene {
             lapsed.push_str(name);
         }
         match lapsed.is_empty() {
-            true => "Every server is in lease: it trusts its memory, and asks nobody.".to_owned(),
+            true => "Every server holds a lease and checks tokens in its memory.".to_owned(),
             false => {
-                format!("Without a lease: {lapsed}. Until it has all the news again it asks the database.")
+                format!("Without a lease: {lapsed}. Such a server asks the database until it has caught up.")
             }
         }
     }

@@ -16,10 +16,10 @@ pub fn Servers(stage: Stage) -> impl IntoView {
                     <tr>
                         <th scope="col">"Server"</th>
                         <th scope="col">"Lease"</th>
-                        <th scope="col">"Its memory"</th>
-                        <th scope="col" class="figure">"Renewed"</th>
+                        <th scope="col">"Checks tokens"</th>
+                        <th scope="col" class="figure">"Lease renewed"</th>
                         <th scope="col" class="figure">"Sessions"</th>
-                        <th scope="col">"Has followed to"</th>
+                        <th scope="col">"Stream position"</th>
                     </tr>
                 </thead>
                 <tbody>
@@ -37,7 +37,7 @@ fn server(stage: Stage, key: usize) -> AnyView {
             <th scope="row">
                 {say_of(node, |node| node.instance.name.clone())}
                 <span class="hint">
-                    {say_of(node, |node| if node.instance.is_this { " answers you" } else { "" }.to_owned())}
+                    {say_of(node, |node| if node.instance.is_this { " serves this page" } else { "" }.to_owned())}
                 </span>
             </th>
             <td>{say_of(node, |node| node.status.lease().to_owned())}</td>
@@ -57,7 +57,7 @@ fn server(stage: Stage, key: usize) -> AnyView {
 
 fn positions(node: &Node) -> String {
     match node.instance.positions.is_empty() {
-        true => "alone".to_owned(),
+        true => "none".to_owned(),
         false => node.instance.positions.join(" "),
     }
 }
@@ -66,13 +66,13 @@ fn positions(node: &Node) -> String {
 pub fn LogOuts(stage: Stage) -> impl IntoView {
     let is_empty = Memo::new(move |_| stage.with(|scene| scene.past.is_empty()));
     view! {
-        <TableFrame id="ended" caption="The last log-outs" class="log-outs">
+        <TableFrame id="ended" caption="Recent revocations" class="log-outs">
                 <thead>
                     <tr>
                         <th scope="col">"When"</th>
-                        <th scope="col">"Asked of"</th>
+                        <th scope="col">"Server"</th>
                         <th scope="col" class="figure">"Confirmed"</th>
-                        <th scope="col" class="figure">"Took"</th>
+                        <th scope="col" class="figure">"Time"</th>
                     </tr>
                 </thead>
                 <tbody>
@@ -85,7 +85,7 @@ pub fn LogOuts(stage: Stage) -> impl IntoView {
 }
 
 fn none() -> impl IntoView {
-    view! { <tr><td colspan="4" class="hint">"None since the servers were started."</td></tr> }
+    view! { <tr><td colspan="4" class="hint">"None since the servers started."</td></tr> }
 }
 
 fn log_out(stage: Stage, serial: usize) -> AnyView {

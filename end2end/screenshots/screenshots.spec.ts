@@ -54,14 +54,14 @@ for (const colorScheme of ["light", "dark"] as const) {
       await shoot("token");
       await page.getByRole("button", { name: "Call the API" }).click();
       await expect(page.getByText("200 OK", { exact: true })).toBeVisible();
-      await page.getByText("The request and the answer").click();
+      await page.getByText("Request and response").click();
       await page.getByRole("button", { name: "Keep a copy" }).click();
       await shoot("token-with-a-copy");
 
       await page.getByRole("link", { name: "Sessions" }).click();
-      await expect(page.getByText("this one")).toBeVisible();
+      await expect(page.getByText("this device")).toBeVisible();
       await shoot("sessions");
-      await page.getByRole("button", { name: "End all others" }).click();
+      await page.getByRole("button", { name: "End other sessions" }).click();
       await shoot("sessions-dialog", { fullPage: false });
       await page.getByRole("button", { name: "Cancel" }).click();
 
@@ -79,7 +79,7 @@ for (const colorScheme of ["light", "dark"] as const) {
       await signOutSome(request, 12);
       await visitor.open("/cluster");
       await expect(page.getByRole("table", { name: "Running now" })).toBeVisible();
-      await expect(page.getByRole("table", { name: "The last log-outs" }).getByRole("row").nth(10)).toBeVisible();
+      await expect(page.getByRole("table", { name: "Recent revocations" }).getByRole("row").nth(10)).toBeVisible();
       await shoot("servers");
 
       await visitor.open("/account");
@@ -104,9 +104,9 @@ for (const colorScheme of ["light", "dark"] as const) {
       await page.getByRole("button", { name: "Sign in" }).click();
       await expect(page.getByText("Signed in as admin@example.com")).toBeVisible();
       await alone.open(`${url}/admin`);
-      await expect(page.getByRole("table", { name: "By address" })).toBeVisible();
+      await expect(page.getByRole("table", { name: "Users by address" })).toBeVisible();
       await shoot("admin");
-      await page.getByRole("button", { name: "End all sessions of everyone" }).click();
+      await page.getByRole("button", { name: "End all sessions of all users" }).click();
       await shoot("admin-dialog", { fullPage: false });
       await page.getByRole("button", { name: "Cancel" }).click();
       await alone.open(`${url}/cluster`);

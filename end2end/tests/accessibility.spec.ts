@@ -24,10 +24,10 @@ const states: Record<string, (visitor: Visitor, page: Page) => Promise<void>> = 
   "/account with an answer and a copy": async (visitor, page) => {
     await openAccount(visitor);
     await page.getByRole("button", { name: "Call the API" }).click();
-    await page.getByText("The request and the answer").click();
-    await expect(page.getByRole("group", { name: "The answer" })).toBeVisible();
-    await page.getByRole("button", { name: "Fetch it now" }).click();
-    await expect(page.getByText("Renewed 1 ×")).toBeVisible();
+    await page.getByText("Request and response").click();
+    await expect(page.getByRole("group", { name: "Response" })).toBeVisible();
+    await page.getByRole("button", { name: "Renew now" }).click();
+    await expect(page.getByText("Renewed once")).toBeVisible();
     await page.getByRole("button", { name: "Keep a copy" }).click();
     await expect(page.getByText(/^Kept/)).toBeVisible();
   },
@@ -39,7 +39,7 @@ const states: Record<string, (visitor: Visitor, page: Page) => Promise<void>> = 
   "/sessions": openSessions,
   "/sessions with a dialog": async (visitor, page) => {
     await openSessions(visitor, page);
-    await page.getByRole("button", { name: "End all others" }).click();
+    await page.getByRole("button", { name: "End other sessions" }).click();
     await expect(page.getByRole("dialog")).toBeVisible();
   },
   "/password with errors": async (visitor, page) => {
@@ -62,7 +62,7 @@ const states: Record<string, (visitor: Visitor, page: Page) => Promise<void>> = 
   "/admin": openAdmin,
   "/admin with a dialog": async (visitor, page) => {
     await openAdmin(visitor, page);
-    await page.getByRole("button", { name: "End all sessions of everyone" }).click();
+    await page.getByRole("button", { name: "End all sessions of all users" }).click();
     await expect(page.getByRole("dialog")).toBeVisible();
   },
 };
@@ -76,7 +76,7 @@ async function openAccount(visitor: Visitor) {
 async function openSessions(visitor: Visitor, page: Page) {
   await visitor.beginSession();
   await visitor.open("/sessions");
-  await expect(page.getByText("this one")).toBeVisible();
+  await expect(page.getByText("this device")).toBeVisible();
   await expect(page.getByText("Signed in", { exact: true })).toBeVisible();
 }
 
@@ -92,7 +92,7 @@ async function openAdmin(visitor: Visitor, page: Page) {
   const form = { email: "admin@example.com", password: PASSWORD };
   expect((await page.request.post("/api/auth/login", { form })).status()).toBe(200);
   await visitor.open("/admin");
-  await expect(page.getByRole("table", { name: "By address" })).toBeVisible();
+  await expect(page.getByRole("table", { name: "Users by address" })).toBeVisible();
 }
 
 for (const colorScheme of ["light", "dark"] as const) {

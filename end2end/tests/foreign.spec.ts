@@ -15,7 +15,7 @@ test("a foreign cookie with any characters signs nobody out and hides no session
   // The cookie is all that is left of the session.
   await page.evaluate(() => localStorage.clear());
   await visitor.signOut();
-  await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+  await expect(page.getByText(/Your token was revoked on the server/)).toBeVisible();
   await page.context().clearCookies({ name: "who" });
   await visitor.open("/account");
   await expect(page).toHaveURL("/login");
@@ -33,7 +33,7 @@ test("two services on one host sign nobody out of the other", async ({ visitor, 
   await page.goto(`${cluster}/account`);
   await visitor.expectLive();
   await visitor.signOut();
-  await expect(page.getByText(/Your token died on all/)).toBeVisible();
+  await expect(page.getByText(/Your token was revoked on all/)).toBeVisible();
   await visitor.open("/account");
   await visitor.expectAccountOf(email);
 });

@@ -17,7 +17,7 @@ const main = (page: Page) => page.locator("main");
 test("a dialog that is opened again at once stays open", async ({ visitor, page }) => {
   await visitor.beginSession();
   await visitor.open("/sessions");
-  const button = page.locator("button:not(dialog *)", { hasText: "End all others" });
+  const button = page.locator("button:not(dialog *)", { hasText: "End other sessions" });
   await button.click();
   const dialog = page.getByRole("dialog", { name: "End all other sessions" });
   await expect(dialog.getByLabel(/Your password/)).toBeFocused();
@@ -76,18 +76,18 @@ test.describe("with the keyboard alone", () => {
     await visitor.register();
     await tabTo(page, "link", "Sessions", main(page));
     await page.keyboard.press("Enter");
-    await tabTo(page, "button", "End all others");
+    await tabTo(page, "button", "End other sessions");
     await page.keyboard.press("Enter");
     const dialog = page.getByRole("dialog", { name: "End all other sessions" });
     await expect(dialog.getByLabel(/Your password/)).toBeFocused();
     await page.keyboard.press("Escape");
     await expect(dialog).toBeHidden();
-    await expect(page.getByRole("button", { name: "End all others" })).toBeFocused();
+    await expect(page.getByRole("button", { name: "End other sessions" })).toBeFocused();
     await page.keyboard.press("Enter");
     await expect(dialog.getByLabel(/Your password/)).toBeFocused();
     await page.keyboard.type(PASSWORD);
     await page.keyboard.press("Enter");
-    await visitor.expectToast(/Done\. Confirmed by/);
+    await visitor.expectToast(/Done\. Confirmed/);
 
     await tabTo(page, "link", "Password", main(page));
     await page.keyboard.press("Enter");
@@ -96,7 +96,7 @@ test.describe("with the keyboard alone", () => {
     await tabTo(page, "textbox", "New password");
     await page.keyboard.type("another battery staple");
     await page.keyboard.press("Enter");
-    await expect(page.getByText(/Your password is changed/)).toBeVisible();
+    await expect(page.getByText(/Your password has been changed/)).toBeVisible();
 
     await tabTo(page, "button", "Dark");
     await page.keyboard.press("Enter");

@@ -14,7 +14,7 @@ test("register, log out, log in, see your claims", async ({ visitor, page }) => 
   await visitor.expectSignedOut();
   await visitor.signIn(email);
   await visitor.expectAccountOf(email);
-  await expect(page.getByText(/seconds left/)).toBeVisible();
+  await expect(page.getByText(/seconds until/)).toBeVisible();
   for (const claim of ["sub", "sid", "jti"]) await expect(page.getByText(claim, { exact: true })).toBeVisible();
 });
 
@@ -44,7 +44,7 @@ test("an access token is renewed ahead of its end", async ({ visitor, page }) =>
   // Fifty seconds left of three hundred: less than a fifth.
   await visitor.alterStored({ expires_at: stored.expires_at - 250 });
   await expect.poll(() => visitor.bearer()).not.toBe(first);
-  await expect(page.getByText("Renewed 1 ×")).toBeVisible();
+  await expect(page.getByText("Renewed once")).toBeVisible();
   await visitor.expectAccountOf(email);
 });
 

@@ -9,7 +9,7 @@ test("a copy of the token is dead once the page has logged out", async ({ visito
   expect(before.status()).toBe(200);
 
   await visitor.signOut();
-  await expect(page.getByText(/You have been signed out\. Your token died on the server in (\d+ ms|less than a millisecond)\./)).toBeVisible();
+  await expect(page.getByText(/You have been signed out\. Your token was revoked on the server in (\d+ ms|less than a millisecond)\./)).toBeVisible();
   await visitor.expectSignedOut();
 
   const after = await callMe();
@@ -45,7 +45,7 @@ test.describe("with the server out of reach", () => {
     await expect(page.getByText("the server could not confirm it")).toBeVisible();
     await page.unroute("**/api/auth/logout");
     await page.getByRole("button", { name: "Try again" }).click();
-    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+    await expect(page.getByText(/Your token was revoked on the server/)).toBeVisible();
   });
 
   test("a log-out that was not confirmed stays one, and is taken up by the next page", async ({ visitor, page }) => {
@@ -57,7 +57,7 @@ test.describe("with the server out of reach", () => {
     await expect(page).toHaveURL("/login");
     await visitor.expectSignedOut();
     await page.unroute("**/api/auth/logout");
-    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+    await expect(page.getByText(/Your token was revoked on the server/)).toBeVisible();
     expect((await page.request.post("/api/auth/refresh")).status()).toBe(401);
   });
 
@@ -76,7 +76,7 @@ test.describe("with the server out of reach", () => {
     expect(cookies.some(({ name }) => name.startsWith("hallpass-logout-pending"))).toBe(true);
     await page.getByRole("link", { name: "Hallpass" }).click();
     await expect(page).toHaveURL("/");
-    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+    await expect(page.getByText(/Your token was revoked on the server/)).toBeVisible();
     await visitor.expectSignedOut();
     expect((await page.request.post("/api/auth/refresh")).status()).toBe(401);
   });
@@ -131,7 +131,7 @@ test.describe("when the cookie is lost on the way", () => {
       const headers = { Authorization: `Bearer ${bearer}` };
       expect((await page.request.post("/api/account/me", { headers })).status(), "the session lives").toBe(200);
       await page.unroute("**/api/auth/logout");
-      await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+      await expect(page.getByText(/Your token was revoked on the server/)).toBeVisible();
       expect((await page.request.post("/api/account/me", { headers })).status()).toBe(401);
     });
   }
@@ -141,14 +141,14 @@ test.describe("when the cookie is lost on the way", () => {
     const bearer = await visitor.bearer();
     // This page asks for something with the token, and does not renew it meanwhile.
     await visitor.open("/sessions");
-    await expect(page.getByText("this one")).toBeVisible();
+    await expect(page.getByText("this device")).toBeVisible();
     await page.route("**/api/auth/logout", async (route) => {
       const answer = await sendPastBrowser(route, ["authorization", "content-type", "origin"]);
       await route.fulfill({ status: answer.status, contentType: "application/json", body: await answer.text() });
     });
     await page.evaluate(() => localStorage.clear());
     await visitor.signOut();
-    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+    await expect(page.getByText(/Your token was revoked on the server/)).toBeVisible();
     const headers = { Authorization: `Bearer ${bearer}` };
     expect((await page.request.post("/api/account/me", { headers })).status()).toBe(401);
   });

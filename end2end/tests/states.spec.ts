@@ -37,8 +37,8 @@ test("what a page waits for is said, and that it takes long", async ({ visitor, 
   const waiting = page.locator(".waiting").first();
   await expect(waiting).toBeVisible();
   // Not even for a screen reader, until it does take long.
-  await expect(waiting.getByText("This takes longer than usual.")).toBeHidden();
-  await expect(waiting.getByText("This takes longer than usual.")).toBeVisible();
+  await expect(waiting.getByText("This is taking longer than usual.")).toBeHidden();
+  await expect(waiting.getByText("This is taking longer than usual.")).toBeVisible();
   answer();
   await expect(page.getByRole("list", { name: "Live sessions" })).toBeVisible();
   await expect(waiting).toHaveCount(0);

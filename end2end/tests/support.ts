@@ -61,7 +61,7 @@ export class Visitor {
 
   /** A page of the app that was open when the session ended. */
   async expectSignedOutInPlace() {
-    await expect(this.page.getByRole("heading", { name: "You are signed out" })).toBeVisible();
+    await expect(this.page.getByRole("heading", { name: "Signed out" })).toBeVisible();
     await this.expectSignedOut();
   }
 

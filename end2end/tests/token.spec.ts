@@ -8,12 +8,12 @@ async function walkTo(visitor: Visitor) {
   await expect(step("Call the protected API")).toHaveAttribute("aria-current", "step");
   await page.getByRole("button", { name: "Call the API" }).click();
   await expect(page.getByText("200 OK", { exact: true })).toBeVisible();
-  await page.getByText("The request and the answer").click();
-  await expect(page.getByRole("group", { name: "The answer" })).toContainText(/200 OK.*"sub":/s);
-  await expect(page.getByRole("group", { name: "The request" })).toContainText(/Authorization: Bearer eyJ\w{9}…$/);
+  await page.getByText("Request and response").click();
+  await expect(page.getByRole("group", { name: "Response" })).toContainText(/200 OK.*"sub":/s);
+  await expect(page.getByRole("group", { name: "Request" })).toContainText(/Authorization: Bearer eyJ\w{9}…$/);
   await expect(step("Keep a copy")).toHaveAttribute("aria-current", "step");
   await page.getByRole("button", { name: "Keep a copy" }).click();
-  await expect(page.getByText(/Kept, in this tab only\. Its signature is good for another \d min/)).toBeVisible();
+  await expect(page.getByText(/Kept, in this tab only\. The copy expires in \d min/)).toBeVisible();
   await expect(step("Sign out")).toHaveAttribute("aria-current", "step");
   await step("Sign out").getByRole("button", { name: "Sign out" }).click();
   await expect(page).toHaveURL("/replay");
@@ -34,8 +34,8 @@ test("the token is taken apart, as it is", async ({ visitor, page }) => {
 test("the next token is fetched when asked for, and seen to come", async ({ visitor, page }) => {
   await visitor.register();
   const first = await visitor.bearer();
-  await page.getByRole("button", { name: "Fetch it now" }).click();
-  await expect(page.getByText("Renewed 1 ×")).toBeVisible();
+  await page.getByRole("button", { name: "Renew now" }).click();
+  await expect(page.getByText("Renewed once")).toBeVisible();
   const second = await visitor.bearer();
   expect(second).not.toBe(first);
   await expect(page.getByRole("group", { name: "The token as it is sent" })).toHaveText(second!);
@@ -47,10 +47,10 @@ test.describe("a kept copy", () => {
   test("is refused after log-out, though its signature is good", async ({ visitor, page }) => {
     await walkTo(visitor);
     await page.getByRole("button", { name: "Send the copy" }).click();
-    const answers = page.getByRole("table", { name: "Answers to the copy" });
+    const answers = page.getByRole("table", { name: "Responses to the copy" });
     await expect(answers.getByRole("row", { name: /401 Unauthorized (< 1|\d+) ms/ })).toHaveCount(1);
     await expect(page.getByRole("region", { name: "An ordinary JWT check says" })).toContainText(/Still valid.*for another \d min/s);
-    await expect(page.getByText(/The server refuses it, though its signature is good for another \d min/)).toBeVisible();
+    await expect(page.getByText(/The server refuses it, though its signature is valid for another \d min/)).toBeVisible();
   });
 
   test("is forgotten when told, and with the page", async ({ visitor, page }) => {
@@ -73,5 +73,5 @@ test("a copy of a live session is let in, and the page says so", async ({ visito
   });
   await page.getByRole("button", { name: "Send the copy" }).click();
   await expect(page.getByRole("row", { name: /200 OK/ })).toBeVisible();
-  await expect(page.getByText(/It is let in: its session is alive/)).toBeVisible();
+  await expect(page.getByText(/Accepted: its session is still live/)).toBeVisible();
 });

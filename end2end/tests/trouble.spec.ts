@@ -46,7 +46,7 @@ test.describe("with a server that is killed", () => {
       await visitor.open(`http://${server.url}/register`);
       await visitor.fillIn(freshEmail(), PASSWORD);
       await page.getByRole("button", { name: "Create account" }).click();
-      await expect(page.getByText(/seconds left/)).toBeVisible();
+      await expect(page.getByText(/seconds until/)).toBeVisible();
       const bearer = await visitor.bearer();
       await page.route("**/api/auth/logout", async (route) => {
         await server.kill();
@@ -60,7 +60,7 @@ test.describe("with a server that is killed", () => {
       const callMe = () =>
         page.request.post(`http://${server.url}/api/account/me`, { headers: { Authorization: `Bearer ${bearer}` } });
       // Without a click.
-      await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+      await expect(page.getByText(/Your token was revoked on the server/)).toBeVisible();
       expect((await callMe()).status()).toBe(401);
     } finally {
       await server.kill();
@@ -73,7 +73,7 @@ test.describe("after a night", () => {
     await page.clock.install();
     const email = await visitor.register();
     await visitor.open("/sessions");
-    await expect(page.getByText("this one")).toBeVisible();
+    await expect(page.getByText("this device")).toBeVisible();
     await expect(page.getByText("Signed in", { exact: true })).toBeVisible();
     const asked: string[] = [];
     page.on("request", (sent) => sent.method() === "POST" && asked.push(new URL(sent.url()).pathname));
@@ -107,7 +107,7 @@ test.describe("during a renewal", () => {
     await renewal;
     await page.getByRole("banner").getByRole("button", { name: "Sign out" }).dblclick();
     await visitor.expectSignedOut();
-    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+    await expect(page.getByText(/Your token was revoked on the server/)).toBeVisible();
     release();
     await expect.poll(() => underWay).toBe(0);
     await visitor.expectSignedOut();
@@ -132,7 +132,7 @@ test.describe("with answers to a refresh that are lost or late", () => {
       else await route.continue();
     });
     await visitor.alterStored({ expires_at: 0 });
-    await expect(page.getByText("Renewed 1 ×")).toBeVisible();
+    await expect(page.getByText("Renewed once")).toBeVisible();
     await visitor.expectAccountOf(email);
   });
 
@@ -148,7 +148,7 @@ test.describe("with answers to a refresh that are lost or late", () => {
       else await route.continue();
     });
     await visitor.alterStored({ expires_at: 0 });
-    for (const tab of [visitor, other]) await expect(tab.page.getByText("Renewed 1 ×")).toBeVisible();
+    for (const tab of [visitor, other]) await expect(tab.page.getByText("Renewed once")).toBeVisible();
     for (const tab of [visitor, other]) await tab.expectAccountOf(email);
   });
 
@@ -165,11 +165,11 @@ test.describe("with answers to a refresh that are lost or late", () => {
     await expect(page.getByRole("alert")).toHaveText(/The server could not be reached/);
     await expect(page.getByText(`Signed in as ${email}`)).toBeVisible();
     await late[0]();
-    await expect(page.getByText("Renewed 1 ×")).toBeVisible();
+    await expect(page.getByText("Renewed once")).toBeVisible();
     await expect(page.getByRole("alert")).toHaveCount(0);
     await page.unroute("**/api/auth/refresh");
-    await page.getByRole("button", { name: "Fetch it now" }).click();
-    await expect(page.getByText("Renewed 2 ×")).toBeVisible();
+    await page.getByRole("button", { name: "Renew now" }).click();
+    await expect(page.getByText("Renewed 2 times")).toBeVisible();
   });
 });
 
@@ -205,7 +205,7 @@ test.describe("with a server that refuses a refresh for now", () => {
         return attempts < 3 ? route.fulfill({ status, json: { error, message: "" } }) : route.continue();
       });
       await visitor.alterStored({ expires_at: 0 });
-      await expect(page.getByText("Renewed 1 ×")).toBeVisible();
+      await expect(page.getByText("Renewed once")).toBeVisible();
       await visitor.expectAccountOf(email);
     });
   }
@@ -229,9 +229,9 @@ test.describe("in a browser that allows little", () => {
     await visitor.expectAccountOf(email);
     await page.reload();
     await visitor.expectAccountOf(email);
-    await expect(page.getByText("This browser keeps nothing for this site")).toBeVisible();
+    await expect(page.getByText("This browser stores nothing for this site")).toBeVisible();
     await visitor.signOut();
-    await expect(page.getByText(/Your token died on the server/)).toBeVisible();
+    await expect(page.getByText(/Your token was revoked on the server/)).toBeVisible();
   });
 
   test("what cannot be read in its storage is fetched again", async ({ visitor, page }) => {
@@ -256,7 +256,7 @@ test.describe("in a browser that allows little", () => {
     await page.addInitScript(() => Object.defineProperty(AbortSignal, "timeout", { value: undefined }));
     await visitor.register();
     await visitor.alterStored({ expires_at: 0 });
-    await expect(page.getByText("Renewed 1 ×")).toBeVisible();
+    await expect(page.getByText("Renewed once")).toBeVisible();
   });
 
   test("without cookies nobody can sign in, and no session is begun", async ({ visitor, page }) => {

@@ -61,7 +61,7 @@ pub fn AccountPage() -> impl IntoView {
                 fallback=move || {
                     view! {
                         <Show when=move || trouble.with(Option::is_none)>
-                            <Waiting words="Asking the server about your token…" />
+                            <Waiting words="Loading your token…" />
                         </Show>
                     }
                 }
@@ -74,7 +74,7 @@ pub fn AccountPage() -> impl IntoView {
                     <Walk token />
                     <div>
                         <Life token on_due=again />
-                        <p class="hint">"What your browser shows at each request, to be let in:"</p>
+                        <p class="hint">"Your browser sends this token with every API request:"</p>
                         <TokenParts token />
                     </div>
                 </div>
@@ -146,17 +146,18 @@ fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + Clone + 'static)
     view! {
         <p class="countdown">
             <span class="number">{move || left.get()}</span>
-            " seconds left in this access token"
+            " seconds until this token expires"
         </p>
-        <progress class="life" max=lifetime value=move || left.get() aria-label="Life left in this token"></progress>
+        <progress class="life" max=lifetime value=move || left.get() aria-label="Time until this token expires"></progress>
         <p class="life-next">
-            <span class="hint">{move || format!("The next one is fetched by itself in {}.", minutes(to_refresh.get()))}</span>
-            <ActionButton class="link" words=("Fetch it now", "Fetching…") action=renew />
+            <span class="hint">{move || format!("Renews automatically in {}.", minutes(to_refresh.get()))}</span>
+            <ActionButton class="link" words=("Renew now", "Renewing…") action=renew />
         </p>
         <p class="hint" role="status">
             {move || match renewals.get() {
                 0 => String::new(),
-                count => format!("Renewed {count} ×: a new token, in the same session."),
+                1 => "Renewed once: this is a new token in the same session.".to_owned(),
+                count => format!("Renewed {count} times: this is a new token in the same session."),
             }}
         </p>
     }
@@ -191,7 +192,7 @@ fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
             <p class="hint">"Copy it like a thief would, sign out, and see whether the copy still works. It takes a minute."</p>
             <ol class="walk">
                 <WalkStep step=Step::Call current=step title="Call the protected API">
-                    <p>"With the token, and nothing else."</p>
+                    <p>"The request carries the token, and no cookie."</p>
                     <ActionButton words=("Call the API", "Calling…") action=call class="button small" />
                     <div aria-live="polite">
                         {move || trouble.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}
@@ -199,21 +200,21 @@ fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
                     </div>
                 </WalkStep>
                 <WalkStep step=Step::KeepCopy current=step title="Keep a copy">
-                    <p>"Log-out makes a browser forget its token. A thief's copy is not forgotten."</p>
+                    <p>"When you sign out, your browser deletes its token. A thief would still have a copy."</p>
                     <button type="button" class="button small" on:click=keep>"Keep a copy"</button>
                     <p class="hint" role="status">
                         {move || copy.get().map(|copy| {
                             let span = minutes(copy.seconds_left());
-                            format!("Kept, in this tab only. Its signature is good for another {span}.")
+                            format!("Kept, in this tab only. The copy expires in {span}.")
                         })}
                     </p>
                 </WalkStep>
                 <WalkStep step=Step::SignOut current=step title="Sign out">
-                    <p>"When it is done, every server knows: here, or by the button at the top."</p>
+                    <p>"Use this button or the one at the top. It takes effect on every server before it is confirmed."</p>
                     <LogoutButton />
                 </WalkStep>
                 <WalkStep step=Step::Replay current=step title="Send the copy">
-                    <p>"Once you are signed out."</p>
+                    <p>"On the next page, once you are signed out."</p>
                 </WalkStep>
             </ol>
         </div>

@@ -75,14 +75,14 @@ fn Users(
     let is_empty = list.users.is_empty();
     let rows = list.users.into_iter().map(move |user| view! { <UserRow user outcome opened on_change /> });
     view! {
-        <TableFrame id="found" caption="By address">
+        <TableFrame id="found" caption="Users by address">
                 <thead>
                     <tr>
                         <th scope="col">"User"</th>
                         <th scope="col">"Role"</th>
-                        <th scope="col">"May sign in"</th>
+                        <th scope="col">"Status"</th>
                         <th scope="col" class="figure">"Sessions"</th>
-                        <th scope="col">"Change"</th>
+                        <th scope="col">"Actions"</th>
                     </tr>
                 </thead>
                 <tbody>
@@ -128,12 +128,12 @@ fn UserRow(
     let state = if is_disabled {
         view! { <span class="badge bad">"disabled"</span> }
     } else {
-        view! { <span class="badge good">"yes"</span> }
+        view! { <span class="badge good">"active"</span> }
     };
     let label = |what: &str| format!("{what} {}", user.email);
     let (disabling, changing) = (
         if is_disabled { "Enable" } else { "Disable" },
-        if role == Role::Admin { "Make user" } else { "Make administrator" },
+        if role == Role::Admin { "Make regular user" } else { "Make administrator" },
     );
     let whole = user.clone();
     view! {
@@ -169,7 +169,7 @@ fn Sessions(user: UserInfo, outcome: Outcome, changes: RwSignal<u32>) -> impl In
     });
     let row = move |info: SessionInfo, now: i64| {
         let session_id = StoredValue::new(info.session_id);
-        let label = format!("End {}", info.device);
+        let label = format!("End the session on {}", info.device);
         let end = move || async move {
             outcome.tell(session.call(|| api::admin::revoke_session(session_id.get_value())).await);
             changes.update(|changes| *changes += 1);
@@ -192,7 +192,7 @@ fn Sessions(user: UserInfo, outcome: Outcome, changes: RwSignal<u32>) -> impl In
                 answer=list
                 view=move |list| {
                     if list.sessions.is_empty() {
-                        return view! { <p class="hint">"None is live."</p> }.into_any();
+                        return view! { <p class="hint">"No active sessions."</p> }.into_any();
                     }
                     let rows = list.sessions.into_iter().map(|info| row(info, list.now));
                     view! { <ul class="rows">{rows.collect_view()}</ul> }.into_any()
@@ -215,11 +215,11 @@ fn EndAll() -> impl IntoView {
     };
     view! {
         <section class="card full" aria-labelledby="everyone">
-            <h2 id="everyone">"Everyone"</h2>
-            <p>"Ends every session of every user, yours too. Nobody is kept from signing in again."</p>
-            <button type="button" class="button small quiet" on:click=move |_| asks.set(true)>"End all sessions of everyone"</button>
-            <Dialog open=asks title="End all sessions of everyone?">
-                <p>"Everybody has to sign in again, you as well."</p>
+            <h2 id="everyone">"All users"</h2>
+            <p>"End the sessions of all users, including your own. Everyone can sign in again."</p>
+            <button type="button" class="button small quiet" on:click=move |_| asks.set(true)>"End all sessions of all users"</button>
+            <Dialog open=asks title="End all sessions of all users?">
+                <p>"Everyone will have to sign in again, including you."</p>
                 <div role="alert">{move || error.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}</div>
                 <p class="actions">
                     <ActionButton class="button small" words=("Yes, end all sessions", "Ending…") action=end />

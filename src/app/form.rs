@@ -16,6 +16,7 @@ use web_sys::HtmlFormElement;
 use super::{
     components::{Field, each_second},
     query::query,
+    relative_time::duration,
     return_to::next_page,
 };
 use crate::{
@@ -152,7 +153,7 @@ pub fn preload_app(_: Event) {
 /// written.
 const ADVICE: [(&str, &str); 2] = [
     ("email", "Enter an e-mail address, like ann@example.com."),
-    ("password", "Use a password of at least 8 characters that is not among the common ones."),
+    ("password", "Use a password of at least 8 characters that is not a common one."),
 ];
 
 /// The error in the address of the page, as text for [`sanitized_error`]: its code, then the names of the
@@ -285,8 +286,8 @@ pub fn SignOutNote() -> impl IntoView {
         session.sign_out_notice().map(|sign_out_notice| match sign_out_notice {
             SignOutNotice::Confirmed { instances, elapsed_ms } => {
                 let servers = if instances == 1 { "the server".to_owned() } else { format!("all {instances} servers") };
-                let time = if elapsed_ms == 0 { "less than a millisecond".to_owned() } else { format!("{elapsed_ms} ms") };
-                view! { <p class="note good">{format!("You have been signed out. Your token died on {servers} in {time}.")}</p> }.into_any()
+                let time = duration(elapsed_ms);
+                view! { <p class="note good">{format!("You have been signed out. Your token was revoked on {servers} in {time}.")}</p> }.into_any()
             }
             SignOutNotice::Ended(reason) => view! { <p class="note">{reason}</p> }.into_any(),
             SignOutNotice::Unconfirmed => view! { <UnconfirmedNote /> }.into_any(),
@@ -302,7 +303,7 @@ fn UnconfirmedNote() -> impl IntoView {
     view! {
         <div class="note bad">
             <p>
-                "You are signed out in this browser, but the server could not confirm it: the session may still be alive there. Each page asks again until it is not."
+                "You are signed out in this browser, but the server could not confirm it, so your session may still be live there. Open pages keep trying."
             </p>
             <button type="button" class="button small" on:click=again>"Try again"</button>
         </div>

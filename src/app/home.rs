@@ -11,9 +11,9 @@ pub fn HomePage() -> impl IntoView {
     view! {
         <section class="hero">
             <SignOutNote />
-            <h1>"Log out, and the token is dead. " <em>"Everywhere. Now."</em></h1>
+            <h1>"Sign out, and the token is dead. " <em>"Everywhere. Now."</em></h1>
             <p class="lead">
-                "A JWT is checked without asking anyone, which makes it fast, and usually makes it impossible to take back: after log-out it works on until it expires. Hallpass does both. No network call per request, and when log-out answers, no server accepts the token again."
+                "A JWT is checked without asking a database. That is fast, but it usually means that a token cannot be revoked: after you sign out, a copy still works until it expires. Hallpass is as fast, and revokes tokens. A request needs no network call, and once you have signed out, no server accepts the token again."
             </p>
             <p class="actions">
                 <Show
@@ -33,22 +33,22 @@ pub fn HomePage() -> impl IntoView {
             <h2 id="how">"How a token lives and dies"</h2>
             <ol class="steps">
                 <li>
-                    <h3>"Signing in puts its id on a list"</h3>
-                    <p>"Each access token has an id of its own. It is recorded in the database first and copied to every server's memory."</p>
+                    <h3>"Signing in lists the token's id"</h3>
+                    <p>"Each access token has its own id. It is recorded in the database first, then copied into every server's memory."</p>
                 </li>
                 <li>
                     <h3>"A request is checked in memory"</h3>
-                    <p>"The signature must be ours and the id on the list. Nobody else is asked, so it costs a fraction of a microsecond."</p>
+                    <p>"The signature must be valid and the id on the list. There is no network call, so a check takes a fraction of a microsecond."</p>
                 </li>
                 <li>
-                    <h3>"Signing out takes it off"</h3>
-                    <p>"First in the database, then in every memory, and only then is the answer sent. A copy of the token gets 401."</p>
+                    <h3>"Signing out removes it"</h3>
+                    <p>"First from the database, then from every server's memory. Only then is the sign-out confirmed. A copy of the token gets 401."</p>
                 </li>
             </ol>
         </section>
         <section aria-labelledby="try">
             <h2 id="try">"Try to keep a token alive"</h2>
-            <p>"The page of your token walks you through it in a minute: use the token, copy it, sign out, send the copy to every server. Or by hand:"</p>
+            <p>"The page Token takes you through it in a minute: use the token, copy it, sign out, and send the copy to every server. Or try it with curl:"</p>
             <pre class="code" tabindex="0"><code>{EXAMPLE}</code></pre>
         </section>
     }

@@ -6,9 +6,9 @@ use leptos::prelude::*;
 pub fn NotFoundPage() -> impl IntoView {
     view! {
         <section class="card">
-            <h1>"There is no such page"</h1>
+            <h1>"Page not found"</h1>
             <p>"The address may be mistyped, or the page has moved."</p>
-            <p><a href="/" rel="external" class="button">"Go to the start"</a></p>
+            <p><a href="/" rel="external" class="button">"Go to the home page"</a></p>
         </section>
     }
 }

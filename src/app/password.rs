@@ -8,6 +8,7 @@ use super::{
     components::Field,
     form::{FormAlert, Sending, SubmitButton, focus, value},
     nav::NeedsScripts,
+    resource_view::confirmation,
 };
 use crate::{
     api::{self, error::ApiError, types::Revocation},
@@ -40,9 +41,10 @@ pub fn PasswordPage() -> impl IntoView {
         });
     };
     let note = move || {
-        done.get().map(|Revocation { instances, acknowledged, elapsed_ms }| {
+        done.get().map(|revocation| {
             let words = format!(
-                "Your password is changed, and all your other sessions have ended: confirmed by {acknowledged} of {instances} servers in {elapsed_ms} ms."
+                "Your password has been changed, and all your other sessions have ended. {}",
+                confirmation(&revocation)
             );
             view! { <p class="note good">{words}</p> }
         })
@@ -52,7 +54,7 @@ pub fn PasswordPage() -> impl IntoView {
         <section class="card wide">
             <h1>"Change password"</h1>
             <AccountNav account=ask_account() />
-            <p class="lead">"All your other sessions end with it, at once."</p>
+            <p class="lead">"Changing your password signs you out everywhere else."</p>
             <NeedsScripts />
             <div role="status">{note}</div>
             <form class="narrow" method="post" action="/api/account/change_password" novalidate on:submit=submit>

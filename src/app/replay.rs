@@ -33,15 +33,15 @@ pub fn ReplayPage() -> impl IntoView {
         }
     });
     view! {
-        <Title text="The copy" />
+        <Title text="Send the copy" />
         <section class="card full">
-            <h1>"Is the copy still good?"</h1>
+            <h1>"Does the copy still work?"</h1>
             <SignOutNote />
             <NeedsScripts />
             {move || match copy.get() {
                 Some(token) => view! { <Replay token copy /> }.into_any(),
                 None => view! {
-                    <p>"There is no copy of a token in this tab. Sign in, keep one on the page of your token, and sign out."</p>
+                    <p>"There is no copy of a token in this tab. Sign in, keep a copy on the page Token, then sign out."</p>
                     <p class="actions"><a href="/account" rel="external" class="button">"See your token"</a></p>
                 }.into_any(),
             }}
@@ -103,15 +103,15 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
         };
         match left.get() {
             _ if heard == 0 => String::new(),
-            0 if is_refused.get() => format!("{all}. By now it has expired as well."),
+            0 if is_refused.get() => format!("{all}. By now it has also expired."),
             left if is_refused.get() => format!(
-                "{all}, though its signature is good for another {}. Signing out has ended every copy{everywhere}, at once.",
+                "{all}, though its signature is valid for another {}. Signing out has revoked every copy{everywhere}, at once.",
                 minutes(left)
             ),
             _ if session.is_signed_in() => {
-                "It is let in: its session is alive. Sign out, and send it again.".to_owned()
+                "Accepted: its session is still live. Sign out, then send the copy again.".to_owned()
             }
-            _ => "It is still let in.".to_owned(),
+            _ => "The copy is still accepted.".to_owned(),
         }
     };
     let unheard = move || {
@@ -127,7 +127,7 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
         <h2 class="unseen">"The last step"</h2>
         <ol class="walk" start="4">
             <WalkStep step=Step::Replay current=Signal::derive(step) title="Send the copy">
-                <p>"The token that was good a moment ago, from before you signed out, to each server."</p>
+                <p>"Send the token that you kept before signing out to every server."</p>
                 <ActionButton words=("Send the copy", "Sending…") action=replay class="button" />
             </WalkStep>
         </ol>
@@ -143,34 +143,34 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
                     None => view! { <p class="verdict-word">"—"</p> }.into_any(),
                     Some(StatelessCheck { is_valid: true, .. }) if left.get() > 0 => view! {
                         <p class="verdict-word bad">"Still valid"</p>
-                        <p class="hint">{move || format!("Our signature, and not expired for another {}: whoever holds it is let in. Where nothing else is checked, you are not signed out.", minutes(left.get()))}</p>
+                        <p class="hint">{move || format!("The signature is right, and the token does not expire for another {}. Where nothing else is checked, anyone who holds a copy can still use it.", minutes(left.get()))}</p>
                     }.into_any(),
                     Some(_) => view! {
                         <p class="verdict-word">"Expired"</p>
-                        <p class="hint">"By now nobody would accept it."</p>
+                        <p class="hint">"No server accepts an expired token."</p>
                     }.into_any(),
                 }}
             </section>
             <section class="verdict" aria-labelledby="here">
                 <h2 id="here">"Hallpass says"</h2>
                 {move || is_refused.get().then(|| view! { <p class="verdict-word good">"Refused"</p> })}
-                <TableFrame id="answers" caption="Answers to the copy">
+                <TableFrame id="answers" caption="Responses to the copy">
                     <thead>
                         <tr>
                             <th scope="col">"Server"</th>
-                            <th scope="col">"Answer"</th>
-                            <th scope="col" class="figure">"Took"</th>
+                            <th scope="col">"Response"</th>
+                            <th scope="col" class="figure">"Time"</th>
                         </tr>
                     </thead>
                     <tbody>
                         {move || answers.get().into_iter().map(|answer| view! { <AnswerRow answer /> }).collect_view()}
-                        {move || answers.with(Vec::is_empty).then(|| view! { <tr><td colspan="3" class="hint">"Not asked yet."</td></tr> })}
+                        {move || answers.with(Vec::is_empty).then(|| view! { <tr><td colspan="3" class="hint">"Not sent yet."</td></tr> })}
                     </tbody>
                 </TableFrame>
             </section>
         </div>
         <Show when=move || is_done.get() && expected() == 1>
-            <p class="hint">"One server runs here. Where there are several, each of them is asked."</p>
+            <p class="hint">"Only one server is running. With several, the copy is sent to each of them."</p>
         </Show>
         <p class="actions">
             <a href="/login" rel="external" class="button small">"Sign in again"</a>

@@ -2,7 +2,10 @@
 
 use leptos::prelude::*;
 
-use super::components::{Toasts, Waiting};
+use super::{
+    components::{Toasts, Waiting},
+    relative_time::duration,
+};
 use crate::api::{error::ApiError, types::Revocation};
 
 /// The answer to a call, rendered by `view`. It stays visible while the call is repeated.
@@ -12,7 +15,7 @@ pub fn Answered<T: Clone + 'static>(
     view: impl Fn(T) -> AnyView + Send + 'static,
 ) -> impl IntoView {
     move || match answer.get() {
-        None => view! { <Waiting words="Asking the server…" /> }.into_any(),
+        None => view! { <Waiting words="Loading…" /> }.into_any(),
         Some(Ok(found)) => view(found),
         Some(Err(error)) => view! { <Trouble error on_retry=move || answer.refetch() /> }.into_any(),
     }
@@ -24,6 +27,19 @@ pub fn Trouble(error: ApiError, on_retry: impl Fn() + 'static) -> impl IntoView 
     view! {
         <div role="alert"><p class="alert">{error.to_string()}</p></div>
         <p><button type="button" class="button" on:click=move |_| on_retry()>"Try again"</button></p>
+    }
+}
+
+/// The confirmation of a revocation: by how many instances, and in what time.
+pub fn confirmation(revocation: &Revocation) -> String {
+    let Revocation { instances, acknowledged, elapsed_ms } = *revocation;
+    let time = duration(elapsed_ms);
+    if instances == 1 {
+        format!("Confirmed in {time}.")
+    } else if acknowledged == instances {
+        format!("Confirmed by all {instances} servers in {time}.")
+    } else {
+        format!("Confirmed by {acknowledged} of {instances} servers in {time}. The others hold no lease.")
     }
 }
 
@@ -42,11 +58,9 @@ impl Outcome {
 
     pub fn tell(self, answer: Result<Revocation, ApiError>) {
         match answer {
-            Ok(Revocation { instances, acknowledged, elapsed_ms }) => {
+            Ok(revocation) => {
                 self.trouble.try_set(None);
-                self.toasts.show(format!(
-                    "Done. Confirmed by {acknowledged} of {instances} servers in {elapsed_ms} ms."
-                ));
+                self.toasts.show(format!("Done. {}", confirmation(&revocation)));
             }
             Err(error) => self.fail(error),
         }

@@ -39,7 +39,7 @@ pub fn SessionsPage() -> impl IntoView {
         <section class="card wide">
             <h1>"Your sessions"</h1>
             <AccountNav account=ask_account() />
-            <p class="lead">"Each sign-in on a device or in a browser is a session. End one, and every token of it is dead at once, on every server."</p>
+            <p class="lead">"Each sign-in on a device or in a browser is a session. When you end a session, every server refuses its tokens at once."</p>
             <NeedsScripts />
             {outcome.view()}
             <Answered
@@ -49,7 +49,7 @@ pub fn SessionsPage() -> impl IntoView {
             <EndMany on_ended />
         </section>
         <section class="card wide" aria-labelledby="events">
-            <h2 id="events">"What happened lately"</h2>
+            <h2 id="events">"Recent activity"</h2>
             <Answered
                 answer=events
                 view=move |found| {
@@ -79,7 +79,7 @@ fn List(
         <ul class="rows" aria-label="Live sessions">{rows}</ul>
         <Show when=move || !shows_all.get()>
             <button type="button" class="button quiet small" on:click=move |_| shows_all.set(true)>
-                {format!("Show all {count}")}
+                {format!("Show all {count} sessions")}
             </button>
         </Show>
     }
@@ -93,7 +93,7 @@ fn Row(
 ) -> impl IntoView {
     let session = Session::expect();
     let SessionInfo { session_id, device, address, created_at, last_seen_at, is_current } = info;
-    let label = format!("End {device}");
+    let label = format!("End the session on {device}");
     let end = move || {
         let session_id = session_id.clone();
         async move {
@@ -113,7 +113,7 @@ fn Row(
         <li>
             <div>
                 <strong>{device}</strong>
-                {is_current.then(|| view! { " " <span class="badge good">"this one"</span> })}
+                {is_current.then(|| view! { " " <span class="badge good">"this device"</span> })}
                 <Facts facts />
             </div>
             <ActionButton words=("End", "Ending…") action=end label />
@@ -132,7 +132,7 @@ fn EndMany(on_ended: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync 
     };
     view! {
         <p class="actions needs-scripts">
-            <button type="button" class="button small quiet" on:click=move |_| ends_others.set(true)>"End all others"</button>
+            <button type="button" class="button small quiet" on:click=move |_| ends_others.set(true)>"End other sessions"</button>
             <button type="button" class="button small quiet" on:click=move |_| ends_all.set(true)>"Sign out everywhere"</button>
         </p>
         <Dialog open=ends_others title="End all other sessions">
@@ -173,7 +173,7 @@ fn Confirm(
         });
     };
     let words = if keep_current {
-        ("End all others", "Ending…")
+        ("End other sessions", "Ending…")
     } else {
         ("Sign out everywhere", "Signing out…")
     };
@@ -215,14 +215,14 @@ fn words(kind: EventKind) -> &'static str {
             EndReason::EndedElsewhere => "Session ended from another device",
             EndReason::Replaced => "Session replaced by a new sign-in",
             EndReason::TokenReused => {
-                "Session ended: a refresh token was used twice, it may have been copied"
+                "Session ended: a refresh token was used twice and may have been copied"
             }
             EndReason::PasswordChanged | EndReason::PasswordSet => "Session ended: the password was changed",
             EndReason::RoleChanged => "Session ended: the role was changed",
             EndReason::Disabled => "Session ended: the account was disabled",
             EndReason::EndedByAdmin => "Session ended by an administrator",
             EndReason::Expired => "Session expired",
-            EndReason::Displaced => "Session ended: too many devices",
+            EndReason::Displaced => "Session ended: too many sessions",
         },
     }
 }

@@ -14,7 +14,7 @@ pub fn SignedOut(
     view! {
         <Title text="Signed out" />
         <section class="card">
-            <h1>"You are signed out"</h1>
+            <h1>"Signed out"</h1>
             <SignOutNote />
             <p class="actions"><a href=sign_in_first(&path) rel="external" class="button">"Sign in again"</a></p>
         </section>

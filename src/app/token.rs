@@ -24,7 +24,7 @@ pub fn TokenParts(#[prop(into)] token: Signal<Option<HeldToken>>) -> impl IntoVi
         <Statements statements=Signal::derive(move || parts.get().claims) />
         <h3 class="jwt-signature">"Signature"</h3>
         <p class="hint">
-            "Made with a key that only the servers have, over the two parts before it. Checking it takes no question to anyone, and so it cannot say whether you have signed out since."
+            "Computed from the other two parts with a key that only the servers have. A server can check it without asking anyone, but it does not show whether you have signed out since."
         </p>
     }
 }
@@ -55,9 +55,9 @@ fn meaning(name: &str) -> &'static str {
         "iss" => "Who issued it.",
         "aud" => "Whom it is for.",
         "sub" => "Your user id.",
-        "sid" => "The session it belongs to. Signing out ends this.",
-        "jti" => "Its own id, on the list of live tokens in each server's memory.",
-        "email" => "Your address.",
+        "sid" => "The session it belongs to. Signing out ends that session.",
+        "jti" => "The token's id, on the list of live tokens in every server's memory.",
+        "email" => "Your e-mail address.",
         "role" => "What you may do.",
         "iat" => "Issued at",
         "exp" => "Expires at",
@@ -77,12 +77,12 @@ pub fn Exchange(token: HeldToken, answer: Answer) -> impl IntoView {
         <p class="answer">
             <Status status />
             " "
-            <span class="hint">{format!("by {instance} in {}", milliseconds(elapsed_ms))}</span>
+            <span class="hint">{format!("from server {instance} in {}", milliseconds(elapsed_ms))}</span>
         </p>
         <details>
-            <summary>"The request and the answer"</summary>
-            <CodeBlock label="The request" text=request />
-            <CodeBlock label="The answer" text=text />
+            <summary>"Request and response"</summary>
+            <CodeBlock label="Request" text=request />
+            <CodeBlock label="Response" text=text />
         </details>
     }
 }

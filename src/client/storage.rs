@@ -107,7 +107,7 @@ pub fn load() -> Option<StoredToken> {
         Some(Ok(token)) => Some(token),
         Some(Err(StorageError::KeyNotFound(_))) | None => None,
         Some(Err(_)) => {
-            warn!("What this browser keeps under {KEY} cannot be read: it is fetched again.");
+            warn!("The stored value of {KEY} cannot be read: a new token is requested.");
             None
         }
     };
@@ -146,7 +146,7 @@ pub fn browser_limitations() -> Vec<&'static str> {
         (blocks_cookies(), "This browser blocks the cookies of this site, so you cannot sign in here."),
         (
             keeps_nothing,
-            "This browser keeps nothing for this site, so its other tabs do not notice when you sign out here.",
+            "This browser stores nothing for this site, so other tabs notice a sign-out only when you look at them.",
         ),
     ];
     notes.into_iter().filter_map(|(is_so, note)| is_so.then_some(note)).collect()

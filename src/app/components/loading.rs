@@ -9,7 +9,7 @@ pub fn Waiting(words: &'static str) -> impl IntoView {
     view! {
         <p class="waiting hint" role="status">
             {words}
-            <span class="waiting-long">" This takes longer than usual."</span>
+            <span class="waiting-long">" This is taking longer than usual."</span>
         </p>
     }
 }

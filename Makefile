@@ -46,7 +46,7 @@ dev: tools
 
 build: target/built
 
-target/built: $(shell find .cargo src style public migrations Cargo.toml Cargo.lock Leptos.toml -type f) | tools
+target/built: $(shell find .cargo crates src style public migrations Cargo.toml Cargo.lock Leptos.toml -type f) | tools
 	$(call say,Building the server and the site (a few minutes the first time))
 	cargo leptos build --release --split --precompress
 	@touch $@
@@ -55,14 +55,17 @@ test: lint rust-test e2e
 
 lint: tools cargo-deny
 	$(call say,Formatting and lints)
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --all-targets --features ssr -- -D warnings
+	cargo clippy --all-targets -p hallpass-allowlist --all-features -- -D warnings
+	cargo clippy -p hallpass-allowlist --no-default-features -- -D warnings
 	cargo clippy --target wasm32-unknown-unknown --lib --features hydrate -- -D warnings
 	cargo-deny --locked --log-level error check bans licenses sources
 
 rust-test:
 	$(call say,Rust tests)
 	cargo test --features ssr
+	cargo test -p hallpass-allowlist --all-features
 
 e2e: build browser services
 	$(call say,Browser tests)
@@ -83,7 +86,7 @@ screenshots: build browser services
 	cd end2end && npm ci --no-audit --no-fund --silent && SCREENSHOTS=1 npx playwright test
 
 fmt:
-	cargo fmt
+	cargo fmt --all
 
 tools:
 	@command -v cargo >/dev/null || { echo "Rust is missing: see https://rustup.rs"; exit 1; }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 const PAGE: &str = include_str!("../../SECURITY.md");
-const FOLDERS: [&str; 3] = ["src/", "tests/", "end2end/"];
+const FOLDERS: [&str; 4] = ["crates/", "src/", "tests/", "end2end/"];
 
 /// The texts in backticks, in order.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {

@@ -58,11 +58,12 @@ async fn logout_everywhere_takes_effect_on_all_instances() {
     assert_eq!(api.me_everywhere(&stranger).await, [200; 3]);
 }
 
-/// A hundred thousand requests are answered while the database is stopped: a request that queried it could not be.
+/// Twenty thousand requests are answered while the database is stopped: a request that queried it could not be.
 /// Counters show that Redis was not queried either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn live_sessions_are_authorized_without_redis_or_sql() {
-    const ROUNDS: usize = 20;
+    // No more than a slow machine can ask before the token expires.
+    const ROUNDS: usize = 4;
     const REQUESTS: usize = 5_000;
     const CALLERS: usize = 16;
     let world = World::start(Kind::Single).await;

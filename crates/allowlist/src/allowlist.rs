@@ -41,6 +41,9 @@ const SQL_LOOK_UPS: usize = 4;
 /// The maximum number of confirmed revocations that are remembered.
 const MAX_CONFIRMED: usize = 100_000;
 
+/// The result of a logout, which concurrent callers share.
+type Logout<E> = Result<Revocation, Arc<RevokeError<E>>>;
+
 /// The live tokens as seen by this instance.
 pub struct Allowlist<S: SessionStore> {
     store: S,
@@ -53,7 +56,7 @@ pub struct Allowlist<S: SessionStore> {
     /// Concurrent lookups of the same unknown token are one lookup.
     look_ups: Flights<TokenId, Result<bool, Undetermined>>,
     /// Concurrent logouts of the same session are one revocation.
-    logouts: Flights<SessionId, Result<Revocation, Arc<RevokeError<S::Error>>>>,
+    logouts: Flights<SessionId, Logout<S::Error>>,
     /// The sessions whose revocation is confirmed, and since when.
     confirmed: Arc<Mutex<HashMap<SessionId, Instant>>>,
     fallbacks: Semaphore,
@@ -294,7 +297,7 @@ impl<S: SessionStore> Allowlist<S> {
         session_id: SessionId,
         user_id: Option<UserId>,
         recording: F,
-    ) -> Result<Revocation, Arc<RevokeError<S::Error>>>
+    ) -> Logout<S::Error>
     where
         F: Future<Output = Result<Option<Recorded>, S::Error>> + Send + 'static,
     {

@@ -25,7 +25,9 @@ use tokio::{
     sync::watch,
     time::{self, Instant},
 };
-use tracing::{error, info, warn};
+#[cfg(feature = "redis")]
+use tracing::error;
+use tracing::{info, warn};
 
 use crate::{
     agreement::{Agreement, Disagreement},
@@ -111,10 +113,23 @@ enum Lost<E> {
     Stalled,
     #[error("events are missing from the stream")]
     BrokenChain,
+    #[cfg(feature = "redis")]
     #[error("an event cannot be read")]
     Unreadable,
     #[error("{0}")]
     Disagreement(Disagreement<E>),
+}
+
+impl<E> Lost<E> {
+    /// Whether the mirror may lack an event. Otherwise the lease expires by itself.
+    fn ends_lease(&self) -> bool {
+        match self {
+            Self::BrokenChain | Self::Disagreement(_) => true,
+            #[cfg(feature = "redis")]
+            Self::Unreadable => true,
+            Self::Bus(_) | Self::Store(_) | Self::Stalled => false,
+        }
+    }
 }
 
 /// The most important kind of event in a batch of entries.
@@ -199,7 +214,7 @@ impl<S: SessionStore> Follower<S> {
         loop {
             let Err(lost) = self.run_epoch().await;
             let partition = self.partition.index();
-            if matches!(lost, Lost::BrokenChain | Lost::Unreadable | Lost::Disagreement(_)) {
+            if lost.ends_lease() {
                 self.lease.end();
             }
             self.instance.agreement.unfollow(self.partition).await;
@@ -331,11 +346,13 @@ impl<S: SessionStore> Follower<S> {
                     }
                     news = news.max(one);
                 }
+                #[cfg(feature = "redis")]
                 Entry::Foreign(position) => {
                     counter!("hallpass_foreign_entries_total").increment(1);
                     warn!("skipped entry {position} of the stream: it was not written by Hallpass");
                     chain.position = position;
                 }
+                #[cfg(feature = "redis")]
                 Entry::Unreadable(position) => {
                     counter!("hallpass_unreadable_entries_total").increment(1);
                     error!("entry {position} of the stream cannot be read: starting again from the database");
@@ -405,6 +422,7 @@ impl<S: SessionStore> Follower<S> {
                         }
                         link.position
                     }
+                    #[cfg(feature = "redis")]
                     Entry::Foreign(position) | Entry::Unreadable(position) => position,
                 };
             }
@@ -438,8 +456,10 @@ impl<S: SessionStore> Follower<S> {
 /// The reason why the revocations could not be read from the store.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError<E> {
+    /// The store cannot be used.
     #[error("{0}")]
     Store(E),
+    /// The store did not answer in time.
     #[error("it did not answer within {RECONCILE_TIMEOUT:?}")]
     TimedOut,
 }

@@ -23,6 +23,8 @@
 //! # Example
 //! See the crate's README.
 
+#![warn(missing_docs)]
+
 mod agreement;
 mod allowlist;
 mod bus;

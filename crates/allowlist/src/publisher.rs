@@ -48,8 +48,10 @@ const TOKENS_IN_AN_EVENT: usize = 1000;
 /// The revocation is not confirmed: the response must not claim it.
 #[derive(Debug, thiserror::Error)]
 pub enum Unconfirmed {
+    /// The bus cannot be used.
     #[error("Redis: {0}")]
     Bus(#[from] BusError),
+    /// The other instances have not acknowledged it in time.
     #[error("not confirmed within {REVOCATION_TIMEOUT:?}")]
     TimedOut,
 }

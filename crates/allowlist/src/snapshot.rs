@@ -25,6 +25,7 @@ pub struct CompletedRevocation {
 /// One instance.
 #[derive(Debug, Clone)]
 pub struct InstanceSnapshot {
+    /// The name that its operator gave it.
     pub name: String,
     /// Whether it is this instance.
     pub is_this: bool,
@@ -48,5 +49,6 @@ pub struct ClusterSnapshot {
     pub is_shared: bool,
     /// The time of this instance.
     pub now: UnixSeconds,
+    /// The instances, running or recently departed.
     pub instances: Vec<InstanceSnapshot>,
 }

@@ -38,7 +38,7 @@ pub trait Network: Send + Sync + 'static {
     ///
     /// # Errors
     /// The connection is closed.
-    fn cross(&self, server: &MemoryServer) -> BoxFuture<'_, Result<(), BusError>>;
+    fn cross(&self, server: &MemoryServer) -> BoxFuture<'static, Result<(), BusError>>;
 }
 
 /// A network that neither delays nor loses anything.
@@ -49,7 +49,7 @@ impl Network for Direct {
         Ok(self.0.clone())
     }
 
-    fn cross(&self, _: &MemoryServer) -> BoxFuture<'_, Result<(), BusError>> {
+    fn cross(&self, _: &MemoryServer) -> BoxFuture<'static, Result<(), BusError>> {
         std::future::ready(Ok(())).boxed()
     }
 }
@@ -191,20 +191,34 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Runs a command on the server, as one step.
-    async fn call<T>(&self, command: impl FnOnce(&mut Data) -> T) -> Result<T, BusError> {
-        let calling = async {
-            self.network.cross(&self.server).await?;
-            let answer = self.server.with(self.partition, command);
-            self.network.cross(&self.server).await?;
+    /// Runs a command on the server, as one step. A command that was sent runs even if its caller has gone, as in
+    /// Redis.
+    async fn call<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(&mut Data) -> T + Send + 'static,
+    ) -> Result<T, BusError> {
+        let connection = self.clone();
+        let calling = tokio::spawn(async move {
+            connection.network.cross(&connection.server).await?;
+            let (answer, has_written) = connection.server.with(connection.partition, |data| {
+                let before = data.newest;
+                (command(data), data.newest > before)
+            });
+            if has_written {
+                connection.server.0.written.send_replace(());
+            }
+            connection.network.cross(&connection.server).await?;
             Ok(answer)
-        };
-        time::timeout(ANSWER_TIMEOUT, calling).await.unwrap_or_else(|_| Err(BusError::timed_out()))
+        });
+        match time::timeout(ANSWER_TIMEOUT, calling).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(BusError::timed_out()),
+        }
     }
 
     pub async fn join(&self) -> Result<(Position, Register, String), BusError> {
-        let run_id = &self.server.0.run_id;
-        self.call(|data| {
+        let run_id = self.server.0.run_id.clone();
+        self.call(move |data| {
             data.head.get_or_insert_with(Nonce::random);
             let identity = data.identity.get_or_insert_with(|| BusId::random().to_string());
             let identity = format!("{identity}/{run_id}");
@@ -221,13 +235,14 @@ impl Connection {
         position: Position,
         lapsed: &[(Vec<u8>, Vec<u8>)],
     ) -> Result<(Vec<Entry>, Register), BusError> {
-        self.call(|data| {
+        let (instance, report, lapsed) = (instance.to_vec(), report.as_bytes().to_vec(), lapsed.to_vec());
+        self.call(move |data| {
             for (instance, report) in lapsed {
-                if data.reports.get(instance) == Some(report) {
-                    data.reports.remove(instance);
+                if data.reports.get(&instance) == Some(&report) {
+                    data.reports.remove(&instance);
                 }
             }
-            data.reports.insert(instance.to_vec(), report.as_bytes().to_vec());
+            data.reports.insert(instance, report);
             (data.after(position), data.register())
         })
         .await
@@ -250,7 +265,7 @@ impl Connection {
         let mut written = self.server.0.written.subscribe();
         let waiting = async {
             loop {
-                let entries = self.call(|data| data.after(position)).await?;
+                let entries = self.call(move |data| data.after(position)).await?;
                 if !entries.is_empty() || written.changed().await.is_err() {
                     return Ok(entries);
                 }
@@ -264,14 +279,15 @@ impl Connection {
     }
 
     pub async fn leave(&self, instance: &[u8]) -> Result<(), BusError> {
-        self.call(|data| data.reports.remove(instance)).await.map(|_| ())
+        let instance = instance.to_vec();
+        self.call(move |data| data.reports.remove(&instance)).await.map(|_| ())
     }
 
     pub async fn allow(&self, entry: &TokenRecord, _: UnixSeconds) -> Result<(), BusError> {
-        self.call(|data| {
+        let entry = *entry;
+        self.call(move |data| {
             data.tokens.insert(entry.token_id, entry.session_id);
-            data.append(Nonce::random(), Event::Issued(*entry));
-            self.server.0.written.send_replace(());
+            data.append(Nonce::random(), Event::Issued(entry));
         })
         .await
     }
@@ -282,17 +298,22 @@ impl Connection {
         sessions: &[SessionId],
         tokens: &[TokenId],
     ) -> Result<(), BusError> {
-        self.call(|data| {
-            for token_id in tokens {
+        let (sessions, tokens) = (sessions.to_vec(), tokens.to_vec());
+        self.call(move |data| {
+            for token_id in &tokens {
                 data.tokens.remove(token_id);
             }
-            data.append(nonce, Event::Revoked(sessions.to_vec()));
-            self.server.0.written.send_replace(());
+            data.append(nonce, Event::Revoked(sessions));
         })
         .await
     }
 
+    pub async fn config_warnings(&self, _: usize) -> Result<Vec<String>, BusError> {
+        Ok(Vec::new())
+    }
+
     pub async fn contains(&self, entry: &TokenRecord) -> Result<bool, BusError> {
-        self.call(|data| data.tokens.get(&entry.token_id) == Some(&entry.session_id)).await
+        let entry = *entry;
+        self.call(move |data| data.tokens.get(&entry.token_id) == Some(&entry.session_id)).await
     }
 }

@@ -183,11 +183,7 @@ impl Connection {
 
     /// The warnings about settings of this server that put its data or confirmed revocations at risk.
     pub async fn config_warnings(&mut self, nodes: usize) -> Result<Vec<String>, BusError> {
-        match self {
-            Self::Memory(_) => Ok(Vec::new()),
-            #[cfg(feature = "redis")]
-            Self::Redis(connection) => Ok(connection.config_warnings(nodes).await?),
-        }
+        on_either!(self, connection => connection.config_warnings(nodes))
     }
 }
 
@@ -213,6 +209,11 @@ pub(crate) enum BusErrorKind {
 }
 
 impl BusError {
+    /// The connection is closed.
+    pub fn closed() -> Self {
+        Self::new(BusErrorKind::Closed, "the connection is closed")
+    }
+
     pub(crate) fn new(kind: BusErrorKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into() }
     }
@@ -274,7 +275,9 @@ pub(crate) struct Register {
 pub(crate) enum Entry {
     Link(Link),
     /// Part of the chain, but its event cannot be parsed.
+    #[cfg(feature = "redis")]
     Unreadable(Position),
     /// Not written by an instance.
+    #[cfg(feature = "redis")]
     Foreign(Position),
 }

@@ -64,7 +64,7 @@ lint: tools cargo-deny
 
 rust-test:
 	$(call say,Rust tests)
-	cargo test --features ssr
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --features ssr
 	cargo test -p hallpass-allowlist --all-features
 
 e2e: build browser services

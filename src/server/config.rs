@@ -176,7 +176,7 @@ impl RedisConfig {
             return Ok(());
         };
         bail!(
-            "REDIS_URL names {kind}: set HALLPASS_REDIS_NODES to the number of Redis nodes that hold the same data, a primary and \
+            "REDIS_URL cannot be used: it names {kind}. Set HALLPASS_REDIS_NODES to the number of Redis nodes that hold the same data, a primary and \
              its replicas counted together (3 for a primary and two replicas). A majority of them confirms each revocation; \
              of 2 nodes that is both"
         )

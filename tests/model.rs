@@ -1,16 +1,18 @@
 //! A model of the revocation protocol, checked in every order of events.
 //!
 //! The other tests run a few orders of events; the protocol must be correct in all of them. This model is
-//! small enough for a model checker to visit every state that can be reached.
+//! small enough for a model checker to visit every state that can be reached. The protocol, its rules and
+//! the counter-examples in words are in docs/PROTOCOL.md.
 //!
 //! # The protocol
 //!
 //! SQL is the truth. Each instance keeps a *mirror* in memory, and answers from it alone while it holds a
-//! *lease*. A *follower* obtains the lease: it joins Redis, reconciles the mirror with SQL, and then sends
-//! renewals. A renewal returns the events after the follower's place, writes a report of that place to the
-//! *register*, and is good for one lease, counted from the moment it was sent. Every event names the one
-//! before it, so that a follower detects a broken *chain* when Redis has lost data, and joins again.
-//! An *epoch* is the time of a follower on one connection.
+//! *lease*. A *follower* obtains the lease: it joins Redis, agrees with the others through SQL that all
+//! follow the same Redis, reconciles the mirror with SQL, replays the stream, and then sends renewals. A
+//! renewal returns the events after the follower's place, writes a report of that place to the *register*,
+//! and is good for one lease, counted from the moment it was sent. Every event names the one before it, so
+//! that a follower detects a broken *chain* when Redis has lost data, and joins again. An *epoch* is the
+//! time of a follower on one connection.
 //!
 //! A revocation commits to SQL, publishes an event, and is acknowledged when every instance has reported the
 //! event, or when those that have not can have no lease any more. The guarantee: **a request that starts
@@ -22,14 +24,15 @@
 //!   progress at a time: requests meet only in the mirror, and a slow one may still be in progress when
 //!   everything else has advanced.
 //! - Time advances only in [`Protocol::tick`], and anything may take any number of ticks: a slow network, a
-//!   partition and a paused process are the same here. The model stores ages, not moments, and none above a
-//!   lease, where more makes no difference. So the number of states is finite although time has no end, and
-//!   all of them are visited.
+//!   partition and a paused process are the same here. The model stores ages, not moments, and none above
+//!   the bound after which more makes no difference. So the number of states is finite although time has no
+//!   end, and all of them are visited.
 //! - `XREAD` between renewals is a renewal whose response comes too late to extend the lease.
-//! - Ticks are those of the slowest clock. A faster one considers a lease expired a tick too soon, unless a
-//!   margin is added for it (`MarginForDrift`), which makes all clocks alike here. `WAIT`, and two primaries
-//!   at a time, are not modeled: Redis has one life after the other, and a new one may start from an older
-//!   copy.
+//! - Not everything is combined with everything. Drifting clocks, two failures in one run and two Redises at
+//!   a time are checked with coarser steps ([`COARSE`]), and the follower compares the Redis that it follows
+//!   only where there are two ([`TWO_REDISES`]), where a run publishes at most two events.
+//! - `WAIT` is not modeled: that all follow the same Redis is enough for the guarantee. Neither is the
+//!   comparison that each instance repeats every second, which finds a disagreement that arises later.
 //!
 //! Then each [`Rule`] is left out in turn, and the checker must find a violation. To see how it comes about:
 //! `cargo test --test model -- --nocapture`.
@@ -38,7 +41,10 @@ use std::collections::BTreeSet;
 
 use Mishap::*;
 use Rule::*;
-use stateright::{Checker, HasDiscoveries, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model};
+
+#[path = "model/steps.rs"]
+mod steps;
 
 const INSTANCES: usize = 2;
 const REVOKER: Instance = 0;
@@ -47,8 +53,10 @@ const OTHER: Instance = 1;
 const PROMISE: &str = "no request that starts after the acknowledgement is let in";
 const SECOND_LOOK: &str = "no second look that starts after the acknowledgement lets a request in";
 const NOT_UNASKED: &str = "no request is refused while nobody has asked for the revocation";
+const MOVES: &str = "a revocation that was published to one Redis is acknowledged on the other";
 
 type Instance = usize;
+type Bus = usize;
 type Ticks = u8;
 
 /// A random number in the server. Here nonces count up, so that the nonce of an event is also its place in
@@ -57,66 +65,156 @@ type Nonce = u8;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Rule {
-    TruthFirst,
-    WaitForTheOthers,
-    LeaseFromTheSend,
+    // What a request checks
     LeaseBeforeTheLookUp,
     LeaseAgainAfterAFill,
     DeadWins,
     UnlistedIsNotDead,
+    // How a follower keeps its lease
+    LeaseFromTheSend,
     ReconcileBeforeTrust,
+    ReplayBeforeTrust,
     Chain,
+    HeadInTheRegister,
+    ConnectionEndsWithRedis,
+    // When a revocation is acknowledged
+    TruthFirst,
+    PublishUnknownSessions,
+    PublishAgain,
+    EchoBeforeAcknowledgement,
+    WaitForTheOthers,
     OldEpochToCountReports,
     ForgetOnlyTheSilent,
-    ConnectionEndsWithRedis,
-    HeadInTheRegister,
     MarginForDrift,
+    // How an instance leaves
     StopFollowingBeforeLeaving,
+    EndLeaseBeforeLeaving,
+    // What is read from SQL, and deleted there
+    PrimaryOnly,
+    ReconcileBySessions,
+    ReconcileBySharedClock,
+    DeleteBySharedClock,
+    // Which Redis is followed
+    AgreeOnTheBus,
+    RecordBeforeComparing,
+    EpochCountsFromAgreement,
+    RejoinAfterAStall,
+    StallCountsFromTheRecord,
+    NoAcknowledgementAfterAStall,
+    CommandsFollowTheEpoch,
 }
 
-/// A failure that happens once, at any moment. Delay is not listed, because it is possible everywhere.
+/// A failure that happens at any moment. Delay is not listed, because it is possible everywhere.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mishap {
     Crash(Instance),
     Disconnect(Instance),
-    /// All data is lost, and the connections survive.
+    /// An instance stops: it removes its report from the register, while requests in progress continue.
+    Leave(Instance),
+    /// Redis loses all data, and the connections survive.
     Flush,
     /// An older copy takes over: without the newest event and all reports, and with the token listed.
     FailOver,
-    /// One key is lost, as when Redis evicts it.
+    /// Redis loses the key of the register, as when it evicts it.
     LoseRegister,
-    /// An instance stops: it removes its report from the register, while requests in progress continue.
-    Leave(Instance),
+    /// SQL loses the session and its token.
+    SqlForgets,
+    /// SQL loses the row of the token, and keeps the session.
+    SqlForgetsToken,
+    /// The SQL connections of an instance lead to a standby, which lags behind for good.
+    Standby(Instance),
+    /// The wall clock of an instance is days ahead, for good.
+    WrongClock(Instance),
 }
 
+#[derive(Clone, Copy)]
 struct Protocol {
     lease: Ticks,
-    left_out: Option<Rule>,
+    /// How far the clocks of the instances may advance in one tick.
+    clock_rates: &'static [[Ticks; INSTANCES]],
+    /// How many Redises are up, to any of which an instance may connect.
+    redises: usize,
+    /// The instances that requests reach. The leases of the others make no difference.
+    serves: &'static [Instance],
+    /// Whether a request is one step; reconciling and the replay; the response of Redis and its application.
+    is_coarse: bool,
     mishaps: &'static [Mishap],
+    mishaps_in_a_run: usize,
+    /// How many heads and events a run may create.
+    most_nonces: Nonce,
+    left_out: Option<Rule>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Hash)]
+const FINE: Protocol = Protocol {
+    lease: 1,
+    clock_rates: &[[1, 1]],
+    redises: 1,
+    serves: &[REVOKER, OTHER],
+    is_coarse: false,
+    mishaps: &[],
+    mishaps_in_a_run: 1,
+    most_nonces: 8,
+    left_out: None,
+};
+const COARSE: Protocol = Protocol { is_coarse: true, mishaps_in_a_run: 2, ..FINE };
+const DRIFT: Protocol = Protocol { lease: 2, clock_rates: &[[1, 1], [1, 2], [2, 1]], ..COARSE };
+const TWO_REDISES: Protocol = Protocol { redises: 2, serves: &[OTHER], most_nonces: 4, ..COARSE };
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Hash)]
 struct World {
-    revoked_in_sql: bool,
-    redis: Redis,
+    sql: Sql,
+    /// Where there is one Redis, the second is not used.
+    redis: [Redis; 2],
     mirrors: [Mirror; INSTANCES],
     leases: [Ticks; INSTANCES],
     epochs: [Option<Epoch>; INSTANCES],
     revocation: Revocation,
+    /// The Redis to which the revoker's connection for commands leads.
+    commands: Option<Bus>,
     request: Option<Request>,
     nonces_used: Nonce,
-    mishaps_left: u8,
+    mishaps_left: usize,
     broken: Option<&'static str>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Hash)]
+struct Sql {
+    session: Session,
+    token: TokenRow,
+    /// The table of instances: the Redis that each follows.
+    follows: [Option<Bus>; INSTANCES],
+    read_from_standby_by: Option<Instance>,
+    clock_is_wrong_at: Option<Instance>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Hash)]
+enum Session {
+    #[default]
+    Live,
+    Revoked,
+    Lost,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Hash)]
+enum TokenRow {
+    #[default]
+    Present,
+    Lost,
+    DeletedEarly,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Hash)]
 struct Redis {
     life: u8,
-    /// The first nonce is the head that a follower has created, the others are events. Empty after a loss.
-    chain: Vec<Nonce>,
+    chain: Nonces,
     lists_the_token: bool,
     register: [Option<Report>; INSTANCES],
 }
+
+/// The nonces of the chain, one bit for each. The lowest is the head that a follower has created, the others
+/// are events. Empty after a loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Hash)]
+struct Nonces(u16);
 
 #[derive(Clone, Copy, Debug, PartialEq, Hash)]
 struct Report {
@@ -134,11 +232,25 @@ enum Mirror {
 
 #[derive(Clone, Copy, Debug, PartialEq, Hash)]
 struct Epoch {
+    bus: Bus,
     life: u8,
     age: Ticks,
+    /// The time since the last renewal was sent, or since the join. Counted only where there are two Redises.
+    silence: Ticks,
     place: Nonce,
-    reconciled: bool,
+    phase: Phase,
     renewal: Option<Renewal>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
+enum Phase {
+    Joined,
+    /// The row in SQL is written, and those of the others are not read yet; the other way round if
+    /// `RecordBeforeComparing` is left out.
+    HalfAgreed,
+    Agreed,
+    Reconciled,
+    Following,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Hash)]
@@ -165,7 +277,7 @@ enum Revocation {
         applied: Option<Ticks>,
     },
     Acknowledged {
-        all_have_heard: bool,
+        all_reported: bool,
     },
 }
 
@@ -191,415 +303,203 @@ enum Stage {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
-    Tick,
-    Join(Instance),
+    Tick([Ticks; INSTANCES]),
+    Join(Instance, Bus),
+    Compare(Instance),
+    RecordLate(Instance),
+    ClearRecord(Instance),
     Reconcile(Instance),
+    Replay(Instance),
     SendRenewal(Instance),
     RedisAnswers(Instance),
     ApplyAnswer(Instance),
-    ForgetReport(Instance),
+    ForgetReport(Instance, Bus),
     Revoke,
-    Publish,
+    Publish(Bus),
     Request(Instance),
     RequestGoesOn,
     RequestGivesUp,
     Suffer(Mishap),
 }
 
-fn only_if(condition: bool) -> Option<()> {
-    condition.then_some(())
-}
-
-impl World {
-    fn add_to_the_chain(&mut self) -> Nonce {
-        self.nonces_used += 1;
-        self.redis.chain.push(self.nonces_used);
-        self.nonces_used
-    }
-
-    fn acknowledged(&self) -> bool {
-        matches!(self.revocation, Revocation::Acknowledged { .. })
-    }
-
-    fn end_epoch(&mut self, of: Instance) {
-        self.epochs[of] = None;
-        if of == REVOKER && matches!(self.revocation, Revocation::Published { .. }) {
-            self.revocation = Revocation::Committed;
-        }
-    }
-
-    fn end_request(&mut self, broken: Option<&'static str>) {
-        self.request = None;
-        self.broken = broken;
-    }
-}
-
-/// The steps of the protocol, in order. Each returns `None` if it is not possible in this state.
-impl Protocol {
-    fn keeps(&self, rule: Rule) -> bool {
-        self.left_out != Some(rule)
-    }
-
-    /// Whether a lease granted that long ago has certainly expired.
-    fn has_expired(&self, age: Ticks) -> bool {
-        age + Ticks::from(!self.keeps(MarginForDrift)) >= self.lease
-    }
-
-    fn tick(&self, world: &mut World) -> Option<()> {
-        let grow = |age: &mut Ticks| *age = self.lease.min(*age + 1);
-        for lease in &mut world.leases {
-            *lease = lease.saturating_sub(1);
-        }
-        for epoch in world.epochs.iter_mut().flatten() {
-            grow(&mut epoch.age);
-            epoch.renewal.iter_mut().for_each(|renewal| grow(&mut renewal.age));
-        }
-        world.redis.register.iter_mut().flatten().for_each(|report| grow(&mut report.age));
-        if let Revocation::Published { applied: Some(age), .. } = &mut world.revocation {
-            grow(age);
-        }
-        Some(())
-    }
-
-    fn connected(&self, world: &World, who: Instance) -> Option<Epoch> {
-        world.epochs[who]
-            .filter(|epoch| epoch.life == world.redis.life || !self.keeps(ConnectionEndsWithRedis))
-    }
-
-    fn join(&self, world: &mut World, who: Instance) -> Option<()> {
-        only_if(self.connected(world, who).is_none())?;
-        world.end_epoch(who);
-        if world.redis.chain.is_empty() {
-            world.add_to_the_chain();
-        }
-        let place = *world.redis.chain.last()?;
-        // Only the age of the revoker's epoch matters; the other epoch starts old, which saves states.
-        let age = if who == REVOKER { 0 } else { self.lease };
-        let reconciled = !self.keeps(ReconcileBeforeTrust);
-        world.epochs[who] = Some(Epoch { life: world.redis.life, age, place, reconciled, renewal: None });
-        Some(())
-    }
-
-    fn reconcile(&self, world: &mut World, who: Instance) -> Option<()> {
-        let epoch = world.epochs[who].as_mut().filter(|epoch| !epoch.reconciled)?;
-        epoch.reconciled = true;
-        if world.revoked_in_sql {
-            world.mirrors[who] = Mirror::Dead;
-        }
-        Some(())
-    }
-
-    fn send_renewal(&self, world: &mut World, who: Instance) -> Option<()> {
-        let epoch = self.connected(world, who)?;
-        only_if(epoch.reconciled && epoch.renewal.is_none())?;
-        world.epochs[who] = Some(Epoch { renewal: Some(Renewal { age: 0, answer: None }), ..epoch });
-        Some(())
-    }
-
-    fn redis_answers(&self, world: &mut World, who: Instance) -> Option<()> {
-        let epoch = self.connected(world, who)?;
-        let renewal = epoch.renewal.filter(|renewal| renewal.answer.is_none())?;
-        let redis = &mut world.redis;
-        let newest_event = redis.chain.last().copied().filter(|&event| event > epoch.place);
-        let chain_holds = redis.chain.contains(&epoch.place);
-        let all_report_it = match world.revocation {
-            // The revoker needs no report of its own, because it makes this request.
-            Revocation::Published { event, .. } if who == REVOKER => {
-                redis.chain.contains(&event)
-                    && redis.register.iter().flatten().all(|report| report.place >= event)
-            }
-            _ => false,
-        };
-        if who != REVOKER {
-            redis.register[who] = Some(Report { place: epoch.place, age: 0 });
-        }
-        let answer = Some(Answer { chain_holds, newest_event, all_report_it });
-        world.epochs[who] = Some(Epoch { renewal: Some(Renewal { answer, ..renewal }), ..epoch });
-        Some(())
-    }
-
-    fn apply_answer(&self, world: &mut World, who: Instance) -> Option<()> {
-        let epoch = world.epochs[who].as_mut()?;
-        let Renewal { age, answer } = epoch.renewal?;
-        let answer = answer?;
-        epoch.renewal = None;
-        if !answer.chain_holds && self.keeps(Chain) {
-            world.end_epoch(who);
-            return Some(());
-        }
-        if let Some(event) = answer.newest_event {
-            epoch.place = event;
-            world.mirrors[who] = Mirror::Dead;
-        }
-        world.leases[who] = if self.keeps(LeaseFromTheSend) { self.lease - age } else { self.lease };
-        if who == REVOKER {
-            let epoch = *epoch;
-            self.acknowledge(world, epoch, answer);
-        }
-        Some(())
-    }
-
-    fn forget_report(&self, world: &mut World, of: Instance) -> Option<()> {
-        let report = world.redis.register[of]?;
-        only_if(self.has_expired(report.age) || !self.keeps(ForgetOnlyTheSilent))?;
-        world.redis.register[of] = None;
-        Some(())
-    }
-
-    fn revoke(&self, world: &mut World) -> Option<()> {
-        only_if(world.revocation == Revocation::NotAsked)?;
-        world.revoked_in_sql = self.keeps(TruthFirst);
-        world.mirrors[REVOKER] = Mirror::Dead;
-        world.revocation = Revocation::Committed;
-        Some(())
-    }
-
-    fn publish(&self, world: &mut World) -> Option<()> {
-        self.connected(world, REVOKER)?;
-        only_if(world.revocation == Revocation::Committed)?;
-        let event = world.add_to_the_chain();
-        world.redis.lists_the_token = false;
-        world.revocation = match self.keeps(WaitForTheOthers) {
-            true => Revocation::Published { event, applied: None },
-            false => Revocation::Acknowledged { all_have_heard: false },
-        };
-        Some(())
-    }
-
-    fn acknowledge(&self, world: &mut World, epoch: Epoch, answer: Answer) {
-        let Revocation::Published { event, applied } = world.revocation else { return };
-        let came_back_now = (answer.newest_event >= Some(event)).then_some(0);
-        let Some(age) = applied.or(came_back_now) else { return };
-        // A young epoch may read a register that has lost an instance whose lease is still valid.
-        let reports_count = self.has_expired(epoch.age) || !self.keeps(OldEpochToCountReports);
-        let all_have_heard = answer.all_report_it && reports_count;
-        let leases_have_lapsed = self.has_expired(age);
-        if all_have_heard || leases_have_lapsed {
-            world.revoked_in_sql = true; // already true, unless `TruthFirst` is left out
-            world.revocation = Revocation::Acknowledged { all_have_heard };
-        } else {
-            world.revocation = Revocation::Published { event, applied: Some(age) };
-        }
-    }
-
-    fn request(&self, world: &mut World, at: Instance) -> Option<()> {
-        only_if(world.request.is_none())?;
-        let leased = world.leases[at] > 0 || !self.keeps(LeaseBeforeTheLookUp);
-        let stage = if leased { Stage::LookUp } else { Stage::AskSql };
-        world.request = Some(Request { at, stage, forbidden: world.acknowledged().then_some(PROMISE) });
-        Some(())
-    }
-
-    fn request_goes_on(&self, world: &mut World) -> Option<()> {
-        let request = world.request?;
-        let next = match request.stage {
-            Stage::LookUp => match world.mirrors[request.at] {
-                Mirror::Unknown => Stage::AskRedis,
-                Mirror::Live if self.keeps(LeaseBeforeTheLookUp) => Stage::LetIn,
-                Mirror::Live => Stage::LeaseAfterTheLookUp,
-                Mirror::Dead => Stage::Refused,
-            },
-            Stage::LeaseAfterTheLookUp if world.leases[request.at] > 0 => Stage::LetIn,
-            Stage::LeaseAfterTheLookUp => Stage::AskSql,
-            Stage::AskRedis if world.redis.lists_the_token => Stage::Fill,
-            Stage::AskRedis if self.keeps(UnlistedIsNotDead) => Stage::AskSqlToFill,
-            Stage::AskSqlToFill if !world.revoked_in_sql => Stage::Fill,
-            Stage::AskSql if !world.revoked_in_sql => Stage::LetIn,
-            Stage::AskRedis | Stage::AskSqlToFill | Stage::AskSql => Stage::Refused,
-            Stage::Fill => return self.fill(world, request),
-            Stage::LetIn | Stage::Refused => return None,
-        };
-        match next {
-            Stage::LetIn => world.end_request(request.forbidden),
-            Stage::Refused => world.end_request((!world.revoked_in_sql).then_some(NOT_UNASKED)),
-            stage => world.request = Some(Request { stage, ..request }),
-        }
-        Some(())
-    }
-
-    /// The response of Redis or SQL may be outdated by now, so the request looks again as if it had just
-    /// started.
-    fn fill(&self, world: &mut World, request: Request) -> Option<()> {
-        let mirror = &mut world.mirrors[request.at];
-        if *mirror == Mirror::Unknown || !self.keeps(DeadWins) {
-            *mirror = Mirror::Live;
-        }
-        let leased = world.leases[request.at] > 0 || !self.keeps(LeaseAgainAfterAFill);
-        let stage = if leased { Stage::LookUp } else { Stage::AskSql };
-        let forbidden = request.forbidden.or(world.acknowledged().then_some(SECOND_LOOK));
-        world.request = Some(Request { stage, forbidden, ..request });
-        Some(())
-    }
-
-    /// SQL is not reachable: 503, which is not a refusal.
-    fn request_gives_up(&self, world: &mut World) -> Option<()> {
-        world.request.take().map(drop)
-    }
-
-    fn suffer(&self, world: &mut World, mishap: Mishap) -> Option<()> {
-        world.mishaps_left = world.mishaps_left.checked_sub(1)?;
-        match mishap {
-            Crash(who) => {
-                world.end_epoch(who);
-                world.mirrors[who] = Mirror::Unknown;
-                world.leases[who] = 0;
-                world.request = world.request.filter(|request| request.at != who);
-                if who == REVOKER && !world.acknowledged() {
-                    world.revocation = Revocation::NotAsked;
-                }
-            }
-            Disconnect(who) => world.end_epoch(who),
-            Flush => world.redis = Redis { life: world.redis.life, ..Redis::default() },
-            FailOver => {
-                world.redis.life += 1;
-                world.redis.chain.pop();
-                world.redis.lists_the_token = true;
-                world.redis.register = [None; INSTANCES];
-            }
-            Leave(who) => {
-                world.leases[who] = 0;
-                world.redis.register[who] = None;
-                if self.keeps(StopFollowingBeforeLeaving) {
-                    world.end_epoch(who);
-                }
-            }
-            LoseRegister => {
-                world.redis.register = [None; INSTANCES];
-                if self.keeps(HeadInTheRegister) {
-                    world.redis.chain.clear();
-                }
-            }
-        }
-        Some(())
-    }
-}
-
-impl Model for Protocol {
-    type State = World;
-    type Action = Step;
-
-    fn init_states(&self) -> Vec<World> {
-        let redis = Redis { lists_the_token: true, ..Redis::default() };
-        let mirrors = [Mirror::Live, Mirror::Unknown];
-        vec![World { redis, mirrors, mishaps_left: 1, ..World::default() }]
-    }
-
-    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
-        if world.broken.is_some() {
-            return;
-        }
-        steps.extend([Step::Tick, Step::Revoke, Step::Publish, Step::RequestGoesOn, Step::RequestGivesUp]);
-        for who in 0..INSTANCES {
-            steps.extend([
-                Step::Join(who),
-                Step::Reconcile(who),
-                Step::SendRenewal(who),
-                Step::RedisAnswers(who),
-            ]);
-            steps.extend([Step::ApplyAnswer(who), Step::ForgetReport(who), Step::Request(who)]);
-        }
-        steps.extend(self.mishaps.iter().copied().map(Step::Suffer));
-    }
-
-    fn next_state(&self, last: &World, step: Step) -> Option<World> {
-        let mut world = last.clone();
-        match step {
-            Step::Tick => self.tick(&mut world),
-            Step::Join(who) => self.join(&mut world, who),
-            Step::Reconcile(who) => self.reconcile(&mut world, who),
-            Step::SendRenewal(who) => self.send_renewal(&mut world, who),
-            Step::RedisAnswers(who) => self.redis_answers(&mut world, who),
-            Step::ApplyAnswer(who) => self.apply_answer(&mut world, who),
-            Step::ForgetReport(of) => self.forget_report(&mut world, of),
-            Step::Revoke => self.revoke(&mut world),
-            Step::Publish => self.publish(&mut world),
-            Step::Request(at) => self.request(&mut world, at),
-            Step::RequestGoesOn => self.request_goes_on(&mut world),
-            Step::RequestGivesUp => self.request_gives_up(&mut world),
-            Step::Suffer(mishap) => self.suffer(&mut world, mishap),
-        }?;
-        Some(world)
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always(PROMISE, |_, world: &World| world.broken != Some(PROMISE)),
-            Property::always(SECOND_LOOK, |_, world: &World| world.broken != Some(SECOND_LOOK)),
-            Property::always(NOT_UNASKED, |_, world: &World| world.broken != Some(NOT_UNASKED)),
-            Property::sometimes("a miss is filled", |_, world: &World| world.mirrors[OTHER] == Mirror::Live),
-            Property::sometimes("a revocation is acknowledged by all", |_, world: &World| {
-                world.revocation == Revocation::Acknowledged { all_have_heard: true }
-            }),
-            Property::sometimes("a revocation is acknowledged after the lease", |_, world: &World| {
-                world.acknowledged() && world.mirrors[OTHER] == Mirror::Live
-            }),
-        ]
-    }
-}
-
-fn holds(lease: Ticks, mishaps: &'static [Mishap]) {
-    let protocol = Protocol { lease, left_out: None, mishaps };
+fn holds(protocol: Protocol) {
+    let Protocol { lease, mishaps, mishaps_in_a_run, .. } = protocol;
     let checker = protocol.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    println!("{} states with a lease of {lease} and {mishaps:?}", checker.unique_state_count());
+    let states = checker.unique_state_count();
+    println!("{states} states with a lease of {lease} and {mishaps_in_a_run} of {mishaps:?}");
     checker.assert_properties();
 }
 
-fn breaks(promise: &'static str, left_out: Rule, mishaps: &'static [Mishap]) {
-    let protocol = Protocol { lease: 1, left_out: Some(left_out), mishaps };
+/// With all of the mishaps in one run, the property is violated.
+fn breaks(promise: &'static str, left_out: Option<Rule>, protocol: Protocol) {
+    let protocol = Protocol { mishaps_in_a_run: protocol.mishaps.len(), left_out, ..protocol };
     let first = HasDiscoveries::AnyOf(BTreeSet::from([promise]));
     // One thread, so that the path found is close to the shortest.
     let checker = protocol.checker().finish_when(first).spawn_bfs().join();
     let way = checker.discovery(promise).expect("a rule that can be left out").into_actions();
+    let way = without_detours(&protocol, way);
     println!("{} states without {left_out:?}, {}: {way:?}", checker.unique_state_count(), way.len());
+}
+
+/// Removes the steps that the rest of the way can do without.
+fn without_detours(protocol: &Protocol, mut way: Vec<Step>) -> Vec<Step> {
+    let end = |way: &[Step]| {
+        let start = protocol.init_states().into_iter().next();
+        way.iter().try_fold(start?, |world, step| protocol.next_state(&world, *step))?.broken
+    };
+    let violated = end(&way);
+    let mut place = 0;
+    while place < way.len() {
+        let mut shorter = way.clone();
+        shorter.remove(place);
+        if end(&shorter) == violated {
+            (way, place) = (shorter, 0);
+        } else {
+            place += 1;
+        }
+    }
+    way
 }
 
 #[test]
 fn requests_after_the_acknowledgement_are_refused() {
-    holds(2, &[]);
+    holds(Protocol { lease: 2, ..FINE });
 }
 
 #[test]
 fn guarantee_survives_crashes_lost_connections_and_data_loss() {
-    holds(
-        1,
-        &[
-            Crash(0),
-            Crash(1),
-            Disconnect(0),
-            Disconnect(1),
-            Flush,
-            FailOver,
-            LoseRegister,
-            Leave(0),
-            Leave(1),
-        ],
-    );
+    let mishaps = &[
+        Crash(0),
+        Crash(1),
+        Disconnect(0),
+        Disconnect(1),
+        Leave(0),
+        Leave(1),
+        Flush,
+        FailOver,
+        LoseRegister,
+    ];
+    holds(Protocol { mishaps, ..FINE });
+}
+
+#[test]
+fn guarantee_survives_lost_rows_standbys_and_wrong_clocks() {
+    let mishaps = &[SqlForgets, SqlForgetsToken, Standby(0), Standby(1), WrongClock(0), WrongClock(1)];
+    holds(Protocol { mishaps, ..FINE });
+}
+
+#[test]
+fn guarantee_survives_drifting_clocks() {
+    holds(Protocol { mishaps: &[Disconnect(OTHER), Leave(OTHER)], ..DRIFT });
+}
+
+#[test]
+fn guarantee_survives_two_failures() {
+    let mishaps = &[
+        Crash(0),
+        Crash(1),
+        Disconnect(0),
+        Disconnect(1),
+        Leave(0),
+        Leave(1),
+        Flush,
+        FailOver,
+        LoseRegister,
+        SqlForgetsToken,
+        Standby(0),
+        Standby(1),
+        WrongClock(0),
+        WrongClock(1),
+    ];
+    holds(Protocol { mishaps, ..COARSE });
+}
+
+#[test]
+fn guarantee_survives_a_session_that_sql_has_lost_and_another_failure() {
+    let mishaps = &[
+        SqlForgets,
+        Crash(0),
+        Crash(1),
+        Disconnect(0),
+        Disconnect(1),
+        Leave(0),
+        Leave(1),
+        Standby(0),
+        Standby(1),
+        WrongClock(0),
+        WrongClock(1),
+    ];
+    holds(Protocol { mishaps, ..COARSE });
+}
+
+#[test]
+fn session_that_sql_and_redis_have_lost_is_accepted() {
+    breaks(PROMISE, None, Protocol { mishaps: &[SqlForgets, Flush], ..COARSE });
+}
+
+#[test]
+fn guarantee_survives_a_second_redis() {
+    holds(TWO_REDISES);
+}
+
+#[test]
+fn guarantee_survives_a_second_redis_and_a_lost_connection() {
+    holds(Protocol { most_nonces: 3, mishaps: &[Disconnect(OTHER)], mishaps_in_a_run: 1, ..TWO_REDISES });
 }
 
 /// One test for each line: without the rule, and with these mishaps, the property is violated.
 macro_rules! needed {
-    ($($test:ident: $rule:expr, $mishaps:expr, $promise:expr;)*) => {$(
+    ($($test:ident: $rule:expr, $protocol:expr, $mishaps:expr, $promise:expr;)*) => {$(
         #[test]
         fn $test() {
-            breaks($promise, $rule, &$mishaps);
+            breaks($promise, Some($rule), Protocol { mishaps: &$mishaps, ..$protocol });
         }
     )*};
 }
 
 needed! {
-    joiner_misses_a_revocation_if_sql_is_written_last: TruthFirst, [], PROMISE;
-    other_instances_accept_the_token_if_nothing_waits_for_them: WaitForTheOthers, [], PROMISE;
-    lease_counted_from_the_response_outlasts_the_wait: LeaseFromTheSend, [], PROMISE;
-    lease_checked_after_the_look_up_covers_an_outdated_look_up: LeaseBeforeTheLookUp, [], PROMISE;
-    filled_token_is_used_after_the_lease_without_a_second_check: LeaseAgainAfterAFill, [], SECOND_LOOK;
-    late_response_must_not_revive_a_dead_session: DeadWins, [], PROMISE;
-    token_that_redis_does_not_list_may_be_live: UnlistedIsNotDead, [Flush], NOT_UNASKED;
-    rejoining_instance_uses_an_outdated_mirror_without_reconciling: ReconcileBeforeTrust, [Disconnect(OTHER)], PROMISE;
-    data_loss_is_not_detected_without_the_chain: Chain, [Flush], PROMISE;
-    young_epoch_must_not_count_reports: OldEpochToCountReports, [Flush], PROMISE;
-    report_removed_too_soon_hides_a_lease: ForgetOnlyTheSilent, [], PROMISE;
-    connection_that_survives_a_failover_hides_it: ConnectionEndsWithRedis, [FailOver], PROMISE;
-    lost_register_is_not_detected_without_the_head: HeadInTheRegister, [LoseRegister], PROMISE;
-    fast_clock_considers_a_lease_expired_too_soon: MarginForDrift, [], PROMISE;
-    follower_that_continues_after_leaving_holds_a_hidden_lease: StopFollowingBeforeLeaving, [Leave(OTHER)], PROMISE;
+    lease_checked_after_the_look_up_covers_an_outdated_look_up: LeaseBeforeTheLookUp, FINE, [], PROMISE;
+    filled_token_is_used_after_the_lease_without_a_second_check: LeaseAgainAfterAFill, FINE, [], SECOND_LOOK;
+    late_response_must_not_revive_a_dead_session: DeadWins, FINE, [], PROMISE;
+    token_that_redis_does_not_list_may_be_live: UnlistedIsNotDead, COARSE, [Flush], NOT_UNASKED;
+
+    lease_counted_from_the_response_outlasts_the_wait: LeaseFromTheSend, FINE, [], PROMISE;
+    rejoining_instance_uses_an_outdated_mirror_without_reconciling: ReconcileBeforeTrust, COARSE, [Flush], PROMISE;
+    session_that_sql_has_lost_is_found_only_in_the_stream: ReplayBeforeTrust, COARSE, [SqlForgets], PROMISE;
+    data_loss_is_not_detected_without_the_chain: Chain, COARSE, [Flush], PROMISE;
+    lost_register_is_not_detected_without_the_head: HeadInTheRegister, COARSE, [LoseRegister], PROMISE;
+    connection_that_survives_a_failover_hides_it: ConnectionEndsWithRedis, COARSE, [FailOver], PROMISE;
+
+    joiner_misses_a_revocation_if_sql_is_written_last: TruthFirst, FINE, [Flush], PROMISE;
+    session_that_sql_has_lost_is_still_in_other_mirrors: PublishUnknownSessions, COARSE, [SqlForgets], PROMISE;
+    session_that_is_revoked_in_sql_may_be_unpublished: PublishAgain, COARSE, [Crash(REVOKER)], PROMISE;
+    event_may_have_gone_to_another_redis: EchoBeforeAcknowledgement, TWO_REDISES, [], PROMISE;
+    other_instances_accept_the_token_if_nothing_waits_for_them: WaitForTheOthers, COARSE, [], PROMISE;
+    young_epoch_must_not_count_reports: OldEpochToCountReports, COARSE, [Flush], PROMISE;
+    report_removed_too_soon_hides_a_lease: ForgetOnlyTheSilent, COARSE, [], PROMISE;
+    fast_clock_considers_a_lease_expired_too_soon: MarginForDrift, DRIFT, [], PROMISE;
+
+    follower_that_continues_after_leaving_holds_a_hidden_lease: StopFollowingBeforeLeaving, FINE, [Leave(OTHER)], PROMISE;
+    lease_that_outlasts_the_report_is_hidden: EndLeaseBeforeLeaving, COARSE, [Leave(OTHER)], PROMISE;
+
+    standby_does_not_know_of_the_revocation: PrimaryOnly, COARSE, [Standby(OTHER)], PROMISE;
+    reconciling_by_tokens_misses_a_session_without_them: ReconcileBySessions, COARSE, [SqlForgetsToken, Flush], PROMISE;
+    reconciling_by_a_wrong_clock_misses_recent_revocations: ReconcileBySharedClock, COARSE, [WrongClock(OTHER), Flush], PROMISE;
+    wrong_clock_deletes_what_is_live: DeleteBySharedClock, COARSE, [WrongClock(OTHER)], NOT_UNASKED;
+
+    instances_that_follow_two_redises_miss_each_others_events: AgreeOnTheBus, TWO_REDISES, [], PROMISE;
+    two_that_join_at_once_see_no_record_of_each_other: RecordBeforeComparing, TWO_REDISES, [], PROMISE;
+    lease_from_another_redis_is_not_in_the_register: EpochCountsFromAgreement, TWO_REDISES, [Disconnect(OTHER)], PROMISE;
+    stalled_follower_renews_after_it_was_considered_dead: RejoinAfterAStall, TWO_REDISES, [], PROMISE;
+    follower_that_stalled_while_it_compared_was_considered_dead: StallCountsFromTheRecord, TWO_REDISES, [], PROMISE;
+    stalled_response_misses_those_that_follow_another_redis: NoAcknowledgementAfterAStall, TWO_REDISES, [], PROMISE;
+}
+
+#[test]
+fn commands_that_stay_with_another_redis_are_never_acknowledged() {
+    let protocol = Protocol { left_out: Some(CommandsFollowTheEpoch), ..TWO_REDISES };
+    let checker = protocol.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    println!("{} states without {:?}", checker.unique_state_count(), protocol.left_out);
+    assert!(checker.discovery(MOVES).is_none(), "a rule that can be left out");
+    assert!(checker.discovery(PROMISE).is_none());
 }

@@ -21,11 +21,11 @@
 //! Called by `cluster.rs` and `follower.rs`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     convert::Infallible,
     sync::{
         Arc, Mutex as StdMutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -39,7 +39,7 @@ use tracing::{info, warn};
 
 use crate::{
     bus::{Bus, Partition},
-    clock::{Clock, UnixSeconds},
+    clock::{Clock, UnixSeconds, Uptime},
     id::InstanceId,
     lease::{LEASE, LEASE_EXPIRY_BOUND},
     store::SessionStore,
@@ -200,11 +200,13 @@ pub struct Agreement<S> {
     clock_offset: AtomicI64,
     /// The database's clock minus [`Uptime`] in milliseconds, when last measured.
     database_clock: AtomicI64,
+    /// The [`Uptime`] at which the last comparison that found no conflict began; zero before the first.
+    compared_at: AtomicU64,
 }
 
 struct State {
     facts: Facts,
-    others: HashMap<String, Other>,
+    others: BTreeMap<String, Other>,
 }
 
 /// The reason why an epoch cannot begin, or has to end.
@@ -245,10 +247,11 @@ impl<S: SessionStore> Agreement<S> {
             clock,
             id,
             name,
-            state: Mutex::new(State { facts, others: HashMap::new() }),
+            state: Mutex::new(State { facts, others: BTreeMap::new() }),
             conflict: StdMutex::default(),
             clock_offset: AtomicI64::default(),
             database_clock: AtomicI64::default(),
+            compared_at: AtomicU64::default(),
         };
         let mut beat = time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -283,10 +286,16 @@ impl<S: SessionStore> Agreement<S> {
         loop {
             beat.tick().await;
             let mut state = self.state.lock().await;
+            let began = self.clock.uptime();
             let looked = self.look(&mut state, true).await;
             // A known conflict remains until a successful read shows that it is over.
             if looked.is_ok() {
-                *self.conflict.lock().unwrap_or_else(PoisonError::into_inner) = state.running_conflict();
+                let conflict = state.running_conflict();
+                let is_none = conflict.is_none();
+                *self.conflict.lock().unwrap_or_else(PoisonError::into_inner) = conflict;
+                if is_none {
+                    self.compared_at.store(began.0, Ordering::Release);
+                }
             }
             drop(state);
             if let (Err(error), false) = (&looked, has_failed) {
@@ -323,6 +332,12 @@ impl<S: SessionStore> Agreement<S> {
     /// The reason why no lease may be held, if there is one.
     pub fn conflict(&self) -> Option<String> {
         self.conflict.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// When the last comparison began that found no conflict: at that time, no instance that was considered alive
+    /// followed another Redis, and the beat of this one was about to be written.
+    pub fn compared_at(&self) -> Uptime {
+        Uptime(self.compared_at.load(Ordering::Acquire))
     }
 
     /// Records that the partition is no longer followed. The next beat publishes it.

@@ -247,6 +247,8 @@ impl<S: SessionStore> Follower<S> {
         connection.wait_for_replicas(replicas).await?;
         // The command connection may still lead to a Redis node that has been replaced.
         self.publisher.discard_connection().await;
+        // If this process is stopped after it has been recorded, the others may consider it dead.
+        let recorded = self.now();
         instance.agreement.follow(self.partition, &identity).await.map_err(Lost::Disagreement)?;
         // From here on, no other instance renews a lease from another Redis. Such leases from before expire
         // within [`LEASE_EXPIRY_BOUND`], which `settle` waits for.
@@ -260,11 +262,12 @@ impl<S: SessionStore> Follower<S> {
         let mut members = Members::default();
         let mut pace = PollPacer::default();
         let mut has_warned = false;
-        let mut renewed = since;
+        let mut renewed = recorded;
         loop {
             let sent = self.now();
-            // This process was stopped. Others may have considered it dead, so SQL has to be read first.
-            if sent.since(renewed) > STALLED {
+            // This process was stopped. Others may have considered it dead, so SQL has to be read first. It was
+            // not if its row has been compared since: reading the revoked sessions may take long.
+            if sent.since(renewed.max(instance.agreement.compared_at())) > STALLED {
                 return Err(Lost::Stalled);
             }
             let report = self.report(chain.position);
@@ -287,6 +290,11 @@ impl<S: SessionStore> Follower<S> {
                 return Err(Lost::Disagreement(Disagreement::Bus(conflict)));
             }
             let now = self.now();
+            // This process was stopped while the response was under way. It may lack the report of an instance
+            // that considered this one dead and follows another Redis.
+            if now.since(sent) > STALLED {
+                return Err(Lost::Stalled);
+            }
             members.observe(register.reports, now);
             if let Some(name) = members.with_other_partitions(instance.bus.partitions(), now) {
                 // This lasts until that instance has departed, or is known to be dead: it may be cut off

@@ -19,9 +19,6 @@
 //! instances have to agree on), [`allowlist`] (the whole), [`bus::redis`] (keys and scripts).
 //!
 //! It handles ids. What a token looks like and how it is signed, HTTP, and SQL are the application's.
-//!
-//! # Example
-//! See the crate's README.
 
 #![warn(missing_docs)]
 
@@ -50,6 +47,11 @@ mod store;
 pub use self::bus::redis::RedisOptions;
 #[cfg(feature = "test-util")]
 pub use self::random::seeded::seed;
+/// The program in the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use self::{
     agreement::{Conflict, SharedSettings},
     allowlist::{Allowlist, RevokeError, StartError, Undetermined},

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +12,10 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
 
 use super::{
     ANSWER_TIMEOUT, BATCH, BusError, BusErrorKind, Entry, Partition, Register,
@@ -99,7 +103,8 @@ struct Server {
     partitions: Mutex<BTreeMap<Partition, Data>>,
     /// Whether a majority of replicas confirms what is written here.
     is_confirmed: AtomicBool,
-    written: watch::Sender<()>,
+    /// Wakes those who wait, in order.
+    written: Notify,
 }
 
 impl Default for Server {
@@ -108,7 +113,7 @@ impl Default for Server {
             run_id: BusId::random().to_string(),
             partitions: Mutex::default(),
             is_confirmed: AtomicBool::new(true),
-            written: watch::Sender::default(),
+            written: Notify::new(),
         }
     }
 }
@@ -205,7 +210,7 @@ impl Connection {
                 (command(data), data.newest > before)
             });
             if has_written {
-                connection.server.0.written.send_replace(());
+                connection.server.0.written.notify_waiters();
             }
             connection.network.cross(&connection.server).await?;
             Ok(answer)
@@ -262,16 +267,15 @@ impl Connection {
         position: Position,
         timeout: Duration,
     ) -> Result<Vec<Entry>, BusError> {
-        let mut written = self.server.0.written.subscribe();
-        let waiting = async {
-            loop {
-                let entries = self.call(move |data| data.after(position)).await?;
-                if !entries.is_empty() || written.changed().await.is_err() {
-                    return Ok(entries);
-                }
+        let deadline = Instant::now() + timeout;
+        loop {
+            let mut written = pin!(self.server.0.written.notified());
+            written.as_mut().enable();
+            let entries = self.call(move |data| data.after(position)).await?;
+            if !entries.is_empty() || time::timeout_at(deadline, written).await.is_err() {
+                return Ok(entries);
             }
-        };
-        time::timeout(timeout.max(Duration::from_millis(1)), waiting).await.unwrap_or_else(|_| Ok(Vec::new()))
+        }
     }
 
     pub async fn ping(&self) -> Result<(), BusError> {

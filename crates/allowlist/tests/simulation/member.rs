@@ -1,0 +1,172 @@
+//! One instance: its ways to the bus and the store, its clock, and its allowlist while it runs.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hallpass_allowlist::{Allowlist, Bus, Clock, ClusterOptions, MemoryBus, MemoryServer, SharedSettings};
+use tokio::time;
+
+use crate::{
+    history::History,
+    network::{DriftingClock, Gated, Pause, Random, ToBus, Weather, Wire},
+    store::{SimulatedStore, Tables},
+};
+
+/// How long a start may wait for the bus.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an instance may take to stop.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often a member reconciles in the background.
+const MAINTENANCE: Duration = Duration::from_secs(10);
+
+pub struct Member {
+    pub number: usize,
+    pub pause: Arc<Pause>,
+    pub to_bus: Arc<ToBus>,
+    pub to_store: Arc<Wire>,
+    pub clock: Arc<DriftingClock>,
+    tables: Arc<Tables>,
+    history: Arc<History>,
+    running: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    allowlist: Option<Arc<Allowlist<SimulatedStore>>>,
+    /// Counts the starts, so that one that was overtaken by a stop does not come into effect.
+    starts: u64,
+}
+
+impl Member {
+    pub fn new(
+        number: usize,
+        server: &MemoryServer,
+        tables: &Arc<Tables>,
+        history: &Arc<History>,
+        random: &Random,
+    ) -> Arc<Self> {
+        let pause = Arc::<Pause>::default();
+        Arc::new(Self {
+            number,
+            to_bus: Arc::new(ToBus {
+                wire: Wire::new(&pause, random),
+                server: Mutex::new(server.clone()),
+                earlier_live: AtomicBool::new(false),
+            }),
+            to_store: Wire::new(&pause, random),
+            pause,
+            clock: Arc::new(DriftingClock::new(random)),
+            tables: Arc::clone(tables),
+            history: Arc::clone(history),
+            running: Mutex::default(),
+        })
+    }
+
+    pub fn store(&self) -> SimulatedStore {
+        SimulatedStore { tables: Arc::clone(&self.tables), wire: Arc::clone(&self.to_store) }
+    }
+
+    /// The allowlist, if this instance runs.
+    pub fn allowlist(&self) -> Option<Arc<Allowlist<SimulatedStore>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).allowlist.clone()
+    }
+
+    /// Starts the instance, again and again until it runs, as a supervisor does.
+    pub fn start(self: &Arc<Self>, partitions: u16, nodes: usize) {
+        let start = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.starts += 1;
+            running.starts
+        };
+        let member = Arc::clone(self);
+        tokio::spawn(Gated::new(&self.pause, async move {
+            let is_current = || {
+                let running = member.running.lock().unwrap_or_else(PoisonError::into_inner);
+                running.starts == start
+            };
+            while is_current() {
+                let options = ClusterOptions {
+                    bus: Bus::memory(MemoryBus::through(Arc::clone(&member.to_bus) as _, partitions, nodes)),
+                    instance_name: format!("instance-{}", member.number),
+                    shared: SharedSettings {
+                        equal: BTreeMap::new(),
+                        signs: "key".into(),
+                        accepts: vec!["key".into()],
+                        key_names: ["", ""],
+                    },
+                    startup_timeout: STARTUP_TIMEOUT,
+                };
+                let clock = Arc::clone(&member.clock) as Arc<dyn Clock>;
+                match Allowlist::load(member.store(), clock, Some(options), member.clock.now()).await {
+                    Ok(allowlist) if is_current() => {
+                        member.history.note(|| format!("instance {} runs", member.number));
+                        let allowlist = Arc::new(allowlist);
+                        member.maintain(&allowlist);
+                        let mut running = member.running.lock().unwrap_or_else(PoisonError::into_inner);
+                        running.allowlist = Some(allowlist);
+                        return;
+                    }
+                    Ok(overtaken) => overtaken.leave().await,
+                    Err(error) => {
+                        member.history.count("refused starts");
+                        member.history.note(|| format!("instance {} does not start: {error}", member.number));
+                        time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+        }));
+    }
+
+    fn maintain(&self, allowlist: &Arc<Allowlist<SimulatedStore>>) {
+        let (allowlist, clock) = (Arc::downgrade(allowlist), Arc::clone(&self.clock));
+        tokio::spawn(Gated::new(&self.pause, async move {
+            loop {
+                time::sleep(MAINTENANCE).await;
+                let Some(allowlist) = allowlist.upgrade() else { return };
+                let _ = allowlist.maintain(clock.now()).await;
+            }
+        }));
+    }
+
+    /// Ends the instance as a crash does.
+    pub fn kill(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.starts += 1;
+        running.allowlist = None;
+    }
+
+    /// Ends the instance as SIGTERM does, and SIGKILL if that takes too long.
+    pub async fn leave(&self) {
+        let allowlist = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.starts += 1;
+            running.allowlist.take()
+        };
+        if let Some(allowlist) = allowlist {
+            let _ = time::timeout(LEAVE_TIMEOUT, Gated::new(&self.pause, allowlist.leave())).await;
+        }
+    }
+
+    /// Ends all that disturbs this instance.
+    pub fn heal(&self) {
+        self.pause.set(false);
+        self.to_bus.wire.set(Weather::FINE);
+        self.to_store.set(Weather::FINE);
+        self.clock.ahead.store(0, Ordering::Relaxed);
+        self.to_bus.earlier_live.store(false, Ordering::Relaxed);
+    }
+
+    /// Leads new connections to the bus to this server. Those to earlier ones go on until the fault has passed.
+    pub fn lead_to(&self, server: &MemoryServer) {
+        self.to_bus.earlier_live.store(true, Ordering::Relaxed);
+        *self.to_bus.server.lock().unwrap_or_else(PoisonError::into_inner) = server.clone();
+    }
+}

@@ -216,7 +216,9 @@ impl Db {
             return Ok(own);
         }
         let select = format!("select {}", self.clock_expression(own));
-        sqlx::query_scalar(AssertSqlSafe(select)).fetch_one(&self.reserved).await
+        let reading = sqlx::query_scalar(AssertSqlSafe(select)).fetch_one(&self.reserved);
+        // A frozen connection must not stay in use, because few are reserved.
+        time::timeout(TRANSACTION_TIMEOUT, reading).await.unwrap_or(Err(DbError::PoolTimedOut))
     }
 
     /// A connection outside the pools, for a statement without a timeout.

@@ -59,7 +59,7 @@ async fn client_disconnect_during_a_look_up_does_not_leak_a_connection() {
         hang_up_once_sent(sql, api.me_request(1, pair)).await;
     }
     sql.heal();
-    let mut outcome = health::check_pools(&world.postgres, &api, vec![(1, 2)]).await;
+    let mut outcome = health::check_pools(&world.postgres, &api, vec![(1, 2)], 0).await;
     if outcome.is_ok() {
         outcome = health::check_calls(&api, 1).await;
     }

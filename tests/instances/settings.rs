@@ -39,7 +39,7 @@ fn start(folder: &Path, postgres: &Postgres, redis_url: &str, settings: &[(&str,
     start_until(RUNNING, folder, postgres, redis_url, settings)
 }
 
-/// Starts the program and stops it when it has logged `words`, or waits until it ends on its own.
+/// Starts the program and stops it when it is up and has logged `words`, or waits until it ends on its own.
 fn start_until(
     words: &str,
     folder: &Path,
@@ -65,7 +65,8 @@ fn start_until(
     let text = loop {
         let has_ended = process.try_wait().unwrap().is_some();
         let text = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
-        if has_ended || text.contains(words) || begin.elapsed() > PATIENCE {
+        let runs = text.contains(RUNNING) && text.contains(words);
+        if has_ended || runs || begin.elapsed() > PATIENCE {
             break text;
         }
         thread::sleep(Duration::from_millis(20));

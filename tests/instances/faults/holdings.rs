@@ -5,7 +5,7 @@ use futures::future::join_all;
 use crate::{
     client::Api,
     support::{
-        health::{self, CONNECTIONS},
+        health::{self, CONNECTIONS, RESERVED_CONNECTIONS},
         world::World,
     },
 };
@@ -31,6 +31,8 @@ impl Holdings {
         let api = Api::of(world);
         // Makes each instance open all connections that it may open.
         health::check_all(world, &api, CONNECTIONS).await.unwrap();
+        let pools = instances.iter().map(|number| (*number, CONNECTIONS)).collect();
+        health::check_pools(&world.postgres, &api, pools, RESERVED_CONNECTIONS).await.unwrap();
         let holdings = instances.iter().map(async |number| {
             let instance = &world.instances[*number];
             let tasks = api.metric(*number, "hallpass_tasks").await as u64;

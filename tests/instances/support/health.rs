@@ -22,44 +22,47 @@ use crate::{
 pub const CONNECTIONS: usize = 8;
 
 /// The number of connections that an instance reserves for revocations.
-const RESERVED_CONNECTIONS: usize = 4;
+pub const RESERVED_CONNECTIONS: usize = 4;
 
 const EMAIL: &str = "health@checks.example";
 
 /// The time for which the table is locked: less than the statement timeout.
 const LOCKED: Duration = Duration::from_secs(4);
 
-/// Checks that every instance is ready, can use all its `connections` and the reserved ones, and logs in,
-/// refreshes and logs out. Returns an error if an instance does not recover.
+/// Checks that every instance is ready, can use all its `connections`, and logs in, refreshes and logs out.
+/// Returns an error if an instance does not recover.
 pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(), String> {
     let numbers = 0..world.instances.len();
     for number in numbers.clone() {
         let is_ready = comes_true(async || api.try_get(number, "/health/ready").await == Some(200)).await;
         is_ready.then_some(()).ok_or_else(|| format!("instance {number} is not ready"))?;
     }
-    check_pools(&world.postgres, api, numbers.clone().map(|number| (number, connections)).collect()).await?;
+    let pools = numbers.clone().map(|number| (number, connections)).collect();
+    check_pools(&world.postgres, api, pools, 0).await?;
     for number in numbers {
         check_calls(api, number).await?;
     }
     check_transactions(&world.postgres).await
 }
 
-/// Checks that each of these instances can use this many connections and the reserved ones at the same time,
-/// by as many logins and logouts that wait for a locked table.
+/// Checks that each of these instances can use this many connections, and of the reserved ones `reserved`, at the
+/// same time, by as many logins and logouts that wait for a locked table. A reserved one may be in use for half
+/// a minute after it has frozen, by the revocation of many sessions.
 pub async fn check_pools(
     postgres: &Postgres,
     api: &Api,
     mut unproved: Vec<(usize, usize)>,
+    reserved: usize,
 ) -> Result<(), String> {
     let begin = Instant::now();
     for pool in &mut unproved {
-        pool.1 += RESERVED_CONNECTIONS;
+        pool.1 += reserved;
     }
     let is_known = comes_true(async || begin_session(api, unproved[0].0).await.is_some()).await;
     is_known.then_some(()).ok_or_else(|| format!("instance {} does not log in", unproved[0].0))?;
     loop {
         let mut most = vec![0; unproved.len()];
-        let revoked = unproved.iter().flat_map(|&(number, _)| iter::repeat_n(number, RESERVED_CONNECTIONS));
+        let revoked = unproved.iter().flat_map(|&(number, _)| iter::repeat_n(number, reserved));
         let revoked = revoked.map(async |number| (number, begin_session(api, number).await));
         let revoked = join_all(revoked).await;
         let mut lock = lock_sessions(postgres).await;
@@ -68,7 +71,7 @@ pub async fn check_pools(
             calls.spawn(end_session(api.clone(), number, pair));
         }
         for &(number, connections) in &unproved {
-            for _ in 0..connections - RESERVED_CONNECTIONS {
+            for _ in 0..connections - reserved {
                 let api = api.clone();
                 calls.spawn(async move {
                     let pair = begin_session(&api, number).await;

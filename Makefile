@@ -5,6 +5,7 @@
 # make test         formatting, lints, Rust tests, browser tests
 # make faults       the guarantee under faults, for DURATION seconds (1200), by SEED
 # make soak         the same at a low rate, to find leaks, for DURATION seconds (3600)
+# make simulate     the code of the protocol in simulated time, for RUNS seeds (5000) from SEED (0) on
 # make bench        how long it takes to authorize a request, and to log out
 # make screenshots  images of each page: all in target/screenshots, those of the README in docs
 # make fmt          format the code
@@ -15,7 +16,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e faults soak bench screenshots fmt tools cargo-deny browser services
+.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate bench screenshots fmt tools cargo-deny browser services
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -77,6 +78,9 @@ faults: tools services
 
 soak: tools services
 	cargo test --release --features ssr --test instances -- --ignored --nocapture soak_for_as_long_as_asked
+
+simulate:
+	cargo test --release -p hallpass-allowlist --features test-util --test simulation -- --ignored --nocapture
 
 bench: tools services
 	cargo bench --features ssr

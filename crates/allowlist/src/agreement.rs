@@ -15,7 +15,7 @@
 //!   was stopped for a while, for example) ends its lease.
 //!
 //! An instance whose beat has not changed for [`DEAD_AFTER`] reads in a row is considered dead. One that
-//! follows another Redis and is cut off from SQL at the same time cannot be distinguished from a dead one:
+//! follows another Redis and is cut off from the store at the same time cannot be distinguished from a dead one:
 //! see README, "Limitations".
 //!
 //! Called by `cluster.rs` and `follower.rs`.

@@ -31,12 +31,12 @@ use crate::{
     store::SessionStore,
 };
 
-/// How long SQL may take to answer a request that the mirror could not.
-const SQL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the store may take to answer a request that the mirror could not.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The number of requests that may read SQL at the same time because the mirror could not answer them:
+/// The number of requests that may read the store at the same time because the mirror could not answer them:
 /// fewer than there are connections, so that some remain for login and refresh.
-const SQL_LOOK_UPS: usize = 4;
+const STORE_LOOK_UPS: usize = 4;
 
 /// The maximum number of confirmed revocations that are remembered.
 const MAX_CONFIRMED: usize = 100_000;
@@ -65,7 +65,7 @@ pub struct Allowlist<S: SessionStore> {
 /// The number of recent revocations that are kept. Each report to the membership contains them all.
 const RECENT: usize = 5;
 
-/// Neither the mirror nor SQL can answer: the token may be live or not.
+/// Neither the mirror nor the store can answer: the token may be live or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undetermined;
 
@@ -154,11 +154,11 @@ impl<S: SessionStore> Allowlist<S> {
             look_ups: Flights::default(),
             logouts: Flights::default(),
             confirmed: Arc::default(),
-            fallbacks: Semaphore::new(SQL_LOOK_UPS),
+            fallbacks: Semaphore::new(STORE_LOOK_UPS),
         })
     }
 
-    /// Adds a token that SQL has recorded. It has no effect if the session has been revoked in the
+    /// Adds a token that the store has recorded. It has no effect if the session has been revoked in the
     /// meantime: dead wins, in whatever order the two arrive.
     pub async fn allow(&self, entry: &TokenRecord) {
         self.mirror.insert(entry);
@@ -214,7 +214,7 @@ impl<S: SessionStore> Allowlist<S> {
             let _permit = self.fallbacks.acquire().await;
             is_live_in_store(&self.store, entry).await
         };
-        time::timeout(SQL_TIMEOUT, asking).await.unwrap_or_else(|_| Err(silent()))
+        time::timeout(STORE_TIMEOUT, asking).await.unwrap_or_else(|_| Err(silent()))
     }
 
     /// Looks up whether the token was issued, and adds it to the mirror if so. Concurrent lookups of the
@@ -243,8 +243,8 @@ impl<S: SessionStore> Allowlist<S> {
         self.mirror.until_dead(session_id).await;
     }
 
-    /// Revokes the sessions that `recording` records in SQL as revoked, and those of the same users that
-    /// are in this mirror although SQL has lost them. Once this has returned `Ok`, none of their tokens is
+    /// Revokes the sessions that `recording` records as revoked, and those of the same users that are in this
+    /// mirror although the store has lost them. Once this has returned `Ok`, none of their tokens is
     /// accepted again by any instance, not even after a restart. Revoking an ended session succeeds, and is
     /// confirmed again.
     ///
@@ -275,7 +275,7 @@ impl<S: SessionStore> Allowlist<S> {
     }
 
     /// Revokes one session like [`Allowlist::revoke`], with what `recording` records. A session that is not
-    /// in SQL is revoked, too: it may have been lost there while its tokens are in the mirror of every
+    /// in the store is revoked, too: it may have been lost there while its tokens are in the mirror of every
     /// instance. `user_id` is its user, if the presented token names one.
     ///
     /// # Errors
@@ -326,7 +326,7 @@ impl<S: SessionStore> Allowlist<S> {
             let started = Instant::now();
             let confirmed = || confirmed.lock().unwrap_or_else(PoisonError::into_inner);
             let recorded = recording.await.map_err(RevokeError::NotRecorded)?;
-            // A confirmed revocation stays confirmed, unless SQL had lost it (the session was live there
+            // A confirmed revocation stays confirmed, unless the store had lost it (the session was live there
             // until now): then other instances may have looked up its tokens as live.
             let is_certain = recorded.as_ref().is_some_and(|recorded| !recorded.is_new)
                 && confirmed().contains_key(&session_id);
@@ -343,7 +343,7 @@ impl<S: SessionStore> Allowlist<S> {
         }
     }
 
-    /// Revokes, in the background, sessions that SQL has recorded as revoked and that no request waits for.
+    /// Revokes, in the background, sessions that the store has recorded as revoked and that no request waits for.
     pub fn propagate_later(&self, revoked: Vec<RevokedSession>) {
         if revoked.is_empty() {
             return;
@@ -444,7 +444,7 @@ impl<S: SessionStore> Allowlist<S> {
     }
 }
 
-/// The propagation of a revocation from SQL to the mirrors of all instances.
+/// The propagation of a revocation from the store to the mirrors of all instances.
 struct Propagation<S> {
     clock: Arc<dyn Clock>,
     mirror: Arc<Mirror>,
@@ -492,8 +492,8 @@ async fn read_aside<T: Default + Send + 'static>(read: impl FnOnce() -> T + Send
     tokio::task::spawn_blocking(read).await.unwrap_or_default()
 }
 
-/// Looks the token up in Redis first, to reduce the load on SQL. A token that Redis does not list may still
-/// be live: Redis may have lost its data, or never have received the token.
+/// Looks the token up on the bus first, to reduce the load on the store. A token that the bus does not list may
+/// still be live: the bus may have lost its data, or never have received the token.
 async fn look_up<S: SessionStore>(
     entry: &TokenRecord,
     store: &S,
@@ -517,7 +517,7 @@ async fn look_up<S: SessionStore>(
 }
 
 async fn is_live_in_store<S: SessionStore>(store: &S, entry: &TokenRecord) -> Result<bool, Undetermined> {
-    match time::timeout(SQL_TIMEOUT, store.is_token_live(entry)).await {
+    match time::timeout(STORE_TIMEOUT, store.is_token_live(entry)).await {
         Ok(answer) => answer.map_err(|error| {
             warn!("token lookup failed, neither Redis nor the database answered: {error}");
             Undetermined

@@ -3,7 +3,7 @@
 //! A follower has its own connection, and each new connection starts an *epoch*:
 //! 1. **Join**: read the end of the chain of events, and the identity of this Redis.
 //! 2. **Agree**: check that no live instance follows another Redis ([`crate::agreement`]).
-//! 3. **Reconcile**: read recently revoked sessions from SQL. Sessions that are revoked from here on arrive
+//! 3. **Reconcile**: read recently revoked sessions from the store. Sessions that are revoked from here on arrive
 //!    as events.
 //! 4. **Replay**: apply the revocations that the stream still holds from before the epoch.
 //! 5. **Follow**, as long as the connection and the chain hold: report, apply new events, renew the lease;
@@ -49,7 +49,7 @@ use crate::{
 /// How long an idle follower waits for the next event before it reports again.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long reconciling may take: a follower that waits longer for SQL has no lease anyway.
+/// How long reconciling may take: a follower that waits longer for the store has no lease anyway.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long after its last renewal a follower starts a new epoch: sooner than the other instances consider
@@ -68,7 +68,7 @@ pub struct Instance<S> {
     /// The comparison with the settings of all other instances.
     pub agreement: Agreement<S>,
     /// Whether to replay tokens that were issued before this instance joined, too. A process needs them if
-    /// it revokes sessions that SQL may have lost. Other processes look a token up when it is presented.
+    /// it revokes sessions that the store may have lost. Other processes look a token up when it is presented.
     pub replays_issued: bool,
 }
 
@@ -265,7 +265,7 @@ impl<S: SessionStore> Follower<S> {
         let mut renewed = recorded;
         loop {
             let sent = self.now();
-            // This process was stopped. Others may have considered it dead, so SQL has to be read first. It was
+            // This process was stopped. Others may have considered it dead, so the store has to be read first. It was
             // not if its row has been compared since: reading the revoked sessions may take long.
             if sent.since(renewed.max(instance.agreement.compared_at())) > STALLED {
                 return Err(Lost::Stalled);
@@ -298,7 +298,7 @@ impl<S: SessionStore> Follower<S> {
             members.observe(register.reports, now);
             if let Some(name) = members.with_other_partitions(instance.bus.partitions(), now) {
                 // This lasts until that instance has departed, or is known to be dead: it may be cut off
-                // from SQL, where the conflict would otherwise have been found.
+                // from the store, where the conflict would otherwise have been found.
                 if !has_warned {
                     has_warned = true;
                     warn!("no lease while instance {name} runs: its HALLPASS_REDIS_PARTITIONS differs");
@@ -405,7 +405,7 @@ impl<S: SessionStore> Follower<S> {
 
     /// Applies the events that the stream holds from before this epoch: all of them, or those since this
     /// follower last applied any. The stream reaches back further than any token lives. It covers sessions
-    /// that were revoked in that time and that SQL has lost since, which reconciling cannot find.
+    /// that were revoked in that time and that the store has lost since, which reconciling cannot find.
     async fn replay(
         &self,
         connection: &mut Connection,

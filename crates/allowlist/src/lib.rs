@@ -13,10 +13,10 @@
 //! session any more, whatever fails afterwards; and [`Allowlist::check`] needs no network call for a token that it
 //! has met.
 //!
-//! Reading order: [`lease`] (when a mirror may be used), [`mirror`] ("dead wins"), [`bus::event`] (the chain that
-//! reveals missing events), [`follower`] (how mirrors are kept in step), [`pending`] (when a revocation may be
-//! answered), [`membership`] (which instances a revocation waits for), [`publisher`], [`agreement`] (what all
-//! instances have to agree on), [`allowlist`] (the whole), [`bus::redis`] (keys and scripts).
+//! Reading order: `lease.rs` (when a mirror may be used), `mirror.rs` ("dead wins"), `bus/event.rs` (the chain that
+//! reveals missing events), `follower.rs` (how mirrors are kept in step), `pending.rs` (when a revocation may be
+//! answered), `membership.rs` (which instances a revocation waits for), `publisher.rs`, `agreement.rs` (what all
+//! instances have to agree on), `allowlist.rs` (the whole), `bus/redis/` (keys and scripts).
 //!
 //! It handles ids. What a token looks like and how it is signed, HTTP, and SQL are the application's.
 

@@ -33,7 +33,7 @@ const REVOCATION_TIMEOUT: Duration = Duration::from_secs(3);
 /// How much longer a revocation may take that needs many events.
 const PUBLISHING_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a request waits for Redis if it can use SQL instead.
+/// How long a request waits for Redis if it can use the store instead.
 const OPTIONAL_REDIS_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How long an instance that stops waits for Redis to remove it from the membership.
@@ -140,7 +140,7 @@ impl Publisher {
         .await
     }
 
-    /// Publishes the revocation of sessions that SQL has recorded as revoked, and returns once no instance
+    /// Publishes the revocation of sessions that the store has recorded as revoked, and returns once no instance
     /// accepts a token of theirs any more.
     ///
     /// # Errors

@@ -18,8 +18,9 @@ use tokio::{
 };
 
 use super::{
-    ANSWER_TIMEOUT, BATCH, BusError, BusErrorKind, Entry, Partition, Register,
+    error::{BusError, BusErrorKind},
     event::{Event, Link, Nonce, Position},
+    stream::{ANSWER_TIMEOUT, BATCH, Entry, Partition, Register},
 };
 use crate::{
     clock::UnixSeconds,

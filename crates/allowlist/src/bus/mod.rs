@@ -7,28 +7,26 @@
 //!
 //! `follower.rs` and `publisher.rs` call this; it calls none of them.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
+pub use self::error::BusError;
+pub(crate) use self::stream::{BATCH, Entry, Partition, Register};
 use self::{
-    event::{Link, Nonce, Position},
+    event::{Nonce, Position},
     memory::MemoryBus,
 };
 use crate::{
     clock::UnixSeconds,
-    id::{SessionId, TokenId, UserId},
+    id::{SessionId, TokenId},
     record::TokenRecord,
 };
 
+mod error;
 pub mod event;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
-
-/// The number of entries that are read at once.
-pub const BATCH: usize = 1000;
-
-/// How long a command may take. No longer than a lease, which has expired by then.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+mod stream;
 
 /// The bus that all instances of an application share. Cheap to clone.
 #[derive(Clone)]
@@ -185,99 +183,4 @@ impl Connection {
     pub async fn config_warnings(&mut self, nodes: usize) -> Result<Vec<String>, BusError> {
         on_either!(self, connection => connection.config_warnings(nodes))
     }
-}
-
-/// The reason why a command failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{text}")]
-pub struct BusError {
-    kind: BusErrorKind,
-    text: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BusErrorKind {
-    /// The settings are wrong, so that trying again will not help.
-    Final,
-    /// The connection is closed.
-    Closed,
-    /// The connection is open and cannot be used: there was no answer in time, or the server is not, or no
-    /// longer, the right one.
-    Unusable,
-    /// The server rejected the command, and may accept the next.
-    Rejected,
-}
-
-impl BusError {
-    /// The connection is closed.
-    pub fn closed() -> Self {
-        Self::new(BusErrorKind::Closed, "the connection is closed")
-    }
-
-    pub(crate) fn new(kind: BusErrorKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
-    }
-
-    pub(crate) fn timed_out() -> Self {
-        Self::new(BusErrorKind::Unusable, "timed out")
-    }
-
-    /// Whether the settings are wrong, so that trying again will not help.
-    pub fn is_final(&self) -> bool {
-        self.kind == BusErrorKind::Final
-    }
-
-    /// Whether the connection was closed, maybe while it was idle.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.kind == BusErrorKind::Closed
-    }
-
-    /// Whether the connection cannot be used any more.
-    pub(crate) fn is_connection_lost(&self) -> bool {
-        matches!(self.kind, BusErrorKind::Closed | BusErrorKind::Unusable)
-    }
-}
-
-/// A share of the users, and their keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Partition(u16);
-
-impl Partition {
-    pub(crate) fn all(count: u16) -> impl Iterator<Item = Self> {
-        (0..count).map(Self)
-    }
-
-    /// The partition of a user, of `count`: the same on every instance.
-    pub(crate) fn of(user_id: UserId, count: u16) -> Self {
-        Self::by(user_id.as_bytes(), count)
-    }
-
-    /// The partition for 16 bytes that are already random.
-    pub(crate) fn by(bytes: &[u8; 16], count: u16) -> Self {
-        Self(u16::from_be_bytes([bytes[0], bytes[1]]) % count)
-    }
-
-    pub(crate) fn index(self) -> usize {
-        self.0.into()
-    }
-}
-
-/// The membership and the head of the chain.
-pub(crate) struct Register {
-    /// The nonce of the newest event; `None` if there is no chain.
-    pub head: Option<Nonce>,
-    /// The report of each instance, by instance id.
-    pub reports: HashMap<Vec<u8>, Vec<u8>>,
-}
-
-/// An entry of the stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Entry {
-    Link(Link),
-    /// Part of the chain, but its event cannot be parsed.
-    #[cfg(feature = "redis")]
-    Unreadable(Position),
-    /// Not written by an instance.
-    #[cfg(feature = "redis")]
-    Foreign(Position),
 }

@@ -6,8 +6,8 @@ use redis::{ErrorKind, RedisError, Script, aio::MultiplexedConnection, cmd};
 
 use crate::{
     bus::{
-        BATCH, Entry, Partition, Register,
         event::{Event, Link, Nonce, Position},
+        stream::{BATCH, Entry, Partition, Register},
     },
     clock::UnixSeconds,
     id::{BusId, SessionId, TokenId},

@@ -4,7 +4,7 @@ use std::{error::Error, io, sync::Arc};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::bus::{BusError, BusErrorKind};
+use crate::bus::error::{BusError, BusErrorKind};
 
 impl From<RedisError> for BusError {
     fn from(error: RedisError) -> Self {

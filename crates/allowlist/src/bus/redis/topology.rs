@@ -22,11 +22,11 @@ use secrecy::ExposeSecret;
 use tokio::time;
 
 use super::{
-    RedisOptions,
     connection::{Connection, info_field, key},
     error::{all_in_one, in_context, refused},
+    options::RedisOptions,
 };
-use crate::bus::{ANSWER_TIMEOUT, Partition};
+use crate::bus::stream::{ANSWER_TIMEOUT, Partition};
 
 /// The timeout for connecting. No longer than a lease, which has expired by then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -5,11 +5,15 @@
 //! `app/`.
 
 use std::{
-    future::IntoFuture, net::SocketAddr, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration,
+    future::IntoFuture, net::SocketAddr, ops::Deref, panic::AssertUnwindSafe, path::Path, sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use axum::extract::FromRef;
+use axum::{
+    ServiceExt,
+    extract::{FromRef, Request},
+};
 use futures::FutureExt;
 use leptos::config::LeptosOptions;
 use tokio::{net::TcpListener, sync::watch, time};
@@ -44,17 +48,28 @@ const MAINTAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The timeout for leaving the membership and closing the connections at shutdown.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The state that all requests share.
+/// The state that all requests share. Cheap to clone.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Shared>);
+
+/// The fields of [`AppState`].
+pub struct Shared {
     pub leptos: LeptosOptions,
     /// The prefix of the paths of the site's files, with their version. Empty under `make dev`, where the
     /// files change.
     pub assets: Arc<str>,
     pub auth: Arc<Auth>,
-    pub config: Arc<Config>,
+    pub config: Config,
     /// True once shutdown has begun. Event streams then end.
     stopping: watch::Receiver<bool>,
+}
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 impl FromRef<AppState> for LeptosOptions {
@@ -110,14 +125,15 @@ pub async fn serve(
     let leaving = Arc::clone(&auth);
     let (stopping, is_stopping) = watch::channel(false);
     let stopped = is_stopping.clone();
-    let state = AppState {
+    let state = AppState(Arc::new(Shared {
         leptos: config.leptos.clone(),
         assets: assets.into(),
         auth,
-        config: Arc::new(config),
+        config,
         stopping: is_stopping,
-    };
-    let service = http::router::router(state).into_make_service_with_connect_info::<SocketAddr>();
+    }));
+    let service = http::router::service(state);
+    let service = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(service);
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         shutdown.await;
         info!("stopping: finishing the requests under way");

@@ -8,21 +8,18 @@ use std::{
 };
 
 use axum::{
-    extract::{ConnectInfo, Request, State},
+    extract::{ConnectInfo, Request},
     http::{
         HeaderName, Method,
         header::{self, AsHeaderName},
         uri::Authority,
     },
-    middleware::Next,
-    response::{IntoResponse, Response},
 };
 use tracing::warn;
 
 use crate::{
     api::error::ApiError,
     server::{
-        AppState,
         config::ServerConfig,
         origin::{Host, Origin},
     },
@@ -35,30 +32,20 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// The minimum time between two log lines about refused requests, because anyone can cause them.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Middleware that refuses state-changing requests from other origins: by `Sec-Fetch-Site` if the browser
-/// sends it, else by comparing `Origin` with `Host`. A request with neither passes: current browsers send one
-/// of them, and other programs do not act for foreign pages. (This is the algorithm of Go's
-/// `http.CrossOriginProtection`, 2025.)
-pub async fn require_same_origin(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let server = &state.config.server;
+/// Refuses state-changing requests from other origins: by `Sec-Fetch-Site` if the browser sends it, else by
+/// comparing `Origin` with `Host`. A request with neither passes: current browsers send one of them, and other
+/// programs do not act for foreign pages. (This is the algorithm of Go's `http.CrossOriginProtection`, 2025.)
+///
+/// # Errors
+/// [`ApiError::CrossSite`].
+pub fn require_same_origin(request: &Request, server: &ServerConfig) -> Result<(), ApiError> {
+    warn_about_https(request, server);
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let is_allowed = safe || is_same_site(&request, server);
-    warn_about_https(&request, server);
-    if is_allowed {
-        next.run(request).await
-    } else {
-        log_refusal(&request);
-        ApiError::CrossSite.into_response()
+    if safe || is_same_site(request, server) {
+        return Ok(());
     }
-}
-
-/// Middleware that refuses requests for a tunnel: they have no path, which the inner layers rely on.
-pub async fn reject_connect(request: Request, next: Next) -> Response {
-    if request.uri().path_and_query().is_some() {
-        next.run(request).await
-    } else {
-        ApiError::MethodNotAllowed.into_response()
-    }
+    log_refusal(request);
+    Err(ApiError::CrossSite)
 }
 
 fn is_same_site(request: &Request, server: &ServerConfig) -> bool {

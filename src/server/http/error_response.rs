@@ -2,18 +2,12 @@
 
 use axum::{
     Json,
-    body::{Body, to_bytes},
-    extract::Request,
+    body::Body,
     http::{HeaderValue, StatusCode, header},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
-use server_fn::error::{FromServerFnError, SERVER_FN_ERROR_HEADER};
 
 use crate::api::error::ApiError;
-
-/// How much of an error's body is read: more than any error of a server function has.
-const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER: u64 = 1;
@@ -65,29 +59,10 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Middleware that gives errors under `/api` their status and their JSON. Server functions answer 500 for
-/// every error, and axum and its layers answer in plain text; here each is converted to its [`ApiError`]. A
-/// plain form post, which is redirected back to its page, is not changed.
-pub async fn api_errors(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
-    let status = response.status();
-    if !status.is_client_error() && !status.is_server_error() {
-        return response;
-    }
-    if response.headers().contains_key(SERVER_FN_ERROR_HEADER) {
-        let (parts, body) = response.into_parts();
-        let error = match to_bytes(body, MAX_ERROR_BYTES).await {
-            Ok(body) => ApiError::de(body),
-            Err(_) => ApiError::Internal,
-        };
-        let mut response = error.into_response();
-        // The handler may have set cookies, such as one that deletes the refresh token.
-        for cookie in parts.headers.get_all(header::SET_COOKIE) {
-            response.headers_mut().append(header::SET_COOKIE, cookie.clone());
-        }
-        return response;
-    }
-    let error = match status {
+/// Gives an error that axum or one of its layers answers, in plain text, the JSON of its [`ApiError`]. Other
+/// responses are returned as they are.
+pub fn with_json(response: Response) -> Response {
+    let error = match response.status() {
         StatusCode::NOT_FOUND => ApiError::NotFound,
         StatusCode::METHOD_NOT_ALLOWED => ApiError::MethodNotAllowed,
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::PayloadTooLarge,
@@ -95,11 +70,12 @@ pub async fn api_errors(request: Request, next: Next) -> Response {
         StatusCode::INTERNAL_SERVER_ERROR => ApiError::Internal,
         _ => return response,
     };
+    if response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json") {
+        return response;
+    }
     let allow = response.headers().get(header::ALLOW).cloned();
     let mut response = error.into_response();
-    if let Some(allow) = allow {
-        response.headers_mut().insert(header::ALLOW, allow);
-    }
+    response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
     response
 }
 

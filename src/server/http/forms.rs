@@ -1,21 +1,19 @@
-//! Forms that a browser posts without scripts. Leptos answers every request that accepts `text/html` with a
-//! redirect to the page that it came from, with an error in the address of that page. Programs may also
-//! accept `text/html` by default (Java's do), but need the answer itself. This module tells the two apart,
-//! and finds the page of a form.
+//! Forms that a browser posts without scripts. They are answered with a redirect to the page of the form, with an
+//! error in the address of that page. Programs get the answer itself, even if they accept `text/html` by default, as
+//! Java's do. This module tells the two apart, and finds the page of a form.
 
 use axum::{
     body::Body,
-    extract::{Request, State},
-    http::{HeaderName, HeaderValue, Method, Uri, header},
-    middleware::Next,
-    response::Response,
+    extract::Request,
+    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 use server_fn::error::ServerFnUrlError;
 
 use crate::{
     api::error::ApiError,
-    server::{AppState, config::ServerConfig, http::csrf::Target, origin::Origin},
+    server::{config::ServerConfig, http::csrf::Target, origin::Origin},
 };
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -24,31 +22,22 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// only the path is sent.
 const NO_ADDRESS: &str = "http://form.invalid";
 
-/// Middleware by which a call from a browser's form is answered with a redirect to the form's page, and every
-/// other call with the answer itself.
-pub async fn tell_apart(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    if !request.uri().path().starts_with("/api/") {
-        return next.run(request).await;
+/// The page of the form, if a browser has posted this call as one.
+pub fn page_of_form(request: &Request, server: &ServerConfig) -> Option<String> {
+    is_form(request, server).then(|| page_of(request, server))
+}
+
+/// Redirects the browser to the page of the form that it has posted to `path`. The page shows the error.
+pub fn redirect(page: &str, path: &str, error: Option<ApiError>) -> Response {
+    let address = match error.map(|error| ServerFnUrlError::new(path, error).to_url(page)) {
+        Some(Ok(address)) => address.to_string(),
+        Some(Err(_)) | None => page.to_owned(),
+    };
+    let location = HeaderValue::try_from(address.strip_prefix(NO_ADDRESS).unwrap_or(&address));
+    match location {
+        Ok(location) => (StatusCode::FOUND, [(header::LOCATION, location)]).into_response(),
+        Err(_) => ApiError::Internal.into_response(),
     }
-    let form = is_form(&request, &state.config.server);
-    let page = form.then(|| page_of(&request, &state.config.server));
-    let headers = request.headers_mut();
-    match page.and_then(|page| HeaderValue::try_from(page).ok()) {
-        Some(page) => {
-            headers.insert(header::ACCEPT, HeaderValue::from_static("text/html"));
-            headers.insert(header::REFERER, page);
-        }
-        None => {
-            headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        }
-    }
-    let mut response = next.run(request).await;
-    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
-    let path = location.and_then(|location| location.strip_prefix(NO_ADDRESS));
-    if let Some(path) = path.and_then(|path| HeaderValue::try_from(path).ok()) {
-        response.headers_mut().insert(header::LOCATION, path);
-    }
-    response
 }
 
 /// Whether a browser has posted a form: by `Sec-Fetch-Mode` if the browser sends it. Over plain http browsers

@@ -1,9 +1,9 @@
 //! The handlers. Each takes from the request what a call needs, calls [`auth`](crate::server::auth), and adds
 //! to the response what the answer needs. Only `api/` calls them.
 
-use axum::http::{HeaderMap, HeaderValue, header::SET_COOKIE, request::Parts};
-use leptos::context::use_context;
-use leptos_axum::ResponseOptions;
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
 
 use crate::{
     api::{
@@ -14,7 +14,6 @@ use crate::{
         },
     },
     server::{
-        AppState,
         auth::{
             TokenPair,
             authenticate::{Administrator, Authenticated},
@@ -22,7 +21,10 @@ use crate::{
         },
         client_info::ClientInfo,
         clock,
-        http::cookie::{self, RefreshCookies},
+        http::{
+            calls::RequestContext,
+            cookie::{self, RefreshCookies},
+        },
     },
 };
 
@@ -183,29 +185,11 @@ pub fn check_statelessly(token: &AccessToken) -> Result<StatelessCheck, ApiError
     Ok(RequestContext::current()?.state.auth.check_statelessly(token, clock::now()))
 }
 
-/// The request in progress and the response to it.
-struct RequestContext {
-    state: AppState,
-    parts: Parts,
-    response: ResponseOptions,
-}
-
 impl RequestContext {
-    fn current() -> Result<Self, ApiError> {
-        match (use_context(), use_context(), use_context()) {
-            (Some(state), Some(parts), Some(response)) => Ok(Self { state, parts, response }),
-            _ => Err(ApiError::Internal),
-        }
-    }
-
-    async fn require_admin() -> Result<(Self, Administrator), ApiError> {
+    async fn require_admin() -> Result<(Arc<Self>, Administrator), ApiError> {
         let context = Self::current()?;
         let administrator = context.authenticate().await?.administrator()?;
         Ok((context, administrator))
-    }
-
-    fn headers(&self) -> &HeaderMap {
-        &self.parts.headers
     }
 
     async fn authenticate(&self) -> Result<Authenticated, ApiError> {
@@ -265,12 +249,6 @@ impl RequestContext {
     fn settle_logout(&self) {
         cookie::clear_logout_pending(self.headers(), &self.state)
             .for_each(|header| self.append_cookie(Some(header)));
-    }
-
-    fn append_cookie(&self, header: Option<HeaderValue>) {
-        if let Some(header) = header {
-            self.response.append_header(SET_COOKIE, header);
-        }
     }
 
     fn deliver(&self, pair: TokenPair, delivery: Delivery) -> TokenResponse {

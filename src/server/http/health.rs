@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 pub fn routes() -> Router<AppState> {
     let readiness = Arc::new(Readiness::default());
     let ready = async move |State(state): State<AppState>| {
-        let auth = state.auth;
+        let auth = Arc::clone(&state.auth);
         // The lease is checked at every request; only the check of the database is expensive.
         let is_ready = auth.may_decide() && {
             let auth = Arc::clone(&auth);

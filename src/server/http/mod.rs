@@ -4,6 +4,7 @@
 //! about accounts, sessions or tokens.
 
 pub mod assets;
+mod calls;
 mod client_ip;
 mod cookie;
 pub mod csrf;

@@ -1,9 +1,10 @@
-//! The routes (pages, server functions, files, health), and the middleware for all of them (headers, limits).
+//! The routes (pages, files, server functions, health), and the middleware for all of them (headers, limits).
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
@@ -21,6 +22,7 @@ use leptos_axum::{
     render_app_async_with_context, site_pkg_dir_service, site_pkg_dir_service_route_path,
 };
 use leptos_router::location::RequestUrl;
+use tower::{Service, ServiceBuilder};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
@@ -47,6 +49,7 @@ use crate::{
     server::{
         AppState, clock, config,
         http::{
+            calls,
             cookie::{self, RefreshCookies},
             csrf, error_response, forms, health, openapi, sse,
         },
@@ -54,32 +57,70 @@ use crate::{
     },
 };
 
-/// The router for all requests.
-pub fn router(state: AppState) -> Router {
+/// The service for all requests. What all of them need is a layer of the whole router: a layer that the router
+/// applies to each route is boxed and cloned once more for every request.
+pub fn service(
+    state: AppState,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
     let server = &state.config.server;
-    let services = cookie::services(&state.auth).collect::<Vec<_>>().join(" ");
-    let site =
-        Site { options: state.leptos.clone(), root: Arc::clone(&state.assets), services: services.into() };
-    let connect = connect_sources(&state.leptos);
-    let page_context = move || page_context(&connect);
+    let (limit, timeout) = (server.body_limit_bytes, server.request_timeout());
+    let instance = HeaderValue::try_from(state.config.instance_name()).ok();
+    let edge = Arc::new(Edge { state: state.clone(), instance });
+    // The path without the query, so that secrets that clients send there by mistake are not logged.
+    let span =
+        |request: &Request| info_span!("request", method = %request.method(), path = request.uri().path());
+    ServiceBuilder::new()
+        .map_response(|response: axum::http::Response<_>| response.map(Body::new))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(span)
+                .on_response(DefaultOnResponse::new().level(Level::DEBUG)),
+        )
+        .layer(middleware::from_fn_with_state(edge, at_the_edge))
+        .layer(CatchPanicLayer::custom(error_response::panicked))
+        .layer(RequestBodyLimitLayer::new(limit))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout))
+        .service(router(state))
+}
+
+fn router(state: AppState) -> Router {
+    let description = openapi::description(&cookie::refresh_name(&state));
+    let docs = openapi::page::html(&description, &format!("http://{}", state.leptos.site_addr));
+    let description = description.to_string();
+    let site = pages(&state, docs.into())
+        .merge(assets(&state))
+        .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
+        .route("/metrics", get(measurements))
+        .layer(CompressionLayer::new());
+    site.merge(calls::routes())
+        .merge(sse::routes())
+        .route("/api/{*path}", any(ApiError::NotFound))
+        .merge(health::routes())
+        .with_state(state)
+}
+
+/// The built files of the site.
+fn assets(state: &AppState) -> Router<AppState> {
     // The path contains the version that the files had at start.
     let caching = if state.assets.is_empty() { "no-cache" } else { "public, max-age=31536000, immutable" };
-    let assets = SetResponseHeader::overriding(
+    let files = SetResponseHeader::overriding(
         site_pkg_dir_service(&state.leptos),
         header::CACHE_CONTROL,
         |response: &axum::http::Response<_>| {
             response.status().is_success().then(|| HeaderValue::from_static(caching))
         },
     );
-    let assets = Router::new().route_service(&site_pkg_dir_service_route_path(&state.leptos), assets);
+    let files = Router::new().route_service(&site_pkg_dir_service_route_path(&state.leptos), files);
+    if state.assets.is_empty() { files } else { Router::new().nest(&state.assets, files) }
+}
 
-    let description = openapi::description(&cookie::refresh_name(&state));
-    let docs = openapi::page::html(&description, &format!("http://{}", state.leptos.site_addr));
-    let docs: Arc<str> = docs.into();
-    let description = description.to_string();
-
-    let instance = HeaderValue::try_from(state.config.instance_name()).ok();
-
+/// The pages, and the fallback: the other files, such as the icon, and the page about pages that do not exist.
+fn pages(state: &AppState, docs: Arc<str>) -> Router<AppState> {
+    let services = cookie::services(&state.auth).collect::<Vec<_>>().join(" ");
+    let site =
+        Site { options: state.leptos.clone(), root: Arc::clone(&state.assets), services: services.into() };
+    let connect = connect_sources(&state.leptos);
+    let context = move || page_context(&connect);
     let pages = generate_route_list(app::App);
     let paths = pages.iter().map(|page| page.path().to_owned());
     let paths = paths.chain(FrontPage::ALL.map(|page| page.path().to_owned())).chain([DOCS.to_owned()]);
@@ -87,45 +128,21 @@ pub fn router(state: AppState) -> Router {
         router.route(&format!("{path}/"), get(async move || Redirect::permanent(&path)))
     });
     let router = FrontPage::ALL.into_iter().fold(router, |router, page| {
-        let (site, context) = (site.clone(), page_context.clone());
+        let (site, context) = (site.clone(), context.clone());
         let draw = render_app_async_with_context(context, move || shell::front(&site, page));
         router.route(page.path(), get(async move |request: Request| front(page, request, draw).await))
     });
     let (app, not_found) = (site.clone(), site.clone());
-
     router
-        .merge(health::routes())
-        .route("/metrics", get(measurements))
-        .route(DOCS, get({
-            let site = site.clone();
-            async move |request: Request| docs_page(&site, &request, &docs)
-        }))
-        .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
-        .merge(sse::routes())
-        .route("/api/{*path}", any(ApiError::NotFound))
-        .merge(if state.assets.is_empty() { assets } else { Router::new().nest(&state.assets, assets) })
-        .leptos_routes_with_context(&state, pages, page_context.clone(), move || shell::app(&app))
-        .fallback(file_and_error_handler_with_context::<AppState, _>(page_context, move |_| shell::not_found(&not_found)))
-        .layer(middleware::from_fn_with_state(state.clone(), presence))
-        .layer(middleware::from_fn_with_state(state.clone(), forms::tell_apart))
-        .layer(middleware::from_fn_with_state(state.clone(), csrf::require_same_origin))
-        .layer(middleware::from_fn(csrf::reject_connect))
-        .layer(RequestBodyLimitLayer::new(server.body_limit_bytes))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, server.request_timeout()))
-        .layer(middleware::from_fn(api_errors))
-        .layer(CompressionLayer::new())
-        .layer(CatchPanicLayer::custom(error_response::panicked))
-        .layer(middleware::from_fn_with_state((state.clone(), instance), security_headers))
-        .layer(
-            TraceLayer::new_for_http()
-                // The path without the query, so that secrets that clients send there by mistake are not
-                // logged.
-                .make_span_with(|request: &Request| {
-                    info_span!("request", method = %request.method(), path = request.uri().path())
-                })
-                .on_response(DefaultOnResponse::new().level(Level::DEBUG)),
+        .route(DOCS, get(async move |request: Request| docs_page(&site, &request, &docs)))
+        .leptos_routes_with_handler(
+            pages,
+            render_app_async_with_context(context.clone(), move || shell::app(&app)),
         )
-        .with_state(state)
+        .fallback(file_and_error_handler_with_context::<AppState, _>(context, move |_| {
+            shell::not_found(&not_found)
+        }))
+        .layer(middleware::from_fn_with_state(state.clone(), presence))
 }
 
 /// The path of the page about the API, which needs no scripts.
@@ -178,24 +195,9 @@ async fn measurements(State(state): State<AppState>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::render())
 }
 
-async fn api_errors(request: Request, next: Next) -> Response {
-    if request.uri().path().starts_with("/api/") {
-        error_response::api_errors(request, next).await
-    } else {
-        next.run(request).await
-    }
-}
-
 /// Middleware that finds out, before a page is rendered, whether the browser is signed in, and if it was, why
 /// its session has ended. The page is then right from its first byte.
 async fn presence(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_an_asset = path.strip_prefix(&*state.assets).is_some_and(|path| path.starts_with("/pkg/"));
-    let draws_a_page = !is_an_asset
-        && !["/api/", "/health/", "/metrics", "/openapi.json"].iter().any(|prefix| path.starts_with(prefix));
-    if !draws_a_page {
-        return next.run(request).await;
-    }
     let cookies = RefreshCookies::of(request.headers(), &state);
     let forgotten: Vec<_> = cookies.clear(state.config.server.https).collect();
     let presence = if cookie::is_logout_pending(request.headers(), &state) {
@@ -256,19 +258,36 @@ fn page_context(connect: &str) {
     response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
 }
 
-/// Middleware that adds headers to every response, including files and errors.
-async fn security_headers(
-    State((state, instance)): State<(AppState, Option<HeaderValue>)>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// What the outermost middleware needs.
+struct Edge {
+    state: AppState,
+    instance: Option<HeaderValue>,
+}
+
+/// Middleware that refuses requests of other sites, gives every error under `/api` its JSON, and adds headers to
+/// every response, including files and errors.
+async fn at_the_edge(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    let server = &edge.state.config.server;
     let is_api = request.uri().path().starts_with("/api/");
-    let mut response = next.run(request).await;
+    let refusal = if request.uri().path_and_query().is_none() {
+        // A request for a tunnel (`CONNECT`) has no path, which the inner layers rely on.
+        Some(ApiError::MethodNotAllowed)
+    } else {
+        csrf::require_same_origin(&request, server).err()
+    };
+    let mut response = match refusal {
+        Some(refusal) => refusal.into_response(),
+        None => next.run(request).await,
+    };
+    if is_api {
+        response = error_response::with_json(response);
+    }
     let headers = response.headers_mut();
+    headers.reserve(SECURITY_HEADERS.len() + 4);
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if state.config.server.https {
+    if server.https {
         headers.insert(
             header::STRICT_TRANSPORT_SECURITY,
             HeaderValue::from_static("max-age=63072000; includeSubDomains"),
@@ -280,8 +299,8 @@ async fn security_headers(
         .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     if is_api {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(name) = instance {
-            headers.insert(INSTANCE_HEADER, name);
+        if let Some(name) = &edge.instance {
+            headers.insert(INSTANCE_HEADER, name.clone());
         }
     }
     response

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sqlx::FromRow;
-use woothee::{parser::Parser, woothee::VALUE_UNKNOWN};
+
+use crate::server::user_agent;
 
 /// The address and the user agent of a client.
 #[derive(Debug, Clone)]
@@ -53,29 +54,8 @@ pub struct Device {
 impl Device {
     /// The browser and the operating system, such as `Firefox on Linux`, as far as the user agent names them.
     pub fn label(&self) -> String {
-        let Some(found) = Parser::new().parse(&self.user_agent) else {
-            return "Unknown device".into();
-        };
-        let system = known(found.os).map(|system| match system {
-            "Mac OSX" => "macOS",
-            "Windows UNKNOWN Ver" => "Windows",
-            other => other,
-        });
-        let browser = known(found.name).map(|browser| match browser {
-            "HTTP Library" => "A program",
-            "SamsungBrowser" => "Samsung Internet",
-            other => other,
-        });
-        match (browser, system) {
-            (Some(browser), Some(system)) => format!("{browser} on {system}"),
-            (Some(one), None) | (None, Some(one)) => one.to_owned(),
-            (None, None) => "Unknown device".into(),
-        }
+        user_agent::describe(&self.user_agent)
     }
-}
-
-fn known(name: &str) -> Option<&str> {
-    (name != VALUE_UNKNOWN).then_some(name)
 }
 
 #[cfg(test)]
@@ -92,30 +72,5 @@ mod tests {
         assert_eq!(caller("2001:db8:1:2:3::4").device().address, "2001:db8:1::/48");
         assert_eq!(caller("203.0.113.9").rate_limit_prefix().to_string(), "203.0.113.9/32");
         assert_eq!(caller("2001:db8:1:2:3::4").rate_limit_prefix().to_string(), "2001:db8:1:2::/64");
-    }
-
-    #[test]
-    fn a_device_is_told_in_words() {
-        for (user_agent, words) in [
-            ("Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0", "Firefox on Linux"),
-            (
-                "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Safari/605.1.15",
-                "Safari on macOS",
-            ),
-            (
-                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1",
-                "Safari on iPhone",
-            ),
-            (
-                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36 Edg/130.0.0.0",
-                "Edge on Windows 10",
-            ),
-            ("curl/8.5.0", "A program"),
-            ("<script>alert(1)</script>", "Unknown device"),
-            ("", "Unknown device"),
-        ] {
-            let device = Device { user_agent: user_agent.into(), ..Device::default() };
-            assert_eq!(device.label(), words, "{user_agent}");
-        }
     }
 }

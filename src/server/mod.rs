@@ -37,6 +37,7 @@ mod limits;
 pub mod metrics;
 mod origin;
 mod trusted_proxies;
+mod user_agent;
 
 /// The interval at which expired tokens are deleted from memory and from the database, and revocations that
 /// were recorded but not propagated are propagated.

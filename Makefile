@@ -6,7 +6,7 @@
 # make faults       the guarantee under faults, for DURATION seconds (1200), by SEED
 # make soak         the same at a low rate, to find leaks, for DURATION seconds (3600)
 # make simulate     the code of the protocol in simulated time, for RUNS seeds (5000) from SEED (0) on
-# make bench        how long it takes to authorize a request, and to log out
+# make bench        requests beside what you would write instead, logouts, an attack, a million tokens
 # make screenshots  images of each page: all in target/screenshots, those of the README in docs
 # make fmt          format the code
 #
@@ -16,7 +16,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate bench screenshots fmt tools cargo-deny browser services
+.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate bench screenshots fmt tools cargo-deny browser services wrk
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -82,7 +82,7 @@ soak: tools services
 simulate:
 	cargo test --release -p hallpass-allowlist --features test-util --test simulation -- --ignored --nocapture
 
-bench: tools services
+bench: tools services wrk
 	cargo bench --features ssr
 	cargo test --release --features ssr --test instances -- --ignored --nocapture --test-threads=1 figures
 
@@ -134,6 +134,16 @@ browser:
 			$$sudo apt-get update -qq && $$sudo apt-get install -y -qq chromium >/dev/null; \
 		else \
 			cd end2end && npm ci --no-audit --no-fund --silent && npx playwright install chromium; \
+		fi; }
+
+wrk:
+	@command -v wrk >/dev/null || { \
+		printf '==> Installing wrk (once)\n'; \
+		if command -v apt-get >/dev/null; then \
+			sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+			$$sudo apt-get update -qq && $$sudo apt-get install -y -qq wrk >/dev/null; \
+		else \
+			echo "wrk is missing. On macOS: brew install wrk"; exit 1; \
 		fi; }
 
 # Debian's packages also start system services: the new ones are stopped and disabled again.

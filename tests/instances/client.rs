@@ -38,6 +38,17 @@ impl Api {
         Self { client: Client::new(), urls: world.instances.iter().map(|one| one.url.clone()).collect() }
     }
 
+    /// A client of one instance.
+    pub fn at(url: &str) -> Self {
+        Self { client: Client::new(), urls: vec![url.to_owned()] }
+    }
+
+    /// Whether the instance is ready.
+    pub async fn is_ready(&self, instance: usize) -> bool {
+        let url = format!("{}/health/ready", self.urls[instance]);
+        self.client.get(url).send().await.is_ok_and(|response| response.status() == 200)
+    }
+
     pub fn post(&self, instance: usize, path: &str) -> RequestBuilder {
         self.client.post(format!("{}{path}", self.urls[instance % self.urls.len()]))
     }

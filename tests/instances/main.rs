@@ -12,6 +12,7 @@ mod faults;
 mod figures;
 mod guarantee;
 mod races;
+mod requests;
 mod sessions;
 mod settings;
 mod stream;

@@ -41,21 +41,22 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 pub fn require_same_origin(request: &Request, server: &ServerConfig) -> Result<(), ApiError> {
     warn_about_https(request, server);
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if safe || is_same_site(request, server) {
+    if safe || is_same_origin(request, server) {
         return Ok(());
     }
     log_refusal(request);
     Err(ApiError::CrossSite)
 }
 
-fn is_same_site(request: &Request, server: &ServerConfig) -> bool {
+fn is_same_origin(request: &Request, server: &ServerConfig) -> bool {
     let (mut sites, mut origins) =
         (texts(request, SEC_FETCH_SITE).peekable(), texts(request, header::ORIGIN));
     if sites.peek().is_some() {
         return sites.all(|site| matches!(site, "same-origin" | "none"));
     }
-    let target = Target::of(request, server);
-    origins.all(|origin| Origin::parse(origin).is_some_and(|origin| target.is(&origin)))
+    origins.all(|origin| {
+        Origin::parse(origin).is_some_and(|origin| Target::of(request, server).has_origin(&origin))
+    })
 }
 
 /// The values of a header, with empty text for each value that is not ASCII.
@@ -87,7 +88,7 @@ impl<'a> Target<'a> {
     }
 
     /// Whether a page of this origin belongs to this site.
-    pub fn is(&self, origin: &Origin) -> bool {
+    pub fn has_origin(&self, origin: &Origin) -> bool {
         self.public.contains(origin) || ((origin.is_https || !self.is_https) && self.is_host_of(origin))
     }
 
@@ -126,8 +127,11 @@ fn warn_about_https(request: &Request, server: &ServerConfig) {
         return;
     }
     let forwarded = forwarded_proto(request);
+    let mut origins = texts(request, header::ORIGIN).filter_map(Origin::parse).peekable();
+    if forwarded.is_none() && origins.peek().is_none() {
+        return;
+    }
     let target = Target::of(request, server);
-    let mut origins = texts(request, header::ORIGIN).filter_map(Origin::parse);
     // Browsers keep Secure cookies of these hosts without https.
     let is_local = |origin: &Origin| {
         matches!(&*origin.host.name, "localhost" | "127.0.0.1" | "[::1]")
@@ -143,7 +147,7 @@ fn warn_about_https(request: &Request, server: &ServerConfig) {
                 );
             });
         }
-    } else if forwarded == Some(true) || origins.any(|origin| origin.is_https && target.is(&origin)) {
+    } else if forwarded == Some(true) || origins.any(|origin| origin.is_https && target.has_origin(&origin)) {
         said.call_once(|| {
             warn!(
                 "a browser came by https, but HALLPASS_HTTPS is false, so cookies are not Secure and there is no HSTS: \
@@ -200,7 +204,7 @@ mod tests {
         }
         let mut request = request.body(Body::empty()).unwrap();
         request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer.parse().unwrap()));
-        is_same_site(&request, server)
+        is_same_origin(&request, server)
     }
 
     fn allowed(site: Option<&'static str>, origin: Option<&'static str>) -> bool {

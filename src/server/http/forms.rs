@@ -52,7 +52,7 @@ fn is_form(request: &Request<Body>, server: &ServerConfig) -> bool {
         Some(mode) => mode == "navigate",
         None => {
             let page = text(header::ORIGIN).or(text(header::REFERER)).and_then(Origin::of_page);
-            let is_ours = page.is_some_and(|(origin, _)| Target::of(request, server).is(&origin));
+            let is_ours = page.is_some_and(|(origin, _)| Target::of(request, server).has_origin(&origin));
             let bearer = text(header::AUTHORIZATION).and_then(|value| value.get(..7));
             let has_bearer = bearer.is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
             is_ours && !has_bearer && text(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
@@ -65,7 +65,8 @@ fn is_form(request: &Request<Body>, server: &ServerConfig) -> bool {
 fn page_of(request: &Request, server: &ServerConfig) -> String {
     let referer = request.headers().get(header::REFERER).and_then(|value| value.to_str().ok());
     let page = referer.and_then(Origin::of_page);
-    let page = page.filter(|(origin, _)| Target::of(request, server).is(origin)).map(|(_, page)| page);
+    let page =
+        page.filter(|(origin, _)| Target::of(request, server).has_origin(origin)).map(|(_, page)| page);
     let path = page.map(|page| page.split(['?', '#']).next().unwrap_or_default());
     let form = match request.uri().path() {
         "/api/auth/login" => Some("/login"),

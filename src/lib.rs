@@ -1,7 +1,7 @@
 //! Hallpass: JWT login whose logout works at once, on every server.
 //!
 //! The tree is split first by where code runs, then by what happens to a token. ARCHITECTURE.md has the
-//! reading order.
+//! map, README.md an order in which to read it.
 
 #![recursion_limit = "256"] // for view types, which are not erased if RUSTFLAGS overrides .cargo/config.toml
 

@@ -17,7 +17,7 @@
 //! of their session, `GET` [`CLUSTER_EVENTS`] the state of the instances.
 //!
 //! The doc comments of calls, fields and types are published at `/docs`: they are written for clients. A new
-//! call gets an entry in `server/http/openapi/operations.rs`.
+//! call gets a route in `server/http/calls.rs` and an entry in `server/http/openapi/operations.rs`.
 //!
 //! Nothing here may name `app` or `client`, except the HTTP clients that attach the bearer.
 

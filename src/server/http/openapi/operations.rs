@@ -1,5 +1,5 @@
-//! The list of calls, with an example of each. A new server function gets one entry in [`all`]; everything
-//! else is generated from its types and doc comments.
+//! The list of calls, with an example of each. A new server function gets one entry in [`all`] and a route
+//! in `calls.rs`; everything else is generated from its types and doc comments.
 
 use serde_json::json;
 

@@ -420,6 +420,32 @@ async fn while_locked(
     call.await.unwrap()
 }
 
+/// A browser that changes its account may present the tokens of several sessions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn session_that_cannot_be_ended_keeps_no_other_alive() {
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    api.register(0, ANN).await;
+    for round in 0..4 {
+        let (stuck, one, other) = (api.login(0, ANN).await, api.login(1, ANN).await, api.login(2, ANN).await);
+        let mut lock = world.postgres.connect().await;
+        lock.execute("begin").await.unwrap();
+        let row = sqlx::query("update sessions set id = id where id = $1").bind(&stuck.session);
+        assert_eq!(row.execute(&mut lock).await.unwrap().rows_affected(), 1);
+        let logout = api.logout_request(round, &stuck).json(&json!({ "refresh_token": one.refresh }));
+        let logout = logout.header("cookie", format!("hallpass-refresh={}", other.refresh));
+        let logout = tokio::spawn(logout.send());
+        wait_until("the other sessions have ended", async || {
+            [api.me_everywhere(&one).await, api.me_everywhere(&other).await] == [[401; 3]; 2]
+        })
+        .await;
+        assert_eq!(api.me_everywhere(&stuck).await, [200; 3]);
+        lock.execute("rollback").await.unwrap();
+        let status = logout.await.unwrap().unwrap().status();
+        assert!(status == 200 || status == 503, "{status}");
+    }
+}
+
 /// As many sessions as a malicious client can begin, each with the tokens of an hour.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn user_with_many_sessions_can_be_disabled() {

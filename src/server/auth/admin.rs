@@ -150,9 +150,11 @@ impl Auth {
         let session_id: SessionId = session_id.parse().map_err(|_| ApiError::NotFound)?;
         let owner = self.db.session_owner(session_id).await.map_err(unavailable)?;
         owner.ok_or(ApiError::NotFound)?;
+        let by = Some(administrator.session_id());
+        let revocation = self.end_session(session_id, by, EndReason::EndedByAdmin, now).await?;
         let by = administrator.user_id();
-        info!(session.id = %session_id, admin.id = %by, "administrator {by} ends session {session_id}");
-        self.end_session(session_id, Some(administrator.session_id()), EndReason::EndedByAdmin, now).await
+        info!(session.id = %session_id, admin.id = %by, "administrator {by} ended session {session_id}");
+        Ok(revocation)
     }
 
     /// Revokes all sessions of a user.
@@ -167,9 +169,11 @@ impl Auth {
         now: UnixSeconds,
     ) -> Result<Revocation, ApiError> {
         let user_id = self.existing(user_id).await?;
+        let by = administrator.session_id();
+        let revocation = self.end_sessions_of(user_id, None, by, EndReason::EndedByAdmin, now).await?;
         let by = administrator.user_id();
-        info!(user.id = %user_id, admin.id = %by, "administrator {by} ends the sessions of user {user_id}");
-        self.end_sessions_of(user_id, None, administrator.session_id(), EndReason::EndedByAdmin, now).await
+        info!(user.id = %user_id, admin.id = %by, "administrator {by} ended the sessions of user {user_id}");
+        Ok(revocation)
     }
 
     /// Revokes all sessions of all users, including the administrator's own.
@@ -182,12 +186,13 @@ impl Auth {
         administrator: &Administrator,
         now: UnixSeconds,
     ) -> Result<Revocation, ApiError> {
-        let by = administrator.user_id();
-        info!(admin.id = %by, "administrator {by} ends all sessions");
         let db = self.db.clone();
         let by = Some(administrator.session_id());
         let recording = async move { db.revoke_every_session(by, EndReason::EndedByAdmin, now).await };
-        self.revoke(Whose::Everyone, recording).await
+        let revocation = self.revoke(Whose::Everyone, recording).await?;
+        let by = administrator.user_id();
+        info!(admin.id = %by, "administrator {by} ended all sessions");
+        Ok(revocation)
     }
 
     async fn existing(&self, user_id: &str) -> Result<UserId, ApiError> {

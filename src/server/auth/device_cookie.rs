@@ -6,8 +6,6 @@
 //!
 //! Several people may use one browser, so its cookie holds the tokens of several accounts.
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-
 use super::keys::{Key, Keys};
 use crate::server::{db::users::Email, ids::DeviceId};
 
@@ -59,9 +57,8 @@ fn parse(token: &str) -> Option<(KnownDevice, &str)> {
     let mut parts = token.split('.');
     let (id, version, tag) = (parts.next()?, parts.next()?, parts.next()?);
     let device = KnownDevice { id: id.parse().ok()?, password_version: version.parse().ok()? };
-    let is_ours = parts.next().is_none()
-        && device.password_version.to_string() == version
-        && BASE64_URL_SAFE_NO_PAD.decode_slice(tag, &mut [0; 32]) == Ok(32);
+    let is_ours =
+        parts.next().is_none() && device.password_version.to_string() == version && Keys::is_tag(tag);
     is_ours.then_some((device, tag))
 }
 

@@ -130,7 +130,7 @@ impl Jwt {
     /// # Errors
     /// [`NotOurs`]: another header, a wrong signature, a claim that is missing, unknown, of the wrong type
     /// or for another issuer or audience, or a lifetime longer than the maximum.
-    pub fn verify_signature(&self, token: &str) -> Result<AccessClaims, NotOurs> {
+    pub fn verify(&self, token: &str) -> Result<AccessClaims, NotOurs> {
         let verifier = self.verifiers.iter().find(|key| token.starts_with(&key.prefix)).ok_or(NotOurs)?;
         #[expect(clippy::disallowed_methods, reason = "the one place that decodes")]
         let decoded = jsonwebtoken::decode::<AccessClaims>(token, &verifier.key, &self.validation);

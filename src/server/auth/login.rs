@@ -63,7 +63,7 @@ impl Auth {
         };
         let (user, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user, session.id = %session, "user {user} registered, session {session}");
-        let pair = self.allow(&entry, email.as_str(), Role::User, 0, self.idle_at(now), now).await?;
+        let pair = self.issue_pair(&entry, email.as_str(), Role::User, 0, self.idle_at(now), now).await?;
         let device = KnownDevice { id: DeviceId::random(), password_version: FIRST_PASSWORD_VERSION };
         Ok(TokenPair { device_token: Some(device_cookie::sign(&self.keys, &email, device)), ..pair })
     }
@@ -141,7 +141,7 @@ impl Auth {
         }
         let (user_id, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user_id, session.id = %session, "user {user_id} logged in, session {session}");
-        let pair = self.allow(&entry, &user.email, user.role, 0, self.idle_at(now), now).await?;
+        let pair = self.issue_pair(&entry, &user.email, user.role, 0, self.idle_at(now), now).await?;
         // A device keeps its id, and with it the attempts it has been charged for.
         let id = device.map_or_else(DeviceId::random, |device| device.id);
         let device = KnownDevice { id, password_version: user.password_version };
@@ -164,7 +164,7 @@ impl Auth {
     }
 
     /// Adds a token that SQL has recorded to the allowlist, and makes the pair for the client.
-    pub(super) async fn allow(
+    pub(super) async fn issue_pair(
         &self,
         entry: &TokenRecord,
         email: &str,

@@ -116,12 +116,12 @@ impl Auth {
     }
 
     /// Whether requests are authorized from memory, and the wall clock agrees with that of the database.
-    pub fn may_decide(&self) -> bool {
+    pub fn is_authorizing_from_memory(&self) -> bool {
         self.allowlist.is_ready() && self.allowlist.is_clock_right()
     }
 
     /// Whether login, refresh and logout can be recorded.
-    pub async fn may_record(&self) -> bool {
+    pub async fn can_record(&self) -> bool {
         self.db.check_writable().await.map_err(unavailable).is_ok()
     }
 

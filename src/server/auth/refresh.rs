@@ -53,7 +53,8 @@ impl Auth {
         }
         match rotation.map_err(unavailable)? {
             Rotation::Done(next) => {
-                self.allow(&next.entry, &next.email, next.role, next.counter, next.idle_at, next.now).await
+                self.issue_pair(&next.entry, &next.email, next.role, next.counter, next.idle_at, next.now)
+                    .await
             }
             Rotation::Reused(now) => {
                 warn!(session.id = %session_id, "a used refresh token was presented again: revoked session {session_id}");

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use axum::http::HeaderMap;
+use futures::future::join_all;
 use hallpass_allowlist::{RevokedSession, Whose};
 use tracing::{error, info};
 
@@ -56,26 +57,28 @@ impl Auth {
                 sessions.insert(session_id, None);
             }
         }
-        if let Some(claims) = bearer.and_then(|token| self.jwt.verify_signature(token).ok()) {
+        if let Some(claims) = bearer.and_then(|token| self.jwt.verify(token).ok()) {
             sessions.insert(claims.sid, Some(claims.sub));
         }
         if sessions.is_empty() {
             let nothing_presented = bearer.is_none() && refresh_tokens.is_empty();
             return Err(if nothing_presented { ApiError::MissingToken } else { ApiError::InvalidToken });
         }
-        let mut total = Revocation { instances: 0, acknowledged: u32::MAX, elapsed_ms: 0 };
-        for (session_id, user_id) in sessions {
+        // A session that cannot be ended must not keep the others alive.
+        let ending = sessions.into_iter().map(async |(session_id, user_id)| {
             let db = self.db.clone();
             let recording = async move { db.revoke_session(session_id, None, reason, now).await };
-            let one = self.allowlist.logout(session_id, user_id, recording).await;
-            let one = answer_of(one.map_err(|error| unconfirmed(&error))?);
-            let why = reason.as_str();
-            info!(session.id = %session_id, "ended session {session_id}: {why}");
-            total.instances = total.instances.max(one.instances);
-            total.acknowledged = total.acknowledged.min(one.acknowledged);
-            total.elapsed_ms += one.elapsed_ms;
-        }
-        Ok(total)
+            let revocation = self.allowlist.logout(session_id, user_id, recording).await;
+            let revocation = revocation.map_err(|error| unconfirmed(&error))?;
+            log_end_of(session_id, reason);
+            Ok(answer_of(revocation))
+        });
+        let ended: Vec<_> = join_all(ending).await.into_iter().collect::<Result<_, ApiError>>()?;
+        Ok(Revocation {
+            instances: ended.iter().map(|one| one.instances).max().unwrap_or_default(),
+            acknowledged: ended.iter().map(|one| one.acknowledged).min().unwrap_or_default(),
+            elapsed_ms: ended.iter().map(|one| one.elapsed_ms).max().unwrap_or_default(),
+        })
     }
 
     /// Revokes one session of the bearer's own user.
@@ -129,8 +132,7 @@ impl Auth {
         let recording = async move { db.revoke_session(session_id, by, reason, now).await };
         let revocation = self.allowlist.revoke_session(session_id, None, recording).await;
         let revocation = revocation.map_err(|error| unconfirmed(&error))?;
-        let why = reason.as_str();
-        info!(session.id = %session_id, "ended session {session_id}: {why}");
+        log_end_of(session_id, reason);
         Ok(answer_of(revocation))
     }
 
@@ -165,6 +167,11 @@ impl Auth {
         let revocation = self.allowlist.revoke(whose, recording).await;
         revocation.map(answer_of).map_err(|error| unconfirmed(&error))
     }
+}
+
+fn log_end_of(session_id: SessionId, reason: EndReason) {
+    let why = reason.as_str();
+    info!(session.id = %session_id, "ended session {session_id}: {why}");
 }
 
 fn answer_of(revocation: hallpass_allowlist::Revocation) -> Revocation {

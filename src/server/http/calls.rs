@@ -21,7 +21,12 @@ use tokio::task_local;
 
 use crate::{
     api::{account, admin, auth, error::ApiError, token},
-    server::{AppState, http::forms},
+    server::{
+        AppState,
+        auth::authenticate::{Administrator, Authenticated},
+        clock,
+        http::forms,
+    },
 };
 
 task_local! {
@@ -98,6 +103,24 @@ impl RequestContext {
     /// [`ApiError::Internal`]: the server function was not called by a request, but while a page was rendered.
     pub fn current() -> Result<Arc<Self>, ApiError> {
         CURRENT.try_with(Arc::clone).map_err(|_| ApiError::Internal)
+    }
+
+    /// The context of the call, and the proof that its bearer is an administrator.
+    ///
+    /// # Errors
+    /// Those of [`Auth::authenticate`](crate::server::auth::Auth::authenticate), and [`ApiError::InsufficientScope`].
+    pub async fn require_admin() -> Result<(Arc<Self>, Administrator), ApiError> {
+        let context = Self::current()?;
+        let administrator = context.authenticate().await?.administrator()?;
+        Ok((context, administrator))
+    }
+
+    /// The proof that the request carries a live access token.
+    ///
+    /// # Errors
+    /// Those of [`Auth::authenticate`](crate::server::auth::Auth::authenticate).
+    pub async fn authenticate(&self) -> Result<Authenticated, ApiError> {
+        self.state.auth.authenticate(self.headers(), clock::now()).await
     }
 
     pub fn headers(&self) -> &HeaderMap {

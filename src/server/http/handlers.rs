@@ -1,8 +1,6 @@
 //! The handlers. Each takes from the request what a call needs, calls [`auth`](crate::server::auth), and adds
 //! to the response what the answer needs. Only `api/` calls them.
 
-use std::sync::Arc;
-
 use axum::http::HeaderMap;
 
 use crate::{
@@ -14,11 +12,7 @@ use crate::{
         },
     },
     server::{
-        auth::{
-            TokenPair,
-            authenticate::{Administrator, Authenticated},
-            device_cookie,
-        },
+        auth::{TokenPair, device_cookie},
         client_info::ClientInfo,
         clock,
         http::{
@@ -186,16 +180,6 @@ pub fn check_statelessly(token: &AccessToken) -> Result<StatelessCheck, ApiError
 }
 
 impl RequestContext {
-    async fn require_admin() -> Result<(Arc<Self>, Administrator), ApiError> {
-        let context = Self::current()?;
-        let administrator = context.authenticate().await?.administrator()?;
-        Ok((context, administrator))
-    }
-
-    async fn authenticate(&self) -> Result<Authenticated, ApiError> {
-        self.state.auth.authenticate(self.headers(), clock::now()).await
-    }
-
     fn caller(&self) -> ClientInfo {
         ClientInfo::of(&self.parts, &self.state.config.server.trusted_proxies)
     }

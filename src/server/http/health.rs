@@ -23,11 +23,11 @@ pub fn routes() -> Router<AppState> {
     let ready = async move |State(state): State<AppState>| {
         let auth = Arc::clone(&state.auth);
         // The lease is checked at every request; only the check of the database is expensive.
-        let is_ready = auth.may_decide() && {
+        let is_ready = auth.is_authorizing_from_memory() && {
             let auth = Arc::clone(&auth);
-            readiness.ask(async move { auth.may_record().await }).await
+            readiness.ask(async move { auth.can_record().await }).await
         };
-        if is_ready && auth.may_decide() {
+        if is_ready && auth.is_authorizing_from_memory() {
             StatusCode::OK.into_response()
         } else {
             ApiError::Unavailable.into_response()

@@ -65,7 +65,7 @@ pub fn service(
     let server = &state.config.server;
     let (limit, timeout) = (server.body_limit_bytes, server.request_timeout());
     let instance = HeaderValue::try_from(state.config.instance_name()).ok();
-    let edge = Arc::new(Edge { state: state.clone(), instance });
+    let shared = Arc::new(Outermost { state: state.clone(), instance });
     // The path without the query, so that secrets that clients send there by mistake are not logged.
     let span =
         |request: &Request| info_span!("request", method = %request.method(), path = request.uri().path());
@@ -76,7 +76,7 @@ pub fn service(
                 .make_span_with(span)
                 .on_response(DefaultOnResponse::new().level(Level::DEBUG)),
         )
-        .layer(middleware::from_fn_with_state(edge, at_the_edge))
+        .layer(middleware::from_fn_with_state(shared, outermost))
         .layer(CatchPanicLayer::custom(error_response::panicked))
         .layer(RequestBodyLimitLayer::new(limit))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout))
@@ -259,15 +259,15 @@ fn page_context(connect: &str) {
 }
 
 /// What the outermost middleware needs.
-struct Edge {
+struct Outermost {
     state: AppState,
     instance: Option<HeaderValue>,
 }
 
 /// Middleware that refuses requests of other sites, gives every error under `/api` its JSON, and adds headers to
 /// every response, including files and errors.
-async fn at_the_edge(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
-    let server = &edge.state.config.server;
+async fn outermost(State(shared): State<Arc<Outermost>>, request: Request, next: Next) -> Response {
+    let server = &shared.state.config.server;
     let is_api = request.uri().path().starts_with("/api/");
     let refusal = if request.uri().path_and_query().is_none() {
         // A request for a tunnel (`CONNECT`) has no path, which the inner layers rely on.
@@ -299,7 +299,7 @@ async fn at_the_edge(State(edge): State<Arc<Edge>>, request: Request, next: Next
         .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     if is_api {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(name) = &edge.instance {
+        if let Some(name) = &shared.instance {
             headers.insert(INSTANCE_HEADER, name.clone());
         }
     }

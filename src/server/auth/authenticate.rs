@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use hallpass_allowlist::Undetermined;
 
-use super::{Auth, jwt::AccessClaims};
+use super::{Auth, verified_tokens::VerifiedClaims};
 use crate::{
     api::{
         error::ApiError,
@@ -28,16 +28,16 @@ const MAX_TOKEN_BYTES: usize = 4096;
 /// without that proof.
 #[derive(Debug, Clone)]
 pub struct Authenticated {
-    claims: Arc<AccessClaims>,
+    claims: Arc<VerifiedClaims>,
 }
 
 impl Authenticated {
     pub fn user_id(&self) -> UserId {
-        self.claims.sub
+        self.claims.user_id
     }
 
     pub fn session_id(&self) -> SessionId {
-        self.claims.sid
+        self.claims.session_id
     }
 
     pub fn email(&self) -> &str {
@@ -58,11 +58,11 @@ impl Authenticated {
     /// The account that the token's claims describe.
     pub fn account(&self) -> Account {
         Account {
-            sub: self.claims.sub.to_string(),
-            email: self.claims.email.clone(),
-            sid: self.claims.sid.to_string(),
-            jti: self.claims.jti.to_string(),
-            exp: self.claims.exp,
+            sub: self.claims.user_id.to_string(),
+            email: self.claims.email.to_string(),
+            sid: self.claims.session_id.to_string(),
+            jti: self.claims.token_id.to_string(),
+            exp: self.claims.expires_at,
             role: self.claims.role,
         }
     }
@@ -108,14 +108,14 @@ impl Auth {
         let first_time = seen.is_none();
         let claims = match seen {
             Some(claims) => claims,
-            None => Arc::new(self.jwt.verify(token).map_err(|_| ApiError::InvalidToken)?),
+            None => Arc::new(self.jwt.verify(token).map_err(|_| ApiError::InvalidToken)?.into()),
         };
         // RFC 7519, 4.1.4: the token is invalid on and after `exp`.
         let now = self.allowlist.shared_time(now);
-        if now >= claims.exp {
+        if now >= claims.expires_at {
             return Err(ApiError::InvalidToken);
         }
-        match self.allowlist.check(&claims.entry()).await {
+        match self.allowlist.check(&claims.record()).await {
             Ok(true) => {}
             Ok(false) => return Err(ApiError::InvalidToken),
             Err(Undetermined) => return Err(ApiError::Unavailable),

@@ -37,13 +37,6 @@ pub struct AccessClaims {
     pub exp: UnixSeconds,
 }
 
-impl AccessClaims {
-    /// The allowlist entry that must exist for this token to be live.
-    pub fn entry(&self) -> TokenRecord {
-        TokenRecord { token_id: self.jti, session_id: self.sid, user_id: self.sub, expires_at: self.exp }
-    }
-}
-
 /// The token was not signed by us, for whatever reason. Callers must not reveal which.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an access token of ours")]

@@ -23,11 +23,16 @@ use hallpass::server::{
     config::Config,
     db::{Access, Db},
 };
-use serde_json::json;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
 
 use crate::{
-    client::{Api, PASSWORD, answer},
-    support::world::{Kind, World},
+    client::{Api, PASSWORD, Pair, answer},
+    support::{
+        instance::KEY,
+        process::resident_bytes,
+        world::{Kind, World},
+    },
 };
 
 const ANN: &str = "ann@example.com";
@@ -202,13 +207,55 @@ async fn figures_of_a_million_live_tokens() {
         "authorize: {authorize_few:.1} ns with few, {authorize_many:.1} ns with all: ratio {:.3}",
         authorize_many / authorize_few
     );
+
+    let tokens = tokens(&world, &pair, until);
+    let empty = own_resident_bytes();
+    let auth = auth(&world).await;
+    let unused = own_resident_bytes();
+    let now = clock::now();
+    for token in &tokens {
+        let claims = BASE64_URL_SAFE_NO_PAD.encode(token);
+        let message = format!("{}.{claims}", pair.access.split('.').next().unwrap());
+        let key = EncodingKey::from_secret(&BASE64_URL_SAFE_NO_PAD.decode(KEY).unwrap());
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        auth.authorize(&format!("{message}.{signature}"), now).await.unwrap();
+    }
+    let used = own_resident_bytes();
+    let each = |bytes: u64| bytes / tokens.len() as u64;
+    println!(
+        "{} tokens that were all used: {} bytes for each in the mirror, {} in all",
+        tokens.len(),
+        each(unused - empty),
+        each(used - empty)
+    );
+    auth.leave().await;
+}
+
+/// The claims of the tokens that were put into the database.
+fn tokens(world: &World, pair: &Pair, until: i64) -> Vec<String> {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(pair.access.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    let rows = "select id || ' ' || session_id from access_tokens where session_id like 'S%A'";
+    let rows = world.postgres.query(rows).unwrap();
+    let tokens = rows.lines().map(|row| {
+        let (token, session) = row.split_once(' ').unwrap();
+        let mut claims = claims.clone();
+        claims["jti"] = token.into();
+        claims["sid"] = session.into();
+        claims["exp"] = until.into();
+        claims["iat"] = (until - 300).into();
+        claims.to_string()
+    });
+    tokens.collect()
+}
+
+fn own_resident_bytes() -> u64 {
+    resident_bytes("self")
 }
 
 /// The time of one authorization in nanoseconds, by an `Auth` in this process.
 async fn authorize(world: &World, token: &str, times: u32) -> f64 {
-    let config = Config::load(&settings(world)).unwrap();
-    let now = clock::now();
-    let auth = Auth::load(&config, Db::open(&config, Access::Exclusive).await.unwrap(), now).await.unwrap();
+    let (auth, now) = (auth(world).await, clock::now());
     let mut best = f64::INFINITY;
     for _ in 0..5 {
         let begin = Instant::now();
@@ -221,6 +268,12 @@ async fn authorize(world: &World, token: &str, times: u32) -> f64 {
     best
 }
 
+/// An `Auth` in this process, which joins the instances.
+async fn auth(world: &World) -> Auth {
+    let config = Config::load(&settings(world)).unwrap();
+    Auth::load(&config, Db::open(&config, Access::Exclusive).await.unwrap(), clock::now()).await.unwrap()
+}
+
 /// Writes the settings of the instances to a file.
 fn settings(world: &World) -> PathBuf {
     let file = world.folder().join("Leptos.toml");
@@ -229,7 +282,7 @@ fn settings(world: &World) -> PathBuf {
          [token]\nsigning_key = \"{}\"\n",
         world.postgres.url(world.postgres.port),
         world.redis_url(),
-        BASE64_URL_SAFE_NO_PAD.encode(b"0123456789abcdefghijklmnopqrstuv")
+        KEY
     );
     fs::write(&file, text).unwrap();
     file

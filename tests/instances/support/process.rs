@@ -81,10 +81,7 @@ impl Process {
 
     /// The resident memory of the process, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let kilobytes: u64 = line.trim_end_matches("kB").trim().parse().unwrap();
-        kilobytes * 1024
+        resident_bytes(&self.child.id().to_string())
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -117,6 +114,14 @@ impl Drop for Process {
             let _ = self.child.wait();
         }
     }
+}
+
+/// The resident memory of a process, in bytes, by its entry in /proc.
+pub fn resident_bytes(process: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kilobytes: u64 = line.trim_end_matches("kB").trim().parse().unwrap();
+    kilobytes * 1024
 }
 
 /// Runs a program to its end. Returns its output, or the reason why it failed.

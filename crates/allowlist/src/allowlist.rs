@@ -31,12 +31,13 @@ use crate::{
     store::SessionStore,
 };
 
-/// How long the store may take to answer a request that the mirror could not.
+/// How long the store may take to answer whether a token is live.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The number of requests that may read the store at the same time because the mirror could not answer them:
-/// fewer than there are connections, so that some remain for login and refresh.
-const STORE_LOOK_UPS: usize = 4;
+/// The number of requests that may read the store at the same time while there is no lease: fewer than there are
+/// connections, so that some remain for login and refresh. Look-ups of unknown tokens are not counted: requests with the
+/// same token share one.
+const STORE_FALLBACKS: usize = 4;
 
 /// The maximum number of confirmed revocations that are remembered.
 const MAX_CONFIRMED: usize = 100_000;
@@ -59,6 +60,7 @@ pub struct Allowlist<S: SessionStore> {
     logouts: Flights<SessionId, Logout<S::Error>>,
     /// The sessions whose revocation is confirmed, and since when.
     confirmed: Arc<Mutex<HashMap<SessionId, Instant>>>,
+    /// The permits of [`STORE_FALLBACKS`].
     fallbacks: Semaphore,
 }
 
@@ -154,7 +156,7 @@ impl<S: SessionStore> Allowlist<S> {
             look_ups: Flights::default(),
             logouts: Flights::default(),
             confirmed: Arc::default(),
-            fallbacks: Semaphore::new(STORE_LOOK_UPS),
+            fallbacks: Semaphore::new(STORE_FALLBACKS),
         })
     }
 
@@ -170,8 +172,7 @@ impl<S: SessionStore> Allowlist<S> {
     /// Whether exactly this token, of this session and user, is live. The caller checks that it has not
     /// expired.
     ///
-    /// Answered from memory, except for a live token that is not in the mirror, and while there is no
-    /// lease.
+    /// Answered from memory, except for a token that the mirror does not hold, and while there is no lease.
     ///
     /// # Errors
     /// [`Undetermined`].
@@ -214,7 +215,7 @@ impl<S: SessionStore> Allowlist<S> {
             let _permit = self.fallbacks.acquire().await;
             is_live_in_store(&self.store, entry).await
         };
-        time::timeout(STORE_TIMEOUT, asking).await.unwrap_or_else(|_| Err(silent()))
+        time::timeout(STORE_TIMEOUT, asking).await.unwrap_or_else(|_| Err(store_timed_out()))
     }
 
     /// Looks up whether the token was issued, and adds it to the mirror if so. Concurrent lookups of the
@@ -324,20 +325,19 @@ impl<S: SessionStore> Allowlist<S> {
         };
         async move {
             let started = Instant::now();
-            let confirmed = || confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+            let lock = || confirmed.lock().unwrap_or_else(PoisonError::into_inner);
             let recorded = recording.await.map_err(RevokeError::NotRecorded)?;
             // A confirmed revocation stays confirmed, unless the store had lost it (the session was live there
             // until now): then other instances may have looked up its tokens as live.
             let is_certain = recorded.as_ref().is_some_and(|recorded| !recorded.is_new)
-                && confirmed().contains_key(&session_id);
-            let unknown =
-                || RevokedSession { session_id, user_id: user_id.or(remembered), tokens: Vec::new() };
-            let session = recorded.map_or_else(unknown, |recorded| recorded.session);
+                && lock().contains_key(&session_id);
+            let lost = || RevokedSession { session_id, user_id: user_id.or(remembered), tokens: Vec::new() };
+            let session = recorded.map_or_else(lost, |recorded| recorded.session);
             let revoked = if is_certain { Vec::new() } else { vec![session] };
             let revocation = propagation.propagate(&revoked, started).await?;
-            let mut confirmed = confirmed();
-            if confirmed.len() < MAX_CONFIRMED {
-                confirmed.entry(session_id).or_insert_with(Instant::now);
+            let mut known = lock();
+            if known.len() < MAX_CONFIRMED {
+                known.entry(session_id).or_insert_with(Instant::now);
             }
             Ok(revocation)
         }
@@ -519,14 +519,14 @@ async fn look_up<S: SessionStore>(
 async fn is_live_in_store<S: SessionStore>(store: &S, entry: &TokenRecord) -> Result<bool, Undetermined> {
     match time::timeout(STORE_TIMEOUT, store.is_token_live(entry)).await {
         Ok(answer) => answer.map_err(|error| {
-            warn!("token lookup failed, neither Redis nor the database answered: {error}");
+            warn!("whether a token is live is not known, the store failed: {error}");
             Undetermined
         }),
-        Err(_) => Err(silent()),
+        Err(_) => Err(store_timed_out()),
     }
 }
 
-fn silent() -> Undetermined {
-    warn!("token lookup failed, neither Redis nor the database answered");
+fn store_timed_out() -> Undetermined {
+    warn!("whether a token is live is not known, the store did not answer within {STORE_TIMEOUT:?}");
     Undetermined
 }

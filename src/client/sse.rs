@@ -14,7 +14,7 @@ use crate::api::{
 
 /// The delay before the next connection to a server that has refused one: the first and the longest.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-const RETRY_AT_MOST: Duration = Duration::from_secs(60);
+const RETRY_AT_MOST: Duration = Duration::from_mins(1);
 
 /// How often an instance sends the state of the cluster, and how often a page checks whether it has arrived.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

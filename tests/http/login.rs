@@ -149,7 +149,7 @@ async fn concurrent_registrations_create_one_account() {
         let try_once = || status(server.post("/api/auth/register").json(&body));
         let (one, two) = tokio::join!(try_once(), try_once());
         let mut statuses = [one.as_u16(), two.as_u16()];
-        statuses.sort();
+        statuses.sort_unstable();
         assert_eq!(statuses, [200, 409]);
     }
 }

@@ -35,7 +35,7 @@ impl Toasts {
         set_timeout(
             move || {
                 if is_last() {
-                    self.words.set(None)
+                    self.words.set(None);
                 }
             },
             STAYS,

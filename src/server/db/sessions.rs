@@ -53,7 +53,7 @@ const DELETED_AT_ONCE: i64 = 10_000;
 const DELETE_FOR: Duration = Duration::from_secs(5);
 
 /// The timeout for revoking the sessions of all users.
-const EVERYONE_TIMEOUT: Duration = Duration::from_secs(600);
+const EVERYONE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// The timeout for reading the revoked sessions.
 const REVOKED_SESSIONS_TIMEOUT: Duration = Duration::from_secs(10);

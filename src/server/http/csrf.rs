@@ -30,7 +30,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The minimum time between two log lines about refused requests, because anyone can cause them.
-const LOG_EVERY: Duration = Duration::from_secs(60);
+const LOG_EVERY: Duration = Duration::from_mins(1);
 
 /// Refuses state-changing requests from other origins: by `Sec-Fetch-Site` if the browser sends it, else by
 /// comparing `Origin` with `Host`. A request with neither passes: current browsers send one of them, and other

@@ -92,7 +92,7 @@ impl Caller {
     ) -> Result<Pair, Answer> {
         let request = self.post("/api/auth/refresh").json(&json!({ "refresh_token": token }));
         let question = Question::new(Kind::Refresh, About::Session(session));
-        self.pair(request, Question { is_last, good_until, ..question }).await
+        self.pair(request, Question { good_until, is_last, ..question }).await
     }
 
     /// Opens an event stream and reads its first event.

@@ -48,7 +48,7 @@ use crate::support::{process::comes_true, world::Kind};
 const SOAK: Rate = Rate { slowness: 5, rest: Duration::from_secs(10), spared: Some(2) };
 
 /// How long memory grows by itself: tokens live for five minutes, and revocations are remembered for ten.
-const SETTLED: Duration = Duration::from_secs(900);
+const SETTLED: Duration = Duration::from_mins(15);
 
 /// The worlds run one after another: two at a time would compete for the processor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -91,7 +91,7 @@ async fn soak_for_as_long_as_asked() {
         run::spell(world, seed, faults, &SOAK).await
     };
     let lives = SOAK.spared.as_slice();
-    let (first, settled) = (Duration::from_secs(300).min(duration / 12), SETTLED.min(duration / 4));
+    let (first, settled) = (Duration::from_mins(5).min(duration / 12), SETTLED.min(duration / 4));
     let world = spell(run::world(Kind::Single).await, first).await;
     println!("after {first:?}: {:#?}", Holdings::of(&world, lives).await);
     let world = spell(world, settled - first).await;

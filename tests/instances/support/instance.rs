@@ -23,7 +23,7 @@ use crate::support::{
 pub const KEY: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio";
 
 /// The grace in which a refresh can be repeated if its response was lost.
-pub const GRACE: Duration = Duration::from_secs(60);
+pub const GRACE: Duration = Duration::from_mins(1);
 
 /// The timeout of one request.
 const ANSWER: Duration = Duration::from_secs(20);

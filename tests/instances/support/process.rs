@@ -14,10 +14,10 @@ use std::{
 use tokio::time;
 
 /// The timeout of everything that has to happen: long enough for any machine.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The time within which an instance has to recover, or to end, on its own.
-pub const RECOVERY: Duration = Duration::from_secs(60);
+pub const RECOVERY: Duration = Duration::from_mins(1);
 
 pub struct Process {
     pub name: String,

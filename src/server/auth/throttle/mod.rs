@@ -49,8 +49,8 @@ use crate::{
 mod rate_limit;
 pub mod redis;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// The minimum number of attempts in an hour for each known device of an account, and for all of them
 /// together. A single stolen device must not use up the attempts of the others.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 
 /// The longest wait between two attempts.
-pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
+pub const MAX_BACKOFF: Duration = Duration::from_mins(1);
 
 /// A number of free attempts, and the rate at which they become free again.
 #[derive(Debug, Clone, Copy)]

@@ -187,6 +187,45 @@ async fn every_response_has_the_security_headers() {
 }
 
 #[tokio::test]
+async fn refusals_by_the_outer_layers_have_headers_and_json_as_well() {
+    let home = Home::new();
+    let server = home.start().await;
+    let login = || server.post("/api/auth/login").header("content-type", "application/x-www-form-urlencoded");
+    for (request, status, error) in [
+        (login().header("origin", "https://evil.example"), 403, "cross_site"),
+        (login().body("x".repeat(1_000_000)), 413, "payload_too_large"),
+        (server.get("/api/auth/login"), 405, "method_not_allowed"),
+        (server.get("/api/nothing"), 404, "not_found"),
+    ] {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), status);
+        for (name, value) in [
+            ("content-type", "application/json"),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+        ] {
+            assert_eq!(response.headers()[name], value, "{status} {name}");
+        }
+        assert!(response.headers().contains_key("hallpass-instance"), "{status}");
+        assert_eq!(response.json::<serde_json::Value>().await.unwrap()["error"], error);
+    }
+}
+
+/// A response that holds a secret beside text that an attacker chooses must not reveal it by its length (BREACH).
+#[tokio::test]
+async fn pages_are_compressed_and_responses_with_tokens_are_not() {
+    let home = Home::new();
+    let server = home.start().await;
+    server.register("ann@example.com").await;
+    let page = server.get("/login").header("accept-encoding", "gzip, br").send().await.unwrap();
+    assert_eq!(page.headers()["content-encoding"], "br");
+    let login = server.try_login("ann@example.com", PASSWORD).header("accept-encoding", "gzip, br");
+    let login = login.send().await.unwrap();
+    assert_eq!((login.status().as_u16(), login.headers().get("content-encoding")), (200, None));
+}
+
+#[tokio::test]
 async fn no_script_runs_without_the_nonce_of_its_page() {
     let home = Home::new();
     let server = home.start().await;

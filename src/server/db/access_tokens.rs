@@ -1,5 +1,5 @@
-//! The table of issued access tokens. Redis is filled from it, and an instance reads it when neither its
-//! mirror nor Redis can answer.
+//! The table of issued access tokens. It fills the mirror of an instance that starts, and answers for a token that
+//! neither the mirror nor Redis lists, and for any token while there is no lease.
 
 use std::time::Duration;
 

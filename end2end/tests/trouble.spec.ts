@@ -185,11 +185,11 @@ test.describe("with a server that refuses a refresh for now", () => {
     });
     await visitor.alterStored({ expires_at: 0 });
     const alert = page.getByRole("alert");
-    await expect(alert).toHaveText(/Too many attempts\. Wait \d+ seconds/);
+    await expect(alert).toHaveText(/Too many requests\. Wait \d+ seconds/);
     const told = await alert.innerText();
     await page.getByRole("button", { name: "Try again" }).click();
     await expect(alert).not.toHaveText(told);
-    await expect(alert).toHaveText(/Too many attempts\. Wait \d+ seconds/);
+    await expect(alert).toHaveText(/Too many requests\. Wait \d+ seconds/);
     expect(attempts).toBe(1);
     await page.unroute("**/api/auth/refresh");
     await page.reload();
@@ -273,7 +273,7 @@ test.describe("in a browser that allows little", () => {
     await visitor.register();
     await page.context().clearCookies();
     await visitor.alterStored({ expires_at: 0 });
-    await visitor.expectEnded("Your browser has not kept the cookie of your session.");
+    await visitor.expectEnded("Your browser did not keep the cookie of this site.");
   });
 });
 

@@ -55,13 +55,13 @@ pub enum ApiError {
     #[error("Some fields need your attention.")]
     InvalidFields(BTreeMap<String, String>),
     /// The rate limit is exceeded. With the seconds until the next attempt is allowed.
-    #[error("Too many attempts. Wait {0} seconds, then try again.")]
+    #[error("Too many requests. Wait {0} second{s}, then try again.", s = if *.0 == 1 { "" } else { "s" })]
     TooManyRequests(u64),
     /// An internal error of the server.
-    #[error("Something went wrong on our side.")]
+    #[error("Something went wrong on our side. Try again later.")]
     Internal,
-    /// The answer cannot be determined now. Nothing was decided: the client keeps its session and tries
-    /// again.
+    /// The answer cannot be determined now, and a change may have been made or not. The client keeps its
+    /// session and tries again.
     #[error("The service is temporarily unavailable. Try again in a moment.")]
     Unavailable,
     /// The browser received no response, or one that Hallpass did not send. Created in the browser only.
@@ -84,7 +84,8 @@ impl ApiError {
     /// The error for a browser that was signed in and sends no refresh token.
     pub fn no_refresh_token() -> Self {
         Self::InvalidGrant(
-            "Your browser has not kept the cookie of your session. Allow cookies for this site, then sign in again.".into(),
+            "Your browser did not keep the cookie of this site. Allow cookies for this site, then sign in again."
+                .into(),
         )
     }
 

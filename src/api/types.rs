@@ -177,10 +177,14 @@ impl EndReason {
             Self::TokenReused => {
                 "Your session was used from two places, so it was ended: someone may have copied it. Sign in again, and change your password if this was not you."
             }
-            Self::PasswordChanged => "You have been signed out, because your password was changed.",
-            Self::PasswordSet => "You have been signed out: an administrator has set your password.",
+            Self::PasswordChanged => {
+                "You have been signed out, because your password was changed. Sign in with the new one."
+            }
+            Self::PasswordSet => {
+                "You have been signed out: an administrator has changed your password. Ask them for the new one."
+            }
             Self::RoleChanged => "You have been signed out, because your role was changed. Sign in again.",
-            Self::Disabled => "You have been signed out: your account is disabled.",
+            Self::Disabled => "You have been signed out: your account is disabled. Ask an administrator.",
             Self::EndedByAdmin => "You have been signed out by an administrator.",
             Self::Expired => "Your session has expired. Sign in again.",
             Self::Displaced => {

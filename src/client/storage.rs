@@ -143,7 +143,10 @@ pub fn blocks_cookies() -> bool {
 pub fn browser_limitations() -> Vec<&'static str> {
     let keeps_nothing = UNSTORED.with_borrow(Option::is_some) || !is_available();
     let notes = [
-        (blocks_cookies(), "This browser blocks the cookies of this site, so you cannot sign in here."),
+        (
+            blocks_cookies(),
+            "This browser blocks the cookies of this site. You can sign in once you allow them.",
+        ),
         (
             keeps_nothing,
             "This browser stores nothing for this site, so other tabs notice a sign-out only when you look at them.",

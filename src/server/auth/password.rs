@@ -53,7 +53,7 @@ pub fn validate_new_password(password: &SecretString, email: &str) -> Result<(),
         return refuse("This password is too common. Choose another.");
     }
     if lower == email || lower == local_part {
-        return refuse("Choose a password other than your e-mail address.");
+        return refuse("This is your e-mail address. Choose another password.");
     }
     Ok(())
 }

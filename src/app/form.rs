@@ -15,7 +15,7 @@ use web_sys::HtmlFormElement;
 
 use super::{
     components::{Field, each_second},
-    query::query,
+    query::{is_failed_logout, query},
     relative_time::duration,
     return_to::next_page,
 };
@@ -160,7 +160,8 @@ const ADVICE: [(&str, &str); 2] = [
 /// fields that it concerns or the seconds to wait. Empty without an error, and in the browser: the server
 /// parses it, because the wasm of the front contains no JSON.
 fn error_from_query() -> String {
-    if !cfg!(feature = "ssr") {
+    // The error of a logout is shown at the top of the page.
+    if !cfg!(feature = "ssr") || is_failed_logout() {
         return String::new();
     }
     let error = query("__err").map(|error| ServerFnUrlError::<ApiError>::decode_err(&error));
@@ -260,7 +261,8 @@ fn Wait(seconds: u64) -> impl IntoView {
     each_second(tick);
     let words = move || match left.get() {
         0 => "You can try again now.".to_owned(),
-        left => format!("You can try again in {left} s."),
+        1 => "You can try again in 1 second.".to_owned(),
+        left => format!("You can try again in {left} seconds."),
     };
     view! { <p class="hint" role="timer">{words}</p> }
 }
@@ -303,7 +305,7 @@ fn UnconfirmedNote() -> impl IntoView {
     view! {
         <div class="note bad">
             <p>
-                "You are signed out in this browser, but the server could not confirm it, so your session may still be live there. Open pages keep trying."
+                "You are signed out in this browser, but the server could not confirm it, so your session may not have ended there. This page keeps trying."
             </p>
             <button type="button" class="button small" on:click=again>"Try again"</button>
         </div>

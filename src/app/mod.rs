@@ -28,7 +28,7 @@ use self::{
     not_found::NotFoundPage,
     password::PasswordPage,
     replay::ReplayPage,
-    return_to::sign_in_first,
+    return_to::redirect_to_sign_in,
     sessions::SessionsPage,
     signed_out::SignedOut,
     theme::ThemeSwitch,
@@ -103,7 +103,7 @@ fn require_login<V: IntoView + 'static>(page: impl Fn() -> V + Copy + Send + 'st
     move || match session.is_signed_in() {
         true => page().into_any(),
         false if cfg!(feature = "ssr") => {
-            view! { <Redirect path=sign_in_first(&path.get_untracked()) /> }.into_any()
+            view! { <Redirect path=redirect_to_sign_in(&path.get_untracked()) /> }.into_any()
         }
         false if kept_copy().is_some() => {
             let options = NavigateOptions { replace: true, ..Default::default() };

@@ -6,18 +6,20 @@ use leptos::{
     task::spawn_local,
 };
 
-use super::query::query;
+use super::query::is_failed_logout;
 use crate::client::session::Session;
 
 /// An alert that a logout, posted as a plain form, was not confirmed.
 #[component]
 fn LogoutTrouble() -> impl IntoView {
+    let session = Session::expect();
     // As the server has parsed it: another parser may differ on an address that anyone can have written.
-    let failed = SharedValue::new_str(|| query("__path").as_deref() == Some("/api/auth/logout"));
+    let failed = SharedValue::new_str(is_failed_logout);
+    let remedy = move || if session.is_signed_in() { "Try again." } else { "Sign in, then sign out again." };
     failed.into_inner().then(|| {
         view! {
             <p role="alert" class="alert">
-                "The server could not end your session, so it may still be alive. Try again."
+                "The server could not confirm your sign-out, so your session may not have ended. " {remedy}
             </p>
         }
     })

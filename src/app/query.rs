@@ -4,6 +4,11 @@ use leptos::prelude::*;
 use leptos_router::location::RequestUrl;
 use web_sys::UrlSearchParams;
 
+/// Whether this page was opened by a logout that was posted as a plain form, and is not confirmed.
+pub fn is_failed_logout() -> bool {
+    query("__path").as_deref() == Some("/api/auth/logout")
+}
+
 /// The value of a query parameter. Anyone can have written it.
 pub fn query(name: &str) -> Option<String> {
     if cfg!(feature = "ssr") {

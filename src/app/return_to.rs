@@ -3,7 +3,7 @@
 //! The address of that page is in the query, so anyone can have written it. It is followed only if it is a
 //! path of this site.
 
-use super::query::query;
+use super::query::{is_failed_logout, query};
 
 const HOME: &str = "/account";
 
@@ -23,6 +23,20 @@ pub fn with_next(form: &str) -> String {
 /// The address at which to sign in, to return to the page at `path` afterwards.
 pub fn sign_in_first(path: &str) -> String {
     leading_to("/login", path)
+}
+
+/// The same, for a page that is not shown because nobody is signed in. If the page was to show that a logout
+/// is not confirmed, the sign-in page does.
+pub fn redirect_to_sign_in(path: &str) -> String {
+    let address = sign_in_first(path);
+    let error = query("__err").filter(|error| is_failed_logout() && is_base64url(error));
+    let Some(error) = error else { return address };
+    let separator = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{separator}__path=/api/auth/logout&__err={error}")
+}
+
+fn is_base64url(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte))
 }
 
 fn leading_to(form: &str, next: &str) -> String {

@@ -244,7 +244,7 @@ for (const colorScheme of ["light", "dark"] as const) {
       await expect(servers.node(stopped).locator(".lease")).toHaveText("lease lost");
       await expect(servers.node(stopped).locator(".memory")).toHaveText("asks the database");
       await expect(servers.node(other).locator(".lease")).toHaveText("lease held");
-      await expect(servers.words).toContainText(`Without a lease: ${stopped}.`);
+      await expect(servers.words).toContainText(`Server ${stopped} has no lease.`);
       await servers.expectTableEqualsPicture();
       expect(await page.locator(".servers").boundingBox(), "nothing has jumped").toEqual(calm);
       await expectNoViolations(page);

@@ -14,6 +14,9 @@ use crate::api::types::RecentRevocation;
 /// The longest name in the diagram. Longer names are cut in the middle; the table has them whole.
 const NAME: usize = 16;
 
+/// The longest name next to which there is room for "you".
+const NAME_OF_THIS: usize = 12;
+
 #[component]
 pub fn Picture(stage: Stage) -> impl IntoView {
     view! {
@@ -87,7 +90,7 @@ fn server(stage: Stage, key: usize) -> AnyView {
         >
             <rect class="box" rx="14" />
             <g class="words">
-                <text class="name" y="26">{say_of(node, |node| shorten(&node.instance.name))}</text>
+                <text class="name" y="26">{say_of(node, name)}</text>
                 <text class="you" y="26">
                     {say_of(node, |node| if node.instance.is_this { "you" } else { "" }.to_owned())}
                 </text>
@@ -105,6 +108,10 @@ fn server(stage: Stage, key: usize) -> AnyView {
 
 fn class(kind: &str, node: &Node) -> String {
     format!("{kind} {}{}", node.status.class(), if node.is_leaving { " leaving" } else { "" })
+}
+
+fn name(Node { instance, .. }: &Node) -> String {
+    shorten(&instance.name, if instance.is_this { NAME_OF_THIS } else { NAME })
 }
 
 fn memory(node: &Node) -> String {
@@ -155,12 +162,12 @@ fn leg(class: &'static str, place: (usize, usize)) -> AnyView {
     .into_any()
 }
 
-fn shorten(name: &str) -> String {
+fn shorten(name: &str, longest: usize) -> String {
     let letters: Vec<char> = name.chars().collect();
-    if letters.len() <= NAME {
+    if letters.len() <= longest {
         return name.to_owned();
     }
-    let (head, tail) = (&letters[..NAME / 2 - 1], &letters[letters.len() - NAME / 2..]);
+    let (head, tail) = (&letters[..longest / 2 - 1], &letters[letters.len() - longest / 2..]);
     head.iter().chain(&['…']).chain(tail).collect()
 }
 
@@ -209,7 +216,9 @@ mod tests {
 
     #[test]
     fn long_names_keep_both_of_their_ends() {
-        assert_eq!(shorten("hallpass-0"), "hallpass-0");
-        assert_eq!(shorten("ip-10-0-1-23.eu-west-1.internal:3000"), "ip-10-0…nal:3000");
+        assert_eq!(shorten("hallpass-0", NAME), "hallpass-0");
+        let long = "ip-10-0-1-23.eu-west-1.internal:3000";
+        assert_eq!(shorten(long, NAME), "ip-10-0…nal:3000");
+        assert_eq!(shorten(long, NAME_OF_THIS), "ip-10…l:3000");
     }
 }

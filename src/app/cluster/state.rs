@@ -188,7 +188,7 @@ impl Scene {
             let name = &node.instance.name;
             if node.instance.is_this {
                 return format!(
-                    "{name}, which serves this page, has no lease and asks the database at each request."
+                    "Server {name}, which serves this page, has no lease. Until it has one, it asks the database."
                 );
             }
             if !lapsed.is_empty() {
@@ -198,9 +198,10 @@ impl Scene {
         }
         match lapsed.is_empty() {
             true => "Every server holds a lease and checks tokens in its memory.".to_owned(),
-            false => {
-                format!("Without a lease: {lapsed}. Such a server asks the database until it has caught up.")
+            false if lapsed.contains(',') => {
+                format!("Servers {lapsed} have no lease. Until they have one, they ask the database.")
             }
+            false => format!("Server {lapsed} has no lease. Until it has one, it asks the database."),
         }
     }
 }

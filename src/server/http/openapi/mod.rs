@@ -28,7 +28,8 @@ const COOKIE: &str = "cookie";
 
 const ABOUT: &str = "Calls are `POST` requests with JSON or a form (`application/x-www-form-urlencoded`), and are \
     answered with JSON. An error is `{\"error\", \"message\"}` (RFC 6749, 5.2; RFC 6750, 3.1) with a status that says \
-    what to do: after 401 the token is dead; after 503 nothing was decided, so try again.";
+    what to do: after 401 the token is dead; after 503 the outcome is unknown, so try again. An \
+    instance is one running Hallpass process.";
 
 /// The whole contract as JSON. `cookie` is the name of the cookie with the refresh token.
 pub fn description(cookie: &str) -> Value {

@@ -168,9 +168,9 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     ];
     vec![
         ("auth", "Register, log in, refresh, log out", of_tokens),
-        ("account", "The account of the bearer", of_the_account),
+        ("account", "The account of the signed-in user", of_the_account),
         ("admin", "Users and their sessions, for administrators", of_administrators),
-        ("token", "A check without revocation, for comparison", of_a_token),
+        ("token", "A check that ignores revocation, for comparison", of_a_token),
         ("events", "Server-sent events", of_streams),
         ("operations", "Health and metrics", of_operators),
     ]

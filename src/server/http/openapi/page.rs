@@ -1,5 +1,7 @@
 //! The OpenAPI document as an HTML page, with the same texts, fields and examples.
 
+use std::iter;
+
 use leptos::prelude::*;
 use serde_json::Value;
 
@@ -187,10 +189,11 @@ fn field_table(description: &Value, schema: &Value) -> impl IntoView + use<> {
     let rows = fields(&schema["properties"]).map(|(name, field)| {
         let is_needed = items(&schema["required"]).any(|one| one == name);
         let kind = type_words(description, field) + if is_needed { "" } else { ", optional" };
-        let about = match &field["description"] {
-            Value::Null => &resolved(description, field)["description"],
-            about => about,
-        };
+        // The description of an optional field may be that of one of its alternatives.
+        let sources = iter::once(field).chain(items(&field["oneOf"]));
+        let sources = sources.chain(iter::once(resolved(description, field)));
+        let about = sources.map(|source| &source["description"]).find(|about| about.is_string());
+        let about = about.unwrap_or(&Value::Null);
         view! {
             <tr>
                 <th scope="row"><code>{name.to_owned()}</code> <span class="hint">{kind}</span></th>

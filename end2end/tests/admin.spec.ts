@@ -18,7 +18,7 @@ test.describe("an administrator", () => {
     await expect(row.getByRole("cell", { name: "2", exact: true })).toBeVisible();
 
     await row.getByRole("button", { name: `Disable ${email}` }).click();
-    await visitor.expectToast(/Done\. Confirmed in (\d+ ms|less than a millisecond)\./);
+    await visitor.expectToast(/Done\. The server confirmed it in (\d+ ms|less than a millisecond)\./);
     for (const tab of device.tabs) await tab.expectEnded("your account is disabled");
     await device.first.signIn(email);
     await expect(device.first.page.getByRole("alert")).toHaveText("The e-mail address or the password is wrong.");

@@ -25,7 +25,7 @@ test("a session that is ended from another device says so there, in each tab, wi
   await expect(live.getByRole("listitem").filter({ hasText: "this device" })).toContainText(/Chrome on/);
   // By this order: this one, then the one that was used last.
   await live.getByRole("listitem").nth(1).getByRole("button", { name: "End" }).click();
-  await here.first.expectToast(/Done\. Confirmed in (\d+ ms|less than a millisecond)\./);
+  await here.first.expectToast(/Done\. The server confirmed it in (\d+ ms|less than a millisecond)\./);
   await expect(live.getByRole("listitem")).toHaveCount(2);
   for (const tab of there.tabs) await tab.expectEnded("this session was ended from another device");
   await here.expectSignedIn(email);
@@ -43,7 +43,7 @@ test("ending all others asks for the password, and keeps this one", async ({ req
   await expect(form.getByLabel(/Your password/)).toHaveAccessibleDescription("This is not your password.");
   await form.getByLabel(/Your password/).fill(PASSWORD);
   await form.getByRole("button", { name: "End other sessions" }).click();
-  await here.first.expectToast(/Done\. Confirmed in (\d+ ms|less than a millisecond)\./);
+  await here.first.expectToast(/Done\. The server confirmed it in (\d+ ms|less than a millisecond)\./);
   for (const tab of there.tabs) await tab.expectSignedOut();
   await here.expectSignedIn(email);
 });

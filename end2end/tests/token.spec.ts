@@ -13,7 +13,7 @@ async function walkTo(visitor: Visitor) {
   await expect(page.getByRole("group", { name: "Request" })).toContainText(/Authorization: Bearer eyJ\w{9}…$/);
   await expect(step("Keep a copy")).toHaveAttribute("aria-current", "step");
   await page.getByRole("button", { name: "Keep a copy" }).click();
-  await expect(page.getByText(/Kept, in this tab only\. The copy expires in \d min/)).toBeVisible();
+  await expect(page.getByText(/Kept, in this tab only, until you reload it\. The copy expires at \d+:\d\d/)).toBeVisible();
   await expect(step("Sign out")).toHaveAttribute("aria-current", "step");
   await step("Sign out").getByRole("button", { name: "Sign out" }).click();
   await expect(page).toHaveURL("/replay");
@@ -55,7 +55,7 @@ test.describe("a kept copy", () => {
 
   test("is forgotten when told, and with the page", async ({ visitor, page }) => {
     await walkTo(visitor);
-    await page.getByRole("button", { name: "Forget the copy" }).click();
+    await page.getByRole("button", { name: "Delete the copy" }).click();
     await expect(page.getByText("There is no copy of a token in this tab.")).toBeVisible();
     await walkTo(visitor);
     await page.reload();

@@ -189,7 +189,7 @@ fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
     view! {
         <div>
             <h2 class="walk-title">"Steal your own token"</h2>
-            <p class="hint">"Copy it like a thief would, sign out, and see whether the copy still works. It takes a minute."</p>
+            <p class="hint">"Copy it as a thief would, sign out, and see whether the copy still works. It takes a minute."</p>
             <ol class="walk">
                 <WalkStep step=Step::Call current=step title="Call the protected API">
                     <p>"The request carries the token, and no cookie."</p>
@@ -204,13 +204,13 @@ fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
                     <button type="button" class="button small" on:click=keep>"Keep a copy"</button>
                     <p class="hint" role="status">
                         {move || copy.get().map(|copy| {
-                            let span = minutes(copy.seconds_left());
-                            format!("Kept, in this tab only. The copy expires in {span}.")
+                            let time = copy.expiry();
+                            format!("Kept, in this tab only, until you reload it. The copy expires at {time}.")
                         })}
                     </p>
                 </WalkStep>
                 <WalkStep step=Step::SignOut current=step title="Sign out">
-                    <p>"Use this button or the one at the top. It takes effect on every server before it is confirmed."</p>
+                    <p>"Use this button or the one at the top. The confirmation comes when every server refuses the token."</p>
                     <LogoutButton />
                 </WalkStep>
                 <WalkStep step=Step::Replay current=step title="Send the copy">

@@ -9,7 +9,8 @@ use super::{
     form::value,
     nav::NeedsScripts,
     relative_time::minutes_ago,
-    resource_view::{Answered, Outcome},
+    resource_view::{Answered, Outcome, RELOAD, or_unconfirmed},
+    sessions::network,
 };
 use crate::{
     api::{
@@ -174,7 +175,8 @@ fn Sessions(user: UserInfo, outcome: Outcome, changes: RwSignal<u32>) -> impl In
             outcome.tell(session.call(|| api::admin::revoke_session(session_id.get_value())).await);
             changes.update(|changes| *changes += 1);
         };
-        let facts = vec![format!("Last seen {}", minutes_ago(now - info.last_seen_at)), info.address];
+        let facts =
+            vec![format!("Last seen {}", minutes_ago(now - info.last_seen_at)), network(&info.address)];
         view! {
             <li>
                 <div>
@@ -210,7 +212,7 @@ fn EndAll() -> impl IntoView {
     let error = RwSignal::new(None::<ApiError>);
     let end = move || async move {
         if let Err(failure) = session.end_by(api::admin::revoke_all_sessions).await {
-            error.try_set(Some(failure));
+            error.try_set(Some(or_unconfirmed(failure, RELOAD)));
         }
     };
     view! {

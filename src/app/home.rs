@@ -13,7 +13,7 @@ pub fn HomePage() -> impl IntoView {
             <SignOutNote />
             <h1>"Sign out, and the token is dead. " <em>"Everywhere. Now."</em></h1>
             <p class="lead">
-                "A JWT is checked without asking a database. That is fast, but it usually means that a token cannot be revoked: after you sign out, a copy still works until it expires. Hallpass is as fast, and revokes tokens. A request needs no network call, and once you have signed out, no server accepts the token again."
+                "A JWT is checked without asking a database. That is fast, but it usually means that a token cannot be revoked: after you sign out, a copy still works until it expires. Hallpass is just as fast, and can revoke a token: a request needs no network call, and once you have signed out, no server accepts the token again."
             </p>
             <p class="actions">
                 <Show
@@ -33,8 +33,8 @@ pub fn HomePage() -> impl IntoView {
             <h2 id="how">"How a token lives and dies"</h2>
             <ol class="steps">
                 <li>
-                    <h3>"Signing in lists the token's id"</h3>
-                    <p>"Each access token has its own id. It is recorded in the database first, then copied into every server's memory."</p>
+                    <h3>"Signing in puts the token on a list"</h3>
+                    <p>"Each access token has an id. It is recorded in the database first, then copied into every server's memory."</p>
                 </li>
                 <li>
                     <h3>"A request is checked in memory"</h3>
@@ -42,20 +42,21 @@ pub fn HomePage() -> impl IntoView {
                 </li>
                 <li>
                     <h3>"Signing out removes it"</h3>
-                    <p>"First from the database, then from every server's memory. Only then is the sign-out confirmed. A copy of the token gets 401."</p>
+                    <p>"First from the database, then from every server's memory. Only then is the sign-out confirmed. From then on, a copy of the token is refused."</p>
                 </li>
             </ol>
         </section>
         <section aria-labelledby="try">
             <h2 id="try">"Try to keep a token alive"</h2>
-            <p>"The page Token takes you through it in a minute: use the token, copy it, sign out, and send the copy to every server. Or try it with curl:"</p>
+            <p>"Once you are signed in, the page Token takes you through four steps, in a minute: use your token, copy it, sign out, and send the copy to every server. Each server answers:"</p>
             <pre class="code" tabindex="0"><code>{EXAMPLE}</code></pre>
         </section>
     }
 }
 
 const EXAMPLE: &str = "\
-$ curl -i -X POST http://127.0.0.1:3000/api/account/me -H \"Authorization: Bearer $COPY\"
+POST /api/account/me
+Authorization: Bearer <the copy>
 
-HTTP/1.1 401 Unauthorized
+401 Unauthorized
 WWW-Authenticate: Bearer error=\"invalid_token\"";

@@ -8,12 +8,14 @@ use super::{
     components::Field,
     form::{FormAlert, Sending, SubmitButton, focus, value},
     nav::NeedsScripts,
-    resource_view::confirmation,
+    resource_view::{confirmation, or_unconfirmed},
 };
 use crate::{
     api::{self, error::ApiError, types::Revocation},
     client::session::Session,
 };
+
+const UNCONFIRMED: &str = "The servers could not confirm the change. Try again. If your current password is refused, it has been changed.";
 
 #[component]
 pub fn PasswordPage() -> impl IntoView {
@@ -25,7 +27,8 @@ pub fn PasswordPage() -> impl IntoView {
         let (old_text, new_text) = (value(current), value(new));
         done.set(None);
         let call = async move {
-            session.call(|| api::account::change_password(old_text.clone(), new_text.clone())).await
+            let answer = session.call(|| api::account::change_password(old_text.clone(), new_text.clone()));
+            answer.await.map_err(|error| or_unconfirmed(error, UNCONFIRMED))
         };
         sending.send(&event, call, move |answer| match answer {
             Ok(revocation) => {

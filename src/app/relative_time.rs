@@ -7,7 +7,7 @@ pub fn duration(ms: u64) -> String {
 
 /// The text for `seconds` ago, of a time that is known to the minute.
 pub fn minutes_ago(seconds: i64) -> String {
-    if seconds < 60 { "less than a minute ago".to_owned() } else { ago(seconds) }
+    if seconds < 60 { "just now".to_owned() } else { ago(seconds) }
 }
 
 /// The text for `seconds` ago.

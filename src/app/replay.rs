@@ -41,7 +41,7 @@ pub fn ReplayPage() -> impl IntoView {
             {move || match copy.get() {
                 Some(token) => view! { <Replay token copy /> }.into_any(),
                 None => view! {
-                    <p>"There is no copy of a token in this tab. Sign in, keep a copy on the page Token, then sign out."</p>
+                    <p>"There is no copy of a token in this tab. Sign in, press “Keep a copy” on the page Token, then sign out."</p>
                     <p class="actions"><a href="/account" rel="external" class="button">"See your token"</a></p>
                 }.into_any(),
             }}
@@ -94,7 +94,9 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
     let is_refused = Memo::new(move |_| {
         answers.with(|answers| !answers.is_empty() && answers.iter().all(|answer| answer.status == 401))
     });
-    let step = move || if is_done.get() { Step::Done } else { Step::Replay };
+    let is_accepted = move || answers.with(|answers| answers.iter().any(|answer| answer.status == 200));
+    let has_answers = move || answers.with(|answers| !answers.is_empty());
+    let step = move || if is_done.get() && has_answers() { Step::Done } else { Step::Replay };
     let verdict = move || {
         let heard = answers.with(Vec::len);
         let (all, everywhere) = match heard {
@@ -108,16 +110,22 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
                 "{all}, though its signature is valid for another {}. Signing out has revoked every copy{everywhere}, at once.",
                 minutes(left)
             ),
-            _ if session.is_signed_in() => {
+            _ if is_accepted() && session.is_signed_in() => {
                 "Accepted: its session is still live. Sign out, then send the copy again.".to_owned()
             }
-            _ => "The copy is still accepted.".to_owned(),
+            _ if is_accepted() => "The copy is still accepted.".to_owned(),
+            _ => "Not every server could check the copy. Send it again.".to_owned(),
         }
     };
     let unheard = move || {
         let missing = expected().saturating_sub(answers.with(Vec::len) as u32);
-        (is_done.get() && missing > 0)
-            .then(|| format!("{missing} of {} servers were not reached through this address.", expected()))
+        (is_done.get() && has_answers() && missing > 0).then(|| {
+            format!(
+                "Only {} of {} servers could be reached at this address.",
+                expected() - missing,
+                expected()
+            )
+        })
     };
     let forget = move |_| {
         forget_copy();
@@ -164,7 +172,7 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
                     </thead>
                     <tbody>
                         {move || answers.get().into_iter().map(|answer| view! { <AnswerRow answer /> }).collect_view()}
-                        {move || answers.with(Vec::is_empty).then(|| view! { <tr><td colspan="3" class="hint">"Not sent yet."</td></tr> })}
+                        {move || answers.with(Vec::is_empty).then(|| view! { <tr><td colspan="3" class="hint">"No response yet."</td></tr> })}
                     </tbody>
                 </TableFrame>
             </section>
@@ -175,7 +183,7 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
         <p class="actions">
             <a href="/login" rel="external" class="button small">"Sign in again"</a>
             <a href="/docs" rel="external" class="button small quiet">"Use the API"</a>
-            <button type="button" class="button small quiet" on:click=forget>"Forget the copy"</button>
+            <button type="button" class="button small quiet" on:click=forget>"Delete the copy"</button>
         </p>
     }
 }

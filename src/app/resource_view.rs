@@ -35,13 +35,24 @@ pub fn confirmation(revocation: &Revocation) -> String {
     let Revocation { instances, acknowledged, elapsed_ms } = *revocation;
     let time = duration(elapsed_ms);
     if instances == 1 {
-        format!("Confirmed in {time}.")
+        format!("The server confirmed it in {time}.")
     } else if acknowledged == instances {
-        format!("Confirmed by all {instances} servers in {time}.")
+        format!("All {instances} servers confirmed it in {time}.")
     } else {
-        format!("Confirmed by {acknowledged} of {instances} servers in {time}. The others hold no lease.")
+        format!(
+            "{acknowledged} of {instances} servers confirmed it in {time}. The others ask the database now."
+        )
     }
 }
+
+/// The error of a call that ends sessions. `words` are for the case that nobody knows whether it has taken
+/// effect.
+pub fn or_unconfirmed(error: ApiError, words: &str) -> ApiError {
+    if error == ApiError::Unavailable { ApiError::InvalidRequest(words.into()) } else { error }
+}
+
+/// What to do after an unconfirmed call of which the page shows the effect.
+pub const RELOAD: &str = "The servers could not confirm this, so it may have taken effect or not. Reload the page to see, then try again.";
 
 /// The result of the last revocation: a toast with the number of instances that confirmed it, or an alert
 /// that stays.
@@ -67,7 +78,7 @@ impl Outcome {
     }
 
     pub fn fail(self, error: ApiError) {
-        self.trouble.try_set(Some(error));
+        self.trouble.try_set(Some(or_unconfirmed(error, RELOAD)));
     }
 
     /// The alert with the last error.

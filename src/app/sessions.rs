@@ -9,7 +9,7 @@ use super::{
     form::{FormAlert, Sending, SubmitButton, focus, value},
     nav::NeedsScripts,
     relative_time::{ago, minutes_ago},
-    resource_view::{Answered, Outcome},
+    resource_view::{Answered, Outcome, RELOAD, or_unconfirmed},
 };
 use crate::{
     api::{
@@ -107,8 +107,8 @@ fn Row(
             }
         }
     };
-    let (created, seen) = (ago(now - created_at), minutes_ago(now - last_seen_at));
-    let facts = vec![format!("Signed in {created}"), format!("last seen {seen}"), address];
+    let (created, seen) = (minutes_ago(now - created_at), minutes_ago(now - last_seen_at));
+    let facts = vec![format!("Signed in {created}"), format!("Last seen {seen}"), network(&address)];
     view! {
         <li>
             <div>
@@ -160,11 +160,12 @@ fn Confirm(
                 return Err(ApiError::invalid_field("password", "Enter your password."));
             }
             let call = || api::account::logout_everywhere(keep_current, password_text.clone());
-            if keep_current {
+            let answer = if keep_current {
                 session.call(call).await.map(Some)
             } else {
                 session.end_by(call).await.map(|()| None)
-            }
+            };
+            answer.map_err(|error| or_unconfirmed(error, RELOAD))
         };
         sending.send(&event, call, move |answer: Result<Option<Revocation>, _>| match answer {
             Ok(Some(revocation)) => on_done(Ok(revocation)),
@@ -172,24 +173,30 @@ fn Confirm(
             Err(_) => focus(password),
         });
     };
-    let words = if keep_current {
-        ("End other sessions", "Ending…")
+    let (effect, words) = if keep_current {
+        ("You stay signed in here.", ("End other sessions", "Ending…"))
     } else {
-        ("Sign out everywhere", "Signing out…")
+        ("You will be signed out here, too.", ("Sign out everywhere", "Signing out…"))
     };
     view! {
         <form novalidate on:submit=submit>
+            <p>{effect}</p>
             <FormAlert sending fields=&["password"] />
-            <Field name="password" label="Your password, to make sure it is you" autocomplete="current-password" input=password error=sending.field_error("password") />
+            <Field name="password" label="Your password" autocomplete="current-password" input=password error=sending.field_error("password") />
             <SubmitButton sending words />
             <button type="button" class="button quiet" on:click=move |_| on_cancel()>"Cancel"</button>
         </form>
     }
 }
 
+/// The network that a session was started from, as a fact; empty if it is not known.
+pub fn network(address: &str) -> String {
+    if address.is_empty() { String::new() } else { format!("network {address}") }
+}
+
 fn event_row(event: &SecurityEvent, now: i64) -> impl IntoView + use<> {
     let (what, when) = (words(event.kind), ago(now - event.at));
-    let facts = vec![when, event.device.clone(), event.address.clone()];
+    let facts = vec![when, event.device.clone(), network(&event.address)];
     view! {
         <li>
             <div>
@@ -214,9 +221,7 @@ fn words(kind: EventKind) -> &'static str {
             EndReason::SignedOutEverywhere => "Session ended: signed out everywhere",
             EndReason::EndedElsewhere => "Session ended from another device",
             EndReason::Replaced => "Session replaced by a new sign-in",
-            EndReason::TokenReused => {
-                "Session ended: a refresh token was used twice and may have been copied"
-            }
+            EndReason::TokenReused => "Session ended: it was used from two places and may have been copied",
             EndReason::PasswordChanged | EndReason::PasswordSet => "Session ended: the password was changed",
             EndReason::RoleChanged => "Session ended: the role was changed",
             EndReason::Disabled => "Session ended: the account was disabled",

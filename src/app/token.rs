@@ -24,7 +24,7 @@ pub fn TokenParts(#[prop(into)] token: Signal<Option<HeldToken>>) -> impl IntoVi
         <Statements statements=Signal::derive(move || parts.get().claims) />
         <h3 class="jwt-signature">"Signature"</h3>
         <p class="hint">
-            "Computed from the other two parts with a key that only the servers have. A server can check it without asking anyone, but it does not show whether you have signed out since."
+            "Computed from the other two parts with a key that only the servers have. A server can check the signature without asking anyone, but it does not show whether you have signed out since."
         </p>
     }
 }
@@ -53,7 +53,7 @@ fn meaning(name: &str) -> &'static str {
         "typ" => "What it is: an access token (RFC 9068).",
         "kid" => "Which key signed it.",
         "iss" => "Who issued it.",
-        "aud" => "Whom it is for.",
+        "aud" => "Which service it is for.",
         "sub" => "Your user id.",
         "sid" => "The session it belongs to. Signing out ends that session.",
         "jti" => "The token's id, on the list of live tokens in every server's memory.",
@@ -73,11 +73,13 @@ pub fn Exchange(token: HeldToken, answer: Answer) -> impl IntoView {
     let Answer { status, instance, challenge, body, elapsed_ms } = answer;
     let challenge = if challenge.is_empty() { challenge } else { format!("WWW-Authenticate: {challenge}\n") };
     let text = format!("{status} {}\n{challenge}\n{body}", reason(status));
+    // A proxy that answers by itself names no server.
+    let origin = if instance.is_empty() { instance } else { format!("from server {instance} ") };
     view! {
         <p class="answer">
             <Status status />
             " "
-            <span class="hint">{format!("from server {instance} in {}", milliseconds(elapsed_ms))}</span>
+            <span class="hint">{format!("{origin}in {}", milliseconds(elapsed_ms))}</span>
         </p>
         <details>
             <summary>"Request and response"</summary>

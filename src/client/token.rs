@@ -65,6 +65,11 @@ impl HeldToken {
         self.0.seconds_left(device_now()).max(0.0) as u32
     }
 
+    /// The time of day at which the token expires, by the clock of this device.
+    pub fn expiry(&self) -> String {
+        time_of_day(device_now() + f64::from(self.seconds_left()))
+    }
+
     /// Seconds until the next token is fetched.
     pub fn seconds_to_refresh(&self) -> u32 {
         self.0.seconds_to_refresh(device_now()).max(0.0).ceil() as u32

@@ -43,7 +43,8 @@ macro_rules! secret_text {
 secret_text!(AccessToken);
 secret_text!(RefreshToken);
 
-/// The way in which the refresh token is delivered to the client.
+/// How the refresh token is delivered: `cookie`, for browsers, sets an HttpOnly cookie; `body`, for programs
+/// without a cookie jar, puts it into the response. `cookie` unless given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {

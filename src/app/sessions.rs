@@ -48,7 +48,7 @@ pub fn SessionsPage() -> impl IntoView {
             />
             <EndMany on_ended />
         </section>
-        <section class="card wide" aria-labelledby="events">
+        <section class="card wide needs-scripts" aria-labelledby="events">
             <h2 id="events">"Recent activity"</h2>
             <Answered
                 answer=events

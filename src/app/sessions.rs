@@ -191,7 +191,7 @@ fn Confirm(
 
 /// The network that a session was started from, as a fact; empty if it is not known.
 pub fn network(address: &str) -> String {
-    if address.is_empty() { String::new() } else { format!("network {address}") }
+    if address.is_empty() { String::new() } else { format!("Network {address}") }
 }
 
 fn event_row(event: &SecurityEvent, now: i64) -> impl IntoView + use<> {

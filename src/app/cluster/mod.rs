@@ -38,12 +38,12 @@ pub fn ClusterPage() -> impl IntoView {
             <h1>"Servers"</h1>
             <NeedsScripts />
             <p class="lead">
-                "A server checks tokens in its own memory while it holds a lease: a permission for one second, which it keeps renewing. Without one, it asks the database. A sign-out is confirmed once every server has applied it or has no lease any more."
+                "A server checks tokens in its own memory while it holds a lease: a permission for one second, which it keeps renewing. Without one, it asks the database. A sign-out is confirmed once every server has applied it or lost its lease."
             </p>
             <p role="status" class="note standing">{words}</p>
             <Show when=move || is_told.get()>
                 <div class="frame"><Picture stage /></div>
-                <p class="hint">"A revocation ends sessions, as a sign-out does. The Redis box shows how many servers confirmed the last one, and how long that took."</p>
+                <p class="hint">"A revocation ends sessions, as a sign-out does. The Redis box shows how many servers confirmed the last one."</p>
                 <div class="beside">
                     <Chart stage />
                     <LogOuts stage />

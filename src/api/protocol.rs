@@ -1,8 +1,13 @@
 //! The protocol of the calls: `POST` with JSON or a form, answered with JSON, so that a browser, a plain HTML
 //! form and `curl` use the same address.
 
+use std::iter;
+
 use http::Method;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{self, DeserializeOwned, value::MapDeserializer},
+};
 use serde_qs::DuplicateKeyBehavior;
 use server_fn::{
     Protocol,
@@ -46,7 +51,7 @@ where
         let input = match content_type.as_deref() {
             Some(JSON) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
             Some(FORM) => from_form(&body),
-            None if body.is_empty() => from_form(&body),
+            None if body.is_empty() => no_fields(),
             _ => return Err(ApiError::UnsupportedMediaType),
         };
         let input =
@@ -67,6 +72,11 @@ where
         }
         serde_json::from_slice(&body).map_err(|_| ApiError::Transport)
     }
+}
+
+fn no_fields<T: DeserializeOwned>() -> Result<T, String> {
+    let fields = MapDeserializer::<_, de::value::Error>::new(iter::empty::<(&str, &str)>());
+    T::deserialize(fields).map_err(|error| error.to_string())
 }
 
 fn from_form<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {

@@ -31,7 +31,7 @@ use crate::{
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How much longer a revocation may take that needs many events.
-const PUBLISHING_TIMEOUT: Duration = Duration::from_secs(60);
+const PUBLISHING_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long a request waits for Redis if it can use the store instead.
 const OPTIONAL_REDIS_TIMEOUT: Duration = Duration::from_millis(250);

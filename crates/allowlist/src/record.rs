@@ -9,7 +9,7 @@ use crate::{
 
 /// The longest life of an access token. The application must not issue one that lives longer: revocations are
 /// remembered for [`RETENTION`].
-pub const MAX_TOKEN_LIFE: Duration = Duration::from_secs(300);
+pub const MAX_TOKEN_LIFE: Duration = Duration::from_mins(5);
 
 /// How long a revocation is remembered, in memory and on the bus: twice the longest life of a token.
 pub const RETENTION: Duration = MAX_TOKEN_LIFE.saturating_mul(2);

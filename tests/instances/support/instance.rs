@@ -93,7 +93,7 @@ impl Instance {
         ];
         settings.extend(store.settings());
         settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
-        let clock = Arc::new(Clock::new(&folder));
+        let clock = Arc::new(if links { Clock::new(&folder) } else { Clock::of_the_system() });
         let process = spawn(&folder, &settings, &clock);
         Self {
             url: format!("http://{address}"),

@@ -109,7 +109,7 @@ impl World {
         Self::start_with(kind, true, &settings, &["synchronous_commit=off", "wal_writer_delay=10000"]).await
     }
 
-    /// Starts a world without links between its processes, for measurements.
+    /// Starts a world without links between its processes and with the system's clock, for measurements.
     pub async fn without_links(kind: Kind) -> Self {
         Self::without_links_with(kind, &[]).await
     }

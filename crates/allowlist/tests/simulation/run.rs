@@ -17,7 +17,7 @@ const INSTANCES: usize = 3;
 const CLIENTS: usize = 5;
 
 /// How long instances may take to work again when all faults have passed.
-const RECOVERY: Duration = Duration::from_secs(60);
+const RECOVERY: Duration = Duration::from_mins(1);
 
 /// What was found in one run, or in several.
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! Login and registration: successful requests, and the errors of the others.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -84,18 +84,19 @@ async fn unknown_user_takes_as_long_as_a_wrong_password() {
     let home = Home::with("[password]\nworkers = 1\n");
     let server = home.start().await;
     server.register("ann@example.com").await;
-    let mut times: [Vec<Duration>; 2] = Default::default();
-    for _ in 0..11 {
-        for (times, email) in times.iter_mut().zip(["ann@example.com", "bob@example.com"]) {
+    let mut shortest = [f64::INFINITY; 2];
+    // The shortest times: other work on the machine can only make a request slower, and ends at some time.
+    for round in 0..100 {
+        for (shortest, email) in shortest.iter_mut().zip(["ann@example.com", "bob@example.com"]) {
             let start = Instant::now();
             assert_eq!(status(server.try_login(email, "wrong password")).await, 401);
-            times.push(start.elapsed());
+            *shortest = start.elapsed().as_secs_f64().min(*shortest);
+        }
+        if round >= 10 && (0.5..2.0).contains(&(shortest[1] / shortest[0])) {
+            return;
         }
     }
-    // The shortest times: other work on the machine can only make a request slower.
-    let [wrong_password, unknown_user] = times.map(|times| times.iter().min().unwrap().as_secs_f64());
-    let ratio = unknown_user / wrong_password;
-    assert!((0.5..2.0).contains(&ratio), "unknown user / wrong password = {ratio}");
+    panic!("seconds for a wrong password and for an unknown user: {shortest:?}");
 }
 
 #[tokio::test]

@@ -1,37 +1,24 @@
-//! The routes of the server functions, and the request that a handler answers.
+//! The routes of the server functions.
 //!
 //! A server function runs here without a reactive owner of Leptos, which would cost more than the check of a token.
 //! So `leptos_axum::extract` and `use_context` find nothing in it: a handler has [`RequestContext`] instead.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use axum::{
     Router,
     extract::{Request, State},
-    http::{
-        HeaderMap, HeaderValue,
-        header::{CONTENT_TYPE, SET_COOKIE},
-        request::Parts,
-    },
+    http::header::{CONTENT_TYPE, SET_COOKIE},
     response::{IntoResponse, Response},
     routing::{MethodRouter, post},
 };
 use server_fn::{Protocol, ServerFn, axum::AxumServerFnBackend};
-use tokio::task_local;
 
 use crate::{
     api::{account, admin, auth, error::ApiError, token},
     server::{
         AppState,
-        auth::authenticate::{Administrator, Authenticated},
-        clock,
-        http::forms,
+        http::{forms, request_context::RequestContext},
     },
 };
-
-task_local! {
-    static CURRENT: Arc<RequestContext>;
-}
 
 /// The routes of all server functions. A new one gets an entry here and in `openapi/operations.rs`.
 pub fn routes() -> Router<AppState> {
@@ -77,58 +64,12 @@ where
     if let Some(content_type) = parts.headers.get(CONTENT_TYPE) {
         input.headers_mut().insert(CONTENT_TYPE, content_type.clone());
     }
-    let context = Arc::new(RequestContext { state, parts, cookies: Mutex::default() });
     let running = F::Protocol::run_server(input, F::run_body);
-    let result = CURRENT.scope(Arc::clone(&context), running).await;
+    let (result, cookies) = RequestContext::provide(state, parts, running).await;
     let mut response = match form {
         Some(page) => forms::redirect(&page, F::PATH, result.err()),
         None => result.unwrap_or_else(IntoResponse::into_response),
     };
-    let cookies = std::mem::take(&mut *context.cookies.lock().unwrap_or_else(PoisonError::into_inner));
     response.headers_mut().extend(cookies.into_iter().map(|cookie| (SET_COOKIE, cookie)));
     response
-}
-
-/// The request that a handler answers, and the cookies that its response sets.
-pub struct RequestContext {
-    pub state: AppState,
-    pub parts: Parts,
-    cookies: Mutex<Vec<HeaderValue>>,
-}
-
-impl RequestContext {
-    /// The context of the call that this task answers.
-    ///
-    /// # Errors
-    /// [`ApiError::Internal`]: the server function was not called by a request, but while a page was rendered.
-    pub fn current() -> Result<Arc<Self>, ApiError> {
-        CURRENT.try_with(Arc::clone).map_err(|_| ApiError::Internal)
-    }
-
-    /// The context of the call, and the proof that its bearer is an administrator.
-    ///
-    /// # Errors
-    /// Those of [`Auth::authenticate`](crate::server::auth::Auth::authenticate), and [`ApiError::InsufficientScope`].
-    pub async fn require_admin() -> Result<(Arc<Self>, Administrator), ApiError> {
-        let context = Self::current()?;
-        let administrator = context.authenticate().await?.administrator()?;
-        Ok((context, administrator))
-    }
-
-    /// The proof that the request carries a live access token.
-    ///
-    /// # Errors
-    /// Those of [`Auth::authenticate`](crate::server::auth::Auth::authenticate).
-    pub async fn authenticate(&self) -> Result<Authenticated, ApiError> {
-        self.state.auth.authenticate(self.headers(), clock::now()).await
-    }
-
-    pub fn headers(&self) -> &HeaderMap {
-        &self.parts.headers
-    }
-
-    /// Sets a cookie with the response, whether the call succeeds or not.
-    pub fn append_cookie(&self, header: Option<HeaderValue>) {
-        self.cookies.lock().unwrap_or_else(PoisonError::into_inner).extend(header);
-    }
 }

@@ -16,8 +16,8 @@ use crate::{
         client_info::ClientInfo,
         clock,
         http::{
-            calls::RequestContext,
             cookie::{self, RefreshCookies},
+            request_context::RequestContext,
         },
     },
 };

@@ -13,6 +13,7 @@ mod forms;
 pub mod handlers;
 mod health;
 mod openapi;
+mod request_context;
 pub mod router;
 mod sse;
 mod streams;

@@ -45,8 +45,8 @@ pub fn confirmation(revocation: &Revocation) -> String {
     }
 }
 
-/// The error of a call that ends sessions. `words` are for the case that nobody knows whether it has taken
-/// effect.
+/// The error of a call that ends sessions. `words` are for the case that it may have taken effect or
+/// not.
 pub fn or_unconfirmed(error: ApiError, words: &str) -> ApiError {
     if error == ApiError::Unavailable { ApiError::InvalidRequest(words.into()) } else { error }
 }

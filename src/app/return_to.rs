@@ -25,7 +25,7 @@ pub fn sign_in_first(path: &str) -> String {
     leading_to("/login", path)
 }
 
-/// The same, for a page that is not shown because nobody is signed in. If the page was to show that a logout
+/// The same, for a page that is not shown because the browser is not signed in. If the page was to show that a logout
 /// is not confirmed, the sign-in page does.
 pub fn redirect_to_sign_in(path: &str) -> String {
     let address = sign_in_first(path);

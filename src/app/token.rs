@@ -73,7 +73,7 @@ pub fn Exchange(token: HeldToken, answer: Answer) -> impl IntoView {
     let Answer { status, instance, challenge, body, elapsed_ms } = answer;
     let challenge = if challenge.is_empty() { challenge } else { format!("WWW-Authenticate: {challenge}\n") };
     let text = format!("{status} {}\n{challenge}\n{body}", reason(status));
-    // A proxy that answers by itself names no server.
+    // An answer of a proxy names no server.
     let origin = if instance.is_empty() { instance } else { format!("from server {instance} ") };
     view! {
         <p class="answer">

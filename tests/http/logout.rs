@@ -55,10 +55,7 @@ async fn requests_that_start_after_logout_are_refused() {
                         let after_logout = answered.get().is_some_and(|answered| started > *answered);
                         match status.as_u16() {
                             200 => {
-                                assert!(
-                                    !after_logout,
-                                    "round {round}: let in after the log-out had answered"
-                                );
+                                assert!(!after_logout, "round {round}: let in after the logout had answered");
                             }
                             401 => refused += u32::from(after_logout),
                             other => panic!("round {round}: {other}"),

@@ -105,7 +105,7 @@ async fn partitions_can_be_changed_after_all_instances_have_crashed() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, ANN).await;
-    world.instances.iter_mut().for_each(super::support::instance::Instance::kill);
+    world.instances.iter_mut().for_each(|instance| instance.kill());
     for number in 0..3 {
         // A supervisor would restart an instance that ends, too.
         wait_until("it starts", async || starts_with(&mut world, number, &[(PARTITIONS, "4")]).await).await;
@@ -127,7 +127,7 @@ async fn instances_with_different_partition_counts_confirm_no_untrue_logout() {
     for number in 0..ROUNDS {
         pairs.push(api.register(0, &format!("user-{number}@example.com")).await);
     }
-    world.instances.iter_mut().for_each(super::support::instance::Instance::kill);
+    world.instances.iter_mut().for_each(|instance| instance.kill());
     world.redis().tell(&["FLUSHALL"]);
     for link in world.redis_links() {
         link.set(|weather| weather.delay = Duration::from_millis(150));

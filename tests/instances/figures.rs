@@ -209,9 +209,9 @@ async fn figures_of_a_million_live_tokens() {
     );
 
     let tokens = tokens(&world, &pair, until);
-    let empty = own_resident_bytes();
+    let empty = resident_bytes("self");
     let auth = auth(&world).await;
-    let unused = own_resident_bytes();
+    let unused = resident_bytes("self");
     let now = clock::now();
     for token in &tokens {
         let claims = BASE64_URL_SAFE_NO_PAD.encode(token);
@@ -220,7 +220,7 @@ async fn figures_of_a_million_live_tokens() {
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
         auth.authorize(&format!("{message}.{signature}"), now).await.unwrap();
     }
-    let used = own_resident_bytes();
+    let used = resident_bytes("self");
     let each = |bytes: u64| bytes / tokens.len() as u64;
     println!(
         "{} tokens that were all used: {} bytes for each in the mirror, {} in all",
@@ -247,10 +247,6 @@ fn tokens(world: &World, pair: &Pair, until: i64) -> Vec<String> {
         claims.to_string()
     });
     tokens.collect()
-}
-
-fn own_resident_bytes() -> u64 {
-    resident_bytes("self")
 }
 
 /// The time of one authorization in nanoseconds, by an `Auth` in this process.

@@ -53,8 +53,8 @@ impl From<AccessClaims> for VerifiedClaims {
 
 /// Stands for the text of a token.
 ///
-/// Nobody can guess 128 bits of a signature, so whoever sends them holds the token that was verified here, and gets the
-/// claims of that token. The hash of the whole text keeps a token from being accepted after it was altered.
+/// 128 bits of a signature cannot be guessed, so a client that sends them holds the token that was verified here, and
+/// gets the claims of that token. The hash of the whole text keeps a token from being accepted after it was altered.
 #[derive(PartialEq, Eq)]
 struct Fingerprint {
     text: u64,

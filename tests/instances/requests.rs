@@ -23,7 +23,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 use crate::{
     client::{Api, Pair},
     support::{
-        instance::KEY,
+        instance::{KEY, prepare_folder},
         link::Link,
         process::{Process, free_port, run, wait_until},
         world::{Kind, World},
@@ -168,9 +168,7 @@ struct Single {
 impl Single {
     fn start(runtime: &Runtime) -> Self {
         let folder = TempDir::new().unwrap();
-        fs::create_dir_all(folder.path().join("site/pkg")).unwrap();
-        let text = "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\n";
-        fs::write(folder.path().join("Leptos.toml"), text).unwrap();
+        prepare_folder(folder.path());
         let address = format!("127.0.0.1:{}", free_port());
         let program = Path::new(env!("CARGO_BIN_EXE_hallpass"));
         let settings = |command: &mut Command| {

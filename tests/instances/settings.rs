@@ -18,6 +18,7 @@ use crate::{
     client::Api,
     support::{
         cluster::Cluster,
+        instance::prepare_folder,
         postgres::Postgres,
         process::{PATIENCE, Process, free_port, run, wait_until},
         redis::Redis,
@@ -47,9 +48,7 @@ fn start_until(
     redis_url: &str,
     settings: &[(&str, &str)],
 ) -> (bool, String) {
-    fs::create_dir_all(folder.join("site/pkg")).unwrap();
-    let text = "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\n";
-    fs::write(folder.join("Leptos.toml"), text).unwrap();
+    prepare_folder(folder);
     let log = folder.join("start.log");
     let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
     command

@@ -54,9 +54,7 @@ impl Instance {
         more: &[(&'static str, &str)],
     ) -> Self {
         let folder = folder.join(format!("instance-{number}"));
-        fs::create_dir_all(folder.join("site/pkg")).unwrap();
-        let text = "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\n";
-        fs::write(folder.join("Leptos.toml"), text).unwrap();
+        prepare_folder(&folder);
 
         let sql = Link::to(postgres.port).await;
         let redis = match store {
@@ -215,6 +213,13 @@ impl Instance {
         })
         .await;
     }
+}
+
+/// Puts into a folder what the program needs in the one that it starts from: the settings and a site.
+pub fn prepare_folder(folder: &Path) {
+    fs::create_dir_all(folder.join("site/pkg")).unwrap();
+    let text = "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"site\"\n";
+    fs::write(folder.join("Leptos.toml"), text).unwrap();
 }
 
 fn spawn(folder: &Path, settings: &[(&str, String)], clock: &Clock) -> Process {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use sqlx::Executor;
@@ -354,6 +355,31 @@ async fn frozen_database_connections_are_replaced() {
     assert!(is_ready, "not ready; a live token is answered {:?}", api.status(api.me_request(1, &pair)).await);
     health::check_all(&world, &api, health::CONNECTIONS).await.unwrap();
     assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
+}
+
+/// Connections fall silent in the moment in which they return to their pool.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_that_freeze_on_their_return_are_replaced() {
+    let world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let all = health::CONNECTIONS + health::RESERVED_CONNECTIONS + 1;
+    let link = &world.instances[1].sql;
+    link.set(|weather| weather.freezes_at_ping = true);
+    api.register(0, ANN).await;
+    wait_until("as many connections as the pools have are frozen", async || {
+        let use_both_pools = (0..health::CONNECTIONS).map(async |_| {
+            let pair = api.login(0, ANN).await;
+            api.status(api.logout_request(1, &pair)).await;
+            api.status(api.try_login(1, ANN, PASSWORD)).await
+        });
+        join_all(use_both_pools).await;
+        link.frozen_at_ping() >= all as u64
+    })
+    .await;
+    link.heal();
+    health::check_all(&world, &api, health::CONNECTIONS).await.unwrap();
+    let pools = vec![(1, health::CONNECTIONS)];
+    health::check_pools(&world.postgres, &api, pools, health::RESERVED_CONNECTIONS).await.unwrap();
 }
 
 /// A call was authorized and waits for a lock while its session ends.

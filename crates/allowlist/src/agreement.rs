@@ -214,7 +214,7 @@ struct State {
 pub enum Disagreement<E> {
     #[error("{0}")]
     Bus(String),
-    #[error("the database: {0}")]
+    #[error("the table of instances cannot be used: {0}")]
     Store(E),
 }
 

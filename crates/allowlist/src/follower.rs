@@ -107,7 +107,7 @@ pub struct Follower<S> {
 enum Lost<E> {
     #[error("Redis: {0}")]
     Bus(#[from] BusError),
-    #[error("the database: {0}")]
+    #[error("the revoked sessions cannot be read: {0}")]
     Store(#[from] ReconcileError<E>),
     #[error("this process stood still")]
     Stalled,

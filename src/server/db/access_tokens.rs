@@ -48,7 +48,7 @@ impl Db {
         .bind(entry.session_id.to_string())
         .bind(entry.user_id.to_string())
         .bind(entry.expires_at)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *self.pool.acquire().await?)
         .await?;
         Ok(live.is_some())
     }

@@ -114,14 +114,17 @@ impl Db {
         .bind(ENDED)
         .bind(ACCOUNT)
         .bind(SHOWN)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *self.pool.acquire().await?)
         .await?;
         Ok(rows.into_iter().filter_map(EventRow::read).collect())
     }
 
     /// Deletes the events that are too old to be kept.
     pub async fn forget_old_events(&self, now: UnixSeconds) -> Result<(), DbError> {
-        sqlx::query("delete from account_events where at <= $1").bind(now - KEPT).execute(&self.pool).await?;
+        sqlx::query("delete from account_events where at <= $1")
+            .bind(now - KEPT)
+            .execute(&mut *self.pool.acquire().await?)
+            .await?;
         Ok(())
     }
 }

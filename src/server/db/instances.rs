@@ -29,13 +29,12 @@ impl Db {
              on conflict (id) do update set beat = instances.beat + 1, facts = excluded.facts \
              returning {POSTGRES_CLOCK_MS}"
         );
-        let recording = sqlx::query_scalar(AssertSqlSafe(statement))
-            .bind(id.to_string())
-            .bind(name)
-            .bind(facts)
-            // Not `fetch_one`: only the end of the result shows that the change was committed.
-            .fetch_all(self.instances_pool());
-        let rows: Vec<i64> = in_time(recording).await?;
+        let recording =
+            sqlx::query_scalar(AssertSqlSafe(statement)).bind(id.to_string()).bind(name).bind(facts);
+        // Not `fetch_one`: only the end of the result shows that the change was committed.
+        let rows: Vec<i64> =
+            in_time(async { recording.fetch_all(&mut *self.instances_pool().acquire().await?).await })
+                .await?;
         rows.first().copied().ok_or(DbError::RowNotFound)
     }
 
@@ -44,10 +43,10 @@ impl Db {
     /// # Errors
     /// The database cannot be used.
     pub async fn other_instances(&self, id: InstanceId) -> Result<Vec<InstanceRow>, DbError> {
-        let reading = sqlx::query_as("select id, name, beat, facts from instances where id <> $1")
-            .bind(id.to_string())
-            .fetch_all(self.instances_pool());
-        let rows: Vec<(String, String, i64, String)> = in_time(reading).await?;
+        let reading =
+            sqlx::query_as("select id, name, beat, facts from instances where id <> $1").bind(id.to_string());
+        let rows: Vec<(String, String, i64, String)> =
+            in_time(async { reading.fetch_all(&mut *self.instances_pool().acquire().await?).await }).await?;
         Ok(rows.into_iter().map(|(id, name, beat, facts)| InstanceRow { id, name, beat, facts }).collect())
     }
 
@@ -58,9 +57,10 @@ impl Db {
     pub async fn delete_instance(&self, id: &str, beat: Option<i64>) -> Result<(), DbError> {
         let deleting = sqlx::query("delete from instances where id = $1 and beat = coalesce($2, beat)")
             .bind(id)
-            .bind(beat)
-            .execute(self.instances_pool());
-        in_time(deleting).await.map(|_| ())
+            .bind(beat);
+        in_time(async { deleting.execute(&mut *self.instances_pool().acquire().await?).await })
+            .await
+            .map(|_| ())
     }
 }
 

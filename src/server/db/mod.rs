@@ -6,10 +6,9 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,14 +16,11 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::future::BoxFuture;
 use metrics::gauge;
 use secrecy::ExposeSecret;
-use sqlx::{
-    Any, AnyConnection, AnyPool, AssertSqlSafe, Connection, Executor, Row,
-    any::AnyPoolOptions,
-    pool::{PoolConnection, PoolConnectionMetadata},
-};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, any::AnyPoolOptions};
 use tokio::time::{self, Instant};
 use tracing::info;
 
+use self::pool::{Pool, is_postgres, prepare};
 use super::{clock::UnixSeconds, config::Config};
 
 pub use sqlx::Error as DbError;
@@ -33,24 +29,16 @@ pub mod access_tokens;
 pub mod decode;
 pub mod events;
 mod instances;
+mod pool;
 pub mod sessions;
 mod store;
 pub mod users;
-
-/// How long a request waits for a connection before it is answered 503.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// PostgreSQL's timeout for a statement, and for an idle transaction.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The timeout of a request's transaction: longer than that of one statement that waits for a row.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The timeout of a transaction that is about many rows.
 pub(super) const MANY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The timeout of the check that a connection answers, which is made before and after its use.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The timeout for closing the connections at shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -66,9 +54,9 @@ const POSTGRES_CLOCK: &str = "extract(epoch from clock_timestamp())::bigint";
 /// A handle to the database, cheap to clone.
 #[derive(Clone)]
 pub struct Db {
-    pub(super) pool: AnyPool,
-    reserved: AnyPool,
-    instances: AnyPool,
+    pub(super) pool: Pool,
+    reserved: Pool,
+    instances: Pool,
     is_postgres: bool,
     /// The lock of the one process that serves an SQLite file. The system releases it when the process ends,
     /// for any reason.
@@ -140,10 +128,9 @@ impl Db {
             .await
             .with_context(|| format!("the migrations of the database {name} failed"))?;
         migrating.close().await;
-        let silence = Arc::new(Silence::default());
+        let silence = Arc::default();
         let open = async |max_connections| {
-            pool_options(max_connections, Arc::clone(&silence))
-                .connect(&url)
+            Pool::open(&url, max_connections, &silence)
                 .await
                 .with_context(|| format!("the database {name} cannot be opened"))
         };
@@ -161,7 +148,9 @@ impl Db {
 
     /// Checks that the database can be written, as login, refresh and logout need.
     pub async fn check_writable(&self) -> Result<(), DbError> {
-        sqlx::query("update users set id = id where id = ''").execute(&self.pool).await?;
+        sqlx::query("update users set id = id where id = ''")
+            .execute(&mut *self.pool.acquire().await?)
+            .await?;
         Ok(())
     }
 
@@ -187,13 +176,13 @@ impl Db {
 
     /// The one connection for the table of instances. It is separate, because revocations that wait for rows
     /// must not make this instance look dead.
-    pub(super) fn instances_pool(&self) -> &AnyPool {
+    pub(super) fn instances_pool(&self) -> &Pool {
         &self.instances
     }
 
     /// The reserved connections, for single statements. A caller that may be dropped uses a transaction
     /// instead.
-    pub(super) fn reserved_pool(&self) -> &AnyPool {
+    pub(super) fn reserved_pool(&self) -> &Pool {
         &self.reserved
     }
 
@@ -216,14 +205,17 @@ impl Db {
             return Ok(own);
         }
         let select = format!("select {}", self.clock_expression(own));
-        let reading = sqlx::query_scalar(AssertSqlSafe(select)).fetch_one(&self.reserved);
+        let reading = async {
+            let connection = &mut *self.reserved.acquire().await?;
+            sqlx::query_scalar(AssertSqlSafe(select)).fetch_one(connection).await
+        };
         // A frozen connection must not stay in use, because few are reserved.
         time::timeout(TRANSACTION_TIMEOUT, reading).await.unwrap_or(Err(DbError::PoolTimedOut))
     }
 
     /// A connection outside the pools, for a statement without a timeout.
     pub(super) async fn unlimited_connection(&self) -> Result<AnyConnection, DbError> {
-        let mut connection = self.reserved.acquire().await?.detach();
+        let mut connection = self.reserved.acquire_detached().await?;
         if self.is_postgres {
             connection.execute("set statement_timeout = 0").await?;
         }
@@ -250,7 +242,7 @@ impl Db {
 
 /// The pool that a transaction takes its connection from, and the timeout of the transaction.
 pub(super) struct Lane<'a> {
-    pool: &'a AnyPool,
+    pool: &'a Pool,
     timeout: Duration,
 }
 
@@ -274,15 +266,16 @@ impl Lane<'_> {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        let mut connection = Checkout(Some(self.pool.acquire().await?));
+        let mut connection = self.pool.acquire().await?;
+        connection.close_on_drop(true);
         let running = async move {
-            let mut transaction = connection.get()?.begin().await?;
+            let mut transaction = connection.begin().await?;
             let result = operation(&mut transaction).await;
             match &result {
                 Ok(_) => transaction.commit().await?,
                 Err(_) => transaction.rollback().await?,
             }
-            connection.put_back();
+            connection.close_on_drop(false);
             result
         };
         let limited = time::timeout(self.timeout, running);
@@ -301,96 +294,6 @@ pub(super) async fn allow_time(connection: &mut AnyConnection, timeout: Duration
         connection.execute(AssertSqlSafe(statement)).await?;
     }
     Ok(())
-}
-
-/// A connection of a pool that is closed when it is dropped, unless [`Checkout::put_back`] returns it to the
-/// pool.
-struct Checkout(Option<PoolConnection<Any>>);
-
-impl Checkout {
-    fn get(&mut self) -> Result<&mut AnyConnection, DbError> {
-        self.0.as_deref_mut().ok_or(DbError::PoolClosed)
-    }
-
-    fn put_back(mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for Checkout {
-    fn drop(&mut self) {
-        if let Some(connection) = &mut self.0 {
-            connection.close_on_drop();
-        }
-    }
-}
-
-/// The time at which a connection last did not answer its check. Connections that were opened before are
-/// closed without a check: their server may have vanished, and each would cost a request the timeout.
-#[derive(Default)]
-struct Silence(Mutex<Option<Instant>>);
-
-impl Silence {
-    fn noticed(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn may_affect(&self, connection: &PoolConnectionMetadata) -> bool {
-        let noticed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noticed.is_some_and(|noticed| connection.age >= noticed.elapsed())
-    }
-}
-
-fn pool_options(max_connections: u32, silence: Arc<Silence>) -> AnyPoolOptions {
-    AnyPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .after_connect(|connection, _| Box::pin(prepare(connection)))
-        // `before_acquire` checks more than this ping would, and has a timeout.
-        .test_before_acquire(false)
-        .before_acquire(move |connection, metadata| {
-            let silence = Arc::clone(&silence);
-            Box::pin(async move {
-                if silence.may_affect(&metadata) {
-                    return Err(unusable("it is as old as one that did not answer"));
-                }
-                let checked = check(connection).await;
-                if matches!(&checked, Err(DbError::Io(error)) if error.kind() == io::ErrorKind::TimedOut) {
-                    silence.noticed();
-                }
-                checked.map(|()| true)
-            })
-        })
-        // A connection that is released in the middle of a long statement does not answer until the statement
-        // ends. That means nothing for the others.
-        .after_release(|connection, _| Box::pin(async move { check(connection).await.map(|()| true) }))
-}
-
-/// Checks that a connection answers, is in no transaction, and leads to a server that accepts writes: neither
-/// a standby, nor a primary that was demoted since the connection was opened.
-async fn check(connection: &mut AnyConnection) -> Result<(), DbError> {
-    if !is_postgres(connection) {
-        return Ok(());
-    }
-    // In a simple query, not a prepared one, these times are the same if the query is the first of its
-    // transaction.
-    const CHECK: &str = "select now() = statement_timestamp() as is_clean, \
-        not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as is_primary";
-    let Ok(answer) = time::timeout(CHECK_TIMEOUT, connection.fetch_one(CHECK)).await else {
-        return Err(DbError::Io(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")));
-    };
-    let row = answer?;
-    if !row.try_get::<bool, _>("is_clean")? {
-        return Err(unusable("it was left in a transaction"));
-    }
-    if !row.try_get::<bool, _>("is_primary")? {
-        return Err(unusable("the server takes no writes any more"));
-    }
-    Ok(())
-}
-
-fn unusable(why: &str) -> DbError {
-    DbError::Io(io::Error::other(why.to_owned()))
 }
 
 /// Connects, and retries while the server is not up.
@@ -419,36 +322,6 @@ async fn connect(url: &str, name: &str, startup_wait: Duration) -> Result<AnyCon
     }
 }
 
-/// Sets the options of a new connection, and rejects a server that is a standby.
-async fn prepare(connection: &mut AnyConnection) -> Result<(), DbError> {
-    if !is_postgres(connection) {
-        // `synchronous = full`: acknowledged changes survive a power failure.
-        connection
-            .execute(
-                "pragma journal_mode = wal; pragma synchronous = full; \
-                 pragma foreign_keys = on; pragma busy_timeout = 5000",
-            )
-            .await?;
-        return Ok(());
-    }
-    let limit = STATEMENT_TIMEOUT.as_millis();
-    // An instance that is suspended in the middle of a transaction must not lock its rows forever. And
-    // acknowledged changes have to survive a crash, whatever the default of the server is.
-    let settings = format!(
-        "set statement_timeout = {limit}; set idle_in_transaction_session_timeout = {limit}; \
-         select set_config('synchronous_commit', 'on', false) \
-         where current_setting('synchronous_commit') in ('off', 'local')"
-    );
-    connection.execute(AssertSqlSafe(settings)).await?;
-    let is_standby: bool =
-        connection.fetch_one("select pg_is_in_recovery() as is_standby").await?.try_get("is_standby")?;
-    if is_standby {
-        let why = "this PostgreSQL is a standby (in recovery): DATABASE_URL has to lead to the primary";
-        return Err(DbError::Configuration(why.into()));
-    }
-    Ok(())
-}
-
 /// Sets the options of a connection for migrations, without a statement timeout: an index on many rows takes
 /// long, and so does the wait for another instance that is migrating.
 async fn prepare_to_migrate(connection: &mut AnyConnection) -> Result<(), DbError> {
@@ -457,10 +330,6 @@ async fn prepare_to_migrate(connection: &mut AnyConnection) -> Result<(), DbErro
         connection.execute("set statement_timeout = 0").await?;
     }
     Ok(())
-}
-
-pub(super) fn is_postgres(connection: &AnyConnection) -> bool {
-    connection.backend_name() == "PostgreSQL"
 }
 
 /// The URL without user, password and parameters.

@@ -645,7 +645,7 @@ impl Db {
     pub async fn refresh_counter(&self, session_id: SessionId) -> Result<Option<i64>, DbError> {
         sqlx::query_scalar("select counter from sessions where id = $1")
             .bind(session_id.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&mut *self.pool.acquire().await?)
             .await
     }
 
@@ -657,7 +657,7 @@ impl Db {
         let row: Option<(String, i64)> =
             sqlx::query_as("select user_id, created_at from sessions where id = $1")
                 .bind(session_id.to_string())
-                .fetch_optional(&self.pool)
+                .fetch_optional(&mut *self.pool.acquire().await?)
                 .await?;
         row.map(|(user_id, created_at)| Ok((decode::parse(&user_id)?, created_at))).transpose()
     }
@@ -680,7 +680,7 @@ impl Db {
         .bind(now - config.idle_ttl_seconds)
         .bind(first.map(|id| id.to_string()).unwrap_or_default())
         .bind(MAX_LIVE_SESSIONS)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *self.pool.acquire().await?)
         .await
     }
 
@@ -702,7 +702,7 @@ impl Db {
                 let deleted = sqlx::query(AssertSqlSafe(statement.clone()))
                     .bind(now - DAY)
                     .bind(DELETED_AT_ONCE)
-                    .execute(self.reserved_pool())
+                    .execute(&mut *self.reserved_pool().acquire().await?)
                     .await?
                     .rows_affected();
                 if deleted < DELETED_AT_ONCE.cast_unsigned() || started.elapsed() >= DELETE_FOR {

@@ -244,7 +244,10 @@ impl Db {
     }
 
     pub async fn has_no_users(&self) -> Result<bool, DbError> {
-        Ok(sqlx::query("select 1 from users limit 1").fetch_optional(&self.pool).await?.is_none())
+        Ok(sqlx::query("select 1 from users limit 1")
+            .fetch_optional(&mut *self.pool.acquire().await?)
+            .await?
+            .is_none())
     }
 
     /// The user with this address, also if an earlier version stored it in another form. If an earlier
@@ -259,7 +262,7 @@ impl Db {
         .bind(email.as_str())
         .bind(ascii)
         .bind(lower)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *self.pool.acquire().await?)
         .await?;
         row.map(User::try_from).transpose()
     }
@@ -269,7 +272,7 @@ impl Db {
             "select id, email, password_hash, password_version, disabled_at, role from users where id = $1",
         )
         .bind(id.to_string())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *self.pool.acquire().await?)
         .await?;
         row.map(User::try_from).transpose()
     }
@@ -303,7 +306,7 @@ impl Db {
         .bind(pattern(&in_unicode(part)))
         .bind(pattern(&in_ascii(part)))
         .bind(count)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *self.pool.acquire().await?)
         .await
     }
 
@@ -314,7 +317,7 @@ impl Db {
             .bind(password_hash)
             .bind(user.id.to_string())
             .bind(user.password_version)
-            .execute(&self.pool)
+            .execute(&mut *self.pool.acquire().await?)
             .await?;
         Ok(())
     }

@@ -29,7 +29,8 @@ const EMAIL: &str = "health@checks.example";
 /// The time for which the table is locked: less than the statement timeout.
 const LOCKED: Duration = Duration::from_secs(4);
 
-/// Checks that every instance is ready, can use all its `connections`, and logs in, refreshes and logs out.
+/// Checks that every instance is ready, keeps its row in the table of instances, can use all its `connections`, and
+/// logs in, refreshes and logs out.
 /// Returns an error if an instance does not recover.
 pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(), String> {
     let numbers = 0..world.instances.len();
@@ -37,12 +38,24 @@ pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(
         let is_ready = comes_true(async || api.try_get(number, "/health/ready").await == Some(200)).await;
         is_ready.then_some(()).ok_or_else(|| format!("instance {number} is not ready"))?;
     }
+    for number in numbers.clone() {
+        check_beat(&world.postgres, number).await?;
+    }
     let pools = numbers.clone().map(|number| (number, connections)).collect();
     check_pools(&world.postgres, api, pools, 0).await?;
     for number in numbers {
         check_calls(api, number).await?;
     }
     check_transactions(&world.postgres).await
+}
+
+/// Checks that the instance updates its row.
+async fn check_beat(postgres: &Postgres, number: usize) -> Result<(), String> {
+    let read =
+        || postgres.query(&format!("select max(beat) from instances where name = 'instance-{number}'"));
+    let was = read();
+    let is_updated = comes_true(async || read().is_ok_and(|beat| was.as_ref() != Ok(&beat))).await;
+    is_updated.then_some(()).ok_or_else(|| format!("instance {number} does not update its row"))
 }
 
 /// Checks that each of these instances can use this many connections, and of the reserved ones `reserved`, at the

@@ -41,6 +41,7 @@ pub enum Which {
 #[derive(Default)]
 struct Marks {
     is_follower: AtomicBool,
+    is_frozen: AtomicBool,
     /// The number of the instance plus one; 0 if unknown.
     owner: AtomicUsize,
 }
@@ -56,6 +57,9 @@ impl Which {
     }
 }
 
+/// A `Sync` message of PostgreSQL alone: the ping by which SQLx tests a connection before it returns to its pool.
+const SQLX_PING: &[u8] = b"S\0\0\0\x04";
+
 /// The disturbances of a link.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Weather {
@@ -70,6 +74,8 @@ pub struct Weather {
     pub which: Which,
     /// Bytes from the server are held on connections on which these bytes have gone to the server.
     pub held_after: Option<&'static str>,
+    /// A connection on which [`SQLX_PING`] goes to the server freezes, as by [`Link::freeze`].
+    pub freezes_at_ping: bool,
     /// The additional latency in each direction.
     pub delay: Duration,
     /// The maximum of a random latency that is added, for each piece separately.
@@ -111,6 +117,7 @@ struct Traffic {
     accepted: AtomicU64,
     to_server: AtomicU64,
     held_after: AtomicU64,
+    frozen_at_ping: AtomicU64,
 }
 
 impl Link {
@@ -174,6 +181,11 @@ impl Link {
         self.traffic.held_after.load(Relaxed)
     }
 
+    /// The number of connections that froze because of `freezes_at_ping`.
+    pub fn frozen_at_ping(&self) -> u64 {
+        self.traffic.frozen_at_ping.load(Relaxed)
+    }
+
     pub fn heal(&self) {
         self.set(|weather| {
             let Weather { resets, freezes, .. } = *weather;
@@ -224,7 +236,7 @@ impl Passage {
 
     fn is_frozen(&self, weather: &Weather) -> bool {
         let class = self.class();
-        weather.freezes[class] != self.age.freezes[class]
+        weather.freezes[class] != self.age.freezes[class] || self.marks.is_frozen.load(Relaxed)
     }
 
     fn is_held_to_server(&self, weather: &Weather) -> bool {
@@ -244,6 +256,9 @@ impl Passage {
         }
         if let Some(owner) = (0..INSTANCES).find(|owner| contains(bytes, &format!("\"instance-{owner}\""))) {
             self.marks.owner.store(owner + 1, Relaxed);
+        }
+        if weather.freezes_at_ping && bytes == SQLX_PING && !self.marks.is_frozen.swap(true, Relaxed) {
+            self.traffic.frozen_at_ping.fetch_add(1, Relaxed);
         }
         match weather.held_after {
             Some(text) if contains(bytes, text) => {

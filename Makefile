@@ -6,7 +6,7 @@
 # make faults       the guarantee under faults, for DURATION seconds (1200), by SEED
 # make soak         the same at a low rate, to find leaks, for DURATION seconds (3600)
 # make simulate     the code of the protocol in simulated time, for RUNS seeds (5000) from SEED (0) on
-# make bench        requests beside what you would write instead, logouts, an attack, a million tokens
+# make bench        requests beside what you would write instead, logouts and what they cost Redis, an attack
 # make screenshots  images of each page: all in target/screenshots, those of the README in docs
 # make fmt          format the code
 #
@@ -84,6 +84,7 @@ simulate:
 
 bench: tools services wrk
 	cargo bench --features ssr
+	cargo bench -p hallpass-allowlist
 	cargo test --release --features ssr --test instances -- --ignored --nocapture --test-threads=1 figures
 
 screenshots: build browser services

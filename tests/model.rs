@@ -9,8 +9,8 @@
 //! SQL is the truth. Each instance keeps a *mirror* in memory, and answers from it alone while it holds a
 //! *lease*. A *follower* obtains the lease: it joins Redis, agrees with the others through SQL that all
 //! follow the same Redis, reconciles the mirror with SQL, replays the stream, and then sends renewals. A
-//! renewal returns the events after the follower's place, writes a report of that place to the *register*,
-//! and is good for one lease, counted from the moment it was sent. Every event names the one before it, so
+//! renewal writes a report of the follower's place to the *register*, returns the head of the chain, and is good
+//! for one lease, counted from the moment it was sent, once the follower has applied the events up to that head. Every event names the one before it, so
 //! that a follower detects a broken *chain* when Redis has lost data, and joins again. An *epoch* is the
 //! time of a follower on one connection.
 //!
@@ -27,7 +27,12 @@
 //!   partition and a paused process are the same here. The model stores ages, not moments, and none above
 //!   the bound after which more makes no difference. So the number of states is finite although time has no
 //!   end, and all of them are visited.
-//! - `XREAD` between renewals is a renewal whose response comes too late to extend the lease.
+//! - The events up to the head arrive with the renewal's response. The server reads them by `XREAD` a moment later:
+//!   what is lost in between shows as a broken chain, which only ends the epoch earlier. An `XREAD` that brings more
+//!   is a renewal whose response comes too late to extend the lease.
+//! - That a register of another chain accepts no report is left out: here it accepts it, and the follower ends its
+//!   epoch when the response arrives. Serial numbers are places, so that a report from before a loss counts as the
+//!   place that it had then.
 //! - Not everything is combined with everything. Drifting clocks, two failures in one run and two Redises at
 //!   a time are checked with coarser steps ([`COARSE`]), and the follower compares the Redis that it follows
 //!   only where there are two ([`TWO_REDISES`]), where a run publishes at most two events.

@@ -363,7 +363,7 @@ pub struct InstanceView {
     pub is_leased: bool,
     /// The time since the last lease renewal that was seen, in milliseconds.
     pub renewed_ms: u64,
-    /// The position up to which the instance has followed the stream of each partition.
+    /// The serial number of the last event that the instance has applied, in each partition.
     pub positions: Vec<String>,
     /// The number of sessions in the instance's memory, including ended ones.
     pub sessions: usize,

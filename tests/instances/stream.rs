@@ -11,7 +11,7 @@ use crate::{
 };
 
 const EVENTS: &str = "{hp:0}:events";
-const REGISTER: &str = "{hp:0}:register";
+const REGISTER: &str = "{hp:0}:members";
 
 #[tokio::test]
 async fn foreign_entries_are_skipped_and_counted() {
@@ -36,10 +36,13 @@ async fn unreadable_event_makes_instances_reconcile() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let (pair, other) = (api.register(0, "ann@example.com").await, api.login(1, "ann@example.com").await);
-    let head = world.redis().ask(&["HGET", REGISTER, "head"]).unwrap();
+    let head = world.redis().ask(&["ZRANGE", REGISTER, "-1", "-1"]).unwrap();
+    let [chain, serial, nonce, version] = head.split(' ').collect::<Vec<_>>()[..] else { panic!("{head}") };
+    let next = format!("{chain} {} 7 {version}", serial.parse::<u64>().unwrap() + 1);
     let reconciles = api.metric(1, "hallpass_reconciles_total").await;
-    world.redis().tell(&["XADD", EVENTS, "*", "n", "7", "p", &head, "e", "gibberish"]);
-    world.redis().tell(&["HSET", REGISTER, "head", "7"]);
+    world.redis().tell(&["XADD", EVENTS, "*", "n", "7", "p", nonce, "e", "gibberish"]);
+    world.redis().tell(&["ZADD", REGISTER, "inf", &next]);
+    world.redis().tell(&["ZREM", REGISTER, &head]);
     wait_until("it is counted", async || api.metric(1, "hallpass_unreadable_entries_total").await == 1.0)
         .await;
     world.wait_until_ready().await;

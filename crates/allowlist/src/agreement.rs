@@ -58,7 +58,7 @@ const DEAD_AFTER: u32 = 5;
 const DELETED_AFTER: u32 = 60;
 
 /// The version of the protocol between instances. Instances of different versions cannot run together.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
 
 /// The settings of the application that all of its instances must have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

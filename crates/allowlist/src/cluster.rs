@@ -242,27 +242,25 @@ impl<S: SessionStore> Cluster<S> {
     }
 
     pub fn snapshot(&self) -> ClusterSnapshot {
-        let now = self.instance.clock.uptime();
         let own_id = self.instance.id.to_string();
         let mut instances: BTreeMap<(String, Vec<u8>), InstanceSnapshot> = BTreeMap::new();
         for follower in self.followers.iter() {
-            for (id, member) in follower.instances() {
-                let silence = member.silence(now);
-                let Some(report) = member.report else { continue };
+            for (id, member, silence) in follower.instances() {
+                let Some(profile) = member.profile else { continue };
                 let is_this = id == own_id.as_bytes();
-                let view = instances.entry((report.name.clone(), id)).or_insert_with(|| InstanceSnapshot {
-                    name: report.name,
+                let view = instances.entry((profile.name.clone(), id)).or_insert_with(|| InstanceSnapshot {
+                    name: profile.name,
                     is_this,
                     is_leased: true,
                     renewed_ms: 0,
                     positions: Vec::new(),
-                    sessions: report.sessions,
-                    revocations: report.revocations,
+                    sessions: profile.sessions,
+                    revocations: profile.revocations,
                 });
                 // The own lease is exact; those of the others are inferred from their last reports.
                 view.is_leased &= if is_this { follower.is_leased() } else { silence < LEASE };
                 view.renewed_ms = view.renewed_ms.max(silence.as_millis().try_into().unwrap_or(u64::MAX));
-                view.positions.push(report.position);
+                view.positions.push(member.reported.applied.to_string());
             }
         }
         ClusterSnapshot {

@@ -6,14 +6,16 @@
 //! 3. **Reconcile**: read recently revoked sessions from the store. Sessions that are revoked from here on arrive
 //!    as events.
 //! 4. **Replay**: apply the revocations that the stream still holds from before the epoch.
-//! 5. **Follow**, as long as the connection and the chain hold: report, apply new events, renew the lease;
-//!    then wait for the next event.
+//! 5. **Follow**, as long as the connection and the chain hold: report, wait for new events, apply them. A report
+//!    renews the lease once all events are applied that had been published when Redis stored it.
 //!
 //! Only an unbroken chain renews the lease. When the connection is lost, the lease expires; when the chain
 //! is broken, an event is unreadable or instances disagree, the follower ends it at once.
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -21,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::maybe_done;
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -32,13 +35,13 @@ use tracing::{info, warn};
 use crate::{
     agreement::{Agreement, Disagreement},
     bus::{
-        BATCH, Bus, BusError, Connection, Entry, Partition,
+        Awaited, BATCH, Bus, BusError, Connection, Entry, Head, Partition, Report,
         event::{Event, Nonce, Position},
     },
     clock::{Clock, Uptime},
     id::InstanceId,
     lease::{LEASE, Lease},
-    membership::{Member, Members, Recent, RecentMembers, Report},
+    membership::{Beats, Member, Members, Profile, Recent},
     metrics::counter,
     mirror::Mirror,
     pending::PendingRevocations,
@@ -48,6 +51,21 @@ use crate::{
 
 /// How long an idle follower waits for the next event before it reports again.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long a follower waits for the next event while a revocation waits for other instances. Redis wakes it when
+/// they have reported; it looks again nevertheless, because their leases may expire.
+const PENDING_POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a follower collects events after it has received several at once, with [`MANY`] members or more: each of
+/// them reports after each read.
+const COLLECT: Duration = Duration::from_millis(1);
+const MANY: usize = 8;
+
+/// How often an instance stores what it shows of itself.
+const SHOW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long after the last snapshot the membership is read at each renewal.
+const WATCHED: Duration = Duration::from_secs(3);
 
 /// How long reconciling may take: a follower that waits longer for the store has no lease anyway.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -95,8 +113,10 @@ pub struct Follower<S> {
     lease: Arc<Lease>,
     pending: Arc<PendingRevocations>,
     publisher: Arc<Publisher>,
-    reports: AtomicU64,
-    recent: Mutex<RecentMembers>,
+    members: Mutex<Members>,
+    /// The [`Uptime`] at which the last report was answered, and that of the last snapshot.
+    renewed: AtomicU64,
+    watched: AtomicU64,
     state: watch::Sender<FollowerState>,
     /// The identity of the Redis whose events have been applied, and the position of the last one.
     applied: Mutex<Option<(String, Position)>>,
@@ -132,19 +152,52 @@ impl<E> Lost<E> {
     }
 }
 
-/// The most important kind of event in a batch of entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum BatchContent {
-    Nothing,
-    Issued,
-    /// An instance may be waiting for this to be reported.
-    Revoked,
+/// The events in a batch of entries.
+#[derive(Debug, Clone, Copy, Default)]
+struct News {
+    events: usize,
+    /// An instance may be waiting for a revocation to be reported.
+    has_revoked: bool,
 }
 
-/// The last link of the chain that was applied.
+/// The last link of the chain that was applied, and what that is good for.
 struct Chain {
+    /// The nonce with which the chain began.
+    first: Nonce,
     position: Position,
+    serial: u64,
     nonce: Nonce,
+    /// The head when a report was stored, and when that was sent: once the chain has been applied up to it, the
+    /// lease is renewed.
+    owed: Option<(Head, Uptime)>,
+}
+
+impl Chain {
+    /// Whether the chain is intact as far as it has been applied, given the head that was read with a report.
+    fn agrees_with(&self, head: &Head) -> bool {
+        head.serial > self.serial || (head.serial == self.serial && head.nonce == self.nonce)
+    }
+}
+
+/// What the loop of an epoch carries from one report to the next.
+struct Epoch {
+    /// From here on, no other instance renews a lease from another Redis.
+    since: Uptime,
+    chain: Chain,
+    /// The serial number of the last report.
+    reported: Option<u64>,
+    applied_by_all: u64,
+    beats: Beats,
+    /// The version of the membership that was read last.
+    version: Option<u64>,
+    /// When the last report was sent that renewed the lease, or the row was recorded in the store.
+    renewed: Uptime,
+    shown: Option<Uptime>,
+    round_trip: Duration,
+    /// Whether the last wait ended early, with nothing.
+    was_woken: bool,
+    has_warned: bool,
+    is_namesake_uncertain: bool,
 }
 
 impl<S: SessionStore> Follower<S> {
@@ -163,8 +216,9 @@ impl<S: SessionStore> Follower<S> {
             lease,
             pending,
             publisher: Arc::new(publisher),
-            reports: AtomicU64::default(),
-            recent: Mutex::default(),
+            members: Mutex::default(),
+            renewed: AtomicU64::default(),
+            watched: AtomicU64::default(),
             state: watch::Sender::default(),
             applied: Mutex::default(),
         }
@@ -194,18 +248,31 @@ impl<S: SessionStore> Follower<S> {
         self.state.subscribe()
     }
 
-    /// The number of running instances, by their last reports.
+    /// The number of running instances.
     pub fn running(&self) -> usize {
-        self.recent().members().running(self.now()).count()
+        self.members().count()
     }
 
-    /// The instances by their ids, including those that have recently departed.
-    pub fn instances(&self) -> Vec<(Vec<u8>, Member)> {
-        self.recent().all().map(|(instance, member)| (instance.to_vec(), member.clone())).collect()
+    /// The instances, including those that have recently departed: the id of each, what is known of it, and for how
+    /// long it has been silent. As long as this is called, the membership is kept up to date.
+    pub fn instances(&self) -> Vec<(Vec<u8>, Member, Duration)> {
+        let now = self.now();
+        self.watched.store(now.0, Ordering::Relaxed);
+        let unheard = now.since(Uptime(self.renewed.load(Ordering::Relaxed)));
+        let members = self.members();
+        members
+            .all(now)
+            .map(|(id, member, silence)| (id.to_vec(), member.clone(), silence + unheard))
+            .collect()
     }
 
-    fn recent(&self) -> MutexGuard<'_, RecentMembers> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_watched(&self, now: Uptime) -> bool {
+        let watched = self.watched.load(Ordering::Relaxed);
+        watched != 0 && now.since(Uptime(watched)) < WATCHED
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Follows the events, one epoch after another, forever.
@@ -238,13 +305,11 @@ impl<S: SessionStore> Follower<S> {
 
     async fn run_epoch(&self) -> Result<Infallible, Lost<S::Error>> {
         let instance = &*self.instance;
-        let own_id = instance.id.to_string();
-        let replicas = instance.bus.nodes() / 2;
         let mut connection = instance.bus.connect(self.partition).await?;
-        let (position, register, identity) = connection.join().await?;
+        let (position, head, identity) = connection.join().await?;
         // A majority of the nodes confirms the write of `join`, so that from here on no other Redis node
         // can get a write confirmed.
-        connection.wait_for_replicas(replicas).await?;
+        connection.wait_for_replicas(self.replicas()).await?;
         // The command connection may still lead to a Redis node that has been replaced.
         self.publisher.discard_connection().await;
         // If this process is stopped after it has been recorded, the others may consider it dead.
@@ -258,101 +323,230 @@ impl<S: SessionStore> Follower<S> {
         self.replay(&mut connection, &identity, position).await?;
         self.warn_about_redis_config(&mut connection).await;
 
-        let mut chain = Chain { position, nonce: register.head.ok_or(Lost::BrokenChain)? };
-        let mut members = Members::default();
+        let Head { chain: first, serial, nonce, .. } = head;
+        let mut epoch = Epoch {
+            since,
+            chain: Chain { first, position, serial, nonce, owed: None },
+            reported: None,
+            applied_by_all: 0,
+            beats: Beats::default(),
+            version: None,
+            renewed: recorded,
+            shown: None,
+            round_trip: Duration::ZERO,
+            was_woken: false,
+            has_warned: false,
+            is_namesake_uncertain: false,
+        };
         let mut pace = PollPacer::default();
-        let mut has_warned = false;
-        let mut renewed = recorded;
         loop {
-            let sent = self.now();
-            // This process was stopped. Others may have considered it dead, so the store has to be read first. It was
-            // not if its row has been compared since: reading the revoked sessions may take long.
-            if sent.since(renewed.max(instance.agreement.compared_at())) > STALLED {
-                return Err(Lost::Stalled);
-            }
-            let report = self.report(chain.position);
-            let lapsed = members.lapsed(sent);
-            let (entries, register) =
-                connection.renew(own_id.as_bytes(), &report, chain.position, &lapsed).await?;
-            connection.wait_for_replicas(replicas).await?;
-            let is_all = entries.len() < BATCH;
-            let news = self.apply(entries, &mut chain)?;
-            if !is_all {
-                continue;
-            }
-            if register.head != Some(chain.nonce) {
-                return Err(Lost::BrokenChain);
-            }
-            if let Some((_, applied)) = &mut *self.applied.lock().unwrap_or_else(PoisonError::into_inner) {
-                *applied = chain.position;
-            }
-            if let Some(conflict) = instance.agreement.conflict() {
-                return Err(Lost::Disagreement(Disagreement::Bus(conflict)));
-            }
-            let now = self.now();
-            // This process was stopped while the response was under way. It may lack the report of an instance
-            // that considered this one dead and follows another Redis.
-            if now.since(sent) > STALLED {
-                return Err(Lost::Stalled);
-            }
-            members.observe(register.reports, now);
-            if let Some(name) = members.with_other_partitions(instance.bus.partitions(), now) {
-                // This lasts until that instance has departed, or is known to be dead: it may be cut off
-                // from the store, where the conflict would otherwise have been found.
-                if !has_warned {
-                    has_warned = true;
-                    warn!("no lease while instance {name} runs: its HALLPASS_REDIS_PARTITIONS differs");
+            let news = self.report_and_wait(&mut connection, &mut epoch).await?;
+            // Applied revocations are reported at once: an instance may be waiting for them.
+            if news.has_revoked {
+                if news.events > 1 && self.running() >= MANY {
+                    time::sleep(COLLECT).await;
                 }
-                self.lease.end();
-                let entries = connection.wait_for_entries(chain.position, IDLE_POLL_INTERVAL).await?;
-                self.apply(entries, &mut chain)?;
-                continue;
-            }
-            self.lease.renew(sent);
-            renewed = sent;
-            self.pending.settle(&members, since, now);
-            self.mark_following(since);
-            if !has_warned && members.has_namesake(instance.id, &instance.name) {
-                has_warned = true;
-                let name = &instance.name;
-                warn!("another instance is called {name}, too: give each its own HALLPASS_INSTANCE");
-            }
-            self.recent().observe(&members, now);
-
-            if self.pending.is_any_applied() {
-                pace.after_membership_read().await;
-                continue;
-            }
-            pace.looks = 0;
-            // Report applied events before waiting for more: an instance may be waiting for them. On a slow
-            // connection there is no time to wait, because the lease has to be renewed.
-            let news =
-                if news == BatchContent::Nothing && self.now().since(sent) * 2 + IDLE_POLL_INTERVAL < LEASE {
-                    let entries = connection.wait_for_entries(chain.position, IDLE_POLL_INTERVAL).await?;
-                    self.apply(entries, &mut chain)?
-                } else {
-                    news
-                };
-            if news == BatchContent::Issued {
+            } else if news.events > 0 {
                 pace.after_batch().await;
             }
         }
     }
 
-    fn apply(&self, entries: Vec<Entry>, chain: &mut Chain) -> Result<BatchContent, Lost<S::Error>> {
-        let mut news = BatchContent::Nothing;
+    /// The number of replicas that confirm each write.
+    fn replicas(&self) -> usize {
+        self.instance.bus.nodes() / 2
+    }
+
+    /// Reports what has been applied, settles what is confirmed by the answer, waits for the next events, and applies
+    /// them.
+    async fn report_and_wait(
+        &self,
+        connection: &mut Connection,
+        epoch: &mut Epoch,
+    ) -> Result<News, Lost<S::Error>> {
+        self.show(connection, epoch).await?;
+        let sent = self.now();
+        // This process was stopped. Others may have considered it dead, so the store has to be read first. It was
+        // not if its row has been compared since: reading the revoked sessions may take long.
+        if sent.since(epoch.renewed.max(self.instance.agreement.compared_at())) > STALLED {
+            return Err(Lost::Stalled);
+        }
+        let report = Report {
+            instance: self.instance.id,
+            partitions: self.instance.bus.partitions(),
+            chain: epoch.chain.first,
+            applied: epoch.chain.serial,
+            #[cfg(feature = "redis")]
+            reported: epoch.reported,
+            lapsed_below: epoch.beats.lapsed_below(sent),
+        };
+        let awaited = self.awaited(epoch);
+        let mut reader = connection.clone();
+        let mut reading = pin!(maybe_done(reader.wait_for_entries(&awaited)));
+        // The command that waits is sent along with the report, unless others have to be answered before it.
+        let is_alone = self.replicas() > 0 || epoch.version.is_none() || self.reads_members(epoch, sent);
+        let renewed = {
+            let mut renewing = pin!(connection.renew(&report));
+            poll_fn(|context| {
+                let answer = renewing.as_mut().poll(context);
+                if !is_alone {
+                    let _ = reading.as_mut().poll(context);
+                }
+                answer
+            })
+            .await?
+        };
+        connection.wait_for_replicas(self.replicas()).await?;
+        // The register was lost. Others may have been, too.
+        let renewed = renewed.ok_or(Lost::BrokenChain)?;
+        if !epoch.chain.agrees_with(&renewed.head) {
+            return Err(Lost::BrokenChain);
+        }
+        let now = self.now();
+        epoch.round_trip = now.since(sent);
+        epoch.reported = Some(report.applied);
+        epoch.applied_by_all = renewed.applied_by_all;
+        epoch.beats.record(renewed.beat, now);
+        self.renewed.store(now.0, Ordering::Relaxed);
+        if epoch.version != Some(renewed.head.version)
+            || self.reads_members(epoch, now)
+            || self.pending.is_any_overdue(now)
+        {
+            if !is_alone {
+                reading.as_mut().await;
+            }
+            let register = connection.register().await?;
+            let read = self.now();
+            self.members().observe(register, &epoch.beats, read);
+            epoch.version = Some(renewed.head.version);
+            self.warn_about_namesake(epoch);
+        }
+        self.conclude(epoch, renewed.head, sent)?;
+
+        reading.as_mut().await;
+        let mut entries = reading.as_mut().take_output().unwrap_or_else(|| Ok(Vec::new()))?;
+        let mut count = entries.len();
+        let waited = self.now().since(now);
+        epoch.was_woken = count == 0 && waited < awaited.timeout / 2;
+        if epoch.was_woken && !self.pending.is_any_applied() {
+            // What this instance reported has itself ended the wait.
+            let rest = Awaited { applied_by_all: None, timeout: awaited.timeout - waited, ..awaited };
+            entries = connection.wait_for_entries(&rest).await?;
+            count = entries.len();
+        }
+        let mut news = self.apply(entries, &mut epoch.chain)?;
+        let is_behind = |chain: &Chain| chain.owed.is_some_and(|(head, _)| chain.serial < head.serial);
+        if count < BATCH && is_behind(&epoch.chain) {
+            // The events up to the head are missing, unless they were published after the stream was read.
+            let rest = Awaited { after: epoch.chain.position, applied_by_all: None, timeout: Duration::ZERO };
+            let more = self.apply(connection.wait_for_entries(&rest).await?, &mut epoch.chain)?;
+            news =
+                News { events: news.events + more.events, has_revoked: news.has_revoked || more.has_revoked };
+            if is_behind(&epoch.chain) {
+                return Err(Lost::BrokenChain);
+            }
+        }
+        if !is_behind(&epoch.chain)
+            && let Some((_, sent)) = epoch.chain.owed.take()
+        {
+            self.renew_lease(epoch, sent)?;
+        }
+        Ok(news)
+    }
+
+    /// What to wait for after the next report.
+    fn awaited(&self, epoch: &Epoch) -> Awaited {
+        let is_waiting = self.pending.is_any_applied();
+        let mut awaited = Awaited {
+            after: epoch.chain.position,
+            applied_by_all: self.pending.next_above(epoch.applied_by_all),
+            timeout: if is_waiting { PENDING_POLL_INTERVAL } else { IDLE_POLL_INTERVAL },
+        };
+        if is_waiting && epoch.was_woken && epoch.reported == Some(epoch.chain.serial) {
+            // It may have been woken by what an earlier chain has left.
+            awaited.applied_by_all = None;
+            awaited.timeout = COLLECT;
+        }
+        // On a slow connection there is no time to wait, because the lease has to be renewed.
+        if epoch.round_trip * 2 + awaited.timeout >= LEASE {
+            awaited.timeout = Duration::ZERO;
+        }
+        awaited
+    }
+
+    /// Whether the membership is read although it has not changed.
+    fn reads_members(&self, epoch: &Epoch, now: Uptime) -> bool {
+        epoch.is_namesake_uncertain || self.is_watched(now)
+    }
+
+    /// Draws the conclusions from the answer to a report that was sent at `sent`.
+    fn conclude(&self, epoch: &mut Epoch, head: Head, sent: Uptime) -> Result<(), Lost<S::Error>> {
+        let now = self.now();
+        // This process was stopped while the response was under way. It may lack the report of an instance
+        // that considered this one dead and follows another Redis.
+        if now.since(sent) > STALLED {
+            return Err(Lost::Stalled);
+        }
+        let other = self.members().with_other_partitions(self.instance.bus.partitions());
+        if let Some(name) = other {
+            // This lasts until that instance has departed, or is known to be dead: it may be cut off
+            // from the store, where the conflict would otherwise have been found.
+            if !epoch.has_warned {
+                epoch.has_warned = true;
+                warn!("no lease while instance {name} runs: its HALLPASS_REDIS_PARTITIONS differs");
+            }
+            self.lease.end();
+            epoch.chain.owed = None;
+            return Ok(());
+        }
+        if head.serial == epoch.chain.serial {
+            epoch.chain.owed = None;
+            self.renew_lease(epoch, sent)?;
+        } else {
+            epoch.chain.owed = Some((head, sent));
+        }
+        self.pending.settle(epoch.applied_by_all, &self.members(), epoch.since, now);
+        Ok(())
+    }
+
+    /// Renews the lease by a report that was sent at `sent`: all events have been applied that had been published
+    /// when it was stored.
+    fn renew_lease(&self, epoch: &mut Epoch, sent: Uptime) -> Result<(), Lost<S::Error>> {
+        if let Some(conflict) = self.instance.agreement.conflict() {
+            return Err(Lost::Disagreement(Disagreement::Bus(conflict)));
+        }
+        if let Some((_, applied)) = &mut *self.applied.lock().unwrap_or_else(PoisonError::into_inner) {
+            *applied = epoch.chain.position;
+        }
+        self.lease.renew(sent);
+        epoch.renewed = sent;
+        self.mark_following(epoch.since);
+        Ok(())
+    }
+
+    fn apply(&self, entries: Vec<Entry>, chain: &mut Chain) -> Result<News, Lost<S::Error>> {
+        let mut news = News::default();
         for entry in entries {
             match entry {
                 Entry::Link(link) => {
                     if link.before != Some(chain.nonce) {
                         return Err(Lost::BrokenChain);
                     }
-                    *chain = Chain { position: link.position, nonce: link.nonce };
-                    let one = self.remember(link.event);
-                    if one == BatchContent::Revoked {
-                        self.pending.applied(link.nonce, link.position, self.now());
+                    (chain.position, chain.serial, chain.nonce) =
+                        (link.position, chain.serial + 1, link.nonce);
+                    if chain
+                        .owed
+                        .is_some_and(|(head, _)| !chain.agrees_with(&head) && head.serial == chain.serial)
+                    {
+                        return Err(Lost::BrokenChain);
                     }
-                    news = news.max(one);
+                    let is_revoked = matches!(link.event, Event::Revoked(_));
+                    self.remember(link.event);
+                    if is_revoked {
+                        self.pending.applied(link.nonce, chain.serial, self.now());
+                    }
+                    news.events += 1;
+                    news.has_revoked |= is_revoked;
                 }
                 #[cfg(feature = "redis")]
                 Entry::Foreign(position) => {
@@ -371,17 +565,35 @@ impl<S: SessionStore> Follower<S> {
         Ok(news)
     }
 
-    fn report(&self, position: Position) -> String {
-        let instance = &self.instance;
-        let report = Report {
+    /// Stores what pages show of this instance, now and then.
+    async fn show(&self, connection: &mut Connection, epoch: &mut Epoch) -> Result<(), BusError> {
+        let (instance, now) = (&self.instance, self.now());
+        if epoch.shown.is_some_and(|shown| now.since(shown) < SHOW_INTERVAL) {
+            return Ok(());
+        }
+        epoch.shown = Some(now);
+        let profile = Profile {
             name: instance.name.clone(),
-            position: position.to_string(),
-            count: self.reports.fetch_add(1, Ordering::Relaxed),
-            partitions: instance.bus.partitions(),
             sessions: instance.mirror.session_count(),
             revocations: instance.recent.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         };
-        serde_json::to_string(&report).unwrap_or_default()
+        let profile = serde_json::to_string(&profile).unwrap_or_default();
+        let forgotten = self.members().forgotten(now);
+        match connection.show(instance.id, &profile, &forgotten).await {
+            // Nothing depends on it: a full Redis may refuse it.
+            Err(error) if !error.is_connection_lost() => Ok(()),
+            shown => shown,
+        }
+    }
+
+    fn warn_about_namesake(&self, epoch: &mut Epoch) {
+        let name = &self.instance.name;
+        let has_namesake = self.members().has_namesake(self.instance.id, name);
+        epoch.is_namesake_uncertain = has_namesake.is_none() && !epoch.has_warned;
+        if has_namesake == Some(true) && !epoch.has_warned {
+            epoch.has_warned = true;
+            warn!("another instance is called {name}, too: give each its own HALLPASS_INSTANCE");
+        }
     }
 
     fn mark_following(&self, since: Uptime) {
@@ -418,7 +630,8 @@ impl<S: SessionStore> Follower<S> {
             _ => Position::default(),
         };
         while position < to {
-            let entries = connection.wait_for_entries(position, Duration::ZERO).await?;
+            let awaited = Awaited { after: position, applied_by_all: None, timeout: Duration::ZERO };
+            let entries = connection.wait_for_entries(&awaited).await?;
             if entries.is_empty() {
                 break;
             }
@@ -439,17 +652,11 @@ impl<S: SessionStore> Follower<S> {
         Ok(())
     }
 
-    fn remember(&self, event: Event) -> BatchContent {
+    fn remember(&self, event: Event) {
         let mirror = &self.instance.mirror;
         match event {
-            Event::Issued(entry) => {
-                mirror.insert(&entry);
-                BatchContent::Issued
-            }
-            Event::Revoked(sessions) => {
-                sessions.into_iter().for_each(|session_id| mirror.revoke(session_id));
-                BatchContent::Revoked
-            }
+            Event::Issued(entry) => mirror.insert(&entry),
+            Event::Revoked(sessions) => sessions.into_iter().for_each(|session_id| mirror.revoke(session_id)),
         }
     }
 
@@ -457,7 +664,7 @@ impl<S: SessionStore> Follower<S> {
     /// follower must have been stopped.
     pub async fn leave(&self) {
         self.lease.end();
-        self.publisher.leave(self.instance.id).await;
+        self.publisher.leave(self.instance.id, self.instance.bus.partitions()).await;
     }
 }
 
@@ -492,8 +699,6 @@ pub async fn reconcile<S: SessionStore>(
 /// Paces the loop of a follower, to neither delay revocations nor keep Redis busy.
 #[derive(Default)]
 struct PollPacer {
-    /// The number of membership reads since a revocation began to wait for the others.
-    looks: u32,
     /// The number of batches in the current window.
     batches: u32,
     window: Option<Instant>,
@@ -503,16 +708,6 @@ impl PollPacer {
     const WINDOW: Duration = Duration::from_millis(100);
     /// The number of batches in a window that are read without a pause.
     const BURST: u32 = 50;
-
-    /// Other instances mostly report within a millisecond. If they do not, it may take until their leases
-    /// expire.
-    async fn after_membership_read(&mut self) {
-        self.looks += 1;
-        match self.looks {
-            0..20 => tokio::task::yield_now().await,
-            looks => time::sleep(Duration::from_millis(u64::from(looks - 19).min(20))).await,
-        }
-    }
 
     /// When there are many events, reading larger batches reduces the load on Redis to a tenth.
     async fn after_batch(&mut self) {

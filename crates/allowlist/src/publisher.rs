@@ -1,19 +1,23 @@
-//! Publishing the events of this instance in one partition, and waiting until they are acknowledged. Also the
+//! Publishing the events of this instance in one partition, and waiting until they are acknowledged. Revocations that
+//! are requested while an event is being published share the next one. Also the
 //! connection for all commands that are not following, which blocks its own.
 //!
 //! A request may be dropped at any await here. A command that was sent may then have had its effect or not, which
 //! is the same as when its answer is lost.
 
 use std::{
+    collections::VecDeque,
+    pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex as StdMutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use futures::future::{Either, select};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, oneshot},
     time::{self, Instant},
 };
 
@@ -22,7 +26,7 @@ use crate::{
     clock::Clock,
     id::{InstanceId, SessionId, TokenId},
     lease::{LEASE_EXPIRY_BOUND, Lease},
-    pending::{Acknowledged, PendingRevocations},
+    pending::{Acknowledged, Answer, PendingRevocations},
     record::{RevokedSession, TokenRecord},
 };
 
@@ -66,9 +70,23 @@ pub struct Publisher {
     pending: Arc<PendingRevocations>,
     clock: Arc<dyn Clock>,
     connection: Mutex<Option<Connection>>,
+    /// The revocations that wait for the next event, in order.
+    queue: StdMutex<VecDeque<Queued>>,
+    /// Locked while an event with revocations is being published.
+    publishing: Mutex<()>,
     /// Whether a probe of the connection is in progress.
     is_probing: AtomicBool,
 }
+
+/// A revocation that waits for the next event.
+struct Queued {
+    sessions: Vec<SessionId>,
+    tokens: Vec<TokenId>,
+    published: oneshot::Sender<Published>,
+}
+
+/// What resolves when a published revocation is confirmed.
+type Published = Result<oneshot::Receiver<Answer>, BusError>;
 
 impl Publisher {
     pub fn new(
@@ -85,6 +103,8 @@ impl Publisher {
             pending,
             clock,
             connection: Mutex::default(),
+            queue: StdMutex::default(),
+            publishing: Mutex::default(),
             is_probing: AtomicBool::default(),
         }
     }
@@ -149,11 +169,9 @@ impl Publisher {
         let mut deadline = Instant::now() + REVOCATION_TIMEOUT;
         let latest = deadline + PUBLISHING_TIMEOUT;
         loop {
-            let nonce = Nonce::random();
-            let answer = self.pending.begin(nonce);
             let began = Instant::now();
-            match self.publish_all(revoked, nonce).await {
-                Ok(()) => {
+            match self.publish_all(revoked).await {
+                Ok(answer) => {
                     if revoked.len() > SESSIONS_IN_AN_EVENT {
                         // Publishing many events takes time. The last one is waited for as long as a single
                         // one would be.
@@ -175,19 +193,69 @@ impl Publisher {
         }
     }
 
-    /// Publishes the sessions in as many events as necessary, the last of them with this nonce. An instance
-    /// that has applied the last one has applied all, because it follows the chain link by link.
-    async fn publish_all(&self, revoked: &[RevokedSession], last: Nonce) -> Result<(), Unconfirmed> {
-        let mut events = revoked.chunks(SESSIONS_IN_AN_EVENT).peekable();
-        while let Some(event) = events.next() {
-            let sessions: Vec<_> = event.iter().map(|session| session.session_id).collect();
+    /// Publishes the sessions in as many events as necessary. An instance that has applied the last one has applied
+    /// all, because it follows the chain link by link. Returns what resolves when the last one is confirmed.
+    async fn publish_all(
+        &self,
+        revoked: &[RevokedSession],
+    ) -> Result<oneshot::Receiver<Answer>, Unconfirmed> {
+        let mut last = None;
+        for event in revoked.chunks(SESSIONS_IN_AN_EVENT) {
+            let sessions = event.iter().map(|session| session.session_id).collect();
             let tokens = event.iter().flat_map(|session| &session.tokens).copied();
-            let tokens: Vec<_> = tokens.take(TOKENS_IN_AN_EVENT).collect();
-            let nonce = if events.peek().is_none() { last } else { Nonce::random() };
-            let published = time::timeout(REVOCATION_TIMEOUT, self.publish(nonce, &sessions, &tokens)).await;
-            published.map_err(|_| Unconfirmed::TimedOut)??;
+            let tokens = tokens.take(TOKENS_IN_AN_EVENT).collect();
+            let published =
+                time::timeout(REVOCATION_TIMEOUT, self.publish_with_others(sessions, tokens)).await;
+            last = Some(published.map_err(|_| Unconfirmed::TimedOut)??);
         }
-        Ok(())
+        last.ok_or(Unconfirmed::TimedOut)
+    }
+
+    /// Publishes sessions in one event, together with those that others want to publish. If the task that publishes
+    /// the event is dropped, the others in it receive an error, and try again.
+    async fn publish_with_others(&self, sessions: Vec<SessionId>, tokens: Vec<TokenId>) -> Published {
+        let (sender, mut published) = oneshot::channel();
+        self.queue().push_back(Queued { sessions, tokens, published: sender });
+        loop {
+            match select(&mut published, pin!(self.publishing.lock())).await {
+                Either::Left((published, _)) => {
+                    return published.unwrap_or_else(|_| Err(BusError::timed_out()));
+                }
+                Either::Right((_turn, _)) => self.publish_next().await,
+            }
+        }
+    }
+
+    /// Publishes the event with the revocations that have waited longest.
+    async fn publish_next(&self) {
+        let (mut sessions, mut tokens, mut published) = (Vec::new(), Vec::new(), Vec::new());
+        {
+            let mut queue = self.queue();
+            while let Some(next) = queue.pop_front_if(|next| {
+                published.is_empty()
+                    || sessions.len() + next.sessions.len() <= SESSIONS_IN_AN_EVENT
+                        && tokens.len() + next.tokens.len() <= TOKENS_IN_AN_EVENT
+            }) {
+                // Nobody waits for a revocation whose request is gone. It is published nevertheless.
+                sessions.extend(next.sessions);
+                tokens.extend(next.tokens);
+                published.push(next.published);
+            }
+        }
+        if published.is_empty() {
+            return;
+        }
+        let nonce = Nonce::random();
+        // Before the event is published, so that it is recognized.
+        let published: Vec<_> = published.into_iter().map(|one| (one, self.pending.begin(nonce))).collect();
+        let outcome = self.publish(nonce, &sessions, &tokens).await;
+        for (one, answer) in published {
+            let _ = one.send(outcome.clone().map(|()| answer));
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Queued>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn publish(
@@ -202,11 +270,11 @@ impl Publisher {
 
     /// Removes this instance from the membership, so that no revocation waits for it. The follower must
     /// have been stopped.
-    pub async fn leave(&self, instance: InstanceId) {
+    pub async fn leave(&self, instance: InstanceId, partitions: u16) {
         let leaving = async {
             if let Ok(mut connection) = self.connection().await {
                 // If this fails, the others drop this instance when its lease has expired.
-                let _ = connection.leave(instance.to_string().as_bytes()).await;
+                let _ = connection.leave(instance, partitions).await;
             }
         };
         let _ = time::timeout(LEAVE_TIMEOUT, leaving).await;

@@ -34,7 +34,7 @@ pub struct InstanceSnapshot {
     pub is_leased: bool,
     /// The time since the last report of it that was seen, in milliseconds.
     pub renewed_ms: u64,
-    /// The position up to which it has followed the stream of each partition.
+    /// The serial number of the last event that it has applied, in each partition.
     pub positions: Vec<String>,
     /// The number of sessions in its mirror, including ended ones.
     pub sessions: usize,

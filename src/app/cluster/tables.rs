@@ -19,7 +19,7 @@ pub fn Servers(stage: Stage) -> impl IntoView {
                         <th scope="col">"Checks tokens"</th>
                         <th scope="col" class="figure">"Lease renewed"</th>
                         <th scope="col" class="figure">"Sessions"</th>
-                        <th scope="col">"Stream position"</th>
+                        <th scope="col">"Events applied"</th>
                     </tr>
                 </thead>
                 <tbody>

@@ -8,7 +8,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
@@ -20,11 +19,11 @@ use tokio::{
 use super::{
     error::{BusError, BusErrorKind},
     event::{Event, Link, Nonce, Position},
-    stream::{ANSWER_TIMEOUT, BATCH, Entry, Partition, Register},
+    stream::{ANSWER_TIMEOUT, Awaited, BATCH, Entry, Head, Partition, Register, Renewed, Report, Reported},
 };
 use crate::{
     clock::UnixSeconds,
-    id::{BusId, SessionId, TokenId},
+    id::{BusId, InstanceId, SessionId, TokenId},
     record::TokenRecord,
 };
 
@@ -122,17 +121,19 @@ impl Default for Server {
 #[derive(Debug, Clone, Default)]
 struct Data {
     identity: Option<String>,
-    head: Option<Nonce>,
-    reports: BTreeMap<Vec<u8>, Vec<u8>>,
+    head: Option<Head>,
+    reports: BTreeMap<Vec<u8>, Reported>,
+    profiles: BTreeMap<Vec<u8>, Vec<u8>>,
+    beat: u64,
     entries: BTreeMap<Position, Link>,
     newest: Position,
     tokens: HashMap<TokenId, SessionId>,
 }
 
 impl Data {
-    fn register(&self) -> Register {
-        let reports = self.reports.iter().map(|(instance, report)| (instance.clone(), report.clone()));
-        Register { head: self.head, reports: reports.collect() }
+    /// The lowest serial number that a member has reported.
+    fn applied_by_all(&self) -> Option<u64> {
+        self.reports.values().map(|report| report.applied).min()
     }
 
     fn after(&self, position: Position) -> Vec<Entry> {
@@ -142,9 +143,10 @@ impl Data {
 
     fn append(&mut self, nonce: Nonce, event: Event) {
         self.newest.milliseconds += 1;
-        let link = Link { position: self.newest, nonce, before: self.head, event };
-        self.entries.insert(self.newest, link);
-        self.head = Some(nonce);
+        let before = self.head.map(|head| head.nonce);
+        self.entries.insert(self.newest, Link { position: self.newest, nonce, before, event });
+        let head = self.head.unwrap_or(Head::first(nonce));
+        self.head = Some(Head { serial: head.serial + 1, nonce, ..head });
         if self.entries.len() > MAX_ENTRIES {
             self.entries.pop_first();
         }
@@ -207,8 +209,9 @@ impl Connection {
         let calling = tokio::spawn(async move {
             connection.network.cross(&connection.server).await?;
             let (answer, has_written) = connection.server.with(connection.partition, |data| {
-                let before = data.newest;
-                (command(data), data.newest > before)
+                let before = (data.newest, data.applied_by_all());
+                let answer = command(data);
+                (answer, (data.newest, data.applied_by_all()) != before)
             });
             if has_written {
                 connection.server.0.written.notify_waiters();
@@ -222,34 +225,57 @@ impl Connection {
         }
     }
 
-    pub async fn join(&self) -> Result<(Position, Register, String), BusError> {
+    pub async fn join(&self) -> Result<(Position, Head, String), BusError> {
         let run_id = self.server.0.run_id.clone();
         self.call(move |data| {
-            data.head.get_or_insert_with(Nonce::random);
+            let head = *data.head.get_or_insert_with(|| Head::first(Nonce::random()));
             let identity = data.identity.get_or_insert_with(|| BusId::random().to_string());
             let identity = format!("{identity}/{run_id}");
             let newest = data.entries.last_key_value().map_or_else(Position::default, |(newest, _)| *newest);
-            (newest, data.register(), identity)
+            (newest, head, identity)
         })
         .await
     }
 
-    pub async fn renew(
-        &self,
-        instance: &[u8],
-        report: &str,
-        position: Position,
-        lapsed: &[(Vec<u8>, Vec<u8>)],
-    ) -> Result<(Vec<Entry>, Register), BusError> {
-        let (instance, report, lapsed) = (instance.to_vec(), report.as_bytes().to_vec(), lapsed.to_vec());
+    pub async fn renew(&self, report: &Report) -> Result<Option<Renewed>, BusError> {
+        let report = report.clone();
         self.call(move |data| {
-            for (instance, report) in lapsed {
-                if data.reports.get(&instance) == Some(&report) {
-                    data.reports.remove(&instance);
-                }
-            }
-            data.reports.insert(instance, report);
-            (data.after(position), data.register())
+            let head = data.head.filter(|head| head.chain == report.chain)?;
+            data.beat += 1;
+            let before = data.reports.len();
+            let lapsed_below = report.lapsed_below.unwrap_or_default();
+            data.reports.retain(|_, other| other.beat >= lapsed_below);
+            let has_lapsed = data.reports.len() < before;
+            let instance = report.instance.to_string().into_bytes();
+            let reported =
+                Reported { applied: report.applied, beat: data.beat, partitions: report.partitions };
+            let is_new = data.reports.insert(instance, reported).is_none();
+            let head = Head { version: head.version + u64::from(is_new || has_lapsed), ..head };
+            data.head = Some(head);
+            Some(Renewed { head, applied_by_all: data.applied_by_all()?, beat: data.beat })
+        })
+        .await
+    }
+
+    pub async fn register(&self) -> Result<Register, BusError> {
+        self.call(|data| Register {
+            reports: data.reports.clone().into_iter().collect(),
+            profiles: data.profiles.clone().into_iter().collect(),
+        })
+        .await
+    }
+
+    pub async fn show(
+        &self,
+        instance: InstanceId,
+        profile: &str,
+        departed: &[Vec<u8>],
+    ) -> Result<(), BusError> {
+        let (instance, profile) = (instance.to_string().into_bytes(), profile.as_bytes().to_vec());
+        let departed = departed.to_vec();
+        self.call(move |data| {
+            departed.iter().for_each(|departed| drop(data.profiles.remove(departed)));
+            data.profiles.insert(instance, profile);
         })
         .await
     }
@@ -263,17 +289,20 @@ impl Connection {
         }
     }
 
-    pub async fn wait_for_entries(
-        &self,
-        position: Position,
-        timeout: Duration,
-    ) -> Result<Vec<Entry>, BusError> {
-        let deadline = Instant::now() + timeout;
+    pub async fn wait_for_entries(&self, awaited: &Awaited) -> Result<Vec<Entry>, BusError> {
+        let deadline = Instant::now() + awaited.timeout;
+        let Awaited { after, applied_by_all, .. } = *awaited;
         loop {
             let mut written = pin!(self.server.0.written.notified());
             written.as_mut().enable();
-            let entries = self.call(move |data| data.after(position)).await?;
-            if !entries.is_empty() || time::timeout_at(deadline, written).await.is_err() {
+            let (entries, is_applied) = self
+                .call(move |data| {
+                    let is_applied =
+                        applied_by_all.is_some_and(|serial| data.applied_by_all() >= Some(serial));
+                    (data.after(after), is_applied)
+                })
+                .await?;
+            if is_applied || !entries.is_empty() || time::timeout_at(deadline, written).await.is_err() {
                 return Ok(entries);
             }
         }
@@ -283,9 +312,17 @@ impl Connection {
         self.call(|_| ()).await
     }
 
-    pub async fn leave(&self, instance: &[u8]) -> Result<(), BusError> {
-        let instance = instance.to_vec();
-        self.call(move |data| data.reports.remove(&instance)).await.map(|_| ())
+    pub async fn leave(&self, instance: InstanceId, _: u16) -> Result<(), BusError> {
+        let instance = instance.to_string().into_bytes();
+        self.call(move |data| {
+            data.profiles.remove(&instance);
+            if data.reports.remove(&instance).is_some()
+                && let Some(head) = &mut data.head
+            {
+                head.version += 1;
+            }
+        })
+        .await
     }
 
     pub async fn allow(&self, entry: &TokenRecord, _: UnixSeconds) -> Result<(), BusError> {

@@ -2,22 +2,20 @@
 //! examples and simulations.
 //!
 //! The trait-like surface of [`Connection`] is closed on purpose: followers depend on properties that a type
-//! cannot express. A connection leads to one server and never reconnects; a report and the entries that answer it
-//! are read in one step; entries form a chain.
+//! cannot express. A connection leads to one server and never reconnects; a report is stored and answered in
+//! one step; entries form a chain.
 //!
 //! `follower.rs` and `publisher.rs` call this; it calls none of them.
 
-use std::time::Duration;
-
 pub use self::error::BusError;
-pub(crate) use self::stream::{BATCH, Entry, Partition, Register};
+pub(crate) use self::stream::{Awaited, BATCH, Entry, Head, Partition, Register, Renewed, Report, Reported};
 use self::{
     event::{Nonce, Position},
     memory::MemoryBus,
 };
 use crate::{
     clock::UnixSeconds,
-    id::{SessionId, TokenId},
+    id::{InstanceId, SessionId, TokenId},
     record::TokenRecord,
 };
 
@@ -111,22 +109,31 @@ macro_rules! on_either {
 }
 
 impl Connection {
-    /// Reads the position of the newest event, the membership, and the identity of this bus. Creates the chain
-    /// and the identity if they do not exist.
-    pub async fn join(&mut self) -> Result<(Position, Register, String), BusError> {
+    /// Reads the position of the newest event, the head of the chain, and the identity of this bus. Creates the
+    /// chain and the identity if they do not exist.
+    pub async fn join(&mut self) -> Result<(Position, Head, String), BusError> {
         on_either!(self, connection => connection.join())
     }
 
-    /// Stores the report of `instance`, and returns the entries after `position` and the membership, in one
-    /// step. Removes the `lapsed` members that have not reported again.
-    pub async fn renew(
+    /// Stores the report of a member, removes those that have lapsed, and reads the head and what all have applied,
+    /// in one step. `None`, and no effect, if the register is not one of the reported chain.
+    pub async fn renew(&mut self, report: &Report) -> Result<Option<Renewed>, BusError> {
+        on_either!(self, connection => connection.renew(report))
+    }
+
+    /// Reads the membership.
+    pub async fn register(&mut self) -> Result<Register, BusError> {
+        on_either!(self, connection => connection.register())
+    }
+
+    /// Stores what is shown of an instance, and removes that of instances that departed long ago.
+    pub async fn show(
         &mut self,
-        instance: &[u8],
-        report: &str,
-        position: Position,
-        lapsed: &[(Vec<u8>, Vec<u8>)],
-    ) -> Result<(Vec<Entry>, Register), BusError> {
-        on_either!(self, connection => connection.renew(instance, report, position, lapsed))
+        instance: InstanceId,
+        profile: &str,
+        departed: &[Vec<u8>],
+    ) -> Result<(), BusError> {
+        on_either!(self, connection => connection.show(instance, profile, departed))
     }
 
     /// Waits until `replicas` replicas have received everything that was written on this connection.
@@ -140,13 +147,9 @@ impl Connection {
         on_either!(self, connection => connection.wait_for_replicas(replicas))
     }
 
-    /// Waits for entries after `position`, for at most `timeout`.
-    pub async fn wait_for_entries(
-        &mut self,
-        position: Position,
-        timeout: Duration,
-    ) -> Result<Vec<Entry>, BusError> {
-        on_either!(self, connection => connection.wait_for_entries(position, timeout))
+    /// Reads the entries after a position, and waits for some if there are none.
+    pub async fn wait_for_entries(&mut self, awaited: &Awaited) -> Result<Vec<Entry>, BusError> {
+        on_either!(self, connection => connection.wait_for_entries(awaited))
     }
 
     /// Checks that the server responds.
@@ -155,8 +158,8 @@ impl Connection {
     }
 
     /// Removes an instance that stops from the membership.
-    pub async fn leave(&mut self, instance: &[u8]) -> Result<(), BusError> {
-        on_either!(self, connection => connection.leave(instance))
+    pub async fn leave(&mut self, instance: InstanceId, partitions: u16) -> Result<(), BusError> {
+        on_either!(self, connection => connection.leave(instance, partitions))
     }
 
     /// Adds a token to the list and publishes an event.

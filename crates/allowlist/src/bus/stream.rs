@@ -2,11 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-#[cfg(feature = "redis")]
-use crate::bus::event::Position;
 use crate::{
-    bus::event::{Link, Nonce},
-    id::UserId,
+    bus::event::{Link, Nonce, Position},
+    id::{InstanceId, UserId},
 };
 
 /// The number of entries that are read at once.
@@ -39,12 +37,77 @@ impl Partition {
     }
 }
 
-/// The membership and the head of the chain.
+/// The newest link of a chain, as the register has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// The nonce with which the chain began: a chain that begins because data was lost has another one.
+    pub chain: Nonce,
+    /// The serial number of the newest link.
+    pub serial: u64,
+    /// The nonce of the newest link.
+    pub nonce: Nonce,
+    /// The number of times that the membership has changed.
+    pub version: u64,
+}
+
+impl Head {
+    /// The head of a chain without links.
+    pub fn first(chain: Nonce) -> Self {
+        Self { chain, serial: 0, nonce: chain, version: 0 }
+    }
+}
+
+/// The report of a member about itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub instance: InstanceId,
+    pub partitions: u16,
+    /// The chain that it follows. A register of another chain does not accept the report.
+    pub chain: Nonce,
+    /// The serial number of the last link that it has applied.
+    pub applied: u64,
+    /// The serial number in its last report, if there was one.
+    #[cfg(feature = "redis")]
+    pub reported: Option<u64>,
+    /// Members with a lower beat are removed.
+    pub lapsed_below: Option<u64>,
+}
+
+/// The answer to a report.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Renewed {
+    pub head: Head,
+    /// The lowest serial number that a member has reported.
+    pub applied_by_all: u64,
+    /// The beat of this report: higher than those of all reports before it.
+    pub beat: u64,
+}
+
+/// A report as the register has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reported {
+    pub applied: u64,
+    pub beat: u64,
+    pub partitions: u16,
+}
+
+/// The membership, by instance id.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Register {
-    /// The nonce of the newest event; `None` if there is no chain.
-    pub head: Option<Nonce>,
-    /// The report of each instance, by instance id.
-    pub reports: HashMap<Vec<u8>, Vec<u8>>,
+    pub reports: HashMap<Vec<u8>, Reported>,
+    /// What is shown of each instance, including those that have departed without removing it.
+    pub profiles: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+/// What a follower waits for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Awaited {
+    /// Entries after this position.
+    pub after: Position,
+    /// Or that all members have reported this serial number.
+    pub applied_by_all: Option<u64>,
+    /// Or that this time has passed.
+    pub timeout: Duration,
 }
 
 /// An entry of the stream.

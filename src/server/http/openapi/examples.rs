@@ -87,7 +87,7 @@ pub fn cluster() -> ClusterView {
         is_this: true,
         is_leased: true,
         renewed_ms: 120,
-        positions: vec!["1790000000000-0".into()],
+        positions: vec!["1024".into()],
         sessions: 1,
         revocations: vec![revocation],
     };

@@ -7,20 +7,36 @@ use redis::{ErrorKind, RedisError, Script, aio::MultiplexedConnection, cmd};
 use crate::{
     bus::{
         event::{Event, Link, Nonce, Position},
-        stream::{BATCH, Entry, Partition, Register},
+        stream::{Awaited, BATCH, Entry, Head, Partition, Register, Renewed, Report, Reported},
     },
     clock::UnixSeconds,
-    id::{BusId, SessionId, TokenId},
+    id::{BusId, InstanceId, SessionId, TokenId},
     record::{RETENTION, TokenRecord},
 };
 
 /// How long replicas may take to confirm a write. Shorter than the timeout for a response.
 const REPLICAS_TIMEOUT: Duration = Duration::from_millis(500);
 
-static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/join.lua")));
-static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
-static ALLOW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/allow.lua")));
-static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/revoke.lua")));
+/// A script that may write when memory is full, too.
+macro_rules! script {
+    ($name:literal) => {
+        script!("#!lua flags=allow-oom\n", $name)
+    };
+    ($flags:literal, $name:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!($flags, include_str!("scripts/register.lua"), include_str!($name)))
+        })
+    };
+}
+
+static JOIN: LazyLock<Script> = script!("scripts/join.lua");
+static RENEW: LazyLock<Script> = script!("scripts/renew.lua");
+static LEAVE: LazyLock<Script> = script!("scripts/leave.lua");
+static ALLOW: LazyLock<Script> = script!("#!lua\n", "scripts/allow.lua");
+static REVOKE: LazyLock<Script> = script!("scripts/revoke.lua");
+
+/// The score from which on it is a beat, in the register.
+const FIRST_BEAT: u64 = 1 << 52;
 
 /// A connection to the primary of one partition. Clones share it.
 #[derive(Clone)]
@@ -40,42 +56,63 @@ impl Connection {
         (&mut self.inner, prefix)
     }
 
-    /// Reads the position of the newest event, the membership, and the identity of this Redis. Creates the
+    /// Reads the position of the newest event, the head of the chain, and the identity of this Redis. Creates the
     /// chain and the identity if they do not exist.
-    pub async fn join(&mut self) -> Result<(Position, Register, String), RedisError> {
-        let (position, fields, identity): (String, _, _) = JOIN
-            .key(key(self.partition, "register"))
+    pub async fn join(&mut self) -> Result<(Position, Head, String), RedisError> {
+        let (position, head, identity): (String, String, _) = JOIN
+            .key(key(self.partition, "members"))
             .key(key(self.partition, "events"))
             .key(key(self.partition, "identity"))
             .arg(Nonce::random().0)
             .arg(BusId::random().to_string())
             .invoke_async(&mut self.inner)
             .await?;
-        Ok((position.parse().unwrap_or_default(), read_register(fields), identity))
+        let head = read_head(&mut head.split(' ')).ok_or_else(unreadable_head)?;
+        Ok((position.parse().unwrap_or_default(), head, identity))
     }
 
-    /// Stores the report of `instance`, and returns the entries after `position` and the membership.
-    /// Removes the `lapsed` members that have not reported again.
-    pub async fn renew(
-        &mut self,
-        instance: &[u8],
-        report: &str,
-        position: Position,
-        lapsed: &[(Vec<u8>, Vec<u8>)],
-    ) -> Result<(Vec<Entry>, Register), RedisError> {
+    /// Stores the report of a member, and returns what the register answers.
+    pub async fn renew(&mut self, report: &Report) -> Result<Option<Renewed>, RedisError> {
         let mut renew = RENEW.prepare_invoke();
         renew
-            .key(key(self.partition, "register"))
-            .key(key(self.partition, "events"))
-            .arg(instance)
-            .arg(report)
-            .arg(position.to_string())
-            .arg(BATCH);
-        for (instance, report) in lapsed {
-            renew.arg(instance).arg(report);
+            .key(key(self.partition, "members"))
+            .key(key(self.partition, "acks"))
+            .arg(report.instance.to_string())
+            .arg(report.partitions)
+            .arg(report.chain.0)
+            .arg(report.applied)
+            .arg(report.reported.map_or(-1, u64::cast_signed))
+            .arg(report.lapsed_below);
+        let renewed: Option<String> = renew.invoke_async(&mut self.inner).await?;
+        renewed.map(|text| read_renewed(&text).ok_or_else(unreadable_head)).transpose()
+    }
+
+    /// Reads the membership.
+    pub async fn register(&mut self) -> Result<Register, RedisError> {
+        let profiles =
+            cmd("HGETALL").arg(key(self.partition, "profiles")).query_async(&mut self.inner).await?;
+        let members: Vec<(Vec<u8>, f64)> = cmd("ZRANGE")
+            .arg(key(self.partition, "members"))
+            .arg("0")
+            .arg("-1")
+            .arg("WITHSCORES")
+            .query_async(&mut self.inner)
+            .await?;
+        Ok(Register { reports: read_reports(&members), profiles })
+    }
+
+    /// Stores what is shown of an instance, and removes that of instances that departed long ago.
+    pub async fn show(
+        &mut self,
+        instance: InstanceId,
+        profile: &str,
+        departed: &[Vec<u8>],
+    ) -> Result<(), RedisError> {
+        let profiles = key(self.partition, "profiles");
+        if !departed.is_empty() {
+            cmd("HDEL").arg(&profiles).arg(departed).exec_async(&mut self.inner).await?;
         }
-        let (entries, fields): (Vec<RawEntry>, _) = renew.invoke_async(&mut self.inner).await?;
-        Ok((read_all(entries)?, read_register(fields)))
+        cmd("HSET").arg(profiles).arg(instance.to_string()).arg(profile).exec_async(&mut self.inner).await
     }
 
     /// Waits until `replicas` replicas have received everything that was written on this connection.
@@ -91,23 +128,22 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for entries after `position`, for at most `timeout`.
-    pub async fn wait_for_entries(
-        &mut self,
-        position: Position,
-        timeout: Duration,
-    ) -> Result<Vec<Entry>, RedisError> {
-        let streams: Option<Vec<(String, Vec<RawEntry>)>> = cmd("XREAD")
-            .arg("COUNT")
-            .arg(BATCH)
-            .arg("BLOCK")
-            .arg(timeout.as_millis().max(1))
-            .arg("STREAMS")
-            .arg(key(self.partition, "events"))
-            .arg(position.to_string())
-            .query_async(&mut self.inner)
-            .await?;
-        read_all(streams.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
+    /// Reads the entries after a position, and waits for some if there are none.
+    pub async fn wait_for_entries(&mut self, awaited: &Awaited) -> Result<Vec<Entry>, RedisError> {
+        let events = key(self.partition, "events");
+        let mut read = cmd("XREAD");
+        read.arg("COUNT").arg(BATCH).arg("BLOCK").arg(awaited.timeout.as_millis().max(1));
+        read.arg("STREAMS").arg(&events);
+        match awaited.applied_by_all {
+            Some(serial) => read
+                .arg(key(self.partition, "acks"))
+                .arg(awaited.after.to_string())
+                .arg(format!("{}-1", serial - 1)),
+            None => read.arg(awaited.after.to_string()),
+        };
+        let streams: Option<Vec<(String, Vec<RawEntry>)>> = read.query_async(&mut self.inner).await?;
+        let streams = streams.into_iter().flatten().filter(|(stream, _)| *stream == events);
+        read_all(streams.flat_map(|(_, entries)| entries).collect())
     }
 
     /// Checks that the node responds.
@@ -116,14 +152,21 @@ impl Connection {
     }
 
     /// Removes an instance that stops from the membership.
-    pub async fn leave(&mut self, instance: &[u8]) -> Result<(), RedisError> {
-        cmd("HDEL").arg(key(self.partition, "register")).arg(instance).exec_async(&mut self.inner).await
+    pub async fn leave(&mut self, instance: InstanceId, partitions: u16) -> Result<(), RedisError> {
+        LEAVE
+            .key(key(self.partition, "members"))
+            .key(key(self.partition, "acks"))
+            .key(key(self.partition, "profiles"))
+            .arg(instance.to_string())
+            .arg(partitions)
+            .invoke_async(&mut self.inner)
+            .await
     }
 
     /// Adds a token to the list and publishes an event.
     pub async fn allow(&mut self, entry: &TokenRecord, now: UnixSeconds) -> Result<(), RedisError> {
         ALLOW
-            .key(key(self.partition, "register"))
+            .key(key(self.partition, "members"))
             .key(key(self.partition, "events"))
             .key(token_key(self.partition, entry.token_id))
             .arg(Nonce::random().0)
@@ -144,7 +187,7 @@ impl Connection {
         tokens: &[TokenId],
     ) -> Result<(), RedisError> {
         let mut revoke = REVOKE.prepare_invoke();
-        revoke.key(key(self.partition, "register")).key(key(self.partition, "events"));
+        revoke.key(key(self.partition, "members")).key(key(self.partition, "events"));
         for token_id in tokens {
             revoke.key(token_key(self.partition, *token_id));
         }
@@ -199,10 +242,45 @@ fn token_key(partition: Partition, token_id: TokenId) -> String {
     key(partition, &format!("token:{token_id}"))
 }
 
-fn read_register(mut fields: HashMap<Vec<u8>, Vec<u8>>) -> Register {
-    let head = fields.remove(b"head".as_slice());
-    let head = head.and_then(|head| str::from_utf8(&head).ok()?.parse().ok());
-    Register { head: head.map(Nonce), reports: fields }
+/// Reads the text of a head, and the numbers after it.
+fn read_head<'a>(numbers: &mut impl Iterator<Item = &'a str>) -> Option<Head> {
+    let mut next = || numbers.next()?.parse::<i64>().ok();
+    let (chain, serial) = (Nonce(next()?), next()?.cast_unsigned());
+    Some(Head { chain, serial, nonce: Nonce(next()?), version: next()?.cast_unsigned() })
+}
+
+fn read_renewed(text: &str) -> Option<Renewed> {
+    let mut numbers = text.split(' ');
+    let head = read_head(&mut numbers)?;
+    let mut next = || numbers.next()?.parse().ok();
+    Some(Renewed { head, applied_by_all: next()?, beat: next()? })
+}
+
+fn unreadable_head() -> RedisError {
+    (ErrorKind::Parse, "the head of the chain cannot be read").into()
+}
+
+/// Reads the elements of the register and their scores: see `scripts/register.lua`.
+fn read_reports(elements: &[(Vec<u8>, f64)]) -> HashMap<Vec<u8>, Reported> {
+    let mut applied: HashMap<&[u8], u64> = HashMap::new();
+    let mut reports = HashMap::new();
+    for (element, score) in elements.iter().filter(|(_, score)| score.is_finite()) {
+        // Whole numbers below 2^53, in ascending order.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number")]
+        let score = *score as u64;
+        if score < FIRST_BEAT {
+            applied.insert(element, score);
+            continue;
+        }
+        let Some((instance, partitions)) = str::from_utf8(element).ok().and_then(|text| text.split_once(' '))
+        else {
+            continue;
+        };
+        let applied = applied.get(instance.as_bytes()).copied().unwrap_or_default();
+        let partitions = partitions.parse().unwrap_or_default();
+        reports.insert(instance.into(), Reported { applied, beat: score, partitions });
+    }
+    reports
 }
 
 type RawEntry = (String, Vec<Vec<u8>>);

@@ -9,11 +9,13 @@
 //! | `{hp:N}:token:<jti>` | string | the session's id, for as long as the token lives: the allowlist |
 //! | `{hp:N}:events` | stream | the issued tokens and revoked sessions of the last ten minutes, twice the longest life of a token |
 //! | `{hp:N}:identity` | string | the identity of this Redis: a random value made once. All instances follow the same |
-//! | `{hp:N}:register` | hash | the membership: the report of each running instance, with its position; and `head`, the nonce of the newest event |
+//! | `{hp:N}:members` | sorted set | the *register*: the serial number that each running instance has reported, and the head of the chain: see `scripts/register.lua` |
+//! | `{hp:N}:acks` | stream | one entry, whose id is the serial number that all instances have reported: those who wait for it are woken |
+//! | `{hp:N}:profiles` | hash | what pages show of each instance |
 //!
 //! An application may keep other keys of a partition there (`Allowlist::with_redis`).
 //!
-//! The head of the chain is a field of the membership, so that neither can be lost without the other: no
+//! The head of the chain is an element of the register, so that neither can be lost without the other: no
 //! revocation would wait for an instance that is missing there.
 //!
 //! A connection here always leads directly to the one node that is the primary of a partition, also with

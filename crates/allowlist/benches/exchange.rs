@@ -200,6 +200,7 @@ async fn start(url: &str, count: usize) -> Members {
                 key_names: ["", ""],
             },
             startup_timeout: Duration::from_secs(30),
+            own_thread: false,
         };
         Allowlist::load(store.clone(), Arc::new(SystemClock), Some(options), SystemClock.now())
     });

@@ -110,6 +110,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 key_names: ["the signing key", "the previous key"],
             },
             startup_timeout: Duration::from_secs(10),
+            own_thread: false,
         };
         let now = SystemClock.now();
         let member = Allowlist::load(store.clone(), Arc::new(SystemClock), Some(options), now).await?;

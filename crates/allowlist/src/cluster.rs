@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    io,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -11,6 +12,7 @@ use std::{
 
 use futures::FutureExt;
 use tokio::{
+    runtime::{Builder, Handle, Runtime},
     task::JoinSet,
     time::{self, Instant},
 };
@@ -47,6 +49,8 @@ pub struct Cluster<S> {
     instance: Arc<Instance<S>>,
     followers: Arc<[Arc<Follower<S>>]>,
     tasks: Arc<Mutex<JoinSet<Infallible>>>,
+    /// Connections that were opened there work as long as it exists.
+    runtime: Arc<OwnRuntime>,
 }
 
 // Derived, it would demand that the store can be cloned.
@@ -56,6 +60,7 @@ impl<S> Clone for Cluster<S> {
             instance: Arc::clone(&self.instance),
             followers: Arc::clone(&self.followers),
             tasks: Arc::clone(&self.tasks),
+            runtime: Arc::clone(&self.runtime),
         }
     }
 }
@@ -71,6 +76,38 @@ pub struct ClusterOptions {
     pub shared: SharedSettings,
     /// How long a start may wait for the bus.
     pub startup_timeout: Duration,
+    /// Whether to follow the events on a thread of its own, so that acknowledgements do not wait behind the
+    /// application's work. Otherwise the followers run on the runtime of the caller.
+    pub own_thread: bool,
+}
+
+/// The runtime of the followers, if it is not that of the application.
+struct OwnRuntime(Option<Runtime>);
+
+impl OwnRuntime {
+    fn start() -> io::Result<Self> {
+        // A panic ends a task, not the thread, and is logged by `restarted`.
+        let builder = &mut Builder::new_multi_thread();
+        builder
+            .worker_threads(1)
+            .thread_name("followers")
+            .enable_all()
+            .build()
+            .map(|runtime| Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Option<&Handle> {
+        self.0.as_ref().map(Runtime::handle)
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        // To wait for its thread, as dropping it does, is not allowed in a task.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The reason why an instance cannot join the others.
@@ -82,6 +119,9 @@ pub enum JoinError<E> {
     /// The bus cannot be followed.
     #[error("{0}")]
     Bus(String),
+    /// The thread of the followers cannot be started.
+    #[error("the thread of the followers cannot be started: {0}")]
+    Thread(String),
 }
 
 impl<S: SessionStore> Cluster<S> {
@@ -98,7 +138,13 @@ impl<S: SessionStore> Cluster<S> {
         recent: Recent,
         replays_issued: bool,
     ) -> Result<Self, JoinError<S::Error>> {
-        let ClusterOptions { bus, instance_name: name, shared, startup_timeout } = options;
+        let ClusterOptions { bus, instance_name: name, shared, startup_timeout, own_thread } = options;
+        let runtime = if own_thread {
+            OwnRuntime::start().map_err(|error| JoinError::Thread(error.to_string()))?
+        } else {
+            OwnRuntime(None)
+        };
+        let handle = runtime.handle().cloned().unwrap_or_else(Handle::current);
         let id = InstanceId::random();
         let facts = Facts::of(&bus, shared);
         let agreement = Agreement::reach(store.clone(), Arc::clone(&clock), id, name.clone(), facts).await?;
@@ -110,11 +156,12 @@ impl<S: SessionStore> Cluster<S> {
         let mut tasks = JoinSet::new();
         for follower in followers.iter() {
             let follower = Arc::clone(follower);
-            tasks.spawn(restarted(async move || follower.follow().await));
+            tasks.spawn_on(restarted(async move || follower.follow().await), &handle);
         }
         let keeper = Arc::clone(&instance);
-        tasks.spawn(restarted(async move || keeper.agreement.keep().await));
-        let cluster = Self { instance, followers, tasks: Arc::new(Mutex::new(tasks)) };
+        tasks.spawn_on(restarted(async move || keeper.agreement.keep().await), &handle);
+        let (tasks, runtime) = (Arc::new(Mutex::new(tasks)), Arc::new(runtime));
+        let cluster = Self { instance, followers, tasks, runtime };
         for follower in cluster.followers.iter() {
             let followed =
                 time::timeout(startup_timeout, until_followed(follower)).await.unwrap_or_else(|_| {

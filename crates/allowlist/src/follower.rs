@@ -40,7 +40,7 @@ use crate::{
     },
     clock::{Clock, Uptime},
     id::InstanceId,
-    lease::{LEASE, Lease},
+    lease::{LEASE, LEASE_EXPIRY_BOUND, Lease},
     membership::{Beats, Member, Members, Profile, Recent},
     metrics::counter,
     mirror::Mirror,
@@ -59,7 +59,7 @@ const PENDING_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a follower collects events after it has received several at once, with [`MANY`] members or more: each of
 /// them reports after each read.
 const COLLECT: Duration = Duration::from_millis(1);
-const MANY: usize = 8;
+const MANY: usize = 16;
 
 /// How often an instance stores what it shows of itself.
 const SHOW_INTERVAL: Duration = Duration::from_secs(1);
@@ -248,9 +248,15 @@ impl<S: SessionStore> Follower<S> {
         self.state.subscribe()
     }
 
-    /// The number of running instances.
+    /// The number of running instances; zero if that has not been known for a while.
     pub fn running(&self) -> usize {
-        self.members().count()
+        let is_known = self.since_renewal(self.now()) < LEASE_EXPIRY_BOUND;
+        if is_known { self.members().count() } else { 0 }
+    }
+
+    /// The time since a report of this instance was answered.
+    fn since_renewal(&self, now: Uptime) -> Duration {
+        now.since(Uptime(self.renewed.load(Ordering::Relaxed)))
     }
 
     /// The instances, including those that have recently departed: the id of each, what is known of it, and for how
@@ -258,7 +264,7 @@ impl<S: SessionStore> Follower<S> {
     pub fn instances(&self) -> Vec<(Vec<u8>, Member, Duration)> {
         let now = self.now();
         self.watched.store(now.0, Ordering::Relaxed);
-        let unheard = now.since(Uptime(self.renewed.load(Ordering::Relaxed)));
+        let unheard = self.since_renewal(now);
         let members = self.members();
         members
             .all(now)
@@ -343,7 +349,7 @@ impl<S: SessionStore> Follower<S> {
             let news = self.report_and_wait(&mut connection, &mut epoch).await?;
             // Applied revocations are reported at once: an instance may be waiting for them.
             if news.has_revoked {
-                if news.events > 1 && self.running() >= MANY {
+                if news.events > 1 && self.members().count() >= MANY {
                     time::sleep(COLLECT).await;
                 }
             } else if news.events > 0 {
@@ -487,6 +493,7 @@ impl<S: SessionStore> Follower<S> {
         if now.since(sent) > STALLED {
             return Err(Lost::Stalled);
         }
+        self.check_conflict()?;
         let other = self.members().with_other_partitions(self.instance.bus.partitions());
         if let Some(name) = other {
             // This lasts until that instance has departed, or is known to be dead: it may be cut off
@@ -512,9 +519,7 @@ impl<S: SessionStore> Follower<S> {
     /// Renews the lease by a report that was sent at `sent`: all events have been applied that had been published
     /// when it was stored.
     fn renew_lease(&self, epoch: &mut Epoch, sent: Uptime) -> Result<(), Lost<S::Error>> {
-        if let Some(conflict) = self.instance.agreement.conflict() {
-            return Err(Lost::Disagreement(Disagreement::Bus(conflict)));
-        }
+        self.check_conflict()?;
         if let Some((_, applied)) = &mut *self.applied.lock().unwrap_or_else(PoisonError::into_inner) {
             *applied = epoch.chain.position;
         }
@@ -522,6 +527,13 @@ impl<S: SessionStore> Follower<S> {
         epoch.renewed = sent;
         self.mark_following(epoch.since);
         Ok(())
+    }
+
+    fn check_conflict(&self) -> Result<(), Lost<S::Error>> {
+        match self.instance.agreement.conflict() {
+            Some(conflict) => Err(Lost::Disagreement(Disagreement::Bus(conflict))),
+            None => Ok(()),
+        }
     }
 
     fn apply(&self, entries: Vec<Entry>, chain: &mut Chain) -> Result<News, Lost<S::Error>> {

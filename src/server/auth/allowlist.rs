@@ -60,6 +60,7 @@ fn cluster_options(config: &Config, keys: &Keys) -> Result<Option<ClusterOptions
             key_names: ["HALLPASS_SIGNING_KEY", "HALLPASS_PREVIOUS_SIGNING_KEY"],
         },
         startup_timeout: config.server.startup_wait(),
+        own_thread: true,
     }))
 }
 

@@ -21,6 +21,7 @@ mod faults;
 mod history;
 mod member;
 mod network;
+mod own_thread;
 mod run;
 mod store;
 

@@ -103,6 +103,7 @@ impl Member {
                         key_names: ["", ""],
                     },
                     startup_timeout: STARTUP_TIMEOUT,
+                    own_thread: false,
                 };
                 let clock = Arc::clone(&member.clock) as Arc<dyn Clock>;
                 match Allowlist::load(member.store(), clock, Some(options), member.clock.now()).await {

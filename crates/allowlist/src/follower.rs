@@ -35,7 +35,7 @@ use tracing::{info, warn};
 use crate::{
     agreement::{Agreement, Disagreement},
     bus::{
-        Awaited, BATCH, Bus, BusError, Connection, Entry, Head, Partition, Report,
+        Awaited, BATCH, Bus, BusError, Connection, Entry, Head, Partition, Read, Renewed, Report,
         event::{Event, Nonce, Position},
     },
     clock::{Clock, Uptime},
@@ -194,8 +194,10 @@ struct Epoch {
     renewed: Uptime,
     shown: Option<Uptime>,
     round_trip: Duration,
-    /// Whether the last wait ended early, with nothing.
-    was_woken: bool,
+    /// Whether the last wait was ended by what an earlier chain has left.
+    is_deaf: bool,
+    /// Whether an instance with another number of partitions runs, so that there is no lease here.
+    is_barred: bool,
     has_warned: bool,
     is_namesake_uncertain: bool,
 }
@@ -340,7 +342,8 @@ impl<S: SessionStore> Follower<S> {
             renewed: recorded,
             shown: None,
             round_trip: Duration::ZERO,
-            was_woken: false,
+            is_deaf: false,
+            is_barred: false,
             has_warned: false,
             is_namesake_uncertain: false,
         };
@@ -411,7 +414,6 @@ impl<S: SessionStore> Follower<S> {
         let now = self.now();
         epoch.round_trip = now.since(sent);
         epoch.reported = Some(report.applied);
-        epoch.applied_by_all = renewed.applied_by_all;
         epoch.beats.record(renewed.beat, now);
         self.renewed.store(now.0, Ordering::Relaxed);
         if epoch.version != Some(renewed.head.version)
@@ -427,25 +429,31 @@ impl<S: SessionStore> Follower<S> {
             epoch.version = Some(renewed.head.version);
             self.warn_about_namesake(epoch);
         }
-        self.conclude(epoch, renewed.head, sent)?;
+        self.conclude(epoch, renewed, sent)?;
 
         reading.as_mut().await;
-        let mut entries = reading.as_mut().take_output().unwrap_or_else(|| Ok(Vec::new()))?;
-        let mut count = entries.len();
-        let waited = self.now().since(now);
-        epoch.was_woken = count == 0 && waited < awaited.timeout / 2;
-        if epoch.was_woken && !self.pending.is_any_applied() {
-            // What this instance reported has itself ended the wait.
-            let rest = Awaited { applied_by_all: None, timeout: awaited.timeout - waited, ..awaited };
-            entries = connection.wait_for_entries(&rest).await?;
-            count = entries.len();
+        let mut read = reading.as_mut().take_output().unwrap_or_else(|| Ok(Read::default()))?;
+        // What an earlier chain has left ends each wait at once: the next one does without.
+        epoch.is_deaf = read.applied_by_all.is_some_and(|(chain, _)| chain != epoch.chain.first);
+        if let Some((_, serial)) = read.applied_by_all {
+            // A majority of the nodes confirms reports, and not what is read.
+            if !epoch.is_deaf && self.replicas() == 0 {
+                self.settle(epoch, serial, sent)?;
+            }
+            if read.entries.is_empty() && !self.pending.is_any_applied() {
+                // What this instance has reported renews the lease for a while.
+                let timeout = IDLE_POLL_INTERVAL.saturating_sub(self.now().since(sent));
+                let rest = Awaited { after: epoch.chain.position, applied_by_all: None, timeout };
+                read = connection.wait_for_entries(&rest).await?;
+            }
         }
-        let mut news = self.apply(entries, &mut epoch.chain)?;
+        let count = read.entries.len();
+        let mut news = self.apply(read.entries, &mut epoch.chain)?;
         let is_behind = |chain: &Chain| chain.owed.is_some_and(|(head, _)| chain.serial < head.serial);
         if count < BATCH && is_behind(&epoch.chain) {
             // The events up to the head are missing, unless they were published after the stream was read.
             let rest = Awaited { after: epoch.chain.position, applied_by_all: None, timeout: Duration::ZERO };
-            let more = self.apply(connection.wait_for_entries(&rest).await?, &mut epoch.chain)?;
+            let more = self.apply(connection.wait_for_entries(&rest).await?.entries, &mut epoch.chain)?;
             news =
                 News { events: news.events + more.events, has_revoked: news.has_revoked || more.has_revoked };
             if is_behind(&epoch.chain) {
@@ -455,7 +463,8 @@ impl<S: SessionStore> Follower<S> {
         if !is_behind(&epoch.chain)
             && let Some((_, sent)) = epoch.chain.owed.take()
         {
-            self.renew_lease(epoch, sent)?;
+            self.check_answer(sent)?;
+            self.renew_lease(epoch, sent);
         }
         Ok(news)
     }
@@ -468,10 +477,9 @@ impl<S: SessionStore> Follower<S> {
             applied_by_all: self.pending.next_above(epoch.applied_by_all),
             timeout: if is_waiting { PENDING_POLL_INTERVAL } else { IDLE_POLL_INTERVAL },
         };
-        if is_waiting && epoch.was_woken && epoch.reported == Some(epoch.chain.serial) {
-            // It may have been woken by what an earlier chain has left.
+        // Alone, it is the last that reports.
+        if epoch.is_deaf || self.members().count() == 1 {
             awaited.applied_by_all = None;
-            awaited.timeout = COLLECT;
         }
         // On a slow connection there is no time to wait, because the lease has to be renewed.
         if epoch.round_trip * 2 + awaited.timeout >= LEASE {
@@ -486,15 +494,9 @@ impl<S: SessionStore> Follower<S> {
     }
 
     /// Draws the conclusions from the answer to a report that was sent at `sent`.
-    fn conclude(&self, epoch: &mut Epoch, head: Head, sent: Uptime) -> Result<(), Lost<S::Error>> {
-        let now = self.now();
-        // This process was stopped while the response was under way. It may lack the report of an instance
-        // that considered this one dead and follows another Redis.
-        if now.since(sent) > STALLED {
-            return Err(Lost::Stalled);
-        }
-        self.check_conflict()?;
+    fn conclude(&self, epoch: &mut Epoch, renewed: Renewed, sent: Uptime) -> Result<(), Lost<S::Error>> {
         let other = self.members().with_other_partitions(self.instance.bus.partitions());
+        epoch.is_barred = other.is_some();
         if let Some(name) = other {
             // This lasts until that instance has departed, or is known to be dead: it may be cut off
             // from the store, where the conflict would otherwise have been found.
@@ -504,36 +506,49 @@ impl<S: SessionStore> Follower<S> {
             }
             self.lease.end();
             epoch.chain.owed = None;
-            return Ok(());
-        }
-        if head.serial == epoch.chain.serial {
+        } else if renewed.head.serial == epoch.chain.serial {
             epoch.chain.owed = None;
-            self.renew_lease(epoch, sent)?;
+            self.check_answer(sent)?;
+            self.renew_lease(epoch, sent);
         } else {
-            epoch.chain.owed = Some((head, sent));
+            epoch.chain.owed = Some((renewed.head, sent));
         }
-        self.pending.settle(epoch.applied_by_all, &self.members(), epoch.since, now);
+        self.settle(epoch, renewed.applied_by_all, sent)
+    }
+
+    /// Settles what is confirmed by an answer to what was sent at `sent`: all members have reported this serial number.
+    fn settle(&self, epoch: &mut Epoch, applied_by_all: u64, sent: Uptime) -> Result<(), Lost<S::Error>> {
+        let now = self.check_answer(sent)?;
+        epoch.applied_by_all = applied_by_all;
+        if !epoch.is_barred {
+            self.pending.settle(applied_by_all, &self.members(), epoch.since, now);
+        }
         Ok(())
+    }
+
+    /// Whether the answer to what was sent at `sent` counts. Returns the time.
+    fn check_answer(&self, sent: Uptime) -> Result<Uptime, Lost<S::Error>> {
+        let now = self.now();
+        // This process was stopped while the response was under way. It may lack the report of an instance
+        // that considered this one dead and follows another Redis.
+        if now.since(sent) > STALLED {
+            return Err(Lost::Stalled);
+        }
+        match self.instance.agreement.conflict() {
+            Some(conflict) => Err(Lost::Disagreement(Disagreement::Bus(conflict))),
+            None => Ok(now),
+        }
     }
 
     /// Renews the lease by a report that was sent at `sent`: all events have been applied that had been published
     /// when it was stored.
-    fn renew_lease(&self, epoch: &mut Epoch, sent: Uptime) -> Result<(), Lost<S::Error>> {
-        self.check_conflict()?;
+    fn renew_lease(&self, epoch: &mut Epoch, sent: Uptime) {
         if let Some((_, applied)) = &mut *self.applied.lock().unwrap_or_else(PoisonError::into_inner) {
             *applied = epoch.chain.position;
         }
         self.lease.renew(sent);
         epoch.renewed = sent;
         self.mark_following(epoch.since);
-        Ok(())
-    }
-
-    fn check_conflict(&self) -> Result<(), Lost<S::Error>> {
-        match self.instance.agreement.conflict() {
-            Some(conflict) => Err(Lost::Disagreement(Disagreement::Bus(conflict))),
-            None => Ok(()),
-        }
     }
 
     fn apply(&self, entries: Vec<Entry>, chain: &mut Chain) -> Result<News, Lost<S::Error>> {
@@ -643,7 +658,7 @@ impl<S: SessionStore> Follower<S> {
         };
         while position < to {
             let awaited = Awaited { after: position, applied_by_all: None, timeout: Duration::ZERO };
-            let entries = connection.wait_for_entries(&awaited).await?;
+            let entries = connection.wait_for_entries(&awaited).await?.entries;
             if entries.is_empty() {
                 break;
             }

@@ -19,7 +19,9 @@ use tokio::{
 use super::{
     error::{BusError, BusErrorKind},
     event::{Event, Link, Nonce, Position},
-    stream::{ANSWER_TIMEOUT, Awaited, BATCH, Entry, Head, Partition, Register, Renewed, Report, Reported},
+    stream::{
+        ANSWER_TIMEOUT, Awaited, BATCH, Entry, Head, Partition, Read, Register, Renewed, Report, Reported,
+    },
 };
 use crate::{
     clock::UnixSeconds,
@@ -289,21 +291,23 @@ impl Connection {
         }
     }
 
-    pub async fn wait_for_entries(&self, awaited: &Awaited) -> Result<Vec<Entry>, BusError> {
+    pub async fn wait_for_entries(&self, awaited: &Awaited) -> Result<Read, BusError> {
         let deadline = Instant::now() + awaited.timeout;
         let Awaited { after, applied_by_all, .. } = *awaited;
         loop {
             let mut written = pin!(self.server.0.written.notified());
             written.as_mut().enable();
-            let (entries, is_applied) = self
+            let read = self
                 .call(move |data| {
-                    let is_applied =
-                        applied_by_all.is_some_and(|serial| data.applied_by_all() >= Some(serial));
-                    (data.after(after), is_applied)
+                    let reached = data.head.map(|head| head.chain).zip(data.applied_by_all());
+                    let reached =
+                        reached.filter(|(_, lowest)| applied_by_all.is_some_and(|serial| *lowest >= serial));
+                    Read { entries: data.after(after), applied_by_all: reached }
                 })
                 .await?;
-            if is_applied || !entries.is_empty() || time::timeout_at(deadline, written).await.is_err() {
-                return Ok(entries);
+            let has_come = read.applied_by_all.is_some() || !read.entries.is_empty();
+            if has_come || time::timeout_at(deadline, written).await.is_err() {
+                return Ok(read);
             }
         }
     }

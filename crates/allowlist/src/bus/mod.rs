@@ -8,7 +8,9 @@
 //! `follower.rs` and `publisher.rs` call this; it calls none of them.
 
 pub use self::error::BusError;
-pub(crate) use self::stream::{Awaited, BATCH, Entry, Head, Partition, Register, Renewed, Report, Reported};
+pub(crate) use self::stream::{
+    Awaited, BATCH, Entry, Head, Partition, Read, Register, Renewed, Report, Reported,
+};
 use self::{
     event::{Nonce, Position},
     memory::MemoryBus,
@@ -148,7 +150,7 @@ impl Connection {
     }
 
     /// Reads the entries after a position, and waits for some if there are none.
-    pub async fn wait_for_entries(&mut self, awaited: &Awaited) -> Result<Vec<Entry>, BusError> {
+    pub async fn wait_for_entries(&mut self, awaited: &Awaited) -> Result<Read, BusError> {
         on_either!(self, connection => connection.wait_for_entries(awaited))
     }
 

@@ -99,6 +99,14 @@ pub(crate) struct Register {
     pub profiles: HashMap<Vec<u8>, Vec<u8>>,
 }
 
+/// What a follower has read.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    pub entries: Vec<Entry>,
+    /// The chain whose members have all reported a serial number, and that number, if it was waited for.
+    pub applied_by_all: Option<(Nonce, u64)>,
+}
+
 /// What a follower waits for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Awaited {

@@ -7,7 +7,7 @@ use redis::{ErrorKind, RedisError, Script, aio::MultiplexedConnection, cmd};
 use crate::{
     bus::{
         event::{Event, Link, Nonce, Position},
-        stream::{Awaited, BATCH, Entry, Head, Partition, Register, Renewed, Report, Reported},
+        stream::{Awaited, BATCH, Entry, Head, Partition, Read, Register, Renewed, Report, Reported},
     },
     clock::UnixSeconds,
     id::{BusId, InstanceId, SessionId, TokenId},
@@ -129,7 +129,7 @@ impl Connection {
     }
 
     /// Reads the entries after a position, and waits for some if there are none.
-    pub async fn wait_for_entries(&mut self, awaited: &Awaited) -> Result<Vec<Entry>, RedisError> {
+    pub async fn wait_for_entries(&mut self, awaited: &Awaited) -> Result<Read, RedisError> {
         let events = key(self.partition, "events");
         let mut read = cmd("XREAD");
         read.arg("COUNT").arg(BATCH).arg("BLOCK").arg(awaited.timeout.as_millis().max(1));
@@ -142,8 +142,15 @@ impl Connection {
             None => read.arg(awaited.after.to_string()),
         };
         let streams: Option<Vec<(String, Vec<RawEntry>)>> = read.query_async(&mut self.inner).await?;
-        let streams = streams.into_iter().flatten().filter(|(stream, _)| *stream == events);
-        read_all(streams.flat_map(|(_, entries)| entries).collect())
+        let mut answer = Read::default();
+        for (stream, entries) in streams.into_iter().flatten() {
+            if stream == events {
+                answer.entries = read_all(entries)?;
+            } else {
+                answer.applied_by_all = entries.last().and_then(read_acks);
+            }
+        }
+        Ok(answer)
     }
 
     /// Checks that the node responds.
@@ -302,6 +309,12 @@ fn read_entry((id, fields): RawEntry) -> Result<Entry, RedisError> {
         }
         Err(_) => Entry::Unreadable(position),
     })
+}
+
+/// The chain, and the serial number that all of its members have reported.
+fn read_acks((id, fields): &RawEntry) -> Option<(Nonce, u64)> {
+    let chain = str::from_utf8(fields.get(1)?).ok()?.parse().ok()?;
+    Some((Nonce(chain), id.split_once('-')?.0.parse().ok()?))
 }
 
 fn read_all(entries: Vec<RawEntry>) -> Result<Vec<Entry>, RedisError> {

@@ -10,7 +10,7 @@
 //! | `{hp:N}:events` | stream | the issued tokens and revoked sessions of the last ten minutes, twice the longest life of a token |
 //! | `{hp:N}:identity` | string | the identity of this Redis: a random value made once. All instances follow the same |
 //! | `{hp:N}:members` | sorted set | the *register*: the serial number that each running instance has reported, and the head of the chain: see `scripts/register.lua` |
-//! | `{hp:N}:acks` | stream | one entry, whose id is the serial number that all instances have reported: those who wait for it are woken |
+//! | `{hp:N}:acks` | stream | one entry, whose id is the serial number that all instances have reported, with the chain: those who wait for it are woken |
 //! | `{hp:N}:profiles` | hash | what pages show of each instance |
 //!
 //! An application may keep other keys of a partition there (`Allowlist::with_redis`).

@@ -6,6 +6,6 @@ if redis.call('ZREM', KEYS[1], ARGV[1], ARGV[1] .. ' ' .. ARGV[2]) > 0 and link 
   membership_has_changed(link)
   local lowest = redis.call('ZRANGE', KEYS[1], '0', '0', 'WITHSCORES')
   if lowest[2] ~= 'inf' then
-    applied_by_all(KEYS[2], lowest[2])
+    applied_by_all(KEYS[2], lowest[2], link)
   end
 end

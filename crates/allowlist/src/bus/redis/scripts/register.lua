@@ -33,13 +33,14 @@ local function membership_has_changed(old)
 end
 
 -- Wakes those who wait until all have applied this serial number or a lower one: they read the stream from it on.
-local function applied_by_all(acks, serial)
+local function applied_by_all(acks, serial, link)
   if tonumber(serial) > 0 then
-    local added = redis.pcall('XADD', acks, 'MAXLEN', '1', serial .. '-0', 's', '')
+    local chain = string.match(link, '^%d+')
+    local added = redis.pcall('XADD', acks, 'MAXLEN', '1', serial .. '-0', 'c', chain)
     if type(added) == 'table' and added.err then
       -- Left from an earlier chain, with higher numbers.
       redis.call('DEL', acks)
-      redis.call('XADD', acks, serial .. '-0', 's', '')
+      redis.call('XADD', acks, serial .. '-0', 'c', chain)
     end
   end
 end

@@ -20,6 +20,6 @@ end
 local lowest = redis.call('ZRANGE', KEYS[1], '0', '0', 'WITHSCORES')[2]
 -- What all have applied can rise only if this instance or a lapsed one was the last.
 if #lapsed > 0 or tonumber(lowest) > tonumber(ARGV[5]) then
-  applied_by_all(KEYS[2], lowest)
+  applied_by_all(KEYS[2], lowest, link)
 end
 return link .. ' ' .. lowest .. ' ' .. beat

@@ -494,8 +494,14 @@ async fn commands_are_sent_to_the_followed_primary() {
 /// The ids of a stream never decrease: after a clock that was fast they stay in the future.
 #[tokio::test]
 async fn stream_is_trimmed_after_the_clock_of_redis_was_fast() {
-    const REVOKE: &str = include_str!("../../crates/allowlist/src/bus/redis/scripts/revoke.lua");
-    const ALLOW: &str = include_str!("../../crates/allowlist/src/bus/redis/scripts/allow.lua");
+    const REVOKE: &str = concat!(
+        include_str!("../../crates/allowlist/src/bus/redis/scripts/register.lua"),
+        include_str!("../../crates/allowlist/src/bus/redis/scripts/revoke.lua"),
+    );
+    const ALLOW: &str = concat!(
+        include_str!("../../crates/allowlist/src/bus/redis/scripts/register.lua"),
+        include_str!("../../crates/allowlist/src/bus/redis/scripts/allow.lua"),
+    );
     let folder = folder();
     let redis = Redis::start(folder.path(), "").await;
     let fill = "local ms = redis.call('TIME')[1] * 1000 + 86400000 \

@@ -606,11 +606,7 @@ impl<S: SessionStore> Follower<S> {
         };
         let profile = serde_json::to_string(&profile).unwrap_or_default();
         let forgotten = self.members().forgotten(now);
-        match connection.show(instance.id, &profile, &forgotten).await {
-            // Nothing depends on it: a full Redis may refuse it.
-            Err(error) if !error.is_connection_lost() => Ok(()),
-            shown => shown,
-        }
+        connection.show(instance.id, &profile, &forgotten).await
     }
 
     fn warn_about_namesake(&self, epoch: &mut Epoch) {

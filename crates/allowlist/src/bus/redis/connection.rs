@@ -63,6 +63,7 @@ impl Connection {
             .key(key(self.partition, "members"))
             .key(key(self.partition, "events"))
             .key(key(self.partition, "identity"))
+            .key(key(self.partition, "acks"))
             .arg(Nonce::random().0)
             .arg(BusId::random().to_string())
             .invoke_async(&mut self.inner)
@@ -89,8 +90,8 @@ impl Connection {
 
     /// Reads the membership.
     pub async fn register(&mut self) -> Result<Register, RedisError> {
-        let profiles =
-            cmd("HGETALL").arg(key(self.partition, "profiles")).query_async(&mut self.inner).await?;
+        let profiles = cmd("HGETALL").arg(key(self.partition, "profiles")).query_async(&mut self.inner).await;
+        let profiles = unless_refused(profiles)?.unwrap_or_default();
         let members: Vec<(Vec<u8>, f64)> = cmd("ZRANGE")
             .arg(key(self.partition, "members"))
             .arg("0")
@@ -110,9 +111,11 @@ impl Connection {
     ) -> Result<(), RedisError> {
         let profiles = key(self.partition, "profiles");
         if !departed.is_empty() {
-            cmd("HDEL").arg(&profiles).arg(departed).exec_async(&mut self.inner).await?;
+            unless_refused(cmd("HDEL").arg(&profiles).arg(departed).exec_async(&mut self.inner).await)?;
         }
-        cmd("HSET").arg(profiles).arg(instance.to_string()).arg(profile).exec_async(&mut self.inner).await
+        let mut show = cmd("HSET");
+        show.arg(profiles).arg(instance.to_string()).arg(profile);
+        unless_refused(show.exec_async(&mut self.inner).await).map(|_| ())
     }
 
     /// Waits until `replicas` replicas have received everything that was written on this connection.
@@ -261,6 +264,15 @@ fn read_renewed(text: &str) -> Option<Renewed> {
     let head = read_head(&mut numbers)?;
     let mut next = || numbers.next()?.parse().ok();
     Some(Renewed { head, applied_by_all: next()?, beat: next()? })
+}
+
+/// `None` if Redis refuses a command on the profiles, on which nothing depends: it may be full, or the slot of the
+/// keys is being migrated in a Redis Cluster.
+fn unless_refused<T>(answer: Result<T, RedisError>) -> Result<Option<T>, RedisError> {
+    match answer {
+        Err(error) if matches!(error.kind(), ErrorKind::Server(_)) => Ok(None),
+        answer => answer.map(Some),
+    }
 }
 
 fn unreadable_head() -> RedisError {

@@ -270,7 +270,7 @@ fn read_renewed(text: &str) -> Option<Renewed> {
 /// keys is being migrated in a Redis Cluster.
 fn unless_refused<T>(answer: Result<T, RedisError>) -> Result<Option<T>, RedisError> {
     match answer {
-        Err(error) if matches!(error.kind(), ErrorKind::Server(_)) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => Ok(None),
         answer => answer.map(Some),
     }
 }

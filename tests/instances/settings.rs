@@ -289,7 +289,11 @@ async fn missing_redis_permission_fails_startup_at_once() {
     let redis = Redis::start(folder.path(), "").await;
     let password = format!(">{SECRET}");
     let at = format!("redis://hallpass:{SECRET}@127.0.0.1:{}", redis.port);
-    for (forbidden, words) in [("-hset", "run this command"), ("-evalsha", "no permissions to run")] {
+    for (forbidden, words) in [
+        ("-zadd", "run this command"),
+        ("-hset", "no permissions to run"),
+        ("-evalsha", "no permissions to run"),
+    ] {
         redis.tell(&["ACL", "SETUSER", "hallpass", "reset", "on", &password, "~*", "+@all", forbidden]);
         let words = ["Redis (REDIS_URL) cannot be used", words];
         refuses_at_once(start(folder.path(), &postgres, &at, &[]), &words);

@@ -416,29 +416,30 @@ impl<S: SessionStore> Follower<S> {
         epoch.reported = Some(report.applied);
         epoch.beats.record(renewed.beat, now);
         self.renewed.store(now.0, Ordering::Relaxed);
-        if epoch.version != Some(renewed.head.version)
-            || self.reads_members(epoch, now)
-            || self.pending.is_any_overdue(now)
-        {
+        let must_read = epoch.version != Some(renewed.head.version) || self.pending.is_any_overdue(now);
+        if must_read {
             if !is_alone {
                 reading.as_mut().await;
             }
-            let register = connection.register().await?;
-            let read = self.now();
-            self.members().observe(register, &epoch.beats, read);
-            epoch.version = Some(renewed.head.version);
-            self.warn_about_namesake(epoch);
+            self.read_members(connection, epoch, renewed.head).await?;
         }
         self.conclude(epoch, renewed, sent)?;
+        // Afterwards, because on a slow connection the lease must not wait for what is only shown.
+        if !must_read && is_alone && self.reads_members(epoch, now) {
+            self.read_members(connection, epoch, renewed.head).await?;
+        }
 
         reading.as_mut().await;
         let mut read = reading.as_mut().take_output().unwrap_or_else(|| Ok(Read::default()))?;
-        // What an earlier chain has left ends each wait at once: the next one does without.
-        epoch.is_deaf = read.applied_by_all.is_some_and(|(chain, _)| chain != epoch.chain.first);
-        if let Some((_, serial)) = read.applied_by_all {
+        // What an earlier chain has left, or members that are not known here, ends each wait at once: the next one does
+        // without.
+        epoch.is_deaf = read
+            .applied_by_all
+            .is_some_and(|all| all.chain != epoch.chain.first || Some(all.version) != epoch.version);
+        if let Some(all) = read.applied_by_all {
             // A majority of the nodes confirms reports, and not what is read.
             if !epoch.is_deaf && self.replicas() == 0 {
-                self.settle(epoch, serial, sent)?;
+                self.settle(epoch, all.serial, sent)?;
             }
             if read.entries.is_empty() && !self.pending.is_any_applied() {
                 // What this instance has reported renews the lease for a while.
@@ -467,6 +468,21 @@ impl<S: SessionStore> Follower<S> {
             self.renew_lease(epoch, sent);
         }
         Ok(news)
+    }
+
+    /// Reads the membership, of which the register had this head before.
+    async fn read_members(
+        &self,
+        connection: &mut Connection,
+        epoch: &mut Epoch,
+        head: Head,
+    ) -> Result<(), BusError> {
+        let register = connection.register().await?;
+        let read = self.now();
+        self.members().observe(register, &epoch.beats, read);
+        epoch.version = Some(head.version);
+        self.warn_about_namesake(epoch);
+        Ok(())
     }
 
     /// What to wait for after the next report.
@@ -605,7 +621,7 @@ impl<S: SessionStore> Follower<S> {
             revocations: instance.recent.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         };
         let profile = serde_json::to_string(&profile).unwrap_or_default();
-        let forgotten = self.members().forgotten(now);
+        let forgotten = self.members().forget_departed(now);
         connection.show(instance.id, &profile, &forgotten).await
     }
 

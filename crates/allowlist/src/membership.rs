@@ -102,12 +102,15 @@ const DEPARTED_RETENTION: Duration = Duration::from_secs(30);
 pub struct Members {
     members: HashMap<Vec<u8>, Member>,
     departed: HashMap<Vec<u8>, Departed>,
+    /// When the membership was read.
+    read: Option<Uptime>,
 }
 
 impl Members {
     /// Updates the members to the register that was received at `now`.
     pub fn observe(&mut self, register: Register, beats: &Beats, now: Uptime) {
         let Register { reports, profiles } = register;
+        self.read = Some(now);
         let mut before = std::mem::take(&mut self.members);
         for (instance, reported) in reports {
             let changes = before
@@ -167,11 +170,15 @@ impl Members {
         }
     }
 
-    /// The departed instances that need not be shown any more.
-    pub fn forgotten(&self, now: Uptime) -> Vec<Vec<u8>> {
-        let old =
-            self.departed.iter().filter(|(_, departed)| now.since(departed.since) >= DEPARTED_RETENTION);
-        old.map(|(instance, _)| instance.clone()).collect()
+    /// Forgets the departed instances that need not be shown any more, and returns them.
+    pub fn forget_departed(&mut self, now: Uptime) -> Vec<Vec<u8>> {
+        let old = self.departed.extract_if(|_, departed| now.since(departed.since) >= DEPARTED_RETENTION);
+        old.map(|(instance, _)| instance).collect()
+    }
+
+    /// Whether the membership was read when every lease had expired that was granted before `then`.
+    pub fn are_read_after_leases_of(&self, then: Uptime) -> bool {
+        self.read.is_some_and(|read| read.since(then) >= LEASE_EXPIRY_BOUND)
     }
 
     /// All instances to show, with their ids and the time for which each had been silent when the membership was
@@ -287,10 +294,10 @@ mod tests {
         without.reports.remove(b"2".as_slice());
         members.observe(without, &beats, start);
         assert_eq!(shown(&members, start), ["1", "2"]);
-        assert!(members.forgotten(start).is_empty());
+        assert!(members.forget_departed(start).is_empty());
         let later = start.plus(DEPARTED_RETENTION);
         assert_eq!(shown(&members, later), ["1"]);
-        assert_eq!(members.forgotten(later), [b"2"]);
+        assert_eq!(members.forget_departed(later), [b"2"]);
     }
 
     #[test]

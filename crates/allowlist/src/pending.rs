@@ -67,15 +67,14 @@ impl PendingRevocations {
     }
 
     /// Answers the revocations that are confirmed at `now`, when all members had reported `applied_by_all` to a Redis
-    /// node that this instance has followed since `since`. If any [is overdue](Self::is_any_overdue), `members` must
-    /// have been read since.
+    /// node that this instance has followed since `since`.
     pub fn settle(&self, applied_by_all: u64, members: &Members, since: Uptime, now: Uptime) {
         let mut waiting = self.waiting();
         let is_old = now.since(since) >= LEASE_EXPIRY_BOUND;
         let settled = waiting.extract_if(.., |_, waiting| {
             waiting.answers.iter().all(oneshot::Sender::is_closed)
                 || waiting.applied.is_some_and(|(serial, applied)| {
-                    serial <= applied_by_all && is_old || now.since(applied) >= LEASE_EXPIRY_BOUND
+                    serial <= applied_by_all && is_old || members.are_read_after_leases_of(applied)
                 })
         });
         for (_, waiting) in settled {
@@ -139,17 +138,17 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(5);
 
     /// A membership with one instance at each of these serial numbers, and the lowest of them.
-    fn members(applied: &[u64]) -> (u64, Members) {
+    fn members(applied: &[u64], now: Uptime) -> (u64, Members) {
         let mut members = Members::default();
         let report = |applied: &u64| Reported { applied: *applied, beat: 1, partitions: 1 };
         let reports = applied.iter().map(report).enumerate().map(|(id, report)| (vec![id as u8], report));
         let register = Register { reports: reports.collect(), ..Register::default() };
-        members.observe(register, &Beats::default(), Uptime::after(Duration::from_secs(1000)));
+        members.observe(register, &Beats::default(), now);
         (applied.iter().copied().min().unwrap_or_default(), members)
     }
 
     fn settle(pending: &PendingRevocations, applied: &[u64], since: Uptime, now: Uptime) {
-        let (applied_by_all, members) = members(applied);
+        let (applied_by_all, members) = members(applied, now);
         pending.settle(applied_by_all, &members, since, now);
     }
 

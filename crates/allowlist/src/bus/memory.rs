@@ -20,7 +20,8 @@ use super::{
     error::{BusError, BusErrorKind},
     event::{Event, Link, Nonce, Position},
     stream::{
-        ANSWER_TIMEOUT, Awaited, BATCH, Entry, Head, Partition, Read, Register, Renewed, Report, Reported,
+        ANSWER_TIMEOUT, AllApplied, Awaited, BATCH, Entry, Head, Partition, Read, Register, Renewed, Report,
+        Reported,
     },
 };
 use crate::{
@@ -126,7 +127,6 @@ struct Data {
     head: Option<Head>,
     reports: BTreeMap<Vec<u8>, Reported>,
     profiles: BTreeMap<Vec<u8>, Vec<u8>>,
-    beat: u64,
     entries: BTreeMap<Position, Link>,
     newest: Position,
     tokens: HashMap<TokenId, SessionId>,
@@ -243,18 +243,17 @@ impl Connection {
         let report = report.clone();
         self.call(move |data| {
             let head = data.head.filter(|head| head.chain == report.chain)?;
-            data.beat += 1;
+            let beat = data.reports.values().map(|reported| reported.beat).max().unwrap_or_default() + 1;
             let before = data.reports.len();
             let lapsed_below = report.lapsed_below.unwrap_or_default();
             data.reports.retain(|_, other| other.beat >= lapsed_below);
             let has_lapsed = data.reports.len() < before;
             let instance = report.instance.to_string().into_bytes();
-            let reported =
-                Reported { applied: report.applied, beat: data.beat, partitions: report.partitions };
+            let reported = Reported { applied: report.applied, beat, partitions: report.partitions };
             let is_new = data.reports.insert(instance, reported).is_none();
             let head = Head { version: head.version + u64::from(is_new || has_lapsed), ..head };
             data.head = Some(head);
-            Some(Renewed { head, applied_by_all: data.applied_by_all()?, beat: data.beat })
+            Some(Renewed { head, applied_by_all: data.applied_by_all()?, beat })
         })
         .await
     }
@@ -299,9 +298,13 @@ impl Connection {
             written.as_mut().enable();
             let read = self
                 .call(move |data| {
-                    let reached = data.head.map(|head| head.chain).zip(data.applied_by_all());
+                    let reached = data.head.zip(data.applied_by_all()).map(|(head, serial)| AllApplied {
+                        chain: head.chain,
+                        serial,
+                        version: head.version,
+                    });
                     let reached =
-                        reached.filter(|(_, lowest)| applied_by_all.is_some_and(|serial| *lowest >= serial));
+                        reached.filter(|all| applied_by_all.is_some_and(|serial| all.serial >= serial));
                     Read { entries: data.after(after), applied_by_all: reached }
                 })
                 .await?;
@@ -324,6 +327,10 @@ impl Connection {
                 && let Some(head) = &mut data.head
             {
                 head.version += 1;
+                if data.reports.is_empty() {
+                    // Beats begin again.
+                    *head = Head::first(Nonce::random());
+                }
             }
         })
         .await

@@ -99,12 +99,21 @@ pub(crate) struct Register {
     pub profiles: HashMap<Vec<u8>, Vec<u8>>,
 }
 
+/// All members have reported that they have applied the link with this serial number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AllApplied {
+    pub chain: Nonce,
+    pub serial: u64,
+    /// The version of the membership whose members have reported it.
+    pub version: u64,
+}
+
 /// What a follower has read.
 #[derive(Debug, Default)]
 pub(crate) struct Read {
     pub entries: Vec<Entry>,
-    /// The chain whose members have all reported a serial number, and that number, if it was waited for.
-    pub applied_by_all: Option<(Nonce, u64)>,
+    /// The serial number that all members have reported, if it was waited for.
+    pub applied_by_all: Option<AllApplied>,
 }
 
 /// What a follower waits for.

@@ -7,7 +7,10 @@ use redis::{ErrorKind, RedisError, Script, aio::MultiplexedConnection, cmd};
 use crate::{
     bus::{
         event::{Event, Link, Nonce, Position},
-        stream::{Awaited, BATCH, Entry, Head, Partition, Read, Register, Renewed, Report, Reported},
+        redis::error::is_final,
+        stream::{
+            AllApplied, Awaited, BATCH, Entry, Head, Partition, Read, Register, Renewed, Report, Reported,
+        },
     },
     clock::UnixSeconds,
     id::{BusId, InstanceId, SessionId, TokenId},
@@ -141,7 +144,7 @@ impl Connection {
             Some(serial) => read
                 .arg(key(self.partition, "acks"))
                 .arg(awaited.after.to_string())
-                .arg(format!("{}-1", serial - 1)),
+                .arg(format!("{}-{}", serial - 1, u64::MAX)),
             None => read.arg(awaited.after.to_string()),
         };
         let streams: Option<Vec<(String, Vec<RawEntry>)>> = read.query_async(&mut self.inner).await?;
@@ -169,6 +172,7 @@ impl Connection {
             .key(key(self.partition, "profiles"))
             .arg(instance.to_string())
             .arg(partitions)
+            .arg(Nonce::random().0)
             .invoke_async(&mut self.inner)
             .await
     }
@@ -270,7 +274,11 @@ fn read_renewed(text: &str) -> Option<Renewed> {
 /// keys is being migrated in a Redis Cluster.
 fn unless_refused<T>(answer: Result<T, RedisError>) -> Result<Option<T>, RedisError> {
     match answer {
-        Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => Ok(None),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) && !is_final(&error) =>
+        {
+            Ok(None)
+        }
         answer => answer.map(Some),
     }
 }
@@ -323,10 +331,10 @@ fn read_entry((id, fields): RawEntry) -> Result<Entry, RedisError> {
     })
 }
 
-/// The chain, and the serial number that all of its members have reported.
-fn read_acks((id, fields): &RawEntry) -> Option<(Nonce, u64)> {
+fn read_acks((id, fields): &RawEntry) -> Option<AllApplied> {
     let chain = str::from_utf8(fields.get(1)?).ok()?.parse().ok()?;
-    Some((Nonce(chain), id.split_once('-')?.0.parse().ok()?))
+    let (serial, version) = id.split_once('-')?;
+    Some(AllApplied { chain: Nonce(chain), serial: serial.parse().ok()?, version: version.parse().ok()? })
 }
 
 fn read_all(entries: Vec<RawEntry>) -> Result<Vec<Entry>, RedisError> {

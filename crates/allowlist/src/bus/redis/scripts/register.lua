@@ -20,10 +20,11 @@ end
 
 local function replace_head(old, chain, serial, nonce, version)
   local new = string.format('%s %.0f %s %.0f', chain, serial, nonce, version)
+  -- In this order: a set that is empty for a moment does not exist, and cannot be written while its slot migrates.
+  redis.call('ZADD', KEYS[1], 'inf', new)
   if old then
     redis.call('ZREM', KEYS[1], old)
   end
-  redis.call('ZADD', KEYS[1], 'inf', new)
   return new
 end
 
@@ -35,12 +36,16 @@ end
 -- Wakes those who wait until all have applied this serial number or a lower one: they read the stream from it on.
 local function applied_by_all(acks, serial, link)
   if tonumber(serial) > 0 then
-    local chain = string.match(link, '^%d+')
-    local added = redis.pcall('XADD', acks, 'MAXLEN', '1', serial .. '-0', 'c', chain)
+    local chain, _, _, version = parts(link)
+    local id = serial .. '-' .. version
+    local added = redis.pcall('XADD', acks, 'MAXLEN', '1', id, 'c', chain)
     if type(added) == 'table' and added.err then
-      -- Left from an earlier chain, with higher numbers.
-      redis.call('DEL', acks)
-      redis.call('XADD', acks, serial .. '-0', 'c', chain)
+      local newest = redis.call('XREVRANGE', acks, '+', '-', 'COUNT', '1')[1]
+      -- What an earlier chain has left may have a higher id. In this chain, a higher one was true, too.
+      if not newest or newest[2][2] ~= chain then
+        redis.call('DEL', acks)
+        redis.call('XADD', acks, id, 'c', chain)
+      end
     end
   end
 end

@@ -12,6 +12,7 @@ use crate::{
 
 const EVENTS: &str = "{hp:0}:events";
 const REGISTER: &str = "{hp:0}:members";
+const ACKNOWLEDGEMENTS: &str = "{hp:0}:acks";
 
 #[tokio::test]
 async fn foreign_entries_are_skipped_and_counted() {
@@ -133,4 +134,48 @@ async fn full_redis_stops_neither_login_nor_logout() {
         assert_eq!(api.logout(2, pair).await.0, 200);
         assert_eq!(api.me_everywhere(pair).await, [401; 3]);
     }
+}
+
+/// An instance that was away must not take for silent those that joined after all others had left.
+#[tokio::test]
+async fn last_member_that_leaves_begins_a_new_chain() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let chain = |world: &mut World| {
+        let head = world.redis().ask(&["ZRANGE", REGISTER, "-1", "-1"]).unwrap();
+        head.split(' ').next().unwrap().to_owned()
+    };
+    let before = chain(&mut world);
+    for number in [0, 1] {
+        assert!(world.instances[number].stop().await);
+        assert_eq!(chain(&mut world), before);
+    }
+    assert!(world.instances[2].stop().await);
+    assert_ne!(chain(&mut world), before);
+    assert_eq!(world.redis().ask(&["ZCARD", REGISTER]).unwrap(), "1");
+    world.instances.iter_mut().for_each(|instance| instance.start_again());
+    world.wait_until_ready().await;
+    let pair = api.register(0, "ann@example.com").await;
+    let (status, answer) = api.logout(1, &pair).await;
+    assert_eq!((status.as_u16(), &answer["instances"], &answer["acknowledged"]), (200, &json!(3), &json!(3)));
+    assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
+}
+
+/// The stream only wakes those who wait.
+#[tokio::test]
+async fn foreign_or_lost_acknowledgements_confirm_nothing() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let away = api.register(0, "ann@example.com").await;
+    let lost = api.login(0, "ann@example.com").await;
+    world.instances[2].signal("STOP");
+    world.redis().tell(&["XADD", ACKNOWLEDGEMENTS, "4000000000-1", "c", "1"]);
+    let (status, answer) = api.logout(1, &away).await;
+    assert_eq!((status.as_u16(), &answer["acknowledged"]), (200, &json!(2)));
+    world.instances[2].signal("CONT");
+    assert_eq!(api.me(2, &away).await, 401);
+    world.wait_until_ready().await;
+    world.redis().tell(&["DEL", ACKNOWLEDGEMENTS]);
+    assert_eq!(api.logout(1, &lost).await.0, 200);
+    assert_eq!(api.me_everywhere(&lost).await, [401; 3]);
 }

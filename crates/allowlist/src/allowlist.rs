@@ -394,10 +394,11 @@ impl<S: SessionStore> Allowlist<S> {
         confirmed.retain(|_, since| since.elapsed() < RETENTION);
     }
 
-    /// The running instances, as seen by this one.
-    pub fn snapshot(&self) -> ClusterSnapshot {
+    /// The running instances, as seen by this one. The first snapshot in a while waits for their reports, for half
+    /// a second at most.
+    pub async fn snapshot(&self) -> ClusterSnapshot {
         match &self.cluster {
-            Some(cluster) => cluster.snapshot(),
+            Some(cluster) => cluster.snapshot().await,
             None => cluster::snapshot_alone(self.mirror.session_count(), &self.recent, self.clock.now()),
         }
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, future::join_all};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     task::JoinSet,
@@ -288,7 +288,9 @@ impl<S: SessionStore> Cluster<S> {
         self.instance.agreement.leave().await;
     }
 
-    pub fn snapshot(&self) -> ClusterSnapshot {
+    /// The running instances. The first snapshot in a while waits for their reports, for half a second at most.
+    pub async fn snapshot(&self) -> ClusterSnapshot {
+        join_all(self.followers.iter().map(|follower| follower.watch())).await;
         let own_id = self.instance.id.to_string();
         let mut instances: BTreeMap<(String, Vec<u8>), InstanceSnapshot> = BTreeMap::new();
         for follower in self.followers.iter() {

@@ -25,7 +25,7 @@ use std::{
 
 use futures::future::maybe_done;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{self, Instant},
 };
 #[cfg(feature = "redis")]
@@ -61,11 +61,15 @@ const PENDING_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const COLLECT: Duration = Duration::from_millis(1);
 const MANY: usize = 16;
 
-/// How often an instance stores what it shows of itself.
+/// How often an instance stores what it shows of itself, and how often at most if there is a new revocation.
 const SHOW_INTERVAL: Duration = Duration::from_secs(1);
+const SHOW_SPACING: Duration = Duration::from_millis(100);
 
 /// How long after the last snapshot the membership is read at each renewal.
 const WATCHED: Duration = Duration::from_secs(3);
+
+/// How long the first snapshot in a while waits for the membership to be read.
+const FIRST_READ_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long reconciling may take: a follower that waits longer for the store has no lease anyway.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -117,6 +121,8 @@ pub struct Follower<S> {
     /// The [`Uptime`] at which the last report was answered, and that of the last snapshot.
     renewed: AtomicU64,
     watched: AtomicU64,
+    /// Notified when the membership has been read.
+    members_read: Notify,
     state: watch::Sender<FollowerState>,
     /// The identity of the Redis whose events have been applied, and the position of the last one.
     applied: Mutex<Option<(String, Position)>>,
@@ -192,7 +198,8 @@ struct Epoch {
     version: Option<u64>,
     /// When the last report was sent that renewed the lease, or the row was recorded in the store.
     renewed: Uptime,
-    shown: Option<Uptime>,
+    /// When this instance last stored what it shows of itself, and the number of the last revocation in that.
+    shown: Option<(Uptime, u64)>,
     round_trip: Duration,
     /// Whether the last wait was ended by what an earlier chain has left.
     is_deaf: bool,
@@ -221,6 +228,7 @@ impl<S: SessionStore> Follower<S> {
             members: Mutex::default(),
             renewed: AtomicU64::default(),
             watched: AtomicU64::default(),
+            members_read: Notify::default(),
             state: watch::Sender::default(),
             applied: Mutex::default(),
         }
@@ -261,11 +269,21 @@ impl<S: SessionStore> Follower<S> {
         now.since(Uptime(self.renewed.load(Ordering::Relaxed)))
     }
 
+    /// Keeps the membership up to date for a while. If it was not, this waits until it has been read, or half a
+    /// second.
+    pub async fn watch(&self) {
+        let (read, now) = (self.members_read.notified(), self.now());
+        let was_watched = self.is_watched(now);
+        self.watched.store(now.0, Ordering::Relaxed);
+        if !was_watched {
+            let _ = time::timeout(FIRST_READ_TIMEOUT, read).await;
+        }
+    }
+
     /// The instances, including those that have recently departed: the id of each, what is known of it, and for how
-    /// long it has been silent. As long as this is called, the membership is kept up to date.
+    /// long it has been silent.
     pub fn instances(&self) -> Vec<(Vec<u8>, Member, Duration)> {
         let now = self.now();
-        self.watched.store(now.0, Ordering::Relaxed);
         let unheard = self.since_renewal(now);
         let members = self.members();
         members
@@ -481,6 +499,7 @@ impl<S: SessionStore> Follower<S> {
         let read = self.now();
         self.members().observe(register, &epoch.beats, read);
         epoch.version = Some(head.version);
+        self.members_read.notify_waiters();
         self.warn_about_namesake(epoch);
         Ok(())
     }
@@ -608,17 +627,22 @@ impl<S: SessionStore> Follower<S> {
         Ok(news)
     }
 
-    /// Stores what pages show of this instance, now and then.
+    /// Stores what pages show of this instance, now and then, and soon after a revocation.
     async fn show(&self, connection: &mut Connection, epoch: &mut Epoch) -> Result<(), BusError> {
         let (instance, now) = (&self.instance, self.now());
-        if epoch.shown.is_some_and(|shown| now.since(shown) < SHOW_INTERVAL) {
-            return Ok(());
+        let recent = || instance.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = recent().first().map_or(0, |revocation| revocation.number);
+        if let Some((shown, number)) = epoch.shown {
+            let interval = if number == last { SHOW_INTERVAL } else { SHOW_SPACING };
+            if now.since(shown) < interval {
+                return Ok(());
+            }
         }
-        epoch.shown = Some(now);
+        epoch.shown = Some((now, last));
         let profile = Profile {
             name: instance.name.clone(),
             sessions: instance.mirror.session_count(),
-            revocations: instance.recent.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            revocations: recent().clone(),
         };
         let profile = serde_json::to_string(&profile).unwrap_or_default();
         let forgotten = self.members().forget_departed(now);

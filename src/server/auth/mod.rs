@@ -172,8 +172,8 @@ impl Auth {
     }
 
     /// The running instances, as seen by this one.
-    pub fn cluster(&self) -> ClusterSnapshot {
-        self.allowlist.snapshot()
+    pub async fn cluster(&self) -> ClusterSnapshot {
+        self.allowlist.snapshot().await
     }
 
     /// Updates the gauges that are measured on demand.

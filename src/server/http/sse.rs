@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,10 @@ use axum::{
 };
 use futures::{FutureExt, Stream, StreamExt, stream};
 use hallpass_allowlist::{ClusterSnapshot, CompletedRevocation, InstanceSnapshot};
-use tokio::time::{self, MissedTickBehavior};
+use tokio::{
+    sync::Mutex,
+    time::{self, MissedTickBehavior},
+};
 
 use crate::{
     api::{
@@ -94,7 +97,7 @@ async fn cluster(
     let auth = Arc::clone(&state.auth);
     let views = stream::unfold((auth, view, interval), async |(auth, view, mut interval)| {
         interval.tick().await;
-        let event = Event::default().data(view.current(|| view_of(auth.cluster())));
+        let event = Event::default().data(view.current(async || view_of(auth.cluster().await)).await);
         Some((event, (auth, view, interval)))
     });
     Ok(respond(&state, place, views.take_until(Box::pin(ended(state.clone(), token)))))
@@ -129,12 +132,12 @@ fn view_of(snapshot: ClusterSnapshot) -> ClusterView {
 struct View(Mutex<Option<(Instant, Arc<str>)>>);
 
 impl View {
-    fn current(&self, look: impl FnOnce() -> ClusterView) -> Arc<str> {
-        let mut view = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn current(&self, look: impl AsyncFnOnce() -> ClusterView) -> Arc<str> {
+        let mut view = self.0.lock().await;
         match &*view {
             Some((at, json)) if at.elapsed() < VIEW_AGE => Arc::clone(json),
             _ => {
-                let json: Arc<str> = serde_json::to_string(&look()).unwrap_or_default().into();
+                let json: Arc<str> = serde_json::to_string(&look().await).unwrap_or_default().into();
                 *view = Some((Instant::now(), Arc::clone(&json)));
                 json
             }
@@ -199,15 +202,16 @@ fn respond(
 mod tests {
     use super::*;
 
-    #[test]
-    fn streams_of_one_tick_share_one_view() {
+    #[tokio::test]
+    async fn streams_of_one_tick_share_one_view() {
         let (view, mut looks) = (View::default(), 0);
         let started = Instant::now();
         for _ in 0..1000 {
-            view.current(|| {
+            let look = async || {
                 looks += 1;
                 ClusterView::default()
-            });
+            };
+            view.current(look).await;
         }
         let ticks = started.elapsed().as_millis() / VIEW_AGE.as_millis() + 1;
         assert!(looks <= ticks, "{looks} looks in {ticks} ticks");

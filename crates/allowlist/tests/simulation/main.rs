@@ -21,7 +21,8 @@ mod faults;
 mod history;
 mod member;
 mod network;
-mod own_thread;
+mod real_time;
+
 mod run;
 mod store;
 

@@ -1,5 +1,6 @@
 //! Foreign or unreadable entries in the stream, a trimmed stream, and a Redis that refuses commands.
 
+use futures::future::join_all;
 use serde_json::json;
 
 use crate::{
@@ -19,14 +20,20 @@ async fn foreign_entries_are_skipped_and_counted() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let pair = api.register(0, "ann@example.com").await;
-    let before = api.metric(1, "hallpass_followers_lost_total").await;
-    for fields in [&["hello", "world"][..], &["n", "x", "p", "y", "e", "issued"], &["n", "1"]] {
-        world.redis().tell(&[&["XADD", EVENTS, "*"], fields].concat());
-    }
-    world.redis().tell(&["XADD", EVENTS, "*", "\\xff\\xfe", "\\xff"]);
-    wait_until("they are counted", async || api.metric(1, "hallpass_foreign_entries_total").await == 4.0)
-        .await;
-    assert_eq!(api.metric(1, "hallpass_followers_lost_total").await, before, "nobody lost the thread");
+    let lost = async || api.metric(1, "hallpass_followers_lost_total").await;
+    let counted = async || api.metric(1, "hallpass_foreign_entries_total").await;
+    // A machine that stands still for a second makes an instance lose the stream, too: then once more.
+    wait_until("they are skipped without losing the stream", async || {
+        let before = (lost().await, counted().await);
+        for fields in [&["hello", "world"][..], &["n", "x", "p", "y", "e", "issued"], &["n", "1"]] {
+            world.redis().tell(&[&["XADD", EVENTS, "*"], fields].concat());
+        }
+        world.redis().tell(&["XADD", EVENTS, "*", "\\xff\\xfe", "\\xff"]);
+        wait_until("they are read", async || counted().await == before.1 + 4.0 || lost().await > before.0)
+            .await;
+        lost().await == before.0
+    })
+    .await;
     assert_eq!(api.logout(0, &pair).await.0, 200);
     assert_eq!(api.me_everywhere(&pair).await, [401; 3]);
 }
@@ -44,8 +51,12 @@ async fn unreadable_event_makes_instances_reconcile() {
     world.redis().tell(&["XADD", EVENTS, "*", "n", "7", "p", nonce, "e", "gibberish"]);
     world.redis().tell(&["ZADD", REGISTER, "inf", &next]);
     world.redis().tell(&["ZREM", REGISTER, &head]);
-    wait_until("it is counted", async || api.metric(1, "hallpass_unreadable_entries_total").await == 1.0)
-        .await;
+    // An instance that loses its connection at this moment reconciles without having read the event.
+    wait_until("it is counted", async || {
+        let counted = (0..3).map(|number| api.metric(number, "hallpass_unreadable_entries_total"));
+        join_all(counted).await.contains(&1.0)
+    })
+    .await;
     world.wait_until_ready().await;
     assert!(api.metric(1, "hallpass_reconciles_total").await > reconciles);
     assert_eq!(api.me_everywhere(&other).await, [200; 3]);

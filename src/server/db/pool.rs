@@ -11,7 +11,7 @@ use std::{
 };
 
 use sqlx::{
-    Any, AnyConnection, AssertSqlSafe, Executor, Row,
+    Any, AnyConnection, AssertSqlSafe, Error as DbError, Executor, Row,
     any::AnyPoolOptions,
     pool::{PoolConnection, PoolConnectionMetadata},
 };
@@ -19,8 +19,6 @@ use tokio::{
     runtime::Handle,
     time::{self, Instant},
 };
-
-use super::DbError;
 
 /// How long a request waits for a connection before it is answered 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! Ending sessions, disabling users and counting attempts through one instance takes effect on all instances.
 
-use futures::StreamExt;
+use futures::{StreamExt, future::join_all};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 
@@ -299,6 +299,29 @@ async fn twenty_thousand_sessions_can_be_ended_at_once() {
     }
     let back = api.login(1, ANN).await;
     assert_eq!(api.me_everywhere(&back).await, [200; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn partition_out_of_reach_keeps_no_session_of_the_others_alive() {
+    let mut world = World::with(Kind::Single, &[("HALLPASS_REDIS_PARTITIONS", "2")]).await;
+    let api = Api::of(&world);
+    let root = administrator(&world, &api).await;
+    let mut users = Vec::new();
+    for number in 0..16 {
+        let pair = api.register(0, &format!("user-{number}@example.com")).await;
+        assert_eq!(api.me_everywhere(&pair).await, [200; 3]);
+        users.push(pair);
+    }
+    world.redis().tell(&["ACL", "SETUSER", "default", "resetkeys", "~{hp:1}:*"]);
+    let (status, answer) = api.call(0, "/api/admin/revoke_all_sessions", &root, json!({})).await;
+    assert_eq!(status, 503, "{answer}");
+    wait_until("no instance has all leases", async || {
+        join_all((0..3).map(|number| api.try_get(number, "/health/ready"))).await == [Some(503); 3]
+    })
+    .await;
+    for pair in &users {
+        assert_eq!(api.me_everywhere(pair).await, [401; 3]);
+    }
 }
 
 /// PostgreSQL cannot store U+0000, SQLite can. Such an input is not a failure of the database.

@@ -235,13 +235,15 @@ impl<S: SessionStore> Cluster<S> {
                 by_partition.entry(partition).or_default().push(session.clone());
             }
         }
-        let mut total: Option<Acknowledged> = None;
-        for (partition, sessions) in by_partition {
-            let one = self.followers[partition].publisher().revoke(&sessions).await?;
-            let so_far = total.get_or_insert(one);
-            so_far.instances = so_far.instances.max(one.instances);
-            so_far.acknowledged = so_far.acknowledged.min(one.acknowledged);
-        }
+        // Not `try_join_all`: a partition that is out of reach must not keep the sessions of others alive.
+        let revoking = by_partition
+            .iter()
+            .map(|(partition, sessions)| self.followers[*partition].publisher().revoke(sessions));
+        let outcomes = join_all(revoking).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let total = outcomes.into_iter().reduce(|total, one| Acknowledged {
+            instances: total.instances.max(one.instances),
+            acknowledged: total.acknowledged.min(one.acknowledged),
+        });
         Ok(total.unwrap_or_else(|| {
             // This instance counts even if it has just rejoined and is not in the membership yet.
             let instances = self.followers[0].running().max(1).try_into().unwrap_or(u32::MAX);

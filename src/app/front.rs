@@ -12,7 +12,7 @@ use super::{
     register::RegisterPage,
     theme::ThemeSwitch,
 };
-use crate::client::session::Session;
+use crate::client::{session::Session, sse};
 
 /// A page of the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub fn Front(page: FrontPage) -> impl IntoView {
     let session = Session::provide();
     // The pages for guests are left as soon as a session begins.
     if !page.is_for_guests() {
-        session.follow();
+        sse::follow(session);
     }
     mark_hydrated();
     view! {

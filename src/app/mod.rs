@@ -33,7 +33,7 @@ use self::{
     signed_out::SignedOut,
     theme::ThemeSwitch,
 };
-use crate::client::{session::Session, token::kept_copy};
+use crate::client::{session::Session, sse, token::kept_copy};
 
 mod account;
 mod admin;
@@ -69,7 +69,7 @@ const WHOLE: SsrMode = SsrMode::Async;
 #[component]
 pub fn App() -> impl IntoView {
     provide_meta_context();
-    Session::provide().follow();
+    sse::follow(Session::provide());
     let toasts = Toasts::provide();
     mark_hydrated();
     view! {

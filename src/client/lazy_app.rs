@@ -3,19 +3,15 @@
 //! into that part: it fetches the part if necessary, and runs there.
 //!
 //! The part contains the code that only entry points reach: the app's pages, server functions, JSON. So a
-//! front page must not make a call in any other way. The other entry point is `start_app` in `lib.rs`.
+//! front page must not make a call in any other way. The other entry points are
+//! `start_app` in `lib.rs` and `follow_session` in `sse.rs`.
 
 use futures::future::LocalBoxFuture;
 use gloo_timers::future::TimeoutFuture;
-use leptos::{
-    prelude::Owner,
-    wasm_split::{SplitLoaderError, wasm_split},
-};
+use leptos::wasm_split::{SplitLoaderError, wasm_split};
 
 use super::{
     refresh::SessionGeneration,
-    session::Session,
-    sse,
     storage::{self, StoredToken, device_now},
 };
 use crate::api::{
@@ -72,7 +68,7 @@ fn keep(response: TokenResponse) {
 /// # Errors
 /// The error of the call.
 #[wasm_split(
-    app, wasm_split_path = leptos::wasm_split, fallible,
+    app, wasm_split_path = leptos::wasm_split, fallible, preload(fetch),
     return_wrapper(let answer = _; { answer?.await } -> Result<Revocation, ApiError>)
 )]
 pub fn logout() -> Result<Answer<Revocation>, ApiError> {
@@ -86,14 +82,4 @@ pub async fn fetched() {
         TimeoutFuture::new(pause).await;
         pause = (pause * 2).min(FETCH_AGAIN_AT_MOST_MS);
     }
-}
-
-/// Subscribes to the end of the session for as long as `owner` lives.
-///
-/// # Errors
-/// The part could not be fetched.
-#[wasm_split(app, wasm_split_path = leptos::wasm_split, fallible, preload(fetch))]
-pub fn follow(session: Session, owner: Owner) -> Result<(), SplitLoaderError> {
-    owner.with(|| sse::follow_session(session));
-    Ok(())
 }

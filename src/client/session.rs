@@ -68,23 +68,6 @@ impl Session {
         session
     }
 
-    /// Subscribes to the server's notice of the session's end, once a session has begun.
-    pub fn follow(self) {
-        let owner = Owner::current().unwrap_or_default();
-        Effect::new(move |is_followed: Option<bool>| {
-            let is_followed = is_followed == Some(true);
-            let is_signed_in = self.is_signed_in();
-            if is_signed_in && !is_followed {
-                let owner = owner.clone();
-                spawn_local(async move {
-                    lazy_app::fetched().await;
-                    drop(lazy_app::follow(self, owner).await);
-                });
-            }
-            is_followed || is_signed_in
-        });
-    }
-
     /// The session that [`Session::provide`] has put into the context.
     pub fn expect() -> Self {
         expect_context()

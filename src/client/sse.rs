@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use leptos::{ev, prelude::*, task::spawn_local};
+use leptos::{
+    ev,
+    prelude::*,
+    task::spawn_local,
+    wasm_split::{SplitLoaderError, wasm_split},
+};
 use wasm_bindgen::{JsCast, prelude::Closure};
 use web_sys::{EventSource, MessageEvent};
 
-use super::session::Session;
+use super::{lazy_app, session::Session};
 use crate::api::{
     self, CLUSTER_EVENTS, SESSION_EVENTS,
     types::{ClusterView, EndReason},
@@ -62,9 +67,37 @@ impl Drop for Stream {
     }
 }
 
-/// Subscribes to the end of the session while the page is visible. A hidden page has no connection: a browser
-/// opens few to one host, and all of its tabs share them.
-pub(super) fn follow_session(session: Session) {
+/// Subscribes to the server's notice of the session's end, once a session has begun.
+pub fn follow(session: Session) {
+    let owner = Owner::current().unwrap_or_default();
+    Effect::new(move |is_followed: Option<bool>| {
+        let is_followed = is_followed == Some(true);
+        let is_signed_in = session.is_signed_in();
+        if is_signed_in && !is_followed {
+            let owner = owner.clone();
+            spawn_local(async move {
+                lazy_app::fetched().await;
+                drop(follow_session(session, owner).await);
+            });
+        }
+        is_followed || is_signed_in
+    });
+}
+
+/// Subscribes to the end of the session for as long as `owner` lives, while the page is visible. A hidden page has no
+/// connection: a browser opens few to one host, and all of its tabs share them.
+///
+/// This is an entry point into the part of the wasm that [`lazy_app`] describes.
+///
+/// # Errors
+/// The part could not be fetched.
+#[wasm_split(app, wasm_split_path = leptos::wasm_split, fallible)]
+fn follow_session(session: Session, owner: Owner) -> Result<(), SplitLoaderError> {
+    owner.with(|| subscribe(session));
+    Ok(())
+}
+
+fn subscribe(session: Session) {
     let is_seen = RwSignal::new(!document().hidden());
     let retries = RwSignal::new(0_u32);
     let listeners = [

@@ -1,12 +1,14 @@
-//! Measurements: the time of a logout compared with a bare `PING` of Redis, the effect of an attack on users
-//! who are signed in, and the cost of a million live tokens in an instance. Nothing is asserted; `make bench`
-//! prints the figures.
+//! Measurements: the time of a logout compared with a bare `PING` of Redis, logouts at the limit of the database,
+//! the effect of an attack on users who are signed in, and the cost of a million live tokens in an instance. Nothing
+//! is asserted; `make bench` prints the figures.
 
 use std::{
     fs,
     hint::black_box,
+    ops::Range,
     path::PathBuf,
     pin::pin,
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,7 +18,7 @@ use std::{
 
 use ::redis::{Client, cmd};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use futures::{FutureExt, future::join_all};
+use futures::{FutureExt, StreamExt, future::join_all, stream};
 use hallpass::server::{
     auth::Auth,
     clock,
@@ -67,6 +69,93 @@ async fn figures_of_logout_beside_ping() {
     let ratio =
         |share| at(&mut logouts.clone(), share).as_secs_f64() / at(&mut pings.clone(), share).as_secs_f64();
     println!("ratio    p50 {:8.1}  p99 {:8.1}", ratio(0.5), ratio(0.99));
+}
+
+/// Logouts one, 32 and 64 at a time; beside the updates of one row that pgbench makes on the same PostgreSQL; and on
+/// one instance while another one is flooded with page views.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn figures_of_logouts_at_a_time() {
+    const ROUNDS: usize = 3;
+    let world = World::without_links(Kind::Single).await;
+    let api = Api::of(&world);
+    for number in 0..64 {
+        api.register(number, &user(number)).await;
+    }
+    api.confirm_quickly(&world).await;
+    world.postgres.tell(
+        "create table rows (id integer primary key, n integer not null default 0); \
+         insert into rows select generate_series(1, 100000)",
+    );
+    for round in 1..=ROUNDS {
+        println!("\nround {round}");
+        for (at_a_time, count) in [(1, 500), (32, 4000), (64, 4000)] {
+            logouts(&api, at_a_time, count, 0..3).await.print(&format!("{at_a_time} at a time"));
+        }
+        for connections in [12, 64] {
+            let updates = world.postgres.updates_per_second(connections);
+            println!("pgbench, {connections} connections    {updates:8.0} updates/s");
+        }
+        for connections in [64, 512] {
+            let url = format!("{}/login", world.instances[0].url);
+            let flood = Flood::start(&url, connections);
+            let figures = logouts(&api, 1, 300, 1..3).await;
+            drop(flood);
+            figures.print(&format!("one at a time, {connections} connections flood another instance"));
+        }
+    }
+}
+
+fn user(number: usize) -> String {
+    format!("user-{number}@example.com")
+}
+
+/// The figures of logouts.
+struct Logouts {
+    per_second: f64,
+    times: Vec<Duration>,
+}
+
+impl Logouts {
+    fn print(mut self, name: &str) {
+        let (p50, p99) = (at(&mut self.times, 0.5), at(&mut self.times, 0.99));
+        println!("{name:64}{:8.0} logouts/s  p50 {p50:8.1?}  p99 {p99:8.1?}", self.per_second);
+    }
+}
+
+/// Ends `count` sessions, `at_a_time`, on these instances in turn.
+async fn logouts(api: &Api, at_a_time: usize, count: usize, on: Range<usize>) -> Logouts {
+    let instance = |number: usize| on.start + number % on.len();
+    let logins =
+        stream::iter(0..count).map(async |number| api.login(instance(number), &user(number % 64)).await);
+    let pairs: Vec<_> = logins.buffered(16).collect().await;
+    let begin = Instant::now();
+    let ending = stream::iter(pairs.iter().enumerate()).map(async |(number, pair)| {
+        let begin = Instant::now();
+        let (status, answer) = api.logout(instance(number), pair).await;
+        assert_eq!(status, 200, "{answer}");
+        begin.elapsed()
+    });
+    let times: Vec<_> = ending.buffer_unordered(at_a_time).collect().await;
+    Logouts { per_second: count as f64 / begin.elapsed().as_secs_f64(), times }
+}
+
+/// wrk, which asks for a page as often as it can, until this is dropped.
+struct Flood(Child);
+
+impl Flood {
+    fn start(url: &str, connections: u32) -> Self {
+        let arguments = ["-t", "1", "-c", &connections.to_string(), "-d", "1h", url];
+        let child = Command::new("wrk").args(arguments).stdout(Stdio::null()).spawn().unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The default settings.

@@ -152,6 +152,20 @@ impl Postgres {
         self.psql(statement)
     }
 
+    /// The number of updates a second that pgbench makes on this many connections, each of one row of `rows` in a
+    /// transaction of its own, for five seconds.
+    pub fn updates_per_second(&self, connections: u32) -> f64 {
+        let script = self.folder.join("update.sql");
+        fs::write(&script, "\\set id random(1, 100000)\nupdate rows set n = n + 1 where id = :id;\n")
+            .unwrap();
+        let (port, connections) = (self.port.to_string(), connections.to_string());
+        let server = ["-h", "127.0.0.1", "-p", &port, "-U", "hallpass", "postgres"];
+        let load = ["-n", "-M", "prepared", "-c", &connections, "-T", "5", "-f", script.to_str().unwrap()];
+        let printed = run(self.programs.join("pgbench"), &[&load[..], &server[..]].concat()).unwrap();
+        let rate = printed.lines().find_map(|line| line.strip_prefix("tps = ")).unwrap();
+        rate.split(' ').next().unwrap().parse().unwrap()
+    }
+
     fn psql(&self, statement: &str) -> Result<String, String> {
         let port = self.port.to_string();
         let server = ["-h", "127.0.0.1", "-p", &port, "-U", "hallpass", "-d", "postgres"];

@@ -494,9 +494,13 @@ impl<S: SessionStore> Follower<S> {
         connection: &mut Connection,
         epoch: &mut Epoch,
         head: Head,
-    ) -> Result<(), BusError> {
+    ) -> Result<(), Lost<S::Error>> {
         let register = connection.register().await?;
         let read = self.now();
+        // The register has been lost since this instance reported, and others may be missing from it, too.
+        if !register.reports.contains_key(self.instance.id.to_string().as_bytes()) {
+            return Err(Lost::BrokenChain);
+        }
         self.members().observe(register, &epoch.beats, read);
         epoch.version = Some(head.version);
         self.members_read.notify_waiters();

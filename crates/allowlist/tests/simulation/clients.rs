@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use hallpass_allowlist::{Clock, MAX_TOKEN_LIFE, SessionId, TokenId, TokenRecord, UserId, Whose};
+use hallpass_allowlist::{Clock, MAX_TOKEN_LIFE, Revocation, SessionId, TokenId, TokenRecord, UserId, Whose};
 use tokio::time;
 
 use crate::{
@@ -218,16 +218,25 @@ impl Clients {
         };
         let Some(answer) = self.call(member, revoking).await else { return false };
         self.history.note(|| format!("{session_id} revoked at {}: {answer:?}", member.number));
-        if answer.is_err() {
+        let Ok(revocation) = answer else {
             self.history.count("unconfirmed");
             return false;
-        }
+        };
         self.history.count("revocations");
+        self.check_counts(&revocation);
         self.history.acknowledged([session_id]);
         if self.tables.is_revoked(session_id) == Some(false) {
             self.history.violation(format!("accepted: {session_id} is acknowledged and not recorded"));
         }
         true
+    }
+
+    /// The instance that answers counts itself, and has applied the revocation.
+    fn check_counts(&self, revocation: &Revocation) {
+        let Revocation { instances, acknowledged, .. } = *revocation;
+        if acknowledged == 0 || acknowledged > instances {
+            self.history.violation(format!("accepted: {acknowledged} of {instances} have acknowledged"));
+        }
     }
 
     async fn log_out_everywhere(&self, member: &Member) {
@@ -245,8 +254,9 @@ impl Clients {
         let revoking = allowlist.revoke(Whose::User { user_id, except: None }, recording);
         let Some(answer) = self.call(member, revoking).await else { return };
         self.history.note(|| format!("all of {user_id} revoked at {}: {answer:?}", member.number));
-        if answer.is_ok() {
+        if let Ok(revocation) = answer {
             self.history.count("revocations");
+            self.check_counts(&revocation);
             // Sessions that the store has lost are revoked as far as this instance knew them.
             let known = meant.into_iter().filter(|session_id| self.tables.is_revoked(*session_id).is_some());
             self.history.acknowledged(known);

@@ -149,7 +149,7 @@ wrk:
 
 # Debian's packages also start system services: the new ones are stopped and disabled again.
 services:
-	@missing=$$(for program in redis-server redis-sentinel haproxy faketime; do \
+	@missing=$$(for program in redis-server redis-sentinel haproxy nginx faketime; do \
 			PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || echo $$program; \
 		done; \
 		ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo postgresql); \
@@ -163,6 +163,6 @@ services:
 			$$sudo service $$service stop; $$sudo update-rc.d $$service disable; \
 		done; \
 	else \
-		echo "Missing: $$(echo $$missing). On macOS: brew install redis postgresql haproxy libfaketime"; \
+		echo "Missing: $$(echo $$missing). On macOS: brew install redis postgresql haproxy nginx libfaketime"; \
 		exit 1; \
 	fi

@@ -5,7 +5,8 @@ import { defineConfig, devices } from "@playwright/test";
 import { freePort } from "./ports";
 
 // This file is read again by each worker: the first reading decides, the environment carries it.
-for (const name of ["E2E_PORT", "CLUSTER_PORT", "CLUSTER_A", "CLUSTER_B", "CLUSTER_C"]) process.env[name] ??= freePort();
+const ports = ["E2E_PORT", "CLUSTER_PORT", "CLUSTER_NGINX", "CLUSTER_A", "CLUSTER_B", "CLUSTER_C"];
+for (const name of ports) process.env[name] ??= freePort();
 process.env.E2E_HOME ??= mkdtempSync(join(tmpdir(), "hallpass-e2e-"));
 process.env.CLUSTER_PIDS ??= mkdtempSync(join(tmpdir(), "hallpass-pids-"));
 const url = `http://127.0.0.1:${process.env.E2E_PORT}`;

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { get } from "node:http";
 import { join } from "node:path";
 import type { APIRequestContext, APIResponse, Page } from "@playwright/test";
 import { expect, expectNoViolations, freshEmail, PASSWORD, refused, test } from "./support";
@@ -10,6 +11,12 @@ test.describe.configure({ mode: "default" });
 const instances = ["A", "B", "C"].map((name) => `http://127.0.0.1:${process.env[`CLUSTER_${name}`]}`);
 const [first, second] = instances;
 
+/** The proxies that `deploy/haproxy.cfg` and `deploy/nginx.conf` configure, in front of the same instances. */
+const proxies = [
+  ["HAProxy", `http://127.0.0.1:${process.env.CLUSTER_PORT}`],
+  ["nginx", `http://127.0.0.1:${process.env.CLUSTER_NGINX}`],
+];
+
 const withToken = (token: string | null) => ({ headers: { Authorization: `Bearer ${token}` } });
 
 /** Someone else signs in at the first server and out at this one. */
@@ -17,6 +24,14 @@ async function logOutElsewhere(request: APIRequestContext, at: string) {
   const form = { email: freshEmail(), password: PASSWORD, delivery: "body" };
   const { access_token } = await (await request.post(`${first}/api/auth/register`, { form })).json();
   expect((await request.post(`${at}/api/auth/logout`, withToken(access_token))).status()).toBe(200);
+}
+
+/** The status of a request for this target, which is sent as it is: other clients normalize it first. */
+async function statusOf(proxy: string, target: string): Promise<number> {
+  const { hostname, port } = new URL(proxy);
+  return new Promise((resolve, reject) => {
+    get({ hostname, port, path: target }, (answer) => resolve(answer.resume().statusCode!)).once("error", reject);
+  });
 }
 
 /** Stops the process, as an overloaded or paused machine would. */
@@ -288,3 +303,70 @@ test.describe("with a session that is ended on another server", () => {
     await visitor.expectSignedOutInPlace();
   });
 });
+
+for (const [name, proxy] of proxies) {
+  test(`${name} keeps the metrics and the health checks from the public in every spelling`, async () => {
+    for (const path of ["/metrics", "/health/live", "/health/ready"]) {
+      const letters = [...path.slice(1)].map((letter) => `%${letter.charCodeAt(0).toString(16)}`).join("");
+      const spellings = [
+        path,
+        `/${path}`,
+        path.toUpperCase(),
+        `/${letters}`,
+        `/.${path}`,
+        `/x/..${path}`,
+        `/x/%2e%2e${path}`,
+        `/%2f${path}`,
+        `${path}/`,
+        `${path}?x`,
+        `${path}%20`,
+        `${path};x`,
+        `${proxy}${path}`,
+        `${proxy}/${path}`,
+      ];
+      for (const spelling of spellings) expect(await statusOf(proxy, spelling), spelling).toBe(404);
+    }
+  });
+
+  test(`behind ${name} a client cannot claim another address, host or scheme`, async ({ request }) => {
+    const form = { email: freshEmail(), password: PASSWORD };
+    const claims = { "X-Forwarded-For": "203.0.113.9", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https" };
+    const headers = { ...claims, Connection: "X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto" };
+    for (const sent of [claims, headers]) {
+      const begun = await request.post(`${proxy}/api/auth/register`, { headers: sent, form: { ...form, email: freshEmail() } });
+      const { access_token } = await begun.json();
+      const listed = await request.post(`${proxy}/api/account/sessions`, withToken(access_token));
+      expect((await listed.json()).sessions[0].address).toBe("127.0.0.0/24");
+    }
+    const login = async (origin: string) =>
+      (await request.post(`${proxy}/api/auth/login`, { headers: { ...claims, Origin: origin }, form })).status();
+    expect(await login("http://evil.example"), "as if the site were called evil.example").toBe(403);
+    expect(await login(proxy), "as if this page had come by https").toBe(401);
+  });
+
+  test(`behind ${name} a logout ends the session on every server, and its event stream`, async ({ request }) => {
+    const form = { email: freshEmail(), password: PASSWORD };
+    const begun = await request.post(`${proxy}/api/auth/register`, { form });
+    const { access_token } = await begun.json();
+    const cookies = begun.headersArray().filter((header) => header.name.toLowerCase() === "set-cookie");
+    const cookie = cookies.map((header) => header.value.split(";")[0]).join("; ");
+    await expectAcceptedByEach(request, access_token);
+
+    const stream = await fetch(`${proxy}/api/session/events`, { headers: { cookie } });
+    const events = stream.body!.pipeThrough(new TextDecoderStream()).getReader();
+    expect((await events.read()).value, "the first event is not held back").toContain("event: live");
+    const ended = await request.post(`${proxy}/api/auth/logout`, withToken(access_token));
+    expect(ended.status()).toBe(200);
+    await expectRefusedByEach(request, access_token);
+    let received = "";
+    for (let read = await events.read(); !read.done; read = await events.read()) received += read.value;
+    expect(received).toContain("event: ended");
+  });
+
+  test(`behind ${name} Hallpass answers a body that is too large`, async ({ request }) => {
+    const form = { email: freshEmail(), password: "x".repeat(20_000) };
+    const answer = await request.post(`${proxy}/api/auth/login`, { form });
+    expect(answer.status()).toBe(413);
+    expect(await answer.json()).toMatchObject({ error: "payload_too_large" });
+  });
+}

@@ -1,12 +1,13 @@
 //! Shared helpers: a folder with a server that can be stopped, killed and restarted, and its HTTP client.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, mpsc},
     thread,
+    time::Duration,
 };
 
 use aws_lc_rs::hmac;
@@ -21,7 +22,12 @@ use hallpass::server::{
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::JoinHandle,
+    time::{self, Instant},
+};
 
 pub const PASSWORD: &str = "correct horse battery";
 pub const KEY: [u8; 32] = *b"0123456789abcdefghijklmnopqrstuv";
@@ -44,6 +50,7 @@ pub const NOW: i64 = 1_000_000;
 /// The server's `Auth` without the HTTP server; the caller passes the time.
 pub async fn auth(home: &Home, now: i64) -> Auth {
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
+    home.wait_until_unlocked().await;
     let db = Db::open(&config, Access::Exclusive).await.unwrap();
     Auth::load(&config, db, now).await.unwrap()
 }
@@ -98,9 +105,20 @@ impl Home {
         self.path().join("data/hallpass.db")
     }
 
+    /// Waits until nobody serves the database. A task of a dropped `Auth` or server may still hold it.
+    async fn wait_until_unlocked(&self) {
+        let lock = self.database().with_extension("db.lock");
+        let is_locked = || File::open(&lock).is_ok_and(|lock| lock.try_lock().is_err());
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while is_locked() && Instant::now() < deadline {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Starts the server in this process.
     pub async fn start(&self) -> Server {
         let config = Config::load(&self.path().join("Leptos.toml")).unwrap();
+        self.wait_until_unlocked().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();

@@ -6,6 +6,7 @@
 # make faults       the guarantee under faults, for DURATION seconds (1200), by SEED
 # make soak         the same at a low rate, to find leaks, for DURATION seconds (3600)
 # make simulate     the code of the protocol in simulated time, for RUNS seeds (5000) from SEED (0) on
+# make scale        what a hundred instances cost each Redis node, counted in simulated time: docs/SCALE.md
 # make bench        requests beside what you would write instead, logouts and what they cost Redis, an attack
 # make screenshots  images of each page: all in target/screenshots, those of the README in docs
 # make fmt          format the code
@@ -16,7 +17,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate bench screenshots fmt tools cargo-deny browser services wrk
+.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate scale bench screenshots fmt tools cargo-deny browser services wrk
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -80,7 +81,11 @@ soak: tools services
 	cargo test --release --features ssr --test instances -- --ignored --nocapture soak_for_as_long_as_asked
 
 simulate:
-	cargo test --release -p hallpass-allowlist --features test-util --test simulation -- --ignored --nocapture
+	cargo test --release -p hallpass-allowlist --features test-util --test simulation -- --ignored --nocapture \
+		the_guarantee_holds_in_as_many_simulations_as_asked
+
+scale:
+	cargo test --release -p hallpass-allowlist --features test-util --test simulation -- --ignored --nocapture figures_at_scale
 
 bench: tools services wrk
 	cargo bench --features ssr

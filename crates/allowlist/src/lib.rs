@@ -45,6 +45,8 @@ mod store;
 
 #[cfg(feature = "redis")]
 pub use self::bus::redis::RedisOptions;
+#[cfg(all(feature = "redis", feature = "test-util"))]
+pub use self::bus::redis::metered::{Message, Meter, MeteredBus};
 #[cfg(feature = "test-util")]
 pub use self::random::seeded::seed;
 /// The program in the README is a test.

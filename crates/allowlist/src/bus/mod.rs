@@ -37,6 +37,8 @@ enum Kind {
     Memory(MemoryBus),
     #[cfg(feature = "redis")]
     Redis(redis::Topology),
+    #[cfg(all(feature = "redis", feature = "test-util"))]
+    Metered(redis::metered::MeteredBus),
 }
 
 impl Bus {
@@ -54,12 +56,20 @@ impl Bus {
         Ok(Self(Kind::Redis(redis::Topology::new(options)?)))
     }
 
+    /// A bus in memory that measures what would be exchanged with Redis.
+    #[cfg(all(feature = "redis", feature = "test-util"))]
+    pub fn metered(bus: redis::metered::MeteredBus) -> Self {
+        Self(Kind::Metered(bus))
+    }
+
     /// The number of partitions.
     pub(crate) fn partitions(&self) -> u16 {
         match &self.0 {
             Kind::Memory(bus) => bus.partitions(),
             #[cfg(feature = "redis")]
             Kind::Redis(topology) => topology.partitions(),
+            #[cfg(all(feature = "redis", feature = "test-util"))]
+            Kind::Metered(bus) => bus.partitions(),
         }
     }
 
@@ -69,6 +79,8 @@ impl Bus {
             Kind::Memory(bus) => bus.nodes(),
             #[cfg(feature = "redis")]
             Kind::Redis(topology) => topology.nodes(),
+            #[cfg(all(feature = "redis", feature = "test-util"))]
+            Kind::Metered(_) => 1,
         }
     }
 
@@ -78,6 +90,8 @@ impl Bus {
             Kind::Memory(bus) => Ok(Connection::Memory(bus.connect(partition).await?)),
             #[cfg(feature = "redis")]
             Kind::Redis(topology) => Ok(Connection::Redis(topology.connect(partition).await?)),
+            #[cfg(all(feature = "redis", feature = "test-util"))]
+            Kind::Metered(bus) => Ok(Connection::Metered(bus.connect(partition).await?)),
         }
     }
 
@@ -87,6 +101,8 @@ impl Bus {
             Kind::Memory(bus) => Ok(Connection::Memory(bus.connect(partition).await?)),
             #[cfg(feature = "redis")]
             Kind::Redis(topology) => Ok(Connection::Redis(topology.connect_beside(partition).await?)),
+            #[cfg(all(feature = "redis", feature = "test-util"))]
+            Kind::Metered(bus) => Ok(Connection::Metered(bus.connect(partition).await?)),
         }
     }
 }
@@ -97,6 +113,8 @@ pub(crate) enum Connection {
     Memory(memory::Connection),
     #[cfg(feature = "redis")]
     Redis(redis::Connection),
+    #[cfg(all(feature = "redis", feature = "test-util"))]
+    Metered(redis::metered::Connection),
 }
 
 /// Calls the same method of whichever connection it is.
@@ -106,6 +124,8 @@ macro_rules! on_either {
             Self::Memory($connection) => $call.await,
             #[cfg(feature = "redis")]
             Self::Redis($connection) => Ok($call.await?),
+            #[cfg(all(feature = "redis", feature = "test-util"))]
+            Self::Metered($connection) => $call.await,
         }
     };
 }

@@ -24,6 +24,7 @@ mod network;
 mod real_time;
 
 mod run;
+mod scale;
 mod store;
 
 /// The number of seeds in each test run.

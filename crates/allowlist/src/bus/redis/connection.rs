@@ -39,7 +39,7 @@ static ALLOW: LazyLock<Script> = script!("#!lua\n", "scripts/allow.lua");
 static REVOKE: LazyLock<Script> = script!("scripts/revoke.lua");
 
 /// The score from which on it is a beat, in the register.
-const FIRST_BEAT: u64 = 1 << 52;
+pub const FIRST_BEAT: u64 = 1 << 52;
 
 /// A connection to the primary of one partition. Clones share it.
 #[derive(Clone)]
@@ -252,7 +252,7 @@ pub fn key(partition: Partition, name: &str) -> String {
     format!("{{hp:{}}}:{name}", partition.index())
 }
 
-fn token_key(partition: Partition, token_id: TokenId) -> String {
+pub fn token_key(partition: Partition, token_id: TokenId) -> String {
     key(partition, &format!("token:{token_id}"))
 }
 

@@ -27,5 +27,7 @@ pub(super) use self::{connection::Connection, topology::Topology};
 
 mod connection;
 mod error;
+#[cfg(feature = "test-util")]
+pub mod metered;
 mod options;
 mod topology;

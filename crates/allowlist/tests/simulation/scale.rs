@@ -40,10 +40,10 @@ const DELAY: Duration = Duration::from_micros(100);
 /// with Redis 7.0 and a hundred connections that are all busy.
 const RENEW: Duration = Duration::from_nanos(11_500);
 const READ: Duration = Duration::from_nanos(4_300);
-const READ_ANSWER: Duration = Duration::from_nanos(2_000);
+const READ_ANSWER: Duration = Duration::from_micros(2);
 const EVENT: Duration = Duration::from_nanos(500);
 const PUBLISH: Duration = Duration::from_nanos(15_500);
-const OTHER: Duration = Duration::from_nanos(4_000);
+const OTHER: Duration = Duration::from_micros(4);
 
 /// The sessions that are refreshed.
 const SESSIONS: usize = 1000;
@@ -53,23 +53,31 @@ const IDLE: Duration = Duration::from_secs(2);
 
 /// The simulated time. The timers of Tokio know milliseconds, and messages take microseconds.
 #[derive(Default)]
-struct Timeline(Mutex<(u64, BTreeMap<(Instant, u64), oneshot::Sender<()>>)>);
+struct Timeline(Mutex<Sleepers>);
+
+#[derive(Default)]
+struct Sleepers {
+    /// The number that there have been.
+    count: u64,
+    /// By when they are due, and by their numbers.
+    waiting: BTreeMap<(Instant, u64), oneshot::Sender<()>>,
+}
 
 impl Timeline {
     fn until(&self, due: Instant) -> impl Future<Output = ()> + Send + 'static {
         let (sender, receiver) = oneshot::channel();
-        let mut state = lock(&self.0);
-        state.0 += 1;
-        let number = state.0;
-        state.1.insert((due, number), sender);
+        let mut sleepers = lock(&self.0);
+        sleepers.count += 1;
+        let number = sleepers.count;
+        sleepers.waiting.insert((due, number), sender);
         async move {
             let _ = receiver.await;
         }
     }
 
     fn wake(&self, now: Instant) {
-        let mut state = lock(&self.0);
-        while let Some(first) = state.1.first_entry().filter(|first| first.key().0 <= now) {
+        let mut sleepers = lock(&self.0);
+        while let Some(first) = sleepers.waiting.first_entry().filter(|first| first.key().0 <= now) {
             let _ = first.remove().send(());
         }
     }
@@ -79,7 +87,8 @@ impl Timeline {
         let began = Instant::now();
         for tick in (1..).map(|tick| began + Duration::from_millis(tick)) {
             loop {
-                let next = lock(&self.0).1.first_key_value().map_or(tick, |((due, _), _)| tick.min(*due));
+                let next =
+                    lock(&self.0).waiting.first_key_value().map_or(tick, |((due, _), _)| tick.min(*due));
                 time::advance(next - Instant::now()).await;
                 self.wake(next);
                 task::yield_now().await;
@@ -399,7 +408,7 @@ async fn offer(load: Load, nodes: &Arc<Nodes>, members: &Members) -> (Vec<Usage>
     (busy, times)
 }
 
-/// What is asked for in issue 13, in all.
+/// The full load, in all.
 const REVOCATIONS: f64 = 10_000.0;
 const REFRESHES: f64 = 100_000.0;
 
@@ -488,7 +497,7 @@ fn figures_at_scale() {
     }
 }
 
-/// docs/SCALE.md has what a real Redis was measured to send: 252, 827 and 2559 bytes.
+/// What a real Redis sent and received for each logout is in docs/SCALE.md.
 #[test]
 fn logout_costs_the_bytes_that_redis_was_measured_to_exchange() {
     for (members, measured) in [(1, [252.0, 556.0]), (3, [827.0, 1374.0]), (10, [2559.0, 3681.0])] {

@@ -11,7 +11,7 @@ use crate::{
         error::BusError,
         event::{Event, Nonce},
         memory::{self, MemoryBus, MemoryServer},
-        stream::{Awaited, BATCH, Entry, Partition, Read, Register, Renewed, Report},
+        stream::{Awaited, BATCH, Entry, Partition, Read, Register, Renewed, Report, Reported},
     },
     clock::UnixSeconds,
     id::{InstanceId, SessionId, TokenId},
@@ -52,11 +52,11 @@ impl MeteredBus {
         Self { servers: (0..partitions).map(|_| MemoryServer::default()).collect(), meter }
     }
 
-    pub(in crate::bus) fn partitions(&self) -> u16 {
+    pub(crate) fn partitions(&self) -> u16 {
         self.servers.len().try_into().unwrap_or(u16::MAX)
     }
 
-    pub(in crate::bus) async fn connect(&self, partition: Partition) -> Result<Connection, BusError> {
+    pub(crate) async fn connect(&self, partition: Partition) -> Result<Connection, BusError> {
         let inner = MemoryBus::new(&self.servers[partition.index()]).connect(partition).await?;
         Ok(Connection { inner, meter: Arc::clone(&self.meter), partition })
     }
@@ -100,7 +100,7 @@ impl Connection {
         answer_size: impl FnOnce(&T) -> usize,
         events: impl FnOnce(&T) -> usize,
     ) -> Result<T, BusError> {
-        let bytes = array(arguments.iter().map(|argument| text(argument)));
+        let bytes = array(arguments.iter().map(text));
         let message =
             Message { partition: self.partition.index(), command, is_answer: false, bytes, events: 0 };
         self.meter.cross(message).await;
@@ -282,7 +282,7 @@ fn profiles_size(register: &Register) -> usize {
 
 fn reports_size(register: &Register) -> usize {
     let reports = &register.reports;
-    let size = |(instance, report): (&Vec<u8>, &crate::bus::Reported)| {
+    let size = |(instance, report): (&Vec<u8>, &Reported)| {
         let partitions = text(&report.partitions);
         bulk(instance.len())
             + bulk(text(&report.applied))

@@ -403,7 +403,6 @@ impl<S: SessionStore> Follower<S> {
             partitions: self.instance.bus.partitions(),
             chain: epoch.chain.first,
             applied: epoch.chain.serial,
-            #[cfg(feature = "redis")]
             reported: epoch.reported,
             lapsed_below: epoch.beats.lapsed_below(sent),
         };

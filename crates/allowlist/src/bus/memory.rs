@@ -8,9 +8,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Either, select},
+};
 use tokio::{
     sync::Notify,
     time::{self, Instant},
@@ -46,6 +50,12 @@ pub trait Network: Send + Sync + 'static {
     /// # Errors
     /// The connection is closed.
     fn cross(&self, server: &MemoryServer) -> BoxFuture<'static, Result<(), BusError>>;
+
+    /// Resolves when the instance notices that this time has passed. A process that is stopped does so when it goes
+    /// on, and may find that the answer has arrived meanwhile.
+    fn elapsed(&self, time: Duration) -> BoxFuture<'static, ()> {
+        time::sleep(time).boxed()
+    }
 }
 
 /// A network that neither delays nor loses anything.
@@ -129,6 +139,8 @@ struct Data {
     profiles: BTreeMap<Vec<u8>, Vec<u8>>,
     entries: BTreeMap<Position, Link>,
     newest: Position,
+    /// What has woken those who wait until all members have reported an event: the newest only.
+    acks: Option<AllApplied>,
     tokens: HashMap<TokenId, SessionId>,
 }
 
@@ -136,6 +148,16 @@ impl Data {
     /// The lowest serial number that a member has reported.
     fn applied_by_all(&self) -> Option<u64> {
         self.reports.values().map(|report| report.applied).min()
+    }
+
+    /// Wakes those who wait until all members have reported this serial number or a lower one. What an earlier chain
+    /// has left stays until then, and is replaced whatever its numbers, as in `scripts/register.lua`.
+    fn wake(&mut self, head: Head, serial: u64) {
+        let all = AllApplied { chain: head.chain, serial, version: head.version };
+        let is_newer = |old: AllApplied| (all.serial, all.version) > (old.serial, old.version);
+        if serial > 0 && self.acks.is_none_or(|old| is_newer(old) || old.chain != all.chain) {
+            self.acks = Some(all);
+        }
     }
 
     fn after(&self, position: Position) -> Vec<Entry> {
@@ -171,6 +193,13 @@ impl MemoryServer {
     /// Loses all events, as a stream that is trimmed to nothing.
     pub fn trim(&self) {
         self.partitions().values_mut().for_each(|data| data.entries.clear());
+    }
+
+    /// Loses the registers, as a Redis that evicts keys does.
+    pub fn evict(&self) {
+        for data in self.partitions().values_mut() {
+            (data.head, data.reports) = (None, BTreeMap::new());
+        }
     }
 
     /// Sets whether enough replicas confirm what is written here: not on a primary that is cut off from them.
@@ -211,9 +240,9 @@ impl Connection {
         let calling = tokio::spawn(async move {
             connection.network.cross(&connection.server).await?;
             let (answer, has_written) = connection.server.with(connection.partition, |data| {
-                let before = (data.newest, data.applied_by_all());
+                let before = (data.newest, data.acks);
                 let answer = command(data);
-                (answer, (data.newest, data.applied_by_all()) != before)
+                (answer, (data.newest, data.acks) != before)
             });
             if has_written {
                 connection.server.0.written.notify_waiters();
@@ -221,9 +250,9 @@ impl Connection {
             connection.network.cross(&connection.server).await?;
             Ok(answer)
         });
-        match time::timeout(ANSWER_TIMEOUT, calling).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(BusError::timed_out()),
+        match select(calling, self.network.elapsed(ANSWER_TIMEOUT)).await {
+            Either::Left((Ok(answer), _)) => answer,
+            Either::Left((Err(_), _)) | Either::Right(_) => Err(BusError::timed_out()),
         }
     }
 
@@ -253,7 +282,11 @@ impl Connection {
             let is_new = data.reports.insert(instance, reported).is_none();
             let head = Head { version: head.version + u64::from(is_new || has_lapsed), ..head };
             data.head = Some(head);
-            Some(Renewed { head, applied_by_all: data.applied_by_all()?, beat })
+            let applied_by_all = data.applied_by_all()?;
+            if has_lapsed || report.reported.is_none_or(|before| applied_by_all > before) {
+                data.wake(head, applied_by_all);
+            }
+            Some(Renewed { head, applied_by_all, beat })
         })
         .await
     }
@@ -282,8 +315,8 @@ impl Connection {
     }
 
     pub async fn wait_for_replicas(&self, _: usize) -> Result<(), BusError> {
-        self.call(|_| ()).await?;
-        if self.server.0.is_confirmed.load(Ordering::Relaxed) {
+        let server = Arc::clone(&self.server.0);
+        if self.call(move |_| server.is_confirmed.load(Ordering::Relaxed)).await? {
             Ok(())
         } else {
             Err(BusError::new(BusErrorKind::Rejected, "too few replicas confirm what is written"))
@@ -298,13 +331,8 @@ impl Connection {
             written.as_mut().enable();
             let read = self
                 .call(move |data| {
-                    let reached = data.head.zip(data.applied_by_all()).map(|(head, serial)| AllApplied {
-                        chain: head.chain,
-                        serial,
-                        version: head.version,
-                    });
                     let reached =
-                        reached.filter(|all| applied_by_all.is_some_and(|serial| all.serial >= serial));
+                        data.acks.filter(|all| applied_by_all.is_some_and(|serial| all.serial >= serial));
                     Read { entries: data.after(after), applied_by_all: reached }
                 })
                 .await?;
@@ -327,9 +355,11 @@ impl Connection {
                 && let Some(head) = &mut data.head
             {
                 head.version += 1;
-                if data.reports.is_empty() {
+                let head = *head;
+                match data.applied_by_all() {
+                    Some(lowest) => data.wake(head, lowest),
                     // Beats begin again.
-                    *head = Head::first(Nonce::random());
+                    None => data.head = Some(Head::first(Nonce::random())),
                 }
             }
         })
@@ -368,5 +398,43 @@ impl Connection {
     pub async fn contains(&self, entry: &TokenRecord) -> Result<bool, BusError> {
         let entry = *entry;
         self.call(move |data| data.tokens.get(&entry.token_id) == Some(&entry.session_id)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn report(connection: &Connection, instance: InstanceId, applied: u64) {
+        let (_, Head { chain, .. }, _) = connection.join().await.unwrap();
+        let report = Report { instance, partitions: 1, chain, applied, reported: None, lapsed_below: None };
+        connection.renew(&report).await.unwrap().unwrap();
+    }
+
+    async fn woken(connection: &Connection, serial: u64) -> Option<(Nonce, u64)> {
+        let awaited =
+            Awaited { after: Position::default(), applied_by_all: Some(serial), timeout: Duration::ZERO };
+        let read = connection.wait_for_entries(&awaited).await.unwrap();
+        read.applied_by_all.map(|all| (all.chain, all.serial))
+    }
+
+    #[tokio::test]
+    async fn members_are_woken_by_what_an_earlier_chain_has_left_until_they_report() {
+        let partition = Partition::all(1).next().unwrap();
+        let connection = MemoryBus::new(&MemoryServer::default()).connect(partition).await.unwrap();
+        let (first, other) = (InstanceId::random(), InstanceId::random());
+        let (_, Head { chain: earlier, .. }, _) = connection.join().await.unwrap();
+        report(&connection, first, 5).await;
+        report(&connection, other, 7).await;
+        assert_eq!((woken(&connection, 5).await, woken(&connection, 6).await), (Some((earlier, 5)), None));
+        connection.leave(first, 1).await.unwrap();
+        assert_eq!(woken(&connection, 6).await, Some((earlier, 7)), "the last one has reported more");
+        connection.leave(other, 1).await.unwrap();
+        report(&connection, first, 0).await;
+        assert_eq!(woken(&connection, 1).await, Some((earlier, 7)));
+        report(&connection, first, 1).await;
+        let (_, Head { chain, .. }, _) = connection.join().await.unwrap();
+        assert_ne!(chain, earlier);
+        assert_eq!((woken(&connection, 1).await, woken(&connection, 2).await), (Some((chain, 1)), None));
     }
 }

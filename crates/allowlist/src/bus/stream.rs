@@ -67,7 +67,6 @@ pub(crate) struct Report {
     /// The serial number of the last link that it has applied.
     pub applied: u64,
     /// The serial number in its last report, if there was one.
-    #[cfg(feature = "redis")]
     pub reported: Option<u64>,
     /// Members with a lower beat are removed.
     pub lapsed_below: Option<u64>,
@@ -100,7 +99,7 @@ pub(crate) struct Register {
 }
 
 /// All members have reported that they have applied the link with this serial number.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AllApplied {
     pub chain: Nonce,
     pub serial: u64,

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures::future::join_all;
 use hallpass_allowlist::{Clock, MAX_TOKEN_LIFE, Revocation, SessionId, TokenId, TokenRecord, UserId, Whose};
 use tokio::time;
 
@@ -169,7 +170,7 @@ impl Clients {
     /// Presents a token, and returns whether it was accepted; `None` if that was not decided.
     pub async fn check_token(&self, member: &Member, token: &TokenRecord) -> Option<bool> {
         let allowlist = member.allowlist()?;
-        let began = self.history.step();
+        let (began, asked) = (self.history.step(), self.tables.asked(token.token_id));
         let checking = async {
             if token.expires_at <= allowlist.shared_time(member.clock.now()) {
                 return None;
@@ -186,6 +187,15 @@ impl Clients {
                     "accepted: instance {number} accepts {session_id} after its revocation"
                 ));
             }
+            // What the store says may be out of date when it arrives; the mirror must not be.
+            Ok(true)
+                if self.history.was_acknowledged(session_id, self.history.step())
+                    && self.tables.asked(token.token_id) == asked =>
+            {
+                self.history.violation(format!(
+                    "accepted: instance {number} takes {session_id} for live after its revocation"
+                ));
+            }
             Ok(false) if self.tables.is_revoked(session_id) == Some(false) => {
                 self.history
                     .violation(format!("refused: instance {number} refuses {session_id}, which is live"));
@@ -196,9 +206,17 @@ impl Clients {
     }
 
     async fn log_out(&self, member: &Member) {
-        if let Some(token) = self.token() {
-            self.revoke(member, &token).await;
+        let Some(token) = self.token() else { return };
+        if self.revoke(member, &token).await {
+            join_all(self.members.iter().map(|member| self.check_after(member, &token))).await;
         }
+    }
+
+    /// Presents a token as soon as its revocation has been acknowledged, and a little later.
+    async fn check_after(&self, member: &Member, token: &TokenRecord) {
+        self.check_token(member, token).await;
+        time::sleep(self.random.milliseconds(0..100)).await;
+        self.check_token(member, token).await;
     }
 
     /// Revokes the session of a token, and returns whether that was acknowledged.

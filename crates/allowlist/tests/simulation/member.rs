@@ -144,30 +144,35 @@ impl Member {
         running.allowlist = None;
     }
 
-    /// Ends the instance as SIGTERM does, and SIGKILL if that takes too long.
-    pub async fn leave(&self) {
+    /// Ends the instance as SIGTERM does, and SIGKILL if that takes too long. It answers meanwhile, and for some time
+    /// after it has left the others.
+    pub async fn leave(&self, then: Duration) {
         let allowlist = {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             running.starts += 1;
-            running.allowlist.take()
+            running.allowlist.clone()
         };
         if let Some(allowlist) = allowlist {
-            let _ = time::timeout(LEAVE_TIMEOUT, Gated::new(&self.pause, allowlist.leave())).await;
+            let leaving = Gated::new(&self.pause, allowlist.leave());
+            if time::timeout(LEAVE_TIMEOUT, leaving).await.is_ok() {
+                time::sleep(then).await;
+            }
         }
+        self.kill();
     }
 
-    /// Ends all that disturbs this instance.
-    pub fn heal(&self) {
+    /// Ends all that disturbs this instance, except connections to earlier servers if they do not.
+    pub fn heal(&self, earlier_live: bool) {
         self.pause.set(false);
         self.to_bus.wire.set(Weather::FINE);
         self.to_store.set(Weather::FINE);
         self.clock.ahead.store(0, Ordering::Relaxed);
-        self.to_bus.earlier_live.store(false, Ordering::Relaxed);
+        self.to_bus.earlier_live.store(earlier_live, Ordering::Relaxed);
     }
 
-    /// Leads new connections to the bus to this server. Those to earlier ones go on until the fault has passed.
-    pub fn lead_to(&self, server: &MemoryServer) {
-        self.to_bus.earlier_live.store(true, Ordering::Relaxed);
+    /// Leads new connections to the bus to this server. Those to earlier ones end, or go on.
+    pub fn lead_to(&self, server: &MemoryServer, earlier_live: bool) {
+        self.to_bus.earlier_live.store(earlier_live, Ordering::Relaxed);
         *self.to_bus.server.lock().unwrap_or_else(PoisonError::into_inner) = server.clone();
     }
 }

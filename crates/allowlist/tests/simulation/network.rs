@@ -2,6 +2,7 @@
 //! whole instance; and its clocks, which drift.
 
 use std::{
+    ops::Range,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -36,7 +37,7 @@ impl Random {
     }
 
     /// A duration in this range of milliseconds.
-    pub fn milliseconds(&self, range: std::ops::Range<u64>) -> Duration {
+    pub fn milliseconds(&self, range: Range<u64>) -> Duration {
         Duration::from_micros(self.with(|rng| rng.u64(range.start * 1000..range.end * 1000)))
     }
 
@@ -131,8 +132,10 @@ impl<F: Future> Future for Gated<F> {
 /// How messages travel.
 #[derive(Debug, Clone)]
 pub struct Weather {
-    /// The delay of each message, in milliseconds.
-    pub delay: std::ops::Range<u64>,
+    /// The delay of most messages, in milliseconds.
+    pub delay: Range<u64>,
+    /// One message in four is lost and sent again, and takes this many milliseconds.
+    pub resent: Option<Range<u64>>,
     /// Connections are closed, and none can be opened.
     pub is_cut: bool,
     /// Messages are held back until the weather changes.
@@ -140,7 +143,7 @@ pub struct Weather {
 }
 
 impl Weather {
-    pub const FINE: Self = Self { delay: 0..2, is_cut: false, is_silent: false };
+    pub const FINE: Self = Self { delay: 0..2, resent: None, is_cut: false, is_silent: false };
 }
 
 /// The connection is closed.
@@ -175,7 +178,8 @@ impl Wire {
             return Err(Closed);
         }
         let crossing = async {
-            time::sleep(self.random.milliseconds(weather.delay)).await;
+            let resent = weather.resent.filter(|_| self.random.is(25));
+            time::sleep(self.random.milliseconds(resent.unwrap_or(weather.delay))).await;
             self.weather.wait_for(|weather| !weather.is_silent).await;
         };
         tokio::select! {
@@ -185,6 +189,16 @@ impl Wire {
         }
         self.pause.over().await;
         Ok(())
+    }
+
+    /// Resolves when the instance notices that this time has passed: not while it is stopped.
+    pub fn elapsed(&self, time: Duration) -> BoxFuture<'static, ()> {
+        let over = self.pause.over();
+        async move {
+            time::sleep(time).await;
+            over.await;
+        }
+        .boxed()
     }
 }
 
@@ -209,6 +223,10 @@ impl Network for ToBus {
         }
         let wire = Arc::clone(&self.wire);
         async move { wire.cross().await.map_err(|Closed| BusError::closed()) }.boxed()
+    }
+
+    fn elapsed(&self, time: Duration) -> BoxFuture<'static, ()> {
+        self.wire.elapsed(time)
     }
 }
 

@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
+use futures::future::{Either, select};
 use hallpass_allowlist::{
     InstanceId, InstanceRow, Recorded, RevokedSession, SessionId, SessionStore, TokenId, TokenRecord,
     UnixSeconds, UserId,
 };
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 
 use crate::network::Wire;
 
@@ -30,6 +31,8 @@ struct State {
     is_down: bool,
     sessions: BTreeMap<SessionId, Session>,
     instances: BTreeMap<String, InstanceRow>,
+    /// How often it was asked whether a token is live.
+    asked: BTreeMap<TokenId, u64>,
 }
 
 struct Session {
@@ -75,6 +78,11 @@ impl Tables {
         BEGIN_MS + i64::try_from(self.began.elapsed().as_millis()).unwrap()
     }
 
+    /// How often any instance has asked whether the token is live.
+    pub fn asked(&self, token_id: TokenId) -> u64 {
+        self.state().asked.get(&token_id).copied().unwrap_or_default()
+    }
+
     /// Whether the session has been revoked; `None` if there is no such session.
     pub fn is_revoked(&self, session_id: SessionId) -> Option<bool> {
         self.state().sessions.get(&session_id).map(|session| session.is_revoked)
@@ -107,7 +115,10 @@ impl SimulatedStore {
             wire.cross().await.map_err(|_| Unreachable)?;
             Ok(answer)
         });
-        time::timeout(TIMEOUT, calling).await.map_err(|_| Unreachable)?.map_err(|_| Unreachable)?
+        match select(calling, self.wire.elapsed(TIMEOUT)).await {
+            Either::Left((Ok(answer), _)) => answer,
+            Either::Left((Err(_), _)) | Either::Right(_) => Err(Unreachable),
+        }
     }
 
     /// Begins a session with this token.
@@ -183,6 +194,7 @@ impl SessionStore for SimulatedStore {
     async fn is_token_live(&self, token: &TokenRecord) -> Result<bool, Unreachable> {
         let token = *token;
         self.call(move |state| {
+            *state.asked.entry(token.token_id).or_default() += 1;
             let session = state.sessions.get(&token.session_id);
             session.is_some_and(|session| !session.is_revoked && session.tokens.contains(&token))
         })

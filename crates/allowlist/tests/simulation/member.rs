@@ -161,12 +161,12 @@ impl Member {
         self.kill();
     }
 
-    /// Ends all that disturbs this instance, except connections to earlier servers if they do not.
+    /// Ends all that disturbs this instance, except that its wall clock stays wrong, and connections to earlier servers if
+    /// they go on.
     pub fn heal(&self, earlier_live: bool) {
         self.pause.set(false);
         self.to_bus.wire.set(Weather::FINE);
         self.to_store.set(Weather::FINE);
-        self.clock.ahead.store(0, Ordering::Relaxed);
         self.to_bus.earlier_live.store(earlier_live, Ordering::Relaxed);
     }
 

@@ -6,6 +6,7 @@
 
 use std::{fs, hint::black_box, net::Ipv4Addr};
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
 use hallpass::server::{
@@ -18,6 +19,8 @@ use hallpass::server::{
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+const SECRET: &[u8] = b"0123456789abcdefghijklmnopqrstuv";
 
 /// The number of live sessions besides the one that is measured.
 const OTHERS: usize = 1000;
@@ -32,7 +35,7 @@ fn authorize(criterion: &mut Criterion) {
          [token]\nsigning_key = \"{}\"\n\
          [password]\nmemory_kib = 64\niterations = 1\n\
          [throttle]\nper_account = 1000000\nper_address = 1000000\n",
-        "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio"
+        BASE64_URL_SAFE_NO_PAD.encode(SECRET)
     );
     fs::write(&settings, text).unwrap();
     let config = Config::load(&settings).unwrap();
@@ -51,7 +54,7 @@ fn authorize(criterion: &mut Criterion) {
         (auth, pair.access_token.expose().to_owned())
     });
 
-    let key = DecodingKey::from_secret(b"0123456789abcdefghijklmnopqrstuv");
+    let key = DecodingKey::from_secret(SECRET);
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_issuer(&["hallpass"]);
     validation.set_audience(&["hallpass"]);

@@ -105,7 +105,7 @@ impl Home {
         self.path().join("data/hallpass.db")
     }
 
-    /// Waits until nobody serves the database. A task of a dropped `Auth` or server may still hold it.
+    /// Waits until no process or task serves the database. A task of a dropped `Auth` or server may still hold it.
     async fn wait_until_unlocked(&self) {
         let lock = self.database().with_extension("db.lock");
         let is_locked = || File::open(&lock).is_ok_and(|lock| lock.try_lock().is_err());

@@ -1,6 +1,6 @@
 //! Publishing the events of this instance in one partition, and waiting until they are acknowledged. Revocations that
-//! are requested while an event is being published share the next one. Also the
-//! connection for all commands that are not following, which blocks its own.
+//! are requested while an event is being published share the next one. Also the connection for all commands that are
+//! not following, which blocks its own.
 //!
 //! A request may be dropped at any await here. A command that was sent may then have had its effect or not, which
 //! is the same as when its answer is lost.
@@ -236,7 +236,7 @@ impl Publisher {
                     || sessions.len() + next.sessions.len() <= SESSIONS_IN_AN_EVENT
                         && tokens.len() + next.tokens.len() <= TOKENS_IN_AN_EVENT
             }) {
-                // Nobody waits for a revocation whose request is gone. It is published nevertheless.
+                // A revocation whose request is gone is published nevertheless.
                 sessions.extend(next.sessions);
                 tokens.extend(next.tokens);
                 published.push(next.published);

@@ -27,6 +27,22 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a member reconciles in the background.
 const MAINTENANCE: Duration = Duration::from_secs(10);
 
+/// The options of an instance, the same for all but for these.
+pub fn options(bus: Bus, instance_name: impl Into<String>, own_thread: bool) -> ClusterOptions {
+    ClusterOptions {
+        bus,
+        instance_name: instance_name.into(),
+        shared: SharedSettings {
+            equal: BTreeMap::new(),
+            signs: "key".into(),
+            accepts: vec!["key".into()],
+            key_names: ["", ""],
+        },
+        startup_timeout: STARTUP_TIMEOUT,
+        own_thread,
+    }
+}
+
 pub struct Member {
     pub number: usize,
     pub pause: Arc<Pause>,
@@ -93,18 +109,11 @@ impl Member {
                 running.starts == start
             };
             while is_current() {
-                let options = ClusterOptions {
-                    bus: Bus::memory(MemoryBus::through(Arc::clone(&member.to_bus) as _, partitions, nodes)),
-                    instance_name: format!("instance-{}", member.number),
-                    shared: SharedSettings {
-                        equal: BTreeMap::new(),
-                        signs: "key".into(),
-                        accepts: vec!["key".into()],
-                        key_names: ["", ""],
-                    },
-                    startup_timeout: STARTUP_TIMEOUT,
-                    own_thread: false,
-                };
+                let options = options(
+                    Bus::memory(MemoryBus::through(Arc::clone(&member.to_bus) as _, partitions, nodes)),
+                    format!("instance-{}", member.number),
+                    false,
+                );
                 let clock = Arc::clone(&member.clock) as Arc<dyn Clock>;
                 match Allowlist::load(member.store(), clock, Some(options), member.clock.now()).await {
                     Ok(allowlist) if is_current() => {

@@ -1,13 +1,12 @@
 //! Single instances in real time, over a bus and a store in memory.
 
-use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
-use hallpass_allowlist::{
-    Allowlist, Bus, Clock, ClusterOptions, MemoryBus, MemoryServer, SessionId, SharedSettings, SystemClock,
-};
+use hallpass_allowlist::{Allowlist, Bus, Clock, MemoryBus, MemoryServer, SessionId, SystemClock};
 use tokio::{runtime::Builder, time};
 
 use crate::{
+    member::options,
     network::{Pause, Random, Wire},
     store::{SimulatedStore, Tables},
 };
@@ -23,18 +22,7 @@ async fn load(
 ) -> Allowlist<SimulatedStore> {
     let wire = Wire::new(&Arc::<Pause>::default(), &Random::new(1));
     let store = SimulatedStore { tables: Arc::clone(tables), wire };
-    let options = ClusterOptions {
-        bus: Bus::memory(MemoryBus::new(server)),
-        instance_name: name.into(),
-        shared: SharedSettings {
-            equal: BTreeMap::new(),
-            signs: "key".into(),
-            accepts: vec!["key".into()],
-            key_names: ["", ""],
-        },
-        startup_timeout: Duration::from_secs(30),
-        own_thread,
-    };
+    let options = options(Bus::memory(MemoryBus::new(server)), name, own_thread);
     Allowlist::load(store, Arc::new(SystemClock), Some(options), SystemClock.now()).await.unwrap()
 }
 

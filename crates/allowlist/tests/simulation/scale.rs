@@ -18,8 +18,8 @@ use futures::{
     future::{BoxFuture, join_all},
 };
 use hallpass_allowlist::{
-    Allowlist, Bus, Clock, ClusterOptions, MAX_TOKEN_LIFE, Message, Meter, MeteredBus, Recorded,
-    RevokedSession, SessionId, SharedSettings, TokenId, TokenRecord, UnixSeconds, Uptime, UserId, seed,
+    Allowlist, Bus, Clock, MAX_TOKEN_LIFE, Message, Meter, MeteredBus, Recorded, RevokedSession, SessionId,
+    TokenId, TokenRecord, UnixSeconds, Uptime, UserId, seed,
 };
 use tokio::{
     runtime::Builder,
@@ -29,6 +29,7 @@ use tokio::{
 };
 
 use crate::{
+    member::options,
     network::{Pause, Random, Wire},
     store::{SimulatedStore, Tables},
 };
@@ -285,18 +286,7 @@ async fn start(load: Load, nodes: &Arc<Nodes>) -> Members {
     let loading = (0..load.members).map(|number| {
         let wire = Wire::new(&Arc::<Pause>::default(), &Random::new(1));
         let store = SimulatedStore { tables: Arc::clone(&tables), wire };
-        let options = ClusterOptions {
-            bus: Bus::metered(bus.clone()),
-            instance_name: format!("instance-{number}"),
-            shared: SharedSettings {
-                equal: BTreeMap::new(),
-                signs: "key".into(),
-                accepts: vec!["key".into()],
-                key_names: ["", ""],
-            },
-            startup_timeout: Duration::from_secs(30),
-            own_thread: false,
-        };
+        let options = options(Bus::metered(bus.clone()), format!("instance-{number}"), false);
         let clock = Arc::new(RightClock(Instant::now(), Arc::clone(&tables)));
         Allowlist::load(store, clock, Some(options), tables.now())
     });

@@ -551,22 +551,30 @@ async fn backlog_of_expired_rows_shrinks() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     api.register(0, ANN).await;
-    world.postgres.tell(&format!(
-        "insert into access_tokens select 'X' || n, (select id from sessions limit 1), 1 from generate_series(1, {ROWS}) n"
-    ));
+    let old = [
+        ("access_tokens", "expires_at = 1", "'X' || n, (select id from sessions limit 1), 1"),
+        ("account_events", "at = 1", "'X' || n, (select id from users limit 1), 1, 'password_changed'"),
+    ];
     // Slows down deletions, so that this number of rows takes as long as millions.
     world.postgres.tell(
         "create function slowly() returns trigger language plpgsql as $$ begin \
-         for i in 1..4000 loop null; end loop; return old; end $$; \
-         create trigger slowly before delete on access_tokens for each row execute function slowly()",
+         for i in 1..4000 loop null; end loop; return old; end $$",
     );
+    for (table, _, row) in old {
+        world.postgres.tell(&format!("insert into {table} select {row} from generate_series(1, {ROWS}) n"));
+        world.postgres.tell(&format!(
+            "create trigger slowly before delete on {table} for each row execute function slowly()"
+        ));
+    }
     // Every instance cleans up when it starts.
     for instance in &mut world.instances {
         instance.kill();
         instance.start_again();
     }
     world.wait_until_ready().await;
-    let left = || world.postgres.query("select count(*) from access_tokens where expires_at = 1").unwrap();
-    let shrinks = comes_true(async || left().parse::<usize>().unwrap() < ROWS).await;
-    assert!(shrinks, "not one of {ROWS} rows is deleted");
+    for (table, is_old, _) in old {
+        let left = || world.postgres.query(&format!("select count(*) from {table} where {is_old}")).unwrap();
+        let shrinks = comes_true(async || left().parse::<usize>().unwrap() < ROWS).await;
+        assert!(shrinks, "not one of {ROWS} rows of {table} is deleted");
+    }
 }

@@ -201,9 +201,7 @@ impl Auth {
             return Ok(());
         }
         let now = self.db.clock(own).await?;
-        // A failure in one step does not skip the other.
-        let deleted = self.db.delete_expired(now).await;
-        deleted.and(self.db.forget_old_events(now).await)
+        self.db.delete_expired(now).await
     }
 
     /// Leaves the cluster, so that the other instances need not wait for this one.

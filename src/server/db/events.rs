@@ -18,7 +18,7 @@ const SHOWN: i64 = 50;
 
 /// How long events are kept, in seconds: 90 days. Events from the table of sessions are deleted with the
 /// session.
-const KEPT: i64 = 90 * 86_400;
+pub(super) const KEPT: i64 = 90 * 86_400;
 
 /// An event that is recorded in the table of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,14 +117,5 @@ impl Db {
         .fetch_all(&mut *self.pool.acquire().await?)
         .await?;
         Ok(rows.into_iter().filter_map(EventRow::read).collect())
-    }
-
-    /// Deletes the events that are too old to be kept.
-    pub async fn forget_old_events(&self, now: UnixSeconds) -> Result<(), DbError> {
-        sqlx::query("delete from account_events where at <= $1")
-            .bind(now - KEPT)
-            .execute(&mut *self.pool.acquire().await?)
-            .await?;
-        Ok(())
     }
 }

@@ -28,6 +28,7 @@ pub use sqlx::Error as DbError;
 pub mod access_tokens;
 pub mod decode;
 pub mod events;
+mod expired;
 mod instances;
 mod pool;
 pub mod sessions;

@@ -1,7 +1,7 @@
 //! The table of sessions, the source of truth about which sessions are live. Rotation and revocation update
 //! one row, so that the database orders them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{FutureExt, TryStreamExt};
 use hallpass_allowlist::{MAX_TOKEN_LIFE, Recorded, RevokedSession, TokenRecord};
@@ -25,8 +25,6 @@ use crate::{
     },
 };
 
-const DAY: i64 = 86_400;
-
 /// The maximum number of live sessions of a user: one more revokes the least recently used one. No more than
 /// these are listed.
 pub const MAX_LIVE_SESSIONS: i64 = 1000;
@@ -46,11 +44,6 @@ const LISTED_BEYOND_EXPIRY: i64 = 60;
 /// The maximum number of tokens that one revocation deletes from the list in Redis. The others cost a lookup
 /// but are not accepted, and disappear when they expire.
 const MAX_DELISTED: i64 = 1000;
-
-/// The number of rows that one statement deletes, and how long such statements are repeated: a backlog of any
-/// size shrinks, and locks are held only briefly.
-const DELETED_AT_ONCE: i64 = 10_000;
-const DELETE_FOR: Duration = Duration::from_secs(5);
 
 /// The timeout for revoking the sessions of all users.
 const EVERYONE_TIMEOUT: Duration = Duration::from_mins(10);
@@ -682,34 +675,5 @@ impl Db {
         .bind(MAX_LIVE_SESSIONS)
         .fetch_all(&mut *self.pool.acquire().await?)
         .await
-    }
-
-    /// Deletes access tokens and sessions that expired more than a day before `now`, in portions, as many as
-    /// there is time for. They are dead with or without their rows.
-    ///
-    /// # Errors
-    /// The database cannot be used.
-    pub async fn delete_expired(&self, now: UnixSeconds) -> Result<(), DbError> {
-        const TOKENS: &str = "select id from access_tokens where expires_at <= $1 limit $2";
-        const SESSIONS: &str = "select id from sessions where expires_at <= $1 \
-             and not exists (select 1 from access_tokens where session_id = sessions.id) limit $2";
-        let started = Instant::now();
-        // Instances that delete at the same time take different rows.
-        let lock = if self.is_postgres() { "for update skip locked" } else { "" };
-        for (table, expired) in [("access_tokens", TOKENS), ("sessions", SESSIONS)] {
-            let statement = format!("delete from {table} where id in ({expired} {lock})");
-            loop {
-                let deleted = sqlx::query(AssertSqlSafe(statement.clone()))
-                    .bind(now - DAY)
-                    .bind(DELETED_AT_ONCE)
-                    .execute(&mut *self.reserved_pool().acquire().await?)
-                    .await?
-                    .rows_affected();
-                if deleted < DELETED_AT_ONCE.cast_unsigned() || started.elapsed() >= DELETE_FOR {
-                    break;
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -2,11 +2,12 @@
 
 use std::{
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
+use cookie::time::OffsetDateTime;
 use hallpass_allowlist::{Revocation, RevokedSession, Whose};
 use secrecy::SecretString;
 use tokio::{
@@ -19,11 +20,12 @@ use crate::{
     server::{
         auth::{
             allowlist::{self, Allowlist, RevokeError},
+            key_folder::{KeyFile, KeyFolder},
             keys::Keys,
             password::{PasswordHasherPool, Share, validate_new_password},
         },
-        clock,
-        config::Config,
+        clock::{self, UnixSeconds},
+        config::{Config, SigningAlgorithm, TokenConfig},
         db::{
             Access, ChangeError, Db, decode,
             users::{Added, Change, Email, User},
@@ -50,6 +52,9 @@ enum Command {
     /// Check the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Manage the signing keys in the folder HALLPASS_KEYS.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Manage users.
     #[command(subcommand)]
     User(UserCommand),
@@ -62,6 +67,23 @@ enum Command {
 enum ConfigCommand {
     /// Check the settings without connecting to the database or Redis. Fails if a setting is wrong.
     Check,
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// List the keys, the newest first.
+    List,
+    /// Make a key. It signs once every running instance has it, so give it to all of them.
+    New {
+        /// The algorithm; HALLPASS_SIGNING_ALG if it is not given.
+        #[arg(long, value_enum)]
+        alg: Option<SigningAlgorithm>,
+    },
+    /// Retire a key that a newer one has replaced: it signs nothing any more, and nobody is signed out.
+    Retire {
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -124,6 +146,7 @@ impl Cli {
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve(config).await,
             Command::Config(ConfigCommand::Check) => check_settings(&config),
+            Command::Keys(command) => run_keys(command, &config.token),
             Command::User(command) => user(command, &config).await,
             Command::Sessions(command) => run_sessions(command, &config).await,
         }
@@ -131,20 +154,54 @@ impl Cli {
 }
 
 fn check_settings(config: &Config) -> Result<()> {
-    if config.token.signing_key.is_some() {
-        Keys::load(&config.token)?;
+    let folder = KeyFolder::new(Path::new(&config.token.keys));
+    let will_make_key = config.token.signing_key.is_none() && folder.list()?.is_empty();
+    if !will_make_key {
+        Keys::load(&config.token, clock::now())?;
     }
     PasswordHasherPool::new(&config.password)?;
     allowlist::check_settings(&config.redis)?;
     println!("the settings can be used");
-    if config.token.signing_key.is_none() {
-        let file = &config.token.key_file;
-        println!("HALLPASS_SIGNING_KEY is not set: a development key is kept in {file}");
+    if will_make_key {
+        println!("there is no signing key: the first start makes one in {}", config.token.keys);
     }
     if !config.server.https && !config.leptos.site_addr.ip().is_loopback() {
         println!("HALLPASS_HTTPS is not true: cookies are sent over plain http");
     }
     Ok(())
+}
+
+fn run_keys(command: KeysCommand, config: &TokenConfig) -> Result<()> {
+    ensure!(
+        config.signing_key.is_none(),
+        "HALLPASS_SIGNING_KEY is set: the keys in {} are not used",
+        config.keys
+    );
+    let (folder, now) = (KeyFolder::new(Path::new(&config.keys)), clock::now());
+    match command {
+        KeysCommand::List => {
+            for KeyFile { made, key, .. } in folder.list()? {
+                let state = match key.retired() {
+                    None => "in use".to_owned(),
+                    Some(retired) => {
+                        format!("retired, accepted until {}", date(retired + config.refresh_ttl_seconds))
+                    }
+                };
+                println!("{:16}  {:5}  made {}  {state}", key.id(), key.algorithm().name(), date(made));
+            }
+        }
+        KeysCommand::New { alg } => {
+            let made = folder.make(alg.unwrap_or(config.signing_alg), now)?;
+            println!("{}", made.key.id());
+        }
+        KeysCommand::Retire { id } => folder.retire(&id, now)?,
+    }
+    Ok(())
+}
+
+fn date(time: UnixSeconds) -> String {
+    OffsetDateTime::from_unix_timestamp(time)
+        .map_or_else(|_| time.to_string(), |time| time.date().to_string())
 }
 
 async fn serve(config: Config) -> Result<()> {
@@ -319,7 +376,7 @@ async fn find(db: &Db, email: &str) -> Result<User> {
 /// Joins the running instances. This happens before anything is recorded, so that settings that contradict
 /// theirs change nothing. On an SQLite file there are no others: this process has exclusive access to it.
 async fn join(config: &Config, db: &Db) -> Result<Allowlist> {
-    let keys = Keys::load(&config.token)?;
+    let keys = Keys::load(&config.token, clock::now())?;
     allowlist::join(config, &keys, db.clone()).await
 }
 

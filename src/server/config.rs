@@ -5,9 +5,10 @@
 use std::{collections::BTreeMap, env, ffi::OsString, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use leptos::config::LeptosOptions;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::server::{origin::PublicOrigins, trusted_proxies::TrustedProxies};
 
@@ -28,7 +29,8 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_REFRESH_TTL", "token.refresh_ttl_seconds"),
     ("HALLPASS_IDLE_TTL", "token.idle_ttl_seconds"),
     ("HALLPASS_REFRESH_GRACE", "token.refresh_grace_seconds"),
-    ("HALLPASS_KEY_FILE", "token.key_file"),
+    ("HALLPASS_KEYS", "token.keys"),
+    ("HALLPASS_SIGNING_ALG", "token.signing_alg"),
     ("HALLPASS_SIGNING_KEY", "token.signing_key"),
     ("HALLPASS_PREVIOUS_SIGNING_KEY", "token.previous_signing_key"),
     ("DATABASE_URL", "database.url"),
@@ -56,6 +58,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("HALLPASS_TRIES_PER_ACCOUNT", "HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT"),
     ("HALLPASS_TRIES_PER_ADDRESS", "HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS"),
     ("HALLPASS_TRIES_PER_DEVICE", "HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE"),
+    ("HALLPASS_KEY_FILE", "HALLPASS_KEYS"),
 ];
 
 const MAX_REFRESH_TTL: i64 = 400 * 86_400;
@@ -123,9 +126,40 @@ pub struct TokenConfig {
     pub refresh_ttl_seconds: i64,
     pub idle_ttl_seconds: i64,
     pub refresh_grace_seconds: i64,
-    pub key_file: String,
+    /// The folder of signing keys, if none is set here.
+    pub keys: String,
+    /// The algorithm of keys that are made.
+    pub signing_alg: SigningAlgorithm,
     pub signing_key: Option<SecretString>,
     pub previous_signing_key: Option<SecretString>,
+}
+
+/// How access tokens are signed (RFC 7518, 3.1; RFC 8037, 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+pub enum SigningAlgorithm {
+    /// Ed25519: whoever knows the public key can verify.
+    #[serde(rename = "EdDSA")]
+    #[value(name = "EdDSA")]
+    EdDsa,
+    /// ECDSA with P-256 and SHA-256: whoever knows the public key can verify.
+    #[serde(rename = "ES256")]
+    #[value(name = "ES256")]
+    Es256,
+    /// HMAC with SHA-256: whoever can verify can sign.
+    #[serde(rename = "HS256")]
+    #[value(name = "HS256")]
+    Hs256,
+}
+
+impl SigningAlgorithm {
+    /// The name in the header of a token (`alg`).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Es256 => "ES256",
+            Self::Hs256 => "HS256",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

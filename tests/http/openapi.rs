@@ -138,7 +138,14 @@ async fn openapi_paths_match_the_existing_routes() {
     let server = home.start().await;
     let description = description(&server).await;
     let calls = calls(&description);
-    let others = ["/api/cluster/events", "/api/session/events", "/health/live", "/health/ready", "/metrics"];
+    let others = [
+        "/.well-known/jwks.json",
+        "/api/cluster/events",
+        "/api/session/events",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+    ];
     let existing: BTreeSet<_> =
         server_fn::axum::server_fn_paths().map(|(path, _)| path).chain(others).collect();
     let described: BTreeSet<_> = calls.iter().map(|call| call.path).collect();

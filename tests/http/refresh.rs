@@ -195,7 +195,7 @@ async fn signed_token_ahead_of_the_counter_is_refused_and_ends_nothing() {
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     // Signed with the real key, for example before the database was restored from a backup.
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
-    let ahead = refresh_token::sign(&Keys::load(&config.token).unwrap(), pair.session_id, 5);
+    let ahead = refresh_token::sign(&Keys::load(&config.token, NOW).unwrap(), pair.session_id, 5);
     assert_eq!(auth.refresh(&ahead, &caller(), || NOW).await.unwrap_err(), ApiError::dead_refresh_token());
     assert!(auth.refresh(&pair.refresh_token, &caller(), || NOW).await.is_ok());
 }

@@ -69,22 +69,12 @@ fn message(email: &Email, device: KnownDevice) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::zeroize::Zeroizing;
+
     use super::*;
-    use crate::server::config::TokenConfig;
 
     fn keys() -> Keys {
-        Keys::load(&TokenConfig {
-            issuer: "hallpass".into(),
-            audience: "hallpass".into(),
-            access_ttl_seconds: 300,
-            refresh_ttl_seconds: 1000,
-            idle_ttl_seconds: 1000,
-            refresh_grace_seconds: 10,
-            key_file: String::new(),
-            signing_key: Some("E".repeat(43).into()),
-            previous_signing_key: None,
-        })
-        .unwrap()
+        Keys::new(vec![Key::of_secret(Zeroizing::new(vec![b'E'; 32])).unwrap()]).unwrap()
     }
 
     fn email(number: usize) -> Email {

@@ -4,15 +4,15 @@
 
 use anyhow::{Context, Result};
 use hallpass_allowlist::{MAX_TOKEN_LIFE, TokenRecord};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, encode};
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, encode};
 use serde::{Deserialize, Serialize};
 
-use super::keys::Keys;
+use super::keys::{Key, Keys};
 use crate::{
     api::types::{AccessToken, Role},
     server::{
         clock::UnixSeconds,
-        config::TokenConfig,
+        config::{SigningAlgorithm, TokenConfig},
         ids::{SessionId, TokenId, UserId},
     },
 };
@@ -49,43 +49,23 @@ pub struct Jwt {
     header: Header,
     signing_key: EncodingKey,
     verifiers: Vec<Verifier>,
-    validation: Validation,
 }
 
 struct Verifier {
     /// The encoded header of every token signed with this key, including the dot after it.
     prefix: String,
     key: DecodingKey,
+    validation: Validation,
 }
 
 impl Jwt {
     pub fn new(config: &TokenConfig, keys: &Keys) -> Result<Self> {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_issuer(&[&config.issuer]);
-        validation.set_audience(&[&config.audience]);
-        // The library treats a claim of the wrong type as absent, and does not check absent claims unless
-        // they are required.
-        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // Expiry is checked by the caller, to the second; the library accepts `exp == now` (which RFC 7519,
-        // 4.1.4, rejects) and adds 60 s of leeway by default.
-        validation.validate_exp = false;
-        validation.leeway = 0;
-        let verifiers = keys
-            .all()
-            .map(|key| {
-                let (header, signing_key) = (header(key.id()), EncodingKey::from_secret(key.secret()));
-                let token = encode(&header, &(), &signing_key).context("a token cannot be signed")?;
-                let end = token.find('.').context("a signed token has no header")?;
-                Ok(Verifier { prefix: token[..=end].to_owned(), key: DecodingKey::from_secret(key.secret()) })
-            })
-            .collect::<Result<_>>()?;
         Ok(Self {
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
-            header: header(keys.current().id()),
-            signing_key: EncodingKey::from_secret(keys.current().secret()),
-            verifiers,
-            validation,
+            header: header(keys.current()),
+            signing_key: signing_key(keys.current()),
+            verifiers: keys.all().map(|key| Verifier::new(config, key)).collect::<Result<_>>()?,
         })
     }
 
@@ -126,17 +106,58 @@ impl Jwt {
     pub fn verify(&self, token: &str) -> Result<AccessClaims, NotOurs> {
         let verifier = self.verifiers.iter().find(|key| token.starts_with(&key.prefix)).ok_or(NotOurs)?;
         #[expect(clippy::disallowed_methods, reason = "the one place that decodes")]
-        let decoded = jsonwebtoken::decode::<AccessClaims>(token, &verifier.key, &self.validation);
+        let decoded = jsonwebtoken::decode::<AccessClaims>(token, &verifier.key, &verifier.validation);
         let claims = decoded.map_err(|_| NotOurs)?.claims;
         let life = claims.exp.checked_sub(claims.iat).ok_or(NotOurs)?;
         if (1..=MAX_TTL).contains(&life) { Ok(claims) } else { Err(NotOurs) }
     }
 }
 
-fn header(key_id: &str) -> Header {
-    let mut header = Header::new(Algorithm::HS256);
+impl Verifier {
+    fn new(config: &TokenConfig, key: &Key) -> Result<Self> {
+        let mut validation = Validation::new(algorithm(key));
+        validation.set_issuer(&[&config.issuer]);
+        validation.set_audience(&[&config.audience]);
+        // The library treats a claim of the wrong type as absent, and does not check absent claims unless
+        // they are required.
+        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
+        // Expiry is checked by the caller, to the second; the library accepts `exp == now` (which RFC 7519,
+        // 4.1.4, rejects) and adds 60 s of leeway by default.
+        validation.validate_exp = false;
+        validation.leeway = 0;
+        let token = encode(&header(key), &(), &signing_key(key)).context("a token cannot be signed")?;
+        let end = token.find('.').context("a signed token has no header")?;
+        let verifying_key = match key.public() {
+            Some(public) => match &public.y {
+                Some(y) => DecodingKey::from_ec_components(&public.x, y)?,
+                None => DecodingKey::from_ed_components(&public.x)?,
+            },
+            None => DecodingKey::from_secret(key.private()),
+        };
+        Ok(Self { prefix: token[..=end].to_owned(), key: verifying_key, validation })
+    }
+}
+
+fn signing_key(key: &Key) -> EncodingKey {
+    match key.algorithm() {
+        SigningAlgorithm::EdDsa => EncodingKey::from_ed_der(key.private()),
+        SigningAlgorithm::Es256 => EncodingKey::from_ec_der(key.private()),
+        SigningAlgorithm::Hs256 => EncodingKey::from_secret(key.private()),
+    }
+}
+
+fn algorithm(key: &Key) -> jsonwebtoken::Algorithm {
+    match key.algorithm() {
+        SigningAlgorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        SigningAlgorithm::Es256 => jsonwebtoken::Algorithm::ES256,
+        SigningAlgorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
+    }
+}
+
+fn header(key: &Key) -> Header {
+    let mut header = Header::new(algorithm(key));
     // RFC 9068, 2.1: prevents other kinds of JWT from being accepted as access tokens.
     header.typ = Some("at+jwt".into());
-    header.kid = Some(key_id.into());
+    header.kid = Some(key.id().into());
     header
 }

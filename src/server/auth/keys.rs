@@ -1,38 +1,94 @@
-//! The signing keys, read from the settings or generated once for development. Each secret yields the key
-//! that signs access tokens, the keys that authenticate refresh tokens and device tokens, and a public key
-//! id.
+//! The signing keys: one from the settings, or those of a folder ([`key_folder`](super::key_folder)). Each yields
+//! the key that signs access tokens, the keys that authenticate refresh tokens and device tokens, and a public key id.
 
-use std::{
-    fs,
-    io::{ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
-};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use aws_lc_rs::hmac;
-use base64::{
-    Engine,
-    prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD},
+use anyhow::{Context, Result, ensure};
+use aws_lc_rs::{
+    digest, hmac,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
 };
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
-use tracing::warn;
+use serde::Serialize;
 
-use crate::server::config::TokenConfig;
+use crate::server::{
+    auth::key_folder::KeyFolder,
+    clock::UnixSeconds,
+    config::{SigningAlgorithm, TokenConfig},
+};
 
 /// RFC 7518, 3.2: a key must be at least as long as the hash.
-const MIN_SECRET_BYTES: usize = 32;
+pub const MIN_SECRET_BYTES: usize = 32;
+
+/// How many bytes of its thumbprint identify a key pair.
+const ID_BYTES: usize = 12;
+
+/// A public key, as a member of a JSON Web Key Set (RFC 7517).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PublicJwk {
+    pub kty: &'static str,
+    pub crv: &'static str,
+    /// The key itself, or the x coordinate of its point, as base64url.
+    pub x: String,
+    /// The y coordinate, as base64url, if the key needs one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub y: Option<String>,
+    pub kid: String,
+    pub alg: SigningAlgorithm,
+    #[serde(rename = "use")]
+    pub usage: &'static str,
+}
+
+impl PublicJwk {
+    fn ed25519(public: &[u8]) -> Self {
+        Self::identified(SigningAlgorithm::EdDsa, "OKP", "Ed25519", public, None)
+    }
+
+    /// `point` is uncompressed: 4, x, y (SEC 1, 2.3.3).
+    fn p256(point: &[u8]) -> Result<Self> {
+        ensure!(point.len() == 65 && point[0] == 4, "a P-256 key has an unknown form");
+        let (x, y) = point[1..].split_at(32);
+        Ok(Self::identified(SigningAlgorithm::Es256, "EC", "P-256", x, Some(y)))
+    }
+
+    /// The key with its id: the beginning of its thumbprint (RFC 7638, 3; RFC 8037, 2).
+    fn identified(
+        alg: SigningAlgorithm,
+        kty: &'static str,
+        crv: &'static str,
+        x: &[u8],
+        y: Option<&[u8]>,
+    ) -> Self {
+        let x = BASE64_URL_SAFE_NO_PAD.encode(x);
+        let y = y.map(|y| BASE64_URL_SAFE_NO_PAD.encode(y));
+        let of_y = y.as_ref().map(|y| format!(",\"y\":\"{y}\"")).unwrap_or_default();
+        let required = format!("{{\"crv\":\"{crv}\",\"kty\":\"{kty}\",\"x\":\"{x}\"{of_y}}}");
+        let thumbprint = digest::digest(&digest::SHA256, required.as_bytes());
+        let kid = BASE64_URL_SAFE_NO_PAD.encode(&thumbprint.as_ref()[..ID_BYTES]);
+        Self { kty, crv, x, y, kid, alg, usage: "sig" }
+    }
+}
 
 /// A secret and the keys that are derived from it.
 pub struct Key {
     id: String,
-    secret: Zeroizing<Vec<u8>>,
+    algorithm: SigningAlgorithm,
+    /// The secret of HS256, or the key pair as PKCS #8.
+    private: Zeroizing<Vec<u8>>,
+    public: Option<PublicJwk>,
     refresh: hmac::Key,
     device: hmac::Key,
+    /// Since when the key signs nothing any more.
+    retired: Option<UnixSeconds>,
 }
 
 impl Key {
-    fn new(secret: Zeroizing<Vec<u8>>) -> Result<Self> {
+    /// The key of HS256 with this secret.
+    ///
+    /// # Errors
+    /// The secret is too short, or all zeros.
+    pub fn of_secret(secret: Zeroizing<Vec<u8>>) -> Result<Self> {
         ensure!(
             secret.len() >= MIN_SECRET_BYTES,
             "a signing key has {} bytes: it needs at least {MIN_SECRET_BYTES}",
@@ -44,23 +100,66 @@ impl Key {
             "a signing key is all zeros: `openssl rand 32 | basenc --base64url` makes one"
         );
         let master = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-        let derive = |purpose: &str| hmac::sign(&master, purpose.as_bytes());
-        Ok(Self {
-            id: BASE64_URL_SAFE_NO_PAD.encode(&derive("hallpass key id").as_ref()[..6]),
-            refresh: hmac::Key::new(hmac::HMAC_SHA256, derive("hallpass refresh token").as_ref()),
-            device: hmac::Key::new(hmac::HMAC_SHA256, derive("hallpass device").as_ref()),
-            secret,
-        })
+        let id = BASE64_URL_SAFE_NO_PAD.encode(&hmac::sign(&master, b"hallpass key id").as_ref()[..6]);
+        Ok(Self::new(id, SigningAlgorithm::Hs256, &master, secret, None))
     }
 
-    /// The `kid`, which identifies the key and reveals nothing about it.
+    /// The key pair in this PKCS #8 document, of Ed25519 or P-256.
+    ///
+    /// # Errors
+    /// It is none of them.
+    pub fn of_pkcs8(pkcs8: Zeroizing<Vec<u8>>) -> Result<Self> {
+        // The seed, not the document: the same key pair can be written in two ways.
+        let (public, seed) = if let Ok(pair) = Ed25519KeyPair::from_pkcs8(&pkcs8) {
+            let seed = pair.seed().context("the seed of an Ed25519 key cannot be read")?;
+            let seed = aws_lc_rs::encoding::AsBigEndian::as_be_bytes(&seed)?;
+            (PublicJwk::ed25519(pair.public_key().as_ref()), Zeroizing::new(seed.as_ref().to_vec()))
+        } else {
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8);
+            let pair = pair.ok().context("a signing key is neither of Ed25519 nor of P-256 (PKCS #8)")?;
+            let seed = aws_lc_rs::encoding::AsBigEndian::as_be_bytes(&pair.private_key())?;
+            (PublicJwk::p256(pair.public_key().as_ref())?, Zeroizing::new(seed.as_ref().to_vec()))
+        };
+        let master = hmac::Key::new(hmac::HMAC_SHA256, &seed);
+        Ok(Self::new(public.kid.clone(), public.alg, &master, pkcs8, Some(public)))
+    }
+
+    fn new(
+        id: String,
+        algorithm: SigningAlgorithm,
+        master: &hmac::Key,
+        private: Zeroizing<Vec<u8>>,
+        public: Option<PublicJwk>,
+    ) -> Self {
+        let derive = |purpose: &str| {
+            hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(master, purpose.as_bytes()).as_ref())
+        };
+        let (refresh, device) = (derive("hallpass refresh token"), derive("hallpass device"));
+        Self { id, algorithm, private, public, refresh, device, retired: None }
+    }
+
+    /// The same key, which has signed nothing since this time.
+    pub fn retired_at(self, retired: Option<UnixSeconds>) -> Self {
+        Self { retired, ..self }
+    }
+
+    /// The `kid`, which identifies the key and reveals nothing about its secret.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The key that signs access tokens.
-    pub fn secret(&self) -> &[u8] {
-        &self.secret
+    pub fn algorithm(&self) -> SigningAlgorithm {
+        self.algorithm
+    }
+
+    /// The key that signs access tokens: the secret of HS256, or the key pair as PKCS #8.
+    pub fn private(&self) -> &[u8] {
+        &self.private
+    }
+
+    /// The key that verifies access tokens; `None` with HS256, where it would also sign.
+    pub fn public(&self) -> Option<&PublicJwk> {
+        self.public.as_ref()
     }
 
     /// The key that authenticates refresh tokens. It is derived, so that neither kind of token reveals
@@ -73,38 +172,54 @@ impl Key {
     pub fn device(&self) -> &hmac::Key {
         &self.device
     }
+
+    /// Since when the key signs nothing any more; `None` if it may sign.
+    pub fn retired(&self) -> Option<UnixSeconds> {
+        self.retired
+    }
 }
 
-/// The current key and, during a key rotation, the previous one.
-pub struct Keys {
-    current: Key,
-    previous: Option<Key>,
-}
+/// The keys whose tokens are accepted, of which the first one signs.
+pub struct Keys(Vec<Key>);
 
 impl Keys {
-    /// Takes the keys from the settings; without one, reads the development key from its file, which is
-    /// generated at the first start.
+    /// Takes the key from the settings. Without one, reads those of the folder, where one is generated at the first
+    /// start. A previous key of the settings is accepted in both cases.
     ///
     /// # Errors
-    /// A key is not base64url, too short or all zeros; the key file cannot be read, or others can read it.
-    pub fn load(config: &TokenConfig) -> Result<Self> {
-        let current = match &config.signing_key {
-            Some(key) => decode("HALLPASS_SIGNING_KEY", key)?,
-            None => Key::new(development_secret(Path::new(&config.key_file))?)?,
+    /// A key is not base64url, too short or all zeros; a file of the folder cannot be read, or others can read it; or
+    /// none may sign.
+    pub fn load(config: &TokenConfig, now: UnixSeconds) -> Result<Self> {
+        let mut keys = match &config.signing_key {
+            Some(key) => vec![decode("HALLPASS_SIGNING_KEY", key)?],
+            None => KeyFolder::new(Path::new(&config.keys)).load(config, now)?,
         };
-        let previous = config.previous_signing_key.as_ref();
-        let previous = previous.map(|key| decode("HALLPASS_PREVIOUS_SIGNING_KEY", key)).transpose()?;
-        Ok(Self { current, previous })
+        if let Some(previous) = &config.previous_signing_key {
+            keys.push(decode("HALLPASS_PREVIOUS_SIGNING_KEY", previous)?);
+        }
+        Self::new(keys)
+    }
+
+    /// These keys, of which the first one that is not retired signs.
+    ///
+    /// # Errors
+    /// There is none that could sign.
+    pub fn new(mut keys: Vec<Key>) -> Result<Self> {
+        // Sorting is stable: the others stay in order.
+        keys.sort_by_key(|key| key.retired.is_some());
+        let can_sign = keys.first().is_some_and(|key| key.retired.is_none());
+        ensure!(can_sign, "all signing keys are retired: `hallpass keys new` makes one");
+        Ok(Self(keys))
     }
 
     /// The key that signs.
     pub fn current(&self) -> &Key {
-        &self.current
+        &self.0[0]
     }
 
     /// The base64url tag that authenticates a message for one purpose: [`Key::refresh`] or [`Key::device`].
     pub fn tag(&self, purpose: fn(&Key) -> &hmac::Key, message: &[u8]) -> String {
-        BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(purpose(&self.current), message).as_ref())
+        BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(purpose(self.current()), message).as_ref())
     }
 
     /// Whether one of our keys for this purpose produced exactly this tag, of 32 bytes, for the message.
@@ -120,7 +235,7 @@ impl Keys {
 
     /// All keys whose tokens are accepted, the current one first.
     pub fn all(&self) -> impl Iterator<Item = &Key> {
-        std::iter::once(&self.current).chain(&self.previous)
+        self.0.iter()
     }
 }
 
@@ -135,42 +250,7 @@ fn decode(variable: &str, key: &SecretString) -> Result<Key> {
     let secret = BASE64_URL_SAFE_NO_PAD.decode(text).ok().with_context(|| {
         format!("{variable} is not base64url; `openssl rand 32 | basenc --base64url` makes a key")
     })?;
-    Key::new(Zeroizing::new(secret)).context(variable.to_owned())
-}
-
-fn development_secret(file: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let name = file.display();
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => make_development_secret(file)?,
-        Err(error) => return Err(error).with_context(|| format!("the key file {name} cannot be read")),
-    };
-    let mode = fs::metadata(file)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        bail!("the key file {name} has mode {mode:o}, so others can read it: chmod 600 {name}");
-    }
-    warn!("signing with the development key in {name}; set HALLPASS_SIGNING_KEY where it matters");
-    let text = Zeroizing::new(text);
-    let secret = BASE64_URL_SAFE.decode(text.trim()).ok();
-    secret.map(Zeroizing::new).with_context(|| format!("the key file {name} is damaged: it is not base64url"))
-}
-
-fn make_development_secret(file: &Path) -> Result<String> {
-    let name = file.display();
-    let mut secret = Zeroizing::new([0; MIN_SECRET_BYTES]);
-    aws_lc_rs::rand::fill(&mut *secret).context("the system's random generator fails")?;
-    let text = BASE64_URL_SAFE.encode(*secret);
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("the folder of {name} cannot be created"))?;
-    }
-    // With `create_new`, two concurrent first starts cannot end up with different keys.
-    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    let mut key_file = made.with_context(|| format!("the key file {name} cannot be created"))?;
-    key_file
-        .write_all(text.as_bytes())
-        .and_then(|()| key_file.sync_all())
-        .with_context(|| format!("the key file {name} cannot be written"))?;
-    Ok(text)
+    Key::of_secret(Zeroizing::new(secret)).context(variable.to_owned())
 }
 
 #[cfg(test)]
@@ -180,12 +260,21 @@ mod tests {
     #[test]
     fn key_that_is_too_short_or_all_zeros_is_refused() {
         let key = |secret: &[u8]| {
-            Key::new(Zeroizing::new(secret.to_vec())).map(drop).map_err(|error| error.to_string())
+            Key::of_secret(Zeroizing::new(secret.to_vec())).map(drop).map_err(|error| error.to_string())
         };
         for zeros in [32, 33, 64, 100] {
             assert!(key(&vec![0; zeros]).unwrap_err().contains("all zeros"), "{zeros}");
         }
         assert!(key(&[1; 31]).unwrap_err().contains("at least 32"));
         assert_eq!(key(&[1; 32]), Ok(()));
+    }
+
+    /// The example of RFC 8037, A.2 and A.3.
+    #[test]
+    fn key_id_is_the_beginning_of_the_thumbprint() {
+        let x = BASE64_URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
+        let jwk = PublicJwk::ed25519(&x);
+        assert!("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k".starts_with(&jwk.kid), "{}", jwk.kid);
+        assert_eq!(jwk.kid.len(), 16);
     }
 }

@@ -16,10 +16,15 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use hallpass_allowlist::ClusterSnapshot;
+use hallpass_allowlist::{ClusterSnapshot, MAX_TOKEN_LIFE};
 use tracing::error;
 
-use self::{allowlist::Allowlist, jwt::Jwt, keys::Keys, verified_tokens::VerifiedTokens};
+use self::{
+    allowlist::Allowlist,
+    jwt::Jwt,
+    keys::{Key, Keys, PublicJwk},
+    verified_tokens::VerifiedTokens,
+};
 use crate::{
     api::{
         error::ApiError,
@@ -43,6 +48,7 @@ pub mod allowlist;
 pub mod authenticate;
 pub mod device_cookie;
 pub mod jwt;
+pub mod key_folder;
 pub mod keys;
 pub mod login;
 pub mod password;
@@ -64,6 +70,9 @@ pub struct Auth {
     throttle: Throttle,
     config: TokenConfig,
 }
+
+/// How long a retired key is published, in seconds: until the last token that it has signed has expired by any clock.
+const PUBLISHED_FOR: i64 = MAX_TOKEN_LIFE.as_secs().cast_signed() + 60;
 
 /// The tokens that are issued to a client.
 #[derive(Debug)]
@@ -87,7 +96,7 @@ impl Auth {
     /// # Errors
     /// A key, a password setting or Redis cannot be used, or the database cannot be read.
     pub async fn load(config: &Config, db: Db, now: UnixSeconds) -> Result<Self> {
-        let keys = Keys::load(&config.token)?;
+        let keys = Keys::load(&config.token, now)?;
         let allowlist = Arc::new(allowlist::load(config, &keys, db.clone(), now).await?);
         Ok(Self {
             jwt: Jwt::new(&config.token, &keys)?,
@@ -107,7 +116,13 @@ impl Auth {
 
     /// The ids of the keys whose tokens are accepted, starting with the signing key.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
-        self.keys.all().map(keys::Key::id)
+        self.keys.all().map(Key::id)
+    }
+
+    /// The public keys that verify access tokens which have not expired, or will be issued.
+    pub fn public_keys(&self, now: UnixSeconds) -> impl Iterator<Item = &PublicJwk> {
+        let may_verify = move |key: &&Key| key.retired().is_none_or(|retired| now <= retired + PUBLISHED_FOR);
+        self.keys.all().filter(may_verify).filter_map(Key::public)
     }
 
     /// The session and the counter of a refresh token; `None` if none of our keys authenticates it.

@@ -17,3 +17,4 @@ mod request_context;
 pub mod router;
 mod sse;
 mod streams;
+mod well_known;

@@ -51,7 +51,7 @@ use crate::{
         http::{
             calls,
             cookie::{self, RefreshCookies},
-            csrf, error_response, forms, health, openapi, sse,
+            csrf, error_response, forms, health, openapi, sse, well_known,
         },
         metrics,
     },
@@ -95,6 +95,7 @@ fn router(state: AppState) -> Router {
     site.merge(calls::routes())
         .merge(sse::routes())
         .route("/api/{*path}", any(ApiError::NotFound))
+        .merge(well_known::routes())
         .merge(health::routes())
         .with_state(state)
 }

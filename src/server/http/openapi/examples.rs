@@ -93,3 +93,11 @@ pub fn cluster() -> ClusterView {
     };
     ClusterView { is_shared: true, now: NOW, instances: vec![instance] }
 }
+
+/// The example of RFC 8037, A.2.
+pub fn public_key() -> serde_json::Value {
+    serde_json::json!({
+        "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        "kid": "kPrK_qmxVWaYVA9w", "alg": "EdDSA", "use": "sig"
+    })
+}

@@ -147,6 +147,15 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             &format!("data: {}\n\n", json!(cluster())),
         ),
     ];
+    let of_services = vec![Call::get(
+        "/.well-known/jwks.json",
+        Who::Anyone,
+        "Returns the public keys with which a service can verify access tokens (RFC 7517). Whether a token is still live only \
+         Hallpass knows. The set is empty if tokens are signed with HS256.",
+        "application/jwk-set+json",
+        &json!({ "keys": [public_key()] }).to_string(),
+        vec![],
+    )];
     let of_operators = vec![
         Call::get("/health/live", Who::Operator, "Answers 200 while the process runs.", "", "", vec![]),
         Call::get(
@@ -172,6 +181,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         ("admin", "Users and their sessions, for administrators", of_administrators),
         ("token", "A check that ignores revocation, for comparison", of_a_token),
         ("events", "Server-sent events", of_streams),
+        ("services", "For other services that verify tokens", of_services),
         ("operations", "Health and metrics", of_operators),
     ]
 }

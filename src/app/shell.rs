@@ -21,10 +21,10 @@ pub struct Site {
     pub options: LeptosOptions,
     /// The prefix of the path of each file; empty while the files may change.
     pub root: Arc<str>,
-    /// The names that this service uses in its cookies, separated by spaces: [`SERVICES_ATTRIBUTE`].
+    /// The names that this service uses in its cookies at that time, separated by spaces: [`SERVICES_ATTRIBUTE`].
     ///
     /// [`SERVICES_ATTRIBUTE`]: crate::api::SERVICES_ATTRIBUTE
-    pub services: Arc<str>,
+    pub services: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// The document around a page of the front.
@@ -62,7 +62,7 @@ fn document(site: &Site, head: AnyView, body: AnyView) -> impl IntoView + use<> 
     let theme = use_context::<Theme>().unwrap_or_default();
     view! {
         <!DOCTYPE html>
-        <html lang="en" data-theme=theme.attribute() data-services=services.to_string()>
+        <html lang="en" data-theme=theme.attribute() data-services=services()>
             <head>
                 <meta charset="utf-8" />
                 <meta name="viewport" content="width=device-width, initial-scale=1" />

@@ -46,6 +46,9 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
 /// The timeout of one run of maintenance: an unresponsive database must not stop maintenance for good.
 const MAINTAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often the folder of signing keys is read.
+const FOLLOW_KEYS_EVERY: Duration = Duration::from_secs(5);
+
 /// The timeout for leaving the membership and closing the connections at shutdown.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -123,6 +126,7 @@ pub async fn serve(
 
     let grace = config.server.shutdown_grace();
     let maintaining = tokio::spawn(maintain(Arc::clone(&auth)));
+    let following_keys = tokio::spawn(follow_keys(Arc::clone(&auth)));
     let leaving = Arc::clone(&auth);
     let (stopping, is_stopping) = watch::channel(false);
     let stopped = is_stopping.clone();
@@ -150,6 +154,7 @@ pub async fn serve(
         () = out_of_grace => warn!("some requests had not finished after {grace:?}"),
     }
     maintaining.abort();
+    following_keys.abort();
     let leaving = async {
         leaving.leave().await;
         db.close().await;
@@ -173,5 +178,14 @@ async fn maintain(auth: Arc<Auth>) {
             Ok(Err(_)) => error!("maintenance panicked; retrying"),
             Err(_) => warn!("maintenance timed out: the database does not answer"),
         }
+    }
+}
+
+async fn follow_keys(auth: Arc<Auth>) {
+    let mut interval = time::interval(FOLLOW_KEYS_EVERY);
+    interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        auth.follow_keys(clock::now()).await;
     }
 }

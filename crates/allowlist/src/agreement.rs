@@ -23,6 +23,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    mem,
     sync::{
         Arc, Mutex as StdMutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -329,6 +330,31 @@ impl<S: SessionStore> Agreement<S> {
         agreed
     }
 
+    /// Records that this instance accepts the keys `accepts`, and signs with `signs` from now on, if all others accept
+    /// that. Returns whether they do; otherwise it goes on signing with the key before.
+    ///
+    /// An instance that starts at the same time either is seen here, or finds the new key recorded and does not start
+    /// without it.
+    ///
+    /// # Errors
+    /// The table of instances cannot be used. What this instance signs with has not changed.
+    pub async fn change_keys(&self, signs: &str, accepts: &[String]) -> Result<bool, S::Error> {
+        let mut state = self.state.lock().await;
+        state.facts.shared.accepts = accepts.to_vec();
+        self.look(&mut state, false).await?;
+        if !state.all_accept(signs) {
+            return Ok(false);
+        }
+        let before = mem::replace(&mut state.facts.shared.signs, signs.to_owned());
+        let looked = self.look(&mut state, false).await;
+        let may_sign = looked.is_ok() && state.all_accept(signs);
+        if !may_sign {
+            state.facts.shared.signs = before;
+            let _ = self.write(&state).await;
+        }
+        looked.map(|()| may_sign)
+    }
+
     /// The reason why no lease may be held, if there is one.
     pub fn conflict(&self) -> Option<String> {
         self.conflict.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -454,6 +480,15 @@ impl State {
     /// The conflict with an instance that is running, if there is one.
     fn running_conflict(&self) -> Option<String> {
         self.conflicts().find(|(_, other, _)| other.has_joined()).map(|(_, _, conflict)| conflict)
+    }
+
+    /// Whether all instances that may be live accept this key.
+    fn all_accept(&self, key: &str) -> bool {
+        let accepts = |facts: &Facts| facts.shared.accepts.iter().any(|accepted| accepted == key);
+        self.others
+            .values()
+            .filter(|other| other.may_live())
+            .all(|other| other.facts.as_ref().is_some_and(accepts))
     }
 
     /// Returns an error if a live instance follows another Redis in this partition.

@@ -394,6 +394,18 @@ impl<S: SessionStore> Allowlist<S> {
         confirmed.retain(|_, since| since.elapsed() < RETENTION);
     }
 
+    /// Tells the other instances which keys this one accepts, and that it signs with `signs` from now on, if all of them
+    /// accept that key. Returns whether it may; until then it has to sign with the key before.
+    ///
+    /// # Errors
+    /// The store cannot be used: it has to sign with the key before.
+    pub async fn change_keys(&self, signs: &str, accepts: &[String]) -> Result<bool, S::Error> {
+        match &self.cluster {
+            Some(cluster) => cluster.change_keys(signs, accepts).await,
+            None => Ok(true),
+        }
+    }
+
     /// The running instances, as seen by this one. The first snapshot in a while waits for their reports, for half
     /// a second at most.
     pub async fn snapshot(&self) -> ClusterSnapshot {

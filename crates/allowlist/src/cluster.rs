@@ -269,6 +269,11 @@ impl<S: SessionStore> Cluster<S> {
             .ok()?
     }
 
+    /// See [`Agreement::change_keys`].
+    pub async fn change_keys(&self, signs: &str, accepts: &[String]) -> Result<bool, S::Error> {
+        self.instance.agreement.change_keys(signs, accepts).await
+    }
+
     /// Whether the wall clock here agrees with the database's within the tolerance.
     pub fn is_clock_right(&self) -> bool {
         self.instance.agreement.clock_offset().is_none()

@@ -108,7 +108,7 @@ impl Auth {
         let first_time = seen.is_none();
         let claims = match seen {
             Some(claims) => claims,
-            None => Arc::new(self.jwt.verify(token).map_err(|_| ApiError::InvalidToken)?.into()),
+            None => Arc::new(self.ring().jwt.verify(token).map_err(|_| ApiError::InvalidToken)?.into()),
         };
         // RFC 7519, 4.1.4: the token is invalid on and after `exp`.
         let now = self.allowlist.shared_time(now);
@@ -130,7 +130,7 @@ impl Auth {
     /// must not authorize a request.
     pub fn check_statelessly(&self, token: &AccessToken, now: UnixSeconds) -> StatelessCheck {
         let is_short = token.expose().len() <= MAX_TOKEN_BYTES;
-        let claims = is_short.then(|| self.jwt.verify(token.expose()).ok()).flatten();
+        let claims = is_short.then(|| self.ring().jwt.verify(token.expose()).ok()).flatten();
         let expires_in = claims.map_or(0, |claims| (claims.exp - now).max(0));
         StatelessCheck { is_valid: expires_in > 0, expires_in }
     }

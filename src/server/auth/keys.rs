@@ -1,7 +1,7 @@
 //! The signing keys: one from the settings, or those of a folder ([`key_folder`](super::key_folder)). Each yields
 //! the key that signs access tokens, the keys that authenticate refresh tokens and device tokens, and a public key id.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::{
@@ -180,7 +180,8 @@ impl Key {
 }
 
 /// The keys whose tokens are accepted, of which the first one signs.
-pub struct Keys(Vec<Key>);
+#[derive(Clone)]
+pub struct Keys(Vec<Arc<Key>>);
 
 impl Keys {
     /// Takes the key from the settings. Without one, reads those of the folder, where one is generated at the first
@@ -209,7 +210,24 @@ impl Keys {
         keys.sort_by_key(|key| key.retired.is_some());
         let can_sign = keys.first().is_some_and(|key| key.retired.is_none());
         ensure!(can_sign, "all signing keys are retired: `hallpass keys new` makes one");
-        Ok(Self(keys))
+        Ok(Self(keys.into_iter().map(Arc::new).collect()))
+    }
+
+    /// These keys, and those of `others` that are not among them.
+    pub fn with_those_of(&self, others: &Self) -> Self {
+        let is_missing = |key: &&Arc<Key>| self.all().all(|known| known.id != key.id);
+        Self(self.0.iter().chain(others.0.iter().filter(is_missing)).cloned().collect())
+    }
+
+    /// The same keys, of which the one with this id signs, if it is among them.
+    pub fn signing_with(mut self, id: &str) -> Self {
+        self.0.sort_by_key(|key| key.id != id);
+        self
+    }
+
+    /// The ids of the retired keys.
+    pub fn retired(&self) -> BTreeSet<&str> {
+        self.all().filter(|key| key.retired.is_some()).map(Key::id).collect()
     }
 
     /// The key that signs.
@@ -235,7 +253,7 @@ impl Keys {
 
     /// All keys whose tokens are accepted, the current one first.
     pub fn all(&self) -> impl Iterator<Item = &Key> {
-        self.0.iter()
+        self.0.iter().map(Arc::as_ref)
     }
 }
 

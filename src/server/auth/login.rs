@@ -65,7 +65,7 @@ impl Auth {
         info!(user.id = %user, session.id = %session, "user {user} registered, session {session}");
         let pair = self.issue_pair(&entry, email.as_str(), Role::User, 0, self.idle_at(now), now).await?;
         let device = KnownDevice { id: DeviceId::random(), password_version: FIRST_PASSWORD_VERSION };
-        Ok(TokenPair { device_token: Some(device_cookie::sign(&self.keys, &email, device)), ..pair })
+        Ok(TokenPair { device_token: Some(device_cookie::sign(&self.ring().keys, &email, device)), ..pair })
     }
 
     /// Starts a session for the holder of the password. `devices` is the cookie with the tokens that
@@ -87,7 +87,7 @@ impl Auth {
         if password.expose_secret().is_empty() {
             return Err(ApiError::invalid_field("password", "Enter your password."));
         }
-        let device = devices.and_then(|devices| device_cookie::verify(&self.keys, &email, devices));
+        let device = devices.and_then(|devices| device_cookie::verify(&self.ring().keys, &email, devices));
         let known_device = match device {
             Some(device) => self.still_known(&email, device).await?,
             None => None,
@@ -145,17 +145,17 @@ impl Auth {
         // A device keeps its id, and with it the attempts it has been charged for.
         let id = device.map_or_else(DeviceId::random, |device| device.id);
         let device = KnownDevice { id, password_version: user.password_version };
-        Ok(TokenPair { device_token: Some(device_cookie::sign(&self.keys, email, device)), ..pair })
+        Ok(TokenPair { device_token: Some(device_cookie::sign(&self.ring().keys, email, device)), ..pair })
     }
 
     /// The token that replaces the one in `devices` after the password was changed in this browser, so that
     /// the browser stays a known device.
     pub async fn renew_device_token(&self, authenticated: &Authenticated, devices: &str) -> Option<String> {
         let email = Email::parse(authenticated.email()).ok()?;
-        let KnownDevice { id, .. } = device_cookie::verify(&self.keys, &email, devices)?;
+        let KnownDevice { id, .. } = device_cookie::verify(&self.ring().keys, &email, devices)?;
         let user = self.db.find_user(&email).await.ok()??;
         let device = KnownDevice { id, password_version: user.password_version };
-        Some(device_cookie::sign(&self.keys, &email, device))
+        Some(device_cookie::sign(&self.ring().keys, &email, device))
     }
 
     /// The time at which a session that starts now expires unless it is refreshed before.
@@ -173,14 +173,14 @@ impl Auth {
         refresh_expires_at: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<TokenPair, ApiError> {
-        let access_token = self.jwt.sign(entry, email, role, now).map_err(|error| {
+        let access_token = self.ring().jwt.sign(entry, email, role, now).map_err(|error| {
             error!(%error, "an access token could not be signed: {error}");
             ApiError::Internal
         })?;
         self.allowlist.allow(entry).await;
         Ok(TokenPair {
             access_token,
-            refresh_token: refresh_token::sign(&self.keys, entry.session_id, counter),
+            refresh_token: refresh_token::sign(&self.ring().keys, entry.session_id, counter),
             session_id: entry.session_id,
             issued_at: now,
             expires_at: entry.expires_at,

@@ -17,11 +17,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use hallpass_allowlist::{ClusterSnapshot, MAX_TOKEN_LIFE};
-use tracing::error;
+use tracing::{error, warn};
 
 use self::{
     allowlist::Allowlist,
-    jwt::Jwt,
+    key_ring::{KeyRing, Ring},
     keys::{Key, Keys, PublicJwk},
     verified_tokens::VerifiedTokens,
 };
@@ -49,6 +49,7 @@ pub mod authenticate;
 pub mod device_cookie;
 pub mod jwt;
 pub mod key_folder;
+mod key_ring;
 pub mod keys;
 pub mod login;
 pub mod password;
@@ -62,8 +63,7 @@ mod verified_tokens;
 /// The entry point of this module, of which each process has one.
 pub struct Auth {
     db: Db,
-    keys: Keys,
-    jwt: Jwt,
+    key_ring: KeyRing,
     allowlist: Arc<Allowlist>,
     verified: VerifiedTokens,
     passwords: PasswordHasherPool,
@@ -99,8 +99,7 @@ impl Auth {
         let keys = Keys::load(&config.token, now)?;
         let allowlist = Arc::new(allowlist::load(config, &keys, db.clone(), now).await?);
         Ok(Self {
-            jwt: Jwt::new(&config.token, &keys)?,
-            keys,
+            key_ring: KeyRing::new(&config.token, keys)?,
             verified: VerifiedTokens::default(),
             passwords: PasswordHasherPool::new(&config.password)?,
             throttle: Throttle::new(
@@ -115,19 +114,30 @@ impl Auth {
     }
 
     /// The ids of the keys whose tokens are accepted, starting with the signing key.
-    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
-        self.keys.all().map(Key::id)
+    pub fn key_ids(&self) -> Vec<String> {
+        self.ring().keys.all().map(|key| key.id().to_owned()).collect()
+    }
+
+    fn ring(&self) -> Arc<Ring> {
+        self.key_ring.current()
+    }
+
+    /// Adopts changes of the folder of signing keys.
+    pub async fn follow_keys(&self, now: UnixSeconds) {
+        if let Err(error) = self.key_ring.follow_folder(&self.allowlist, now).await {
+            warn!(error = format!("{error:#}"), "the signing keys cannot be read again: {error:#}");
+        }
     }
 
     /// The public keys that verify access tokens which have not expired, or will be issued.
-    pub fn public_keys(&self, now: UnixSeconds) -> impl Iterator<Item = &PublicJwk> {
-        let may_verify = move |key: &&Key| key.retired().is_none_or(|retired| now <= retired + PUBLISHED_FOR);
-        self.keys.all().filter(may_verify).filter_map(Key::public)
+    pub fn public_keys(&self, now: UnixSeconds) -> Vec<PublicJwk> {
+        let may_verify = |key: &&Key| key.retired().is_none_or(|retired| now <= retired + PUBLISHED_FOR);
+        self.ring().keys.all().filter(may_verify).filter_map(Key::public).cloned().collect()
     }
 
     /// The session and the counter of a refresh token; `None` if none of our keys authenticates it.
     pub fn read_refresh_token(&self, token: &RefreshToken) -> Option<(SessionId, i64)> {
-        refresh_token::verify(&self.keys, token)
+        refresh_token::verify(&self.ring().keys, token)
     }
 
     /// Whether requests are authorized from memory, and the wall clock agrees with that of the database.
@@ -146,7 +156,7 @@ impl Auth {
     /// # Errors
     /// [`ApiError::Unavailable`].
     pub async fn presence(&self, token: &RefreshToken, now: UnixSeconds) -> Result<Presence, ApiError> {
-        let Some((session_id, _)) = refresh_token::verify(&self.keys, token) else {
+        let Some((session_id, _)) = refresh_token::verify(&self.ring().keys, token) else {
             return Ok(Presence::Anonymous);
         };
         let now = self.allowlist.shared_time(now);
@@ -169,7 +179,7 @@ impl Auth {
     /// that carried the current token may be lost or still in transit. If the database cannot be read, any
     /// counter is accepted. This does not prove that the session is live ([`Auth::presence`]).
     pub async fn session_of_recent(&self, token: &RefreshToken) -> Option<SessionId> {
-        let (session_id, counter) = refresh_token::verify(&self.keys, token)?;
+        let (session_id, counter) = refresh_token::verify(&self.ring().keys, token)?;
         let current = self.db.refresh_counter(session_id).await.map_err(unavailable);
         let is_recent = match current {
             Ok(Some(current)) => (current - 1..=current).contains(&counter),
@@ -181,7 +191,7 @@ impl Auth {
 
     /// Resolves when this instance learns that the session of this refresh token has been revoked.
     pub async fn until_revoked(&self, token: &RefreshToken) {
-        if let Some((session_id, _)) = refresh_token::verify(&self.keys, token) {
+        if let Some((session_id, _)) = refresh_token::verify(&self.ring().keys, token) {
             self.allowlist.until_revoked(session_id).await;
         }
     }

@@ -41,7 +41,7 @@ impl Auth {
         clock: impl Fn() -> UnixSeconds,
     ) -> Result<TokenPair, ApiError> {
         let (session_id, counter) =
-            refresh_token::verify(&self.keys, token).ok_or_else(ApiError::dead_refresh_token)?;
+            refresh_token::verify(&self.ring().keys, token).ok_or_else(ApiError::dead_refresh_token)?;
         let charge = self.throttle.charge_refresh(session_id).await?;
         let presented =
             Presented { session_id, counter, token_id: TokenId::random(), device: caller.device() };

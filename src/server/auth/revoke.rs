@@ -53,11 +53,11 @@ impl Auth {
             Err(error) => return Err(error),
         };
         for token in refresh_tokens {
-            if let Some((session_id, _)) = refresh_token::verify(&self.keys, token) {
+            if let Some((session_id, _)) = refresh_token::verify(&self.ring().keys, token) {
                 sessions.insert(session_id, None);
             }
         }
-        if let Some(claims) = bearer.and_then(|token| self.jwt.verify(token).ok()) {
+        if let Some(claims) = bearer.and_then(|token| self.ring().jwt.verify(token).ok()) {
             sessions.insert(claims.sid, Some(claims.sub));
         }
         if sessions.is_empty() {

@@ -48,7 +48,7 @@ impl RefreshCookies {
         let mut ours: Vec<(SessionId, i64, RefreshToken)> = Vec::new();
         let (mut junk, mut names) = (Vec::new(), Vec::new());
         for service in services(&state.auth) {
-            let name = cookie_name(REFRESH, state.config.server.https, service);
+            let name = cookie_name(REFRESH, state.config.server.https, &service);
             for value in values(headers, &name) {
                 let token = RefreshToken::new(value.to_owned());
                 match state.auth.read_refresh_token(&token) {
@@ -127,7 +127,7 @@ pub fn clear(state: &AppState) -> Option<HeaderValue> {
 /// The device cookie (`auth/device_cookie.rs`), joined from all names under which the browser may have sent
 /// it.
 pub fn read_device(headers: &HeaderMap, state: &AppState) -> Option<String> {
-    let names = services(&state.auth).map(|service| cookie_name(DEVICE, state.config.server.https, service));
+    let names = services(&state.auth).map(|service| cookie_name(DEVICE, state.config.server.https, &service));
     let found: Vec<_> =
         names.flat_map(|name| values(headers, &name).map(str::to_owned).collect::<Vec<_>>()).collect();
     (!found.is_empty()).then(|| found.join(&device_cookie::SEPARATOR.to_string()))
@@ -160,7 +160,7 @@ pub fn clear_logout_pending(headers: &HeaderMap, state: &AppState) -> impl Itera
 /// https: a script chooses the name by the scheme of the page, which may differ from the settings.
 fn pending_names(headers: &HeaderMap, state: &AppState) -> impl Iterator<Item = (String, bool)> {
     let names = services(&state.auth)
-        .flat_map(|service| [true, false].map(|https| (logout_pending_cookie(https, service), https)));
+        .flat_map(|service| [true, false].map(|https| (logout_pending_cookie(https, &service), https)));
     names.filter(|(name, _)| values(headers, name).next().is_some())
 }
 
@@ -168,12 +168,12 @@ fn pending_names(headers: &HeaderMap, state: &AppState) -> impl Iterator<Item = 
 /// tokens are accepted: instances behind one proxy share it, and another service has another. Cookies under
 /// the name of the previous key are found for as long as that key is accepted. The last name is empty, as in
 /// earlier versions.
-pub fn services(auth: &Auth) -> impl Iterator<Item = &str> {
-    auth.key_ids().chain([""])
+pub fn services(auth: &Auth) -> impl Iterator<Item = String> {
+    auth.key_ids().into_iter().chain([String::new()])
 }
 
 fn current_name(kind: &str, state: &AppState) -> String {
-    cookie_name(kind, state.config.server.https, state.auth.key_ids().next().unwrap_or_default())
+    cookie_name(kind, state.config.server.https, &services(&state.auth).next().unwrap_or_default())
 }
 
 /// All values that the browser has sent under that name: the same name can be set for several paths and for a

@@ -117,9 +117,9 @@ fn assets(state: &AppState) -> Router<AppState> {
 
 /// The pages, and the fallback: the other files, such as the icon, and the page about pages that do not exist.
 fn pages(state: &AppState, docs: Arc<str>) -> Router<AppState> {
-    let services = cookie::services(&state.auth).collect::<Vec<_>>().join(" ");
-    let site =
-        Site { options: state.leptos.clone(), root: Arc::clone(&state.assets), services: services.into() };
+    let auth = Arc::clone(&state.auth);
+    let services = Arc::new(move || cookie::services(&auth).collect::<Vec<_>>().join(" "));
+    let site = Site { options: state.leptos.clone(), root: Arc::clone(&state.assets), services };
     let connect = connect_sources(&state.leptos);
     let context = move || page_context(&connect);
     let pages = generate_route_list(app::App);

@@ -16,7 +16,7 @@ pub fn routes() -> Router<AppState> {
 /// The public keys with which others can verify access tokens (RFC 7517, 5): of every key that may have signed one that
 /// has not expired, and of those that will sign.
 async fn jwks(State(state): State<AppState>) -> impl IntoResponse {
-    let keys: Vec<_> = state.auth.public_keys(clock::now()).collect();
+    let keys = state.auth.public_keys(clock::now());
     let headers = [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, CACHING)];
     (headers, Json(json!({ "keys": keys })).into_response().into_body())
 }

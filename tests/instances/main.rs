@@ -11,6 +11,7 @@ mod door;
 mod faults;
 mod figures;
 mod guarantee;
+mod keys;
 mod races;
 mod requests;
 mod sessions;

@@ -131,5 +131,5 @@ fn keys_of(home: &Home) -> Vec<String> {
 fn hallpass_keys(home: &Home, arguments: &[&str]) -> String {
     let (output, text) = run(home.command().arg("keys").args(arguments));
     assert!(output.status.success(), "{text}");
-    text
+    String::from_utf8(output.stdout).unwrap()
 }

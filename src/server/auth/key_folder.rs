@@ -104,6 +104,8 @@ impl<'a> KeyFolder<'a> {
     /// The file cannot be written.
     pub fn make(&self, algorithm: SigningAlgorithm, now: UnixSeconds) -> Result<KeyFile> {
         let (key, text, ending) = generate(algorithm)?;
+        // Later than all others, so that it is the newest even if two are made within a second.
+        let now = self.list()?.first().map_or(now, |newest| now.max(newest.made + 1));
         fs::create_dir_all(self.0).with_context(|| format!("{} cannot be created", self.0.display()))?;
         let name = format!("{now}-{}.{ending}", key.id());
         let (path, unfinished) = (self.0.join(&name), self.0.join(format!(".{name}")));

@@ -48,7 +48,7 @@ export default defineConfig({
       env: {
         LEPTOS_SITE_ADDR: `127.0.0.1:${process.env.E2E_PORT}`,
         DATABASE_URL: `sqlite://${home}/hallpass.db`,
-        HALLPASS_KEY_FILE: `${home}/signing-key`,
+        HALLPASS_KEYS: `${home}/keys`,
         HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS: "100000",
       },
       timeout: 300_000,

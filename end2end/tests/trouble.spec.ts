@@ -21,7 +21,7 @@ class Server {
         ...process.env,
         LEPTOS_SITE_ADDR: this.url,
         DATABASE_URL: `sqlite://${this.home}/hallpass.db`,
-        HALLPASS_KEY_FILE: `${this.home}/signing-key`,
+        HALLPASS_KEYS: `${this.home}/keys`,
       },
     });
     const answers = () => fetch(`http://${this.url}/health/ready`).then((answer) => answer.status, () => 0);

@@ -376,7 +376,7 @@ async fn find(db: &Db, email: &str) -> Result<User> {
 /// Joins the running instances. This happens before anything is recorded, so that settings that contradict
 /// theirs change nothing. On an SQLite file there are no others: this process has exclusive access to it.
 async fn join(config: &Config, db: &Db) -> Result<Allowlist> {
-    let keys = Keys::load(&config.token, clock::now())?;
+    let keys = Keys::load_or_make(&config.token, clock::now())?;
     allowlist::join(config, &keys, db.clone()).await
 }
 

@@ -89,9 +89,13 @@ async fn new_key_signs_once_every_instance_has_it() {
     assert_eq!((signed_with(&next), api.logout(2, &next).await.0.as_u16()), (second.clone(), 200));
     assert_eq!(api.me_everywhere(&next).await, [401; 3]);
 
-    // A key whose file is lost is still accepted: tokens that it has signed are live.
+    // A key whose file is lost is still accepted: tokens that it has signed are live. A running instance makes no key.
     fs::remove_dir_all(own(1)).unwrap();
+    let log = || world.instances[1].printed();
+    wait_until("the folder is missed", async || log().contains("there is no signing key in")).await;
+    assert!(!own(1).exists());
     copy_keys(&shared, &own(1));
+    wait_until("the key is missed", async || log().contains(&format!("{second} is gone"))).await;
     let pair = api.login(0, ANN).await;
     assert_eq!(
         (signed_with(&pair), api.me_everywhere(&pair).await),

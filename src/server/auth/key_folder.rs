@@ -55,19 +55,28 @@ impl<'a> KeyFolder<'a> {
         Self(folder)
     }
 
-    /// The keys whose refresh tokens may still be in use, the newest first. If there is no key at all, one is made.
+    /// Makes a key if there is none.
     ///
     /// # Errors
-    /// A file cannot be read, is damaged, or can be read or changed by others.
-    pub fn load(&self, config: &TokenConfig, now: UnixSeconds) -> Result<Vec<Key>> {
-        let mut files = self.list()?;
-        if files.is_empty() {
-            files.push(self.make(config.signing_alg, now)?);
+    /// See [`KeyFolder::load`] and [`KeyFolder::make`].
+    pub fn make_first(&self, config: &TokenConfig, now: UnixSeconds) -> Result<()> {
+        if self.list()?.is_empty() {
+            self.make(config.signing_alg, now)?;
             warn!(
                 "made a signing key in {}; other instances need the same file, and so does the next start",
                 self.0.display()
             );
         }
+        Ok(())
+    }
+
+    /// The keys whose refresh tokens may still be in use, the newest first.
+    ///
+    /// # Errors
+    /// There is no key; or a file cannot be read, is damaged, or can be read or changed by others.
+    pub fn load(&self, config: &TokenConfig, now: UnixSeconds) -> Result<Vec<Key>> {
+        let files = self.list()?;
+        ensure!(!files.is_empty(), "there is no signing key in {}", self.0.display());
         let may_be_in_use =
             |key: &Key| key.retired().is_none_or(|retired| now < retired + config.refresh_ttl_seconds);
         Ok(files.into_iter().map(|file| file.key).filter(may_be_in_use).collect())

@@ -184,8 +184,19 @@ impl Key {
 pub struct Keys(Vec<Arc<Key>>);
 
 impl Keys {
-    /// Takes the key from the settings. Without one, reads those of the folder, where one is generated at the first
-    /// start. A previous key of the settings is accepted in both cases.
+    /// [`Keys::load`], with a key made first if the settings name none and the folder is empty.
+    ///
+    /// # Errors
+    /// See [`Keys::load`]; or the folder cannot be written.
+    pub fn load_or_make(config: &TokenConfig, now: UnixSeconds) -> Result<Self> {
+        if config.signing_key.is_none() {
+            KeyFolder::new(Path::new(&config.keys)).make_first(config, now)?;
+        }
+        Self::load(config, now)
+    }
+
+    /// Takes the key from the settings or, without one, those of the folder. A previous key of the settings is accepted
+    /// in both cases.
     ///
     /// # Errors
     /// A key is not base64url, too short or all zeros; a file of the folder cannot be read, or others can read it; or

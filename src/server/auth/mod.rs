@@ -96,7 +96,7 @@ impl Auth {
     /// # Errors
     /// A key, a password setting or Redis cannot be used, or the database cannot be read.
     pub async fn load(config: &Config, db: Db, now: UnixSeconds) -> Result<Self> {
-        let keys = Keys::load(&config.token, now)?;
+        let keys = Keys::load_or_make(&config.token, now)?;
         let allowlist = Arc::new(allowlist::load(config, &keys, db.clone(), now).await?);
         Ok(Self {
             key_ring: KeyRing::new(&config.token, keys)?,

@@ -282,16 +282,20 @@ fn development_key_is_created_once_and_readable_by_its_owner_only() {
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
     drop(server);
-    let file = home.path().join("data/signing-key");
-    let made = fs::read(&file).unwrap();
-    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let files = || -> Vec<_> {
+        fs::read_dir(home.path().join("data/keys")).unwrap().map(|file| file.unwrap().path()).collect()
+    };
+    let [file] = &files()[..] else { panic!("{:?}", files()) };
+    let made = fs::read(file).unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     drop(home.spawn());
-    assert_eq!(fs::read(&file).unwrap(), made);
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    refuses_to_start(&mut home.command(), &["signing-key", "chmod 600"]);
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    fs::write(&file, "???").unwrap();
-    refuses_to_start(&mut home.command(), &["signing-key", "damaged"]);
+    assert_eq!((files(), fs::read(file).unwrap()), (vec![file.clone()], made));
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    refuses_to_start(&mut home.command(), &[name, "chmod 600"]);
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(file, "???").unwrap();
+    refuses_to_start(&mut home.command(), &[name, "not a PEM file with a private key"]);
 }
 
 #[tokio::test]

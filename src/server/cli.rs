@@ -25,7 +25,7 @@ use crate::{
             password::{PasswordHasherPool, Share, validate_new_password},
         },
         clock::{self, UnixSeconds},
-        config::{Config, SigningAlgorithm, TokenConfig},
+        config::{self, Config, SigningAlgorithm, TokenConfig},
         db::{
             Access, ChangeError, Db, decode,
             users::{Added, Change, Email, User},
@@ -49,6 +49,8 @@ pub struct Cli {
 enum Command {
     /// Serve the app (the default).
     Serve,
+    /// Serve the gate alone, at HALLPASS_GATE_ADDR: as an instance that answers nothing but proxies.
+    Gate,
     /// Check the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -145,6 +147,7 @@ impl Cli {
         let config = Config::load(&self.config)?;
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve(config).await,
+            Command::Gate => serve_gate(config).await,
             Command::Config(ConfigCommand::Check) => check_settings(&config),
             Command::Keys(command) => run_keys(command, &config.token),
             Command::User(command) => user(command, &config).await,
@@ -211,6 +214,14 @@ async fn serve(config: Config) -> Result<()> {
         .with_context(|| format!("cannot listen on {address}: set LEPTOS_SITE_ADDR to another address"))?;
     let shutdown = shutdown_signal().context("signals cannot be caught")?;
     super::serve(config, listener, shutdown).await
+}
+
+async fn serve_gate(mut config: Config) -> Result<()> {
+    // Distinct from an instance on the same host.
+    let name = format!("{}:gate", config::host_name());
+    config.redis.instance.get_or_insert(name);
+    let shutdown = shutdown_signal().context("signals cannot be caught")?;
+    super::serve_gate(config, shutdown).await
 }
 
 /// Resolves on Ctrl-C and on SIGTERM. Both are caught from when this returns: until then they end the process.

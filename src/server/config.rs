@@ -10,7 +10,7 @@ use leptos::config::LeptosOptions;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use crate::server::{origin::PublicOrigins, trusted_proxies::TrustedProxies};
+use crate::server::{gate_listener::GateAddress, origin::PublicOrigins, trusted_proxies::TrustedProxies};
 
 const DEFAULTS: &str = include_str!("../../Leptos.toml");
 
@@ -25,6 +25,8 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_STARTUP_WAIT", "server.startup_wait_seconds"),
     ("HALLPASS_ISSUER", "token.issuer"),
     ("HALLPASS_AUDIENCE", "token.audience"),
+    ("HALLPASS_GATE_ADDR", "gate.addr"),
+    ("HALLPASS_GATE_IDENTITY_HEADERS", "gate.identity_headers"),
     ("HALLPASS_ACCESS_TTL", "token.access_ttl_seconds"),
     ("HALLPASS_REFRESH_TTL", "token.refresh_ttl_seconds"),
     ("HALLPASS_IDLE_TTL", "token.idle_ttl_seconds"),
@@ -70,6 +72,7 @@ const LEPTOS_TABLE: &str = "package.metadata.leptos";
 pub struct Config {
     pub leptos: LeptosOptions,
     pub server: ServerConfig,
+    pub gate: GateConfig,
     pub token: TokenConfig,
     pub database: DatabaseConfig,
     pub redis: RedisConfig,
@@ -84,6 +87,7 @@ struct Tables {
     #[serde(rename = "package")]
     _leptos: IgnoredAny,
     server: ServerConfig,
+    gate: GateConfig,
     token: TokenConfig,
     database: DatabaseConfig,
     redis: RedisConfig,
@@ -115,6 +119,16 @@ impl ServerConfig {
     pub fn startup_wait(&self) -> Duration {
         Duration::from_secs(self.startup_wait_seconds)
     }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateConfig {
+    /// Where the gate listens; `None`: there is none.
+    pub addr: Option<GateAddress>,
+    /// Whether its answers also say who the bearer is. A proxy that copies such headers must replace those of the
+    /// client, in every spelling that the service behind it takes for the same.
+    pub identity_headers: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -273,8 +287,9 @@ impl Config {
         // The path of the files contains their version instead (`http/assets.rs`).
         leptos.hash_files = false;
         let nodes_are_set = settings.get::<usize>("redis.nodes").is_ok();
-        let Tables { server, token, database, redis, password, throttle, .. } = settings.try_deserialize()?;
-        let config = Self { leptos, server, token, database, redis, password, throttle };
+        let Tables { server, gate, token, database, redis, password, throttle, .. } =
+            settings.try_deserialize()?;
+        let config = Self { leptos, server, gate, token, database, redis, password, throttle };
         config.check()?;
         config.redis.check_nodes(nodes_are_set)?;
         Ok(config)
@@ -282,10 +297,8 @@ impl Config {
 
     /// The name of this instance: the configured one, or the host name and the port.
     pub fn instance_name(&self) -> String {
-        self.redis.instance.clone().unwrap_or_else(|| {
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            format!("{host}:{}", self.leptos.site_addr.port())
-        })
+        let by_address = || format!("{}:{}", host_name(), self.leptos.site_addr.port());
+        self.redis.instance.clone().unwrap_or_else(by_address)
     }
 
     fn check(&self) -> Result<()> {
@@ -406,6 +419,11 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let port = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
     let port = ["_TCP", "_UDP", "_SCTP"].iter().find_map(|protocol| port.strip_suffix(protocol));
     port.and_then(|port| port.rsplit_once("_PORT_")).is_some_and(|(_, number)| is_number(number))
+}
+
+/// The name of this host.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Whether `make dev` started this process, and changes the site's files while it runs.

@@ -5,7 +5,7 @@
 //! `app/`.
 
 use std::{
-    future::IntoFuture, net::SocketAddr, ops::Deref, panic::AssertUnwindSafe, path::Path, sync::Arc,
+    future::IntoFuture, io, net::SocketAddr, ops::Deref, panic::AssertUnwindSafe, path::Path, sync::Arc,
     time::Duration,
 };
 
@@ -14,15 +14,16 @@ use axum::{
     ServiceExt,
     extract::{FromRef, Request},
 };
-use futures::FutureExt;
+use futures::{FutureExt, future::OptionFuture};
 use leptos::config::LeptosOptions;
-use tokio::{net::TcpListener, sync::watch, time};
+use tokio::{net::TcpListener, sync::watch, time, try_join};
 use tracing::{error, info, warn};
 
 use self::{
     auth::Auth,
     config::Config,
     db::{Access, Db},
+    gate_listener::GateListener,
 };
 
 pub mod auth;
@@ -31,6 +32,7 @@ pub mod client_info;
 pub mod clock;
 pub mod config;
 pub mod db;
+mod gate_listener;
 pub mod http;
 pub mod ids;
 mod limits;
@@ -82,12 +84,12 @@ impl FromRef<AppState> for LeptosOptions {
     }
 }
 
-/// Serves on `listener` until `shutdown` resolves, then finishes the requests in progress, within the
-/// configured grace.
+/// Serves the site and the API on `listener`, and the gate if it has an address, until `shutdown` resolves. Then
+/// finishes the requests in progress, within the configured grace.
 ///
 /// # Errors
-/// The site folder is missing, the database or Redis cannot be used, or another process serves the
-/// SQLite file.
+/// The site folder is missing, an address is in use, the database or Redis cannot be used, or another process serves
+/// the SQLite file.
 pub async fn serve(
     config: Config,
     listener: TcpListener,
@@ -107,13 +109,14 @@ pub async fn serve(
             http::assets::version(&site).with_context(|| format!("cannot read {}", site.display()))?
         )
     };
-    metrics::install()?;
-    limits::raise_open_files();
-    let db = Db::open(&config, Access::Exclusive).await?;
-    let auth = Arc::new(Auth::load(&config, db.clone(), clock::now()).await?);
+    let gate = match &config.gate.addr {
+        Some(address) => Some(GateListener::bind(address).await?),
+        None => None,
+    };
+    let instance = Instance::start(&config).await?;
     let address = listener.local_addr()?;
     info!("Hallpass is running at http://{address}");
-    if db.has_no_users().await? {
+    if instance.db.has_no_users().await? {
         info!(
             "there are no users yet: register at http://{address}/register, or run `hallpass user add EMAIL`"
         );
@@ -124,46 +127,103 @@ pub async fn serve(
         );
     }
 
-    let grace = config.server.shutdown_grace();
-    let maintaining = tokio::spawn(maintain(Arc::clone(&auth)));
-    let following_keys = tokio::spawn(follow_keys(Arc::clone(&auth)));
-    let leaving = Arc::clone(&auth);
-    let (stopping, is_stopping) = watch::channel(false);
-    let stopped = is_stopping.clone();
+    let gate = OptionFuture::from(gate.map(|gate| instance.serve_gate(gate, &config)));
     let state = AppState(Arc::new(Shared {
         leptos: config.leptos.clone(),
         assets: assets.into(),
-        auth,
+        auth: Arc::clone(&instance.auth),
         config,
-        stopping: is_stopping,
+        stopping: instance.stopping.subscribe(),
     }));
     let service = http::router::service(state);
     let service = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(service);
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-        shutdown.await;
-        info!("stopping: finishing the requests under way");
-        stopping.send_replace(true);
-    });
-    let out_of_grace = async move {
-        let mut stopped = stopped;
-        let _ = stopped.wait_for(|is_stopping| *is_stopping).await;
-        time::sleep(grace).await;
-    };
-    tokio::select! {
-        ended = server.into_future() => ended.context("the server failed")?,
-        () = out_of_grace => warn!("some requests had not finished after {grace:?}"),
+    let public = axum::serve(listener, service).with_graceful_shutdown(instance.stopped());
+    let serving =
+        async { try_join!(public.into_future(), gate.map(|served| served.unwrap_or(Ok(())))).map(drop) };
+    instance.run(serving, shutdown).await
+}
+
+/// Serves the gate alone: the instance answers nothing else.
+///
+/// # Errors
+/// The gate has no address or it is in use, the database is not PostgreSQL, or it or Redis cannot be used.
+pub async fn serve_gate(config: Config, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    let address = config.gate.addr.as_ref().context("HALLPASS_GATE_ADDR is not set")?;
+    ensure!(
+        config.database.is_shared(),
+        "an SQLite file is for one process: set HALLPASS_GATE_ADDR for the instance itself, which then serves the gate"
+    );
+    let gate = GateListener::bind(address).await?;
+    let instance = Instance::start(&config).await?;
+    info!("the gate is open");
+    let serving = instance.serve_gate(gate, &config);
+    instance.run(serving, shutdown).await
+}
+
+/// What every instance does besides answering requests.
+struct Instance {
+    auth: Arc<Auth>,
+    db: Db,
+    grace: Duration,
+    /// True once shutdown has begun.
+    stopping: watch::Sender<bool>,
+}
+
+impl Instance {
+    async fn start(config: &Config) -> Result<Self> {
+        metrics::install()?;
+        limits::raise_open_files();
+        let db = Db::open(config, Access::Exclusive).await?;
+        let auth = Arc::new(Auth::load(config, db.clone(), clock::now()).await?);
+        Ok(Self { auth, db, grace: config.server.shutdown_grace(), stopping: watch::Sender::new(false) })
     }
-    maintaining.abort();
-    following_keys.abort();
-    let leaving = async {
-        leaving.leave().await;
-        db.close().await;
-    };
-    if time::timeout(LEAVE_TIMEOUT, leaving).await.is_err() {
-        warn!("stopping without leaving the cluster: Redis or the database does not answer");
+
+    /// Resolves once shutdown has begun.
+    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.stopping.subscribe();
+        async move {
+            let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+        }
     }
-    info!("stopped");
-    Ok(())
+
+    fn serve_gate(
+        &self,
+        gate: GateListener,
+        config: &Config,
+    ) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        gate.serve(http::gate::routes(config, Arc::clone(&self.auth)), self.stopped())
+    }
+
+    /// Runs until `serving` ends, which `shutdown` tells it to do, and leaves the cluster.
+    async fn run(
+        self,
+        serving: impl Future<Output = io::Result<()>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<()> {
+        let maintaining = tokio::spawn(maintain(Arc::clone(&self.auth)));
+        let following_keys = tokio::spawn(follow_keys(Arc::clone(&self.auth)));
+        let out_of_grace = async {
+            shutdown.await;
+            info!("stopping: finishing the requests under way");
+            self.stopping.send_replace(true);
+            time::sleep(self.grace).await;
+        };
+        tokio::select! {
+            ended = serving => ended.context("the server failed")?,
+            () = out_of_grace => warn!("some requests had not finished after {:?}", self.grace),
+        }
+        maintaining.abort();
+        following_keys.abort();
+        let leaving = async {
+            self.auth.leave().await;
+            self.db.close().await;
+        };
+        if time::timeout(LEAVE_TIMEOUT, leaving).await.is_err() {
+            warn!("stopping without leaving the cluster: Redis or the database does not answer");
+        }
+        info!("stopped");
+        Ok(())
+    }
 }
 
 async fn maintain(auth: Arc<Auth>) {

@@ -7,6 +7,7 @@ mod admin;
 mod authorize;
 mod foreign;
 mod forms;
+mod gate;
 mod keys;
 mod live;
 mod login;

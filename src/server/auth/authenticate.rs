@@ -44,6 +44,11 @@ impl Authenticated {
         &self.claims.email
     }
 
+    /// Whether the bearer has the role of this name. An administrator is also a user.
+    pub fn has_role(&self, name: &str) -> bool {
+        name == self.claims.role.as_str() || name == Role::User.as_str()
+    }
+
     /// The proof that the bearer is an administrator.
     ///
     /// # Errors

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
 use tokio::{sync::Mutex, time};
 
-use crate::{api::error::ApiError, server::AppState};
+use crate::{api::error::ApiError, server::auth::Auth};
 
 /// How long a result is reused: a flood of requests is one write to the database in this time.
 const VALID: Duration = Duration::from_millis(500);
@@ -18,10 +18,9 @@ const VALID: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// `/health/live` and `/health/ready`.
-pub fn routes() -> Router<AppState> {
+pub fn routes<S: Clone + Send + Sync + 'static>(auth: Arc<Auth>) -> Router<S> {
     let readiness = Arc::new(Readiness::default());
-    let ready = async move |State(state): State<AppState>| {
-        let auth = Arc::clone(&state.auth);
+    let ready = async move || {
         // The lease is checked at every request; only the check of the database is expensive.
         let is_ready = auth.is_authorizing_from_memory() && {
             let auth = Arc::clone(&auth);

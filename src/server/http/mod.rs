@@ -10,6 +10,7 @@ mod cookie;
 pub mod csrf;
 mod error_response;
 mod forms;
+pub mod gate;
 pub mod handlers;
 mod health;
 mod openapi;

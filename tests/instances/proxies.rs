@@ -64,6 +64,7 @@ impl Proxy {
         let folder = folder.join(name);
         fs::create_dir(&folder).unwrap();
         let port = free_port();
+        let inner = format!("127.0.0.1:{}", free_port());
         let own = listens
             .replace("8000", &port.to_string())
             .replace("listen 80;", &format!("listen 127.0.0.1:{port};"));
@@ -76,20 +77,21 @@ impl Proxy {
                 .replace("port_value: 4000", &format!("port_value: {gate}"))
                 .replace("port_value: 8080", &format!("port_value: {service}"))
                 .replace(listens, &own)
+                .replace("127.0.0.1:8001", &inner)
                 .replace("deploy/gate/", &format!("{}/", folder.display()));
             let text = if name == "nginx" { in_main_context(&text) } else { text };
             fs::write(folder.join(file), text).unwrap();
         }
-        let process = Process::start(name, &folder, None, &program(name), |command| {
+        let mut process = Process::start(name, &folder, None, &program(name), |command| {
             command.args(arguments).arg(folder.join(files[0])).env("HOME", &folder);
         });
-        let proxy =
-            Self { name, url: format!("http://127.0.0.1:{port}"), http: Client::new(), _process: process };
+        let (url, http) = (format!("http://127.0.0.1:{port}"), Client::new());
         wait_until(&format!("{name} asks the gate"), async || {
-            proxy.ask(Method::GET, "/").send().await.is_ok_and(|answered| answered.status() == 401)
+            assert!(process.is_running(), "{name} has ended:\n{}", process.last_words());
+            http.get(&url).send().await.is_ok_and(|answered| answered.status() == 401)
         })
         .await;
-        proxy
+        Self { name, url, http, _process: process }
     }
 
     fn ask(&self, method: Method, path: &str) -> RequestBuilder {
@@ -322,5 +324,8 @@ async fn refuses_from_the_logout_on_in_a_flood(proxy: &Proxy, api: &Api) {
 async fn is_unavailable(proxy: &Proxy, live: &Pair) {
     let response = sent(proxy.ask(Method::GET, "/").bearer_auth(&live.access)).await;
     assert_eq!(response.status(), 503, "{}", proxy.name);
-    assert_eq!(response.headers()["retry-after"], "1", "{}", proxy.name);
+    let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap());
+    // Traefik cannot add it to what it answers itself.
+    let is_missing = proxy.name == "traefik" && retry_after.is_none();
+    assert!(is_missing || retry_after == Some("1"), "{}: {retry_after:?}", proxy.name);
 }

@@ -10,7 +10,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Query, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -26,7 +26,7 @@ use tracing::{Level, info_span};
 use crate::{
     api::{error::ApiError, types::Account},
     server::{
-        auth::{Auth, authenticate::Authenticated},
+        auth::Auth,
         clock,
         config::{Config, GateConfig},
         http::{error_response, health},
@@ -66,53 +66,61 @@ pub fn routes(config: &Config, auth: Arc<Auth>) -> Router {
     Router::new()
         .route("/gate/forward", any(answer))
         .route("/gate/nginx", any(answer_nginx))
-        // Envoy appends the path of the request, and its query.
+        // Envoy appends the path of the request, and its query, which are the client's.
         .route("/gate/envoy", any(answer))
-        .route("/gate/envoy/{*path}", any(answer))
+        .route("/gate/envoy/", any(answer_envoy))
+        .route("/gate/envoy/{*path}", any(answer_envoy))
         .merge(health)
         .fallback(async || ApiError::NotFound)
         .layer(layers)
         .with_state(gate)
 }
 
-async fn answer(State(gate): State<Arc<Gate>>, request: Request) -> Result<Response, ApiError> {
-    let bearer = gate.admit(request).await?;
-    Ok(gate.admitted(&bearer))
+/// The names and values of a query, in order.
+type Asked = Vec<(String, String)>;
+
+async fn answer(
+    State(gate): State<Arc<Gate>>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    gate.admit(&headers, &asked).await
+}
+
+/// As [`answer`]; the query is the client's and asks for nothing.
+async fn answer_envoy(State(gate): State<Arc<Gate>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    gate.admit(&headers, &[]).await
 }
 
 /// As [`answer`], in the statuses that nginx knows: every other one than 200, 401 and 403 becomes a 500 there.
-async fn answer_nginx(State(gate): State<Arc<Gate>>, request: Request) -> Result<Response, ApiError> {
-    let answered = gate.admit(request).await;
-    let bearer = answered.map_err(|error| match error {
+async fn answer_nginx(
+    State(gate): State<Arc<Gate>>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    gate.admit(&headers, &asked).await.map_err(|error| match error {
         ApiError::InvalidRequest(_) => ApiError::InvalidToken,
         error => error,
-    })?;
-    Ok(gate.admitted(&bearer))
+    })
 }
 
 impl Gate {
     /// # Errors
     /// Those of [`Auth::authenticate`]; [`ApiError::InsufficientScope`] if the query asks for a role that the bearer
-    /// does not have. It may ask for several: a client can add to the query that Envoy appends, and must not win by it.
-    async fn admit(&self, request: Request) -> Result<Authenticated, ApiError> {
-        let (request, _) = request.into_parts();
-        let bearer = self.auth.authenticate(&request.headers, clock::now()).await?;
-        let asked: Query<Vec<(String, String)>> = Query::try_from_uri(&request.uri)
-            .map_err(|_| ApiError::InvalidRequest("The query is malformed.".into()))?;
-        let mut roles = asked.0.iter().filter(|(name, _)| name == "role");
-        if roles.all(|(_, role)| bearer.has_role(role)) {
-            Ok(bearer)
-        } else {
-            Err(ApiError::InsufficientScope)
+    /// does not have.
+    async fn admit(&self, headers: &HeaderMap, asked: &[(String, String)]) -> Result<Response, ApiError> {
+        let bearer = self.auth.authenticate(headers, clock::now()).await?;
+        // What Envoy appends to `?role=admin&path=` is the client's.
+        let asked = asked.iter().take_while(|(name, _)| name != "path");
+        let mut roles = asked.filter(|(name, _)| name == "role");
+        if !roles.all(|(_, role)| bearer.has_role(role)) {
+            return Err(ApiError::InsufficientScope);
         }
-    }
-
-    fn admitted(&self, bearer: &Authenticated) -> Response {
         let mut response = StatusCode::OK.into_response();
         if self.config.identity_headers {
             response.headers_mut().extend(identity(&bearer.account()));
         }
-        response
+        Ok(response)
     }
 }
 

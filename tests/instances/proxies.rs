@@ -114,7 +114,7 @@ fn in_main_context(file: &str) -> String {
 fn program(name: &str) -> PathBuf {
     let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin";
     let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file());
-    found.unwrap_or_else(|| panic!("{name} is missing: `make services` installs it"))
+    found.unwrap_or_else(|| panic!("{name} is missing: `make services proxies` installs it"))
 }
 
 async fn sent(request: RequestBuilder) -> Response {

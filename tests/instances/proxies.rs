@@ -20,11 +20,12 @@ use axum::{
 use futures::{StreamExt, future::join_all, stream};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task};
 
 use crate::{
     client::{Api, Pair},
     gate::{Address, Gate},
+    requests::{Check, Figures, ROUNDS, connect, peer, peer_token},
     support::{
         process::{Process, free_port, wait_until},
         world::{Kind, World},
@@ -44,25 +45,62 @@ struct Proxy {
     _process: Process,
 }
 
-/// The name of a proxy, its files, the address it listens on in them, and the arguments that name the first file.
-const PROXIES: [(&str, &[&str], &str, &[&str]); 5] = [
-    ("nginx", &["nginx.conf"], "listen 80;", &["-e", "stderr", "-c"]),
-    ("haproxy", &["haproxy.cfg", "hallpass.lua"], "127.0.0.1:8000", &["-db", "-f"]),
-    ("caddy", &["Caddyfile"], "http://:8000", &["run", "--adapter", "caddyfile", "--config"]),
-    ("traefik", &["traefik.yml", "traefik-routes.yml"], "127.0.0.1:8000", &["--configfile"]),
-    ("envoy", &["envoy.yaml"], "port_value: 8000", &["--use-dynamic-base-id", "--concurrency", "2", "-c"]),
+/// How to start a proxy.
+struct Program {
+    name: &'static str,
+    /// In `deploy/gate`. The first one is named by the arguments.
+    files: &'static [&'static str],
+    arguments: &'static [&'static str],
+    /// The address that it listens on, in its files.
+    listens: &'static str,
+    /// The address of the gate in its files, and what replaces it if the gate is at a socket.
+    socket: Option<(&'static str, &'static str)>,
+}
+
+const PROGRAMS: [Program; 5] = [
+    Program {
+        name: "nginx",
+        files: &["nginx.conf"],
+        arguments: &["-e", "stderr", "-c"],
+        listens: "listen 80;",
+        socket: Some(("server 127.0.0.1:4000;", "server unix:SOCKET;")),
+    },
+    Program {
+        name: "haproxy",
+        files: &["haproxy.cfg", "hallpass.lua"],
+        arguments: &["-db", "-f"],
+        listens: "127.0.0.1:8000",
+        socket: Some((GATE, "unix@SOCKET")),
+    },
+    Program {
+        name: "caddy",
+        files: &["Caddyfile"],
+        arguments: &["run", "--adapter", "caddyfile", "--config"],
+        listens: "http://:8000",
+        socket: Some((GATE, "unix/SOCKET")),
+    },
+    Program {
+        name: "traefik",
+        files: &["traefik.yml", "traefik-routes.yml"],
+        arguments: &["--configfile"],
+        listens: "127.0.0.1:8000",
+        socket: None,
+    },
+    Program {
+        name: "envoy",
+        files: &["envoy.yaml"],
+        arguments: &["--use-dynamic-base-id", "--concurrency", "2", "-c"],
+        listens: "port_value: 8000",
+        socket: Some(("socket_address: { address: 127.0.0.1, port_value: 4000 }", "pipe: { path: SOCKET }")),
+    },
 ];
 
 impl Proxy {
     /// Starts a proxy, and waits until it asks the gate. Only the addresses in its configuration are changed.
-    async fn start(
-        (name, files, listens, arguments): (&'static str, &[&str], &str, &[&str]),
-        folder: &Path,
-        gate: u16,
-        service: u16,
-    ) -> Self {
+    async fn start(program: &Program, folder: &Path, gate: &Address, service: u16) -> Self {
+        let Program { name, files, arguments, listens, socket } = *program;
         let folder = folder.join(name);
-        fs::create_dir(&folder).unwrap();
+        fs::create_dir_all(&folder).unwrap();
         let port = free_port();
         let inner = format!("127.0.0.1:{}", free_port());
         let own = listens
@@ -70,11 +108,18 @@ impl Proxy {
             .replace("listen 80;", &format!("listen 127.0.0.1:{port};"));
         for file in files {
             let text = fs::read_to_string(Path::new("deploy/gate").join(file)).unwrap();
-            let text = text
-                .replace(GATE, &format!("127.0.0.1:{gate}"))
-                .replace(SERVICE, &format!("127.0.0.1:{service}"))
+            let text = match gate {
                 // Envoy has addresses in two parts.
-                .replace("port_value: 4000", &format!("port_value: {gate}"))
+                Address::Port(gate) => text
+                    .replace(GATE, &format!("127.0.0.1:{gate}"))
+                    .replace("port_value: 4000", &format!("port_value: {gate}")),
+                Address::Socket(path) => {
+                    let (address, at_socket) = socket.unwrap();
+                    text.replace(address, &at_socket.replace("SOCKET", path.to_str().unwrap()))
+                }
+            };
+            let text = text
+                .replace(SERVICE, &format!("127.0.0.1:{service}"))
                 .replace("port_value: 8080", &format!("port_value: {service}"))
                 .replace(listens, &own)
                 .replace("127.0.0.1:8001", &inner)
@@ -82,7 +127,7 @@ impl Proxy {
             let text = if name == "nginx" { in_main_context(&text) } else { text };
             fs::write(folder.join(file), text).unwrap();
         }
-        let mut process = Process::start(name, &folder, None, &program(name), |command| {
+        let mut process = Process::start(name, &folder, None, &path_of(name), |command| {
             command.args(arguments).arg(folder.join(files[0])).env("HOME", &folder);
         });
         let (url, http) = (format!("http://127.0.0.1:{port}"), Client::new());
@@ -111,7 +156,7 @@ fn in_main_context(file: &str) -> String {
     )
 }
 
-fn program(name: &str) -> PathBuf {
+fn path_of(name: &str) -> PathBuf {
     let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin";
     let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file());
     found.unwrap_or_else(|| panic!("{name} is missing: `make services proxies` installs it"))
@@ -161,11 +206,11 @@ async fn every_proxy_passes_on_what_a_live_token_accompanies_and_nothing_else() 
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let service = serve().await;
-    let port = free_port();
-    let mut gate = Gate::start(&mut world, Address::Port(port)).await;
+    let address = Address::Port(free_port());
+    let mut gate = Gate::start(&mut world, address.clone()).await;
     let mut proxies = Vec::new();
-    for proxy in PROXIES {
-        proxies.push(Proxy::start(proxy, world.folder(), port, service).await);
+    for program in &PROGRAMS {
+        proxies.push(Proxy::start(program, world.folder(), &address, service).await);
     }
     let live = api.register(0, ANN).await;
     for proxy in &proxies {
@@ -329,4 +374,54 @@ async fn is_unavailable(proxy: &Proxy, live: &Pair) {
     // Traefik cannot add it to what it answers itself.
     let is_missing = proxy.name == "traefik" && retry_after.is_none();
     assert!(is_missing || retry_after == Some("1"), "{}: {retry_after:?}", proxy.name);
+}
+
+/// What the gate costs each proxy, at an address and at a socket, beside a service that does what is done without
+/// Hallpass: it verifies the signature and asks a Redis. A preflight goes past the gate, so it shows the proxy alone.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn figures_of_proxies_with_and_without_the_gate() {
+    let mut world = World::without_links(Kind::Single).await;
+    let pair = Api::of(&world).register(0, ANN).await;
+    let service = serve().await;
+    let (port, socket) = (free_port(), world.folder().join("gate.sock"));
+    let addresses = [Address::Port(port), Address::Socket(socket)];
+    let _gates = (
+        Gate::start(&mut world, addresses[0].clone()).await,
+        Gate::start(&mut world, addresses[1].clone()).await,
+    );
+    let (token, secret) = peer_token();
+    let redis = connect(world.redis().port, &token).await;
+    let peer = peer(Check::Redis(redis), secret).await;
+    let peer = Address::Port(peer.rsplit(':').next().unwrap().parse().unwrap());
+
+    println!("{:44}{:>10}{:>10}{:>10}{:>14}", "32 connections", "req/s", "p50 us", "p99 us", "of no gate");
+    for program in &PROGRAMS {
+        let bearer = |token: &str| format!("wrk.headers['authorization'] = 'Bearer {token}'\n");
+        let preflight = "wrk.method = 'OPTIONS'\nwrk.headers['access-control-request-method'] = 'GET'\n";
+        let mut rows = vec![
+            ("without a gate", &addresses[0], preflight.to_owned()),
+            ("with the gate", &addresses[0], bearer(&pair.access)),
+            ("with the gate at a socket", &addresses[1], bearer(&pair.access)),
+            ("with a service that asks Redis", &peer, bearer(&token)),
+        ];
+        rows.retain(|(_, gate, _)| program.socket.is_some() || matches!(gate, Address::Port(_)));
+        let mut proxies = Vec::new();
+        for (number, (_, gate, _)) in rows.iter().enumerate() {
+            let folder = world.folder().join(format!("row-{number}"));
+            proxies.push(Proxy::start(program, &folder, gate, service).await);
+        }
+        let mut figures = vec![Vec::new(); rows.len()];
+        for _ in 0..ROUNDS {
+            for ((proxy, (_, _, script)), figures) in proxies.iter().zip(&rows).zip(&mut figures) {
+                figures.push(task::block_in_place(|| Figures::of(&proxy.url, script, 32)));
+            }
+        }
+        let medians: Vec<_> = figures.iter().map(|figures| Figures::median(figures)).collect();
+        for ((what, _, _), median) in rows.iter().zip(&medians) {
+            let Figures { rate, p50, p99 } = median;
+            let name = format!("{} {what}", program.name);
+            println!("{name:44}{rate:10.0}{p50:10.0}{p99:10.0}{:14.2}", rate / medians[0].rate);
+        }
+    }
 }

@@ -11,7 +11,6 @@ use axum::{
     Json, Router,
     extract::State,
     http::{HeaderMap, StatusCode},
-    routing::post,
 };
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use mimalloc::MiMalloc;
@@ -35,7 +34,7 @@ use crate::{
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The rounds of each server with each load.
-const ROUNDS: usize = 3;
+pub const ROUNDS: usize = 3;
 
 const SECONDS_OF_A_ROUND: u32 = 4;
 
@@ -95,7 +94,9 @@ fn compare(place: &str, servers: &[(&str, String, String)], base: usize) {
         let mut figures = vec![Vec::new(); servers.len()];
         for _ in 0..ROUNDS {
             for ((_, url, token), figures) in servers.iter().zip(&mut figures) {
-                figures.push(Figures::of(url, token, connections));
+                let requests =
+                    format!("wrk.method = 'POST'\nwrk.headers['authorization'] = 'Bearer {token}'\n");
+                figures.push(Figures::of(&format!("{url}/api/account/me"), &requests, connections));
             }
         }
         let medians: Vec<_> = figures.iter().map(|figures| Figures::median(figures)).collect();
@@ -115,31 +116,30 @@ fn compare(place: &str, servers: &[(&str, String, String)], base: usize) {
 
 /// The result of one round.
 #[derive(Debug, Clone)]
-struct Figures {
+pub struct Figures {
     /// Requests per second.
-    rate: f64,
+    pub rate: f64,
     /// The median of the latency in microseconds.
-    p50: f64,
-    p99: f64,
+    pub p50: f64,
+    pub p99: f64,
 }
 
 impl Figures {
-    fn of(url: &str, token: &str, connections: u32) -> Self {
+    /// Sends requests to this URL for the time of a round. `requests` are lines of Lua that say what wrk sends.
+    pub fn of(url: &str, requests: &str, connections: u32) -> Self {
         let folder = TempDir::new().unwrap();
-        let script = folder.path().join("me.lua");
+        let script = folder.path().join("requests.lua");
         let text = format!(
-            "wrk.method = 'POST'\nwrk.headers['authorization'] = 'Bearer {token}'\n\
-             done = function(summary, latency)\n\
+            "{requests}done = function(summary, latency)\n\
              local e = summary.errors\n\
              print('figures', summary.requests / summary.duration * 1e6, latency:percentile(50), \
              latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout)\nend\n"
         );
         fs::write(&script, text).unwrap();
         let (connections, duration) = (connections.to_string(), format!("{SECONDS_OF_A_ROUND}s"));
-        let url = format!("{url}/api/account/me");
         let script = script.display().to_string();
         let printed =
-            run("wrk", &["-t", "1", "-c", &connections, "-d", &duration, "-s", &script, &url]).unwrap();
+            run("wrk", &["-t", "1", "-c", &connections, "-d", &duration, "-s", &script, url]).unwrap();
         let line = printed.lines().find_map(|line| line.strip_prefix("figures")).unwrap();
         let numbers: Vec<f64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
         let [rate, p50, p99, errors] = numbers[..] else { panic!("{line}") };
@@ -147,7 +147,7 @@ impl Figures {
         Self { rate, p50, p99 }
     }
 
-    fn median(figures: &[Self]) -> Self {
+    pub fn median(figures: &[Self]) -> Self {
         let median = |figure: fn(&Self) -> f64| {
             let mut sorted: Vec<_> = figures.iter().map(figure).collect();
             sorted.sort_by(f64::total_cmp);
@@ -188,7 +188,7 @@ impl Single {
 
 /// The check of each request by a peer.
 #[derive(Clone)]
-enum Check {
+pub enum Check {
     Nothing,
     Signature,
     Redis(MultiplexedConnection),
@@ -238,26 +238,26 @@ fn claims() -> Claims {
     Claims { iss, aud, sub, sid, jti, email: ANN.into(), role: "user".into(), iat: now, exp: now + 3600 }
 }
 
-fn peer_token() -> (String, &'static [u8]) {
+pub fn peer_token() -> (String, &'static [u8]) {
     let secret = b"0123456789abcdefghijklmnopqrstuv";
     let key = EncodingKey::from_secret(secret);
     (jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &key).unwrap(), secret)
 }
 
-async fn connect(port: u16, token: &str) -> MultiplexedConnection {
+pub async fn connect(port: u16, token: &str) -> MultiplexedConnection {
     let client = Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
     let _: () = redis.set(format!("live:{}", claims().jti), token.len()).await.unwrap();
     redis
 }
 
-/// Starts a peer. Returns its URL.
-async fn peer(check: Check, secret: &[u8]) -> String {
+/// Starts a peer, which answers at every path. Returns its URL.
+pub async fn peer(check: Check, secret: &[u8]) -> String {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_issuer(&["peer"]);
     validation.set_audience(&["peer"]);
     let peer = Arc::new(Peer { check, key: DecodingKey::from_secret(secret), validation });
-    let app = Router::new().route("/api/account/me", post(me)).with_state(peer);
+    let app = Router::new().fallback(me).with_state(peer);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });

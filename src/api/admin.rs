@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::ApiError,
     protocol::FormOrJson,
-    types::{Revocation, Role, SessionList, UserList},
+    types::{ClientList, Revocation, Role, SessionList, UserList},
 };
 use crate::{ToSchema, client::refresh::RefreshingClient};
 
@@ -45,6 +45,18 @@ pub async fn sessions(
     user_id: String,
 ) -> Result<SessionList, ApiError> {
     crate::server::http::handlers::sessions_of_user(user_id).await
+}
+
+/// Lists the clients: other services that may ask about tokens and revoke them. They are added on the command line.
+///
+/// # Errors
+/// 401, 403, 503.
+#[server(
+    prefix = "/api", endpoint = "admin/clients", protocol = FormOrJson, client = RefreshingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn clients() -> Result<ClientList, ApiError> {
+    crate::server::http::handlers::clients().await
 }
 
 /// Disables a user. They can no longer log in, and when this succeeds, no instance accepts any token of

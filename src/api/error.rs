@@ -31,6 +31,9 @@ pub enum ApiError {
     /// The e-mail address or the password is wrong, or the refresh token is not accepted.
     #[error("{0}")]
     InvalidGrant(String),
+    /// The id or the secret of a client is wrong, or there is none (RFC 6749, 5.2).
+    #[error("The client is unknown, or its secret is wrong.")]
+    InvalidClient,
     /// The request came from a page of another origin.
     #[error("This request came from another site and was refused.")]
     CrossSite,
@@ -116,6 +119,7 @@ impl ApiError {
             Self::MissingToken => "missing_token",
             Self::InvalidToken => "invalid_token",
             Self::InvalidGrant(_) => "invalid_grant",
+            Self::InvalidClient => "invalid_client",
             Self::CrossSite => "cross_site",
             Self::InsufficientScope => "insufficient_scope",
             Self::ReauthenticationRequired => "insufficient_user_authentication",
@@ -172,6 +176,7 @@ impl From<ErrorBody> for ApiError {
             "missing_token" => Self::MissingToken,
             "invalid_token" => Self::InvalidToken,
             "invalid_grant" => Self::InvalidGrant(body.message),
+            "invalid_client" => Self::InvalidClient,
             "cross_site" => Self::CrossSite,
             "insufficient_scope" => Self::InsufficientScope,
             "insufficient_user_authentication" => Self::ReauthenticationRequired,
@@ -218,6 +223,7 @@ mod tests {
             ApiError::MissingToken,
             ApiError::InvalidToken,
             ApiError::wrong_credentials(),
+            ApiError::InvalidClient,
             ApiError::CrossSite,
             ApiError::InsufficientScope,
             ApiError::ReauthenticationRequired,

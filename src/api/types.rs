@@ -283,6 +283,25 @@ pub struct UserList {
     pub has_more: bool,
 }
 
+/// A client: another service that may ask about tokens and revoke them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClientInfo {
+    /// The id of the client.
+    pub client_id: String,
+    pub name: String,
+    /// When it was added, in Unix seconds.
+    pub created_at: i64,
+}
+
+/// All clients, the oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClientList {
+    /// The server's time, in Unix seconds.
+    pub now: i64,
+    /// The clients.
+    pub clients: Vec<ClientInfo>,
+}
+
 /// A confirmed revocation: no instance accepts any token of the revoked sessions from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revocation {

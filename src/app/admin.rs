@@ -16,7 +16,7 @@ use crate::{
     api::{
         self,
         error::ApiError,
-        types::{Role, SessionInfo, UserInfo, UserList},
+        types::{ClientInfo, Role, SessionInfo, UserInfo, UserList},
     },
     client::session::Session,
 };
@@ -60,6 +60,7 @@ pub fn AdminPage() -> impl IntoView {
             />
         </section>
         {move || opened.get().map(|user| view! { <Sessions user outcome changes /> })}
+        <Clients />
         <EndAll />
     }
 }
@@ -198,6 +199,50 @@ fn Sessions(user: UserInfo, outcome: Outcome, changes: RwSignal<u32>) -> impl In
                     }
                     let rows = list.sessions.into_iter().map(|info| row(info, list.now));
                     view! { <ul class="rows">{rows.collect_view()}</ul> }.into_any()
+                }
+            />
+        </section>
+    }
+}
+
+/// The services that may ask about tokens. They are added on the command line, where their secret is shown once.
+#[component]
+fn Clients() -> impl IntoView {
+    let session = Session::expect();
+    let list = LocalResource::new(move || session.call(api::admin::clients));
+    let row = |client: ClientInfo, now: i64| {
+        view! {
+            <tr>
+                <th scope="row">{client.name}</th>
+                <td><code>{client.client_id}</code></td>
+                <td>{minutes_ago(now - client.created_at)}</td>
+            </tr>
+        }
+    };
+    view! {
+        <section class="card full needs-scripts" aria-labelledby="clients">
+            <h2 id="clients">"Services"</h2>
+            <p>"These may ask whether a token is live, and end its session. " <code>"hallpass client add NAME"</code> " adds one."</p>
+            <Answered
+                answer=list
+                view=move |list| {
+                    if list.clients.is_empty() {
+                        return view! { <p class="hint">"No services yet."</p> }.into_any();
+                    }
+                    let rows = list.clients.into_iter().map(|client| row(client, list.now)).collect_view();
+                    view! {
+                        <TableFrame id="services" caption="Services, the oldest first">
+                            <thead>
+                                <tr>
+                                    <th scope="col">"Name"</th>
+                                    <th scope="col">"Client id"</th>
+                                    <th scope="col">"Added"</th>
+                                </tr>
+                            </thead>
+                            <tbody>{rows}</tbody>
+                        </TableFrame>
+                    }
+                    .into_any()
                 }
             />
         </section>

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use cookie::time::OffsetDateTime;
 use hallpass_allowlist::{Revocation, RevokedSession, Whose};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -20,6 +20,7 @@ use crate::{
     server::{
         auth::{
             allowlist::{self, Allowlist, RevokeError},
+            clients,
             key_folder::{KeyFile, KeyFolder},
             keys::Keys,
             password::{PasswordHasherPool, Share, validate_new_password},
@@ -27,7 +28,9 @@ use crate::{
         clock::{self, UnixSeconds},
         config::{self, Config, SigningAlgorithm, TokenConfig},
         db::{
-            Access, ChangeError, Db, decode,
+            Access, ChangeError, Db,
+            clients::Client,
+            decode,
             users::{Added, Change, Email, User},
         },
         ids::UserId,
@@ -57,6 +60,9 @@ enum Command {
     /// Manage the signing keys in the folder HALLPASS_KEYS.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Manage clients: other services that may ask about tokens and revoke them.
+    #[command(subcommand)]
+    Client(ClientCommand),
     /// Manage users.
     #[command(subcommand)]
     User(UserCommand),
@@ -86,6 +92,18 @@ enum KeysCommand {
         #[arg(allow_hyphen_values = true)]
         id: String,
     },
+}
+
+#[derive(Subcommand)]
+enum ClientCommand {
+    /// Add a client. Prints its id and its secret, which is not shown again.
+    Add { name: String },
+    /// List the clients, the oldest first.
+    List,
+    /// Remove a client. Its secret is refused from then on.
+    Remove { id: String },
+    /// Replace the secret of a client. Prints the new one; the old one is refused from then on.
+    RotateSecret { id: String },
 }
 
 #[derive(Subcommand)]
@@ -150,6 +168,7 @@ impl Cli {
             Command::Gate => serve_gate(config).await,
             Command::Config(ConfigCommand::Check) => check_settings(&config),
             Command::Keys(command) => run_keys(command, &config.token),
+            Command::Client(command) => run_client(command, &config).await,
             Command::User(command) => user(command, &config).await,
             Command::Sessions(command) => run_sessions(command, &config).await,
         }
@@ -234,6 +253,38 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>> {
             _ = terminated.recv() => {}
         }
     })
+}
+
+async fn run_client(command: ClientCommand, config: &Config) -> Result<()> {
+    let db = Db::open(config, Access::Shared).await?;
+    match command {
+        ClientCommand::Add { name } => {
+            let name = clients::name(&name).with_context(|| {
+                format!("the name of a client is one line of 1 to {} characters", clients::MAX_NAME)
+            })?;
+            let id = clients::new_id();
+            let (secret, hash) = clients::new_secret(&id)?;
+            let client = Client { id: id.clone(), name: name.to_owned(), created_at: clock::now() };
+            db.add_client(&client, &hash).await?;
+            println!("client_id={id}");
+            println!("client_secret={}", secret.expose_secret());
+        }
+        ClientCommand::List => {
+            for Client { id, name, created_at } in db.clients().await? {
+                println!("{id}  added {}  {name}", date(created_at));
+            }
+        }
+        ClientCommand::Remove { id } => {
+            ensure!(db.remove_client(&id).await?, "there is no client {id}");
+            println!("removed {id}");
+        }
+        ClientCommand::RotateSecret { id } => {
+            let (secret, hash) = clients::new_secret(&id)?;
+            ensure!(db.set_client_secret_hash(&id, &hash).await?, "there is no client {id}");
+            println!("client_secret={}", secret.expose_secret());
+        }
+    }
+    Ok(())
 }
 
 async fn user(command: UserCommand, config: &Config) -> Result<()> {

@@ -8,6 +8,10 @@ define_id!(
     DeviceId
 );
 define_id!(
+    /// The random part of the id of a client ([`clients`](crate::server::auth::clients)).
+    ClientNumber
+);
+define_id!(
     /// The id of an event in the history of an account.
     EventId
 );

@@ -1,5 +1,7 @@
 //! Origins of pages (RFC 6454), in the headers of requests and in the settings.
 
+use std::fmt;
+
 use axum::http::uri::Authority;
 use serde::Deserialize;
 
@@ -32,6 +34,14 @@ impl Origin {
 
     pub fn port(&self) -> u16 {
         self.host.port.unwrap_or(default_port(self.is_https))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_https { "https://" } else { "http://" })?;
+        f.write_str(&self.host.name)?;
+        self.host.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 

@@ -62,7 +62,7 @@ fn admin_calls() -> Vec<&'static str> {
         .map(|(path, _)| path)
         .filter(|path| path.starts_with("/api/admin/"))
         .collect();
-    assert_eq!(calls.len(), 8, "{calls:?}");
+    assert_eq!(calls.len(), 9, "{calls:?}");
     calls
 }
 

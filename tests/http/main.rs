@@ -12,6 +12,7 @@ mod keys;
 mod live;
 mod login;
 mod logout;
+mod oauth;
 mod openapi;
 mod pages;
 mod password;

@@ -43,14 +43,20 @@ impl Call<'_> {
         self.path.starts_with("/api/admin/")
     }
 
-    /// A request with the credentials that the first security requirement lists.
-    fn request(&self, server: &Server, access: &str, refresh: &str) -> RequestBuilder {
+    fn is_for_clients(&self) -> bool {
+        self.path.starts_with("/oauth/")
+    }
+
+    /// A request with the credentials that the first security requirement lists, of this caller or of a client.
+    fn request(&self, server: &Server, caller: &Pair, client: &(String, String)) -> RequestBuilder {
         let request = if self.method == "post" { server.post(self.path) } else { server.get(self.path) };
         let ways = &self.operation["security"][0];
         if ways.get("bearer").is_some() {
-            request.bearer_auth(access)
+            request.bearer_auth(&caller.access)
+        } else if ways.get("client").is_some() {
+            request.basic_auth(&client.0, Some(&client.1))
         } else if self.method == "get" && ways.get("cookie").is_some() {
-            request.header("cookie", format!("hallpass-refresh={refresh}"))
+            request.header("cookie", format!("hallpass-refresh={}", caller.refresh))
         } else {
             request
         }
@@ -140,11 +146,14 @@ async fn openapi_paths_match_the_existing_routes() {
     let calls = calls(&description);
     let others = [
         "/.well-known/jwks.json",
+        "/.well-known/oauth-authorization-server",
         "/api/cluster/events",
         "/api/session/events",
         "/health/live",
         "/health/ready",
         "/metrics",
+        "/oauth/introspect",
+        "/oauth/revoke",
     ];
     let existing: BTreeSet<_> =
         server_fn::axum::server_fn_paths().map(|(path, _)| path).chain(others).collect();
@@ -203,13 +212,14 @@ async fn every_example_request_succeeds_with_the_described_response() {
                     ("user_id", &me["sub"]),
                     ("access_token", &json!(ann.access)),
                     ("refresh_token", &json!(ann.refresh)),
+                    ("token", &json!(ann.access)),
                 ] {
                     if let Some(field) = body.get_mut(name) {
                         *field = value.clone();
                     }
                 }
                 let caller = if call.is_for_administrators() { server.login(ROOT).await } else { ann };
-                let request = call.request(&server, &caller.access, &caller.refresh);
+                let request = call.request(&server, &caller, &home.add_client("notes"));
                 assert_works(&description, &call, media_type, request, &body).await;
             }
         }
@@ -242,6 +252,7 @@ async fn every_error_response_equals_its_example() {
     let (ann, root) = (server.register(ANN).await, server.login(ROOT).await);
     let (_, me) = answer(server.me(&root.access)).await;
     let description = description(&server).await;
+    let client = home.add_client("notes");
     // The same body for all calls: unknown fields are ignored.
     let bad_fields = json!({
         "email": "ann", "password": "short", "current": "short", "new": "staple battery horse",
@@ -250,7 +261,7 @@ async fn every_error_response_equals_its_example() {
     let mut provoked = BTreeSet::new();
     for call in calls(&description) {
         let caller = if call.is_for_administrators() { &root } else { &ann };
-        let request = || call.request(&server, &caller.access, &caller.refresh);
+        let request = || call.request(&server, caller, &client);
         let stranger = || if call.method == "post" { server.post(call.path) } else { server.get(call.path) };
         let (_, example) = &call.examples()[0];
         for (status, response) in fields(&call.operation["responses"]) {
@@ -263,6 +274,8 @@ async fn every_error_response_equals_its_example() {
                     }
                     "invalid_token" => stranger().bearer_auth("a.b.c"),
                     "insufficient_scope" => stranger().bearer_auth(&ann.access),
+                    "invalid_client" => stranger().form(example),
+                    "invalid_request" if call.is_for_clients() => request().form(&[("tokens", "a")]),
                     "invalid_request" => request().header("content-type", "application/json").body("{"),
                     "unsupported_media_type" => request().header("content-type", "text/plain").body("x"),
                     "payload_too_large" => request().json(&"x".repeat(20_000)),
@@ -293,7 +306,7 @@ async fn every_error_response_equals_its_example() {
             }
         }
     }
-    assert_eq!(provoked.len(), 11, "{provoked:?}");
+    assert_eq!(provoked.len(), 12, "{provoked:?}");
 }
 
 #[tokio::test]

@@ -149,6 +149,15 @@ impl Home {
         assert!(output.status.success(), "{text}");
     }
 
+    /// Adds a client with the command line, and returns its id and its secret. A server may run.
+    pub fn add_client(&self, name: &str) -> (String, String) {
+        let (output, text) = run(self.command().args(["client", "add", name]));
+        assert!(output.status.success(), "{text}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+        (line("client_id="), line("client_secret="))
+    }
+
     /// Starts the server as a process of its own, in a shell that has lowered its limits with `ulimit`.
     pub fn spawn_limited(&self, ulimit: &str) -> Process {
         let program = self.command();

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use hallpass_allowlist::{Bus, ClusterOptions, RedisOptions, SharedSettings, StartError, SystemClock};
 
 use crate::server::{
-    auth::keys::{Key, Keys},
+    auth::{key::Key, keys::Keys},
     clock::UnixSeconds,
     config::{Config, RedisConfig},
     db::{ChangeError, Db},

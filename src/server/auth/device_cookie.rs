@@ -6,7 +6,7 @@
 //!
 //! Several people may use one browser, so its cookie holds the tokens of several accounts.
 
-use super::keys::{Key, Keys};
+use super::{key::Key, keys::Keys};
 use crate::server::{db::users::Email, ids::DeviceId};
 
 /// The number of accounts to which a browser stays known: the ones that signed in last.

@@ -7,7 +7,7 @@ use hallpass_allowlist::{MAX_TOKEN_LIFE, TokenRecord};
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, encode};
 use serde::{Deserialize, Serialize};
 
-use super::keys::{Key, Keys};
+use super::{key::Key, keys::Keys};
 use crate::{
     api::types::{AccessToken, Role},
     server::{

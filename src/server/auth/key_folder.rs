@@ -29,7 +29,7 @@ use secrecy::zeroize::Zeroizing;
 use tracing::{info, warn};
 
 use crate::server::{
-    auth::keys::{Key, MIN_SECRET_BYTES},
+    auth::key::{Key, MIN_SECRET_BYTES},
     clock::UnixSeconds,
     config::{SigningAlgorithm, TokenConfig},
 };

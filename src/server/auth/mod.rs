@@ -21,8 +21,9 @@ use tracing::{error, warn};
 
 use self::{
     allowlist::Allowlist,
+    key::{Key, PublicJwk},
     key_ring::{KeyRing, Ring},
-    keys::{Key, Keys, PublicJwk},
+    keys::Keys,
     verified_tokens::VerifiedTokens,
 };
 use crate::{
@@ -46,8 +47,11 @@ pub mod account;
 pub mod admin;
 pub mod allowlist;
 pub mod authenticate;
+pub mod clients;
 pub mod device_cookie;
+pub mod introspect;
 pub mod jwt;
+pub mod key;
 pub mod key_folder;
 mod key_ring;
 pub mod keys;

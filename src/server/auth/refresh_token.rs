@@ -4,7 +4,7 @@
 //! and the successor of a token is always the same text, so that a lost response can be repeated (RFC 9700,
 //! 4.14.2, requires that what such a token encodes be protected).
 
-use super::keys::{Key, Keys};
+use super::{key::Key, keys::Keys};
 use crate::{api::types::RefreshToken, server::ids::SessionId};
 
 /// Makes the refresh token of a session with this counter.

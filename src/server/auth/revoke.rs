@@ -65,20 +65,46 @@ impl Auth {
             return Err(if nothing_presented { ApiError::MissingToken } else { ApiError::InvalidToken });
         }
         // A session that cannot be ended must not keep the others alive.
-        let ending = sessions.into_iter().map(async |(session_id, user_id)| {
-            let db = self.db.clone();
-            let recording = async move { db.revoke_session(session_id, None, reason, now).await };
-            let revocation = self.allowlist.logout(session_id, user_id, recording).await;
-            let revocation = revocation.map_err(|error| unconfirmed(&error))?;
-            log_end_of(session_id, reason);
-            Ok(answer_of(revocation))
-        });
+        let ending =
+            sessions.into_iter().map(|(session_id, user_id)| self.log_out(session_id, user_id, reason, now));
         let ended: Vec<_> = join_all(ending).await.into_iter().collect::<Result<_, ApiError>>()?;
         Ok(Revocation {
             instances: ended.iter().map(|one| one.instances).max().unwrap_or_default(),
             acknowledged: ended.iter().map(|one| one.acknowledged).min().unwrap_or_default(),
             elapsed_ms: ended.iter().map(|one| one.elapsed_ms).max().unwrap_or_default(),
         })
+    }
+
+    /// Revokes the session of a token, an access token, expired or not, or a refresh token, used or not. `None` if we
+    /// have not issued it.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`].
+    pub async fn revoke_token(&self, token: &str, now: UnixSeconds) -> Result<Option<Revocation>, ApiError> {
+        let (session_id, user_id) = match self.ring().jwt.verify(token) {
+            Ok(claims) => (claims.sid, Some(claims.sub)),
+            Err(_) => match refresh_token::verify(&self.ring().keys, &RefreshToken::new(token.to_owned())) {
+                Some((session_id, _)) => (session_id, None),
+                None => return Ok(None),
+            },
+        };
+        self.log_out(session_id, user_id, EndReason::SignedOut, now).await.map(Some)
+    }
+
+    /// Ends a session that a token names. SQL may have lost it; then the token has to name the user as well.
+    async fn log_out(
+        &self,
+        session_id: SessionId,
+        user_id: Option<UserId>,
+        reason: EndReason,
+        now: UnixSeconds,
+    ) -> Result<Revocation, ApiError> {
+        let db = self.db.clone();
+        let recording = async move { db.revoke_session(session_id, None, reason, now).await };
+        let revocation = self.allowlist.logout(session_id, user_id, recording).await;
+        let revocation = revocation.map_err(|error| unconfirmed(&error))?;
+        log_end_of(session_id, reason);
+        Ok(answer_of(revocation))
     }
 
     /// Revokes one session of the bearer's own user.

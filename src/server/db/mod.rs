@@ -26,6 +26,7 @@ use super::{clock::UnixSeconds, config::Config};
 pub use sqlx::Error as DbError;
 
 pub mod access_tokens;
+pub mod clients;
 pub mod decode;
 pub mod events;
 mod expired;

@@ -36,6 +36,7 @@ pub fn routes() -> Router<AppState> {
         call::<account::ChangePassword>(),
         call::<admin::Users>(),
         call::<admin::Sessions>(),
+        call::<admin::Clients>(),
         call::<admin::DisableUser>(),
         call::<admin::EnableUser>(),
         call::<admin::SetRole>(),

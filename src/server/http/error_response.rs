@@ -16,7 +16,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
-            Self::MissingToken | Self::InvalidToken | Self::InvalidGrant(_) => StatusCode::UNAUTHORIZED,
+            Self::MissingToken | Self::InvalidToken | Self::InvalidGrant(_) | Self::InvalidClient => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::CrossSite | Self::InsufficientScope | Self::ReauthenticationRequired => {
                 StatusCode::FORBIDDEN
             }
@@ -32,6 +34,7 @@ impl IntoResponse for ApiError {
         };
         // RFC 6750, 3: a challenge with every 401, with an error code only if there was a token.
         let challenge = match (status, &self) {
+            (_, Self::InvalidClient) => Some(HeaderValue::from_static("Basic realm=\"Hallpass\"")),
             (_, Self::InvalidToken) => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
             (_, Self::InsufficientScope) => {
                 Some(HeaderValue::from_static("Bearer error=\"insufficient_scope\""))

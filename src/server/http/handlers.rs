@@ -7,8 +7,8 @@ use crate::{
     api::{
         error::ApiError,
         types::{
-            AccessToken, Account, Delivery, EndReason, RefreshToken, Revocation, Role, SecurityEvents,
-            SessionList, StatelessCheck, TokenResponse, UserList,
+            AccessToken, Account, ClientList, Delivery, EndReason, RefreshToken, Revocation, Role,
+            SecurityEvents, SessionList, StatelessCheck, TokenResponse, UserList,
         },
     },
     server::{
@@ -142,6 +142,11 @@ pub async fn users(search: String, after: String) -> Result<UserList, ApiError> 
 pub async fn sessions_of_user(user_id: String) -> Result<SessionList, ApiError> {
     let (context, administrator) = RequestContext::require_admin().await?;
     context.state.auth.sessions_of_user(&administrator, &user_id, clock::now()).await
+}
+
+pub async fn clients() -> Result<ClientList, ApiError> {
+    let (context, administrator) = RequestContext::require_admin().await?;
+    context.state.auth.clients(&administrator, clock::now()).await
 }
 
 pub async fn disable_user(user_id: String) -> Result<Revocation, ApiError> {

@@ -13,6 +13,7 @@ mod forms;
 pub mod gate;
 pub mod handlers;
 mod health;
+mod oauth;
 mod openapi;
 mod request_context;
 pub mod router;

@@ -51,7 +51,7 @@ use crate::{
         http::{
             calls,
             cookie::{self, RefreshCookies},
-            csrf, error_response, forms, health, openapi, sse, well_known,
+            csrf, error_response, forms, health, oauth, openapi, sse, well_known,
         },
         metrics,
     },
@@ -96,6 +96,7 @@ fn router(state: AppState) -> Router {
     site.merge(calls::routes())
         .merge(sse::routes())
         .route("/api/{*path}", any(ApiError::NotFound))
+        .merge(oauth::routes())
         .merge(well_known::routes())
         .merge(health::routes(auth))
         .with_state(state)
@@ -266,11 +267,12 @@ struct Outermost {
     instance: Option<HeaderValue>,
 }
 
-/// Middleware that refuses requests of other sites, gives every error under `/api` its JSON, and adds headers to
+/// Middleware that refuses requests of other sites, gives every error of a call its JSON, and adds headers to
 /// every response, including files and errors.
 async fn outermost(State(shared): State<Arc<Outermost>>, request: Request, next: Next) -> Response {
     let server = &shared.state.config.server;
-    let is_api = request.uri().path().starts_with("/api/");
+    let path = request.uri().path();
+    let is_api = path.starts_with("/api/") || path.starts_with("/oauth/");
     let refusal = if request.uri().path_and_query().is_none() {
         // A request for a tunnel (`CONNECT`) has no path, which the inner layers rely on.
         Some(ApiError::MethodNotAllowed)

@@ -1,16 +1,20 @@
 //! Documents at addresses that standards fix (RFC 8615).
 
 use axum::{Json, Router, extract::State, http::header, response::IntoResponse, routing::get};
+use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
-use crate::server::{AppState, clock};
+use crate::server::{AppState, clock, http::oauth};
 
-/// How long others may use the keys without asking again, in seconds. Whoever meets an unknown `kid` asks anyway.
+/// How long others may use the documents without asking again, in seconds. Whoever meets an unknown `kid` asks anyway.
 const CACHING: &str = "public, max-age=300";
 
-/// `/.well-known/jwks.json`.
+pub const KEYS: &str = "/.well-known/jwks.json";
+pub const METADATA: &str = "/.well-known/oauth-authorization-server";
+
 pub fn routes() -> Router<AppState> {
-    Router::new().route("/.well-known/jwks.json", get(jwks))
+    Router::new().route(KEYS, get(jwks)).route(METADATA, get(metadata))
 }
 
 /// The public keys with which others can verify access tokens (RFC 7517, 5): of every key that may have signed one that
@@ -19,4 +23,49 @@ async fn jwks(State(state): State<AppState>) -> impl IntoResponse {
     let keys = state.auth.public_keys(clock::now());
     let headers = [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, CACHING)];
     (headers, Json(json!({ "keys": keys })).into_response().into_body())
+}
+
+/// Where everything is (RFC 8414, 2). No response types and grants: users log in here, not at a client.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Metadata {
+    /// The `iss` of access tokens.
+    issuer: String,
+    jwks_uri: String,
+    introspection_endpoint: String,
+    introspection_endpoint_auth_methods_supported: [&'static str; 2],
+    revocation_endpoint: String,
+    revocation_endpoint_auth_methods_supported: [&'static str; 2],
+    response_types_supported: [&'static str; 0],
+    grant_types_supported: [&'static str; 0],
+    service_documentation: String,
+}
+
+impl Metadata {
+    /// The metadata of the site at this address.
+    pub fn of(issuer: &str, site: &str) -> Self {
+        let at = |path: &str| format!("{site}{path}");
+        let methods = ["client_secret_basic", "client_secret_post"];
+        Self {
+            issuer: issuer.to_owned(),
+            jwks_uri: at(KEYS),
+            introspection_endpoint: at(oauth::INTROSPECT),
+            introspection_endpoint_auth_methods_supported: methods,
+            revocation_endpoint: at(oauth::REVOKE),
+            revocation_endpoint_auth_methods_supported: methods,
+            response_types_supported: [],
+            grant_types_supported: [],
+            service_documentation: at("/docs"),
+        }
+    }
+}
+
+/// The addresses come from the settings, because a cache may give this answer to others than whoever has sent the `Host`
+/// header.
+async fn metadata(State(state): State<AppState>) -> impl IntoResponse {
+    let site = match state.config.server.public_url.0.first() {
+        Some(origin) => origin.to_string(),
+        None => format!("http://{}", state.leptos.site_addr),
+    };
+    let metadata = Metadata::of(&state.config.token.issuer, &site);
+    ([(header::CACHE_CONTROL, CACHING)], Json(metadata))
 }

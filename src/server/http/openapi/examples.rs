@@ -1,9 +1,12 @@
 //! Examples of responses.
 
-use crate::api::types::{
-    AccessToken, Account, ClusterView, EndReason, EventKind, InstanceView, RecentRevocation, RefreshToken,
-    Revocation, Role, SecurityEvent, SecurityEvents, SessionInfo, SessionList, TokenResponse, UserInfo,
-    UserList,
+use crate::{
+    api::types::{
+        AccessToken, Account, ClientInfo, ClientList, ClusterView, EndReason, EventKind, InstanceView,
+        RecentRevocation, RefreshToken, Revocation, Role, SecurityEvent, SecurityEvents, SessionInfo,
+        SessionList, TokenResponse, UserInfo, UserList,
+    },
+    server::auth::introspect::{Introspection, LiveToken},
 };
 
 /// Examples of ids: 128 bits in base64url.
@@ -100,4 +103,21 @@ pub fn public_key() -> serde_json::Value {
         "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
         "kid": "kPrK_qmxVWaYVA9w", "alg": "EdDSA", "use": "sig"
     })
+}
+
+pub fn introspection() -> Introspection {
+    let Account { sub, email, sid, jti, exp, role } = me();
+    let (active, token_type) = (true, "Bearer".into());
+    let (iss, aud) = ("hallpass".into(), "hallpass".into());
+    let live =
+        LiveToken { active, token_type, username: email, role, iss, aud, sub, sid, jti, iat: NOW, exp };
+    Introspection::Live(live)
+}
+
+pub fn clients() -> ClientList {
+    let client_id = format!("hpc_{TOKEN}");
+    ClientList {
+        now: NOW,
+        clients: vec![ClientInfo { client_id, name: "notes API".into(), created_at: NOW - 86_400 }],
+    }
 }

@@ -22,9 +22,10 @@ mod operations;
 pub mod page;
 mod responses;
 
-/// The names of the two security schemes.
+/// The names of the security schemes.
 const BEARER: &str = "bearer";
 const COOKIE: &str = "cookie";
+const CLIENT: &str = "client";
 
 const ABOUT: &str = "Calls are `POST` requests with JSON or a form (`application/x-www-form-urlencoded`), and are \
     answered with JSON. An error is `{\"error\", \"message\"}` (RFC 6749, 5.2; RFC 6750, 3.1) with a status that says \
@@ -41,6 +42,10 @@ pub fn description(cookie: &str) -> Value {
         .bearer_format("JWT")
         .description(Some("An access token (RFC 6750, RFC 9068), as register, login and refresh return it."));
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer.build()));
+    let client = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Basic)
+        .description(Some("The id and the secret of a client (RFC 6749, 2.3.1)."));
+    components.add_security_scheme(CLIENT, SecurityScheme::Http(client.build()));
     let cookie = ApiKeyValue::with_description(
         cookie,
         "The refresh token of a browser's session, in an HttpOnly cookie that register and login set with `delivery=cookie`, and refresh renews.",

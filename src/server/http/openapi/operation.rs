@@ -9,15 +9,16 @@ use server_fn::ServerFn;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        ContentBuilder, HttpMethod, Object, Ref, RefOr, Required, Response, ResponseBuilder, Schema, Type,
-        path::OperationBuilder, request_body::RequestBodyBuilder, security::SecurityRequirement,
+        ContentBuilder, HttpMethod, Object, ObjectBuilder, Ref, RefOr, Required, Response, ResponseBuilder,
+        Schema, Type, path::OperationBuilder, request_body::RequestBodyBuilder,
+        security::SecurityRequirement,
     },
 };
 
 use crate::{
     api::error::ApiError,
     server::http::openapi::{
-        BEARER, COOKIE,
+        BEARER, CLIENT, COOKIE,
         responses::{of_the_api, refusals, refusals_of_a_call},
     },
 };
@@ -31,6 +32,7 @@ pub enum Who {
     Bearer,
     Administrator,
     Cookie,
+    Client,
     Operator,
 }
 
@@ -47,6 +49,9 @@ impl Who {
             Self::Bearer => "The bearer of a live access token.",
             Self::Administrator => "The bearer of a live access token of an administrator.",
             Self::Cookie => "The holder of a live session's cookie.",
+            Self::Client => {
+                "A client that `hallpass client add` has made, by HTTP Basic, or by `client_id` and `client_secret` in the form."
+            }
             Self::Operator => "Anyone who can reach it: the proxy in front must keep it from the public.",
         }
     }
@@ -60,6 +65,7 @@ impl Who {
             Self::AnyToken => vec![by(BEARER), by(COOKIE), SecurityRequirement::default()],
             Self::Bearer | Self::Administrator => vec![by(BEARER)],
             Self::Cookie => vec![by(COOKIE)],
+            Self::Client => vec![by(CLIENT), SecurityRequirement::default()],
         }
     }
 
@@ -68,6 +74,7 @@ impl Who {
         match self {
             Self::Anyone | Self::RefreshToken | Self::AnyToken | Self::Operator => vec![],
             Self::Bearer | Self::Cookie => vec![ApiError::MissingToken, ApiError::InvalidToken],
+            Self::Client => vec![ApiError::InvalidClient],
             Self::Administrator => {
                 vec![ApiError::MissingToken, ApiError::InvalidToken, ApiError::InsufficientScope]
             }
@@ -93,10 +100,7 @@ impl Call {
     {
         let mut schemas = schemas_of::<F::Output>();
         F::schemas(&mut schemas);
-        let content =
-            ContentBuilder::new().schema(Some(schema_of::<F::Output>())).example(Some(json!(output)));
-        let done =
-            ResponseBuilder::new().description("Success.").content("application/json", content.build());
+        let done = success(&output);
         let (words, input_schema) = words_and_fields::<F>();
         let refusals = refusals_of_a_call([who.refusals(), errors].concat());
         let mut operation = operation(who, F::PATH, &words, of_the_api(done), refusals);
@@ -120,6 +124,29 @@ impl Call {
         Self { schemas: schemas_of::<T>(), ..call }
     }
 
+    /// Describes a `POST` request with a form about a token, by an example of the answer.
+    pub fn about_token<T: Serialize + ToSchema>(path: &'static str, words: &str, example: &T) -> Self {
+        let token = ObjectBuilder::new().property("token", String::schema()).required("token");
+        let content = ContentBuilder::new()
+            .schema(Some(token.property("token_type_hint", String::schema())))
+            .example(Some(json!({ "token": "eyJ0eXAi" })));
+        let body = RequestBodyBuilder::new()
+            .content("application/x-www-form-urlencoded", content.build())
+            .required(Some(Required::True));
+        let done = success(example);
+        let refusals = refusals_of_a_call(Who::Client.refusals());
+        let operation = operation(Who::Client, path, words, of_the_api(done), refusals);
+        let operation = operation.request_body(Some(body.build()));
+        Self { path, method: HttpMethod::Post, operation, schemas: schemas_of::<T>() }
+    }
+
+    /// Describes a `GET` request that is answered with a JSON document, by an example of it.
+    pub fn document<T: Serialize + ToSchema>(path: &'static str, words: &str, example: &T) -> Self {
+        let done = success(example);
+        let operation = operation(Who::Anyone, path, words, done.build(), BTreeMap::new());
+        Self { path, method: HttpMethod::Get, operation, schemas: schemas_of::<T>() }
+    }
+
     /// Describes a `GET` request that is answered with text of this content type, or with an empty body.
     pub fn get(
         path: &'static str,
@@ -139,6 +166,12 @@ impl Call {
         let operation = operation(who, path, words, done, refusals);
         Self { path, method: HttpMethod::Get, operation, schemas: vec![] }
     }
+}
+
+/// The response with JSON of this type, by an example.
+fn success<T: Serialize + ToSchema>(example: &T) -> ResponseBuilder {
+    let content = ContentBuilder::new().schema(Some(schema_of::<T>())).example(Some(json!(example)));
+    ResponseBuilder::new().description("Success.").content("application/json", content.build())
 }
 
 fn operation(

@@ -10,9 +10,13 @@ use crate::{
         token,
         types::{ClusterView, Delivery, EndReason, Role, StatelessCheck},
     },
-    server::http::openapi::{
-        examples::*,
-        operation::{Call, Who},
+    server::http::{
+        oauth,
+        openapi::{
+            examples::*,
+            operation::{Call, Who},
+        },
+        well_known::{self, Metadata},
     },
 };
 
@@ -103,6 +107,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             sessions(false),
             vec![ApiError::NotFound],
         ),
+        Call::of(Who::Administrator, admin::Clients {}, clients(), vec![]),
         Call::of(
             Who::Administrator,
             admin::DisableUser { user_id: user_id() },
@@ -147,15 +152,34 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             &format!("data: {}\n\n", json!(cluster())),
         ),
     ];
-    let of_services = vec![Call::get(
-        "/.well-known/jwks.json",
-        Who::Anyone,
-        "Returns the public keys with which a service can verify access tokens (RFC 7517). Whether a token is still live only \
+    let of_services = vec![
+        Call::about_token(
+            oauth::INTROSPECT,
+            "Says whether an access token is live, and what it says (RFC 7662). `{\"active\":false}` is the answer whatever is \
+             wrong with it. An answer holds for the moment in which it was given: do not keep it.",
+            &introspection(),
+        ),
+        Call::about_token(
+            oauth::REVOKE,
+            "Ends the session of an access token or a refresh token, everywhere, as a logout does (RFC 7009). A token that was not \
+             issued here is answered with 200 as well.",
+            &revocation(),
+        ),
+        Call::document(
+            well_known::METADATA,
+            "Says where all this is (RFC 8414).",
+            &Metadata::of("hallpass", "https://id.example.com"),
+        ),
+        Call::get(
+            well_known::KEYS,
+            Who::Anyone,
+            "Returns the public keys with which a service can verify access tokens (RFC 7517). Whether a token is still live only \
          Hallpass knows. The set is empty if tokens are signed with HS256.",
-        "application/jwk-set+json",
-        &json!({ "keys": [public_key()] }).to_string(),
-        vec![],
-    )];
+            "application/jwk-set+json",
+            &json!({ "keys": [public_key()] }).to_string(),
+            vec![],
+        ),
+    ];
     let of_operators = vec![
         Call::get("/health/live", Who::Operator, "Answers 200 while the process runs.", "", "", vec![]),
         Call::get(

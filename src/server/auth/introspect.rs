@@ -1,0 +1,72 @@
+//! Introspection: what a token says, for a service that asks about it (RFC 7662).
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Auth, jwt::AccessClaims};
+use crate::{
+    api::{error::ApiError, types::Role},
+    server::clock::UnixSeconds,
+};
+
+/// The answer about a token (RFC 7662, 2.2).
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Introspection {
+    Live(LiveToken),
+    /// Whatever is wrong with the token.
+    Dead {
+        /// `false`.
+        active: bool,
+    },
+}
+
+/// What a live token says.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LiveToken {
+    /// `true`.
+    pub active: bool,
+    /// `Bearer`.
+    pub token_type: String,
+    /// The e-mail address of the user.
+    pub username: String,
+    pub role: Role,
+    pub iss: String,
+    pub aud: String,
+    /// The id of the user.
+    pub sub: String,
+    /// The id of the session.
+    pub sid: String,
+    /// The id of the token.
+    pub jti: String,
+    /// When the token was issued, in seconds since 1970.
+    pub iat: UnixSeconds,
+    /// When it expires, in seconds since 1970.
+    pub exp: UnixSeconds,
+}
+
+impl From<AccessClaims> for LiveToken {
+    fn from(claims: AccessClaims) -> Self {
+        let AccessClaims { iss, aud, sub, sid, jti, email, role, iat, exp } = claims;
+        let [sub, sid, jti] = [sub.to_string(), sid.to_string(), jti.to_string()];
+        let (active, token_type) = (true, "Bearer".into());
+        Self { active, token_type, username: email, role, iss, aud, sub, sid, jti, iat, exp }
+    }
+}
+
+impl Auth {
+    /// What an access token says, if it is live. A refresh token is not: no service but this one accepts it.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`] when it is undetermined whether the token is live.
+    pub async fn introspect(&self, token: &str, now: UnixSeconds) -> Result<Introspection, ApiError> {
+        match self.authorize(token, now).await {
+            Ok(_) => {}
+            Err(ApiError::InvalidToken) => return Ok(Introspection::Dead { active: false }),
+            Err(error) => return Err(error),
+        }
+        // A key that was forgotten in this moment has signed nothing that has not expired.
+        let claims = self.ring().jwt.verify(token);
+        Ok(claims.map_or(Introspection::Dead { active: false }, |claims| Introspection::Live(claims.into())))
+    }
+}

@@ -42,7 +42,8 @@ export default defineConfig({
     {
       // Only with SQLite an administrator has to be made while no server is running.
       command: `echo 'correct horse battery' | target/release/hallpass user add admin@example.com &&
-        target/release/hallpass user role admin@example.com admin && exec target/release/hallpass`,
+        target/release/hallpass user role admin@example.com admin &&
+        target/release/hallpass client add 'notes API' && exec target/release/hallpass`,
       cwd: "..",
       url: `${url}/health/ready`,
       env: {

@@ -43,6 +43,16 @@ test.describe("an administrator", () => {
   });
 });
 
+test.describe("an administrator of services", () => {
+  test("sees which may ask about tokens", async ({ visitor, page }) => {
+    await visitor.signIn("admin@example.com");
+    await visitor.open("/admin");
+    const services = page.getByRole("region", { name: "Services", exact: true });
+    await expect(services.getByRole("row", { name: /^notes API hpc_[\w-]{22}/ })).toBeVisible();
+    await expect(services).not.toContainText("hps_");
+  });
+});
+
 test.describe("who is none", () => {
   test.use({ expectedFault: refused(403) });
 

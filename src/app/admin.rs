@@ -33,6 +33,7 @@ pub fn AdminPage() -> impl IntoView {
         let (search, after) = (search.get(), after.get());
         session.call(move || api::admin::users(search.clone(), after.clone()))
     });
+    let may_see = Memo::new(move |_| matches!(users.get(), Some(Ok(_))));
     let outcome = Outcome::new();
     let opened = RwSignal::new(None::<UserInfo>);
     let find = move |event: SubmitEvent| {
@@ -60,7 +61,8 @@ pub fn AdminPage() -> impl IntoView {
             />
         </section>
         {move || opened.get().map(|user| view! { <Sessions user outcome changes /> })}
-        <Clients />
+        // Whoever may not see the users is told so once.
+        {move || may_see.get().then(|| view! { <Clients /> })}
         <EndAll />
     }
 }

@@ -7,7 +7,7 @@
 # make soak         the same at a low rate, to find leaks, for DURATION seconds (3600)
 # make simulate     the code of the protocol in simulated time, for RUNS seeds (5000) from SEED (0) on
 # make scale        what a hundred instances cost each Redis node, counted in simulated time: docs/SCALE.md
-# make bench        requests beside what you would write instead, logouts and what they cost Redis, an attack
+# make bench        requests and proxies beside what you would write instead, logouts and what they cost Redis, an attack
 # make screenshots  images of each page: all in target/screenshots, those of the README in docs
 # make fmt          format the code
 #
@@ -88,7 +88,7 @@ simulate:
 scale:
 	cargo test --release -p hallpass-allowlist --features test-util --test simulation -- --ignored --nocapture figures_at_scale
 
-bench: tools services wrk
+bench: tools services proxies wrk
 	cargo bench --features ssr
 	cargo bench -p hallpass-allowlist
 	cargo test --release --features ssr --test instances -- --ignored --nocapture --test-threads=1 figures

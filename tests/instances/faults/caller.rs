@@ -35,6 +35,8 @@ pub struct Caller {
     url: String,
     clock: Arc<Clock>,
     http: Client,
+    /// A proxy that asks the gate of the instance.
+    proxy: Client,
     history: Arc<History>,
     /// Decides which calls are not waited for.
     rng: Mutex<Rng>,
@@ -51,12 +53,13 @@ pub struct Pair {
 
 impl Caller {
     pub fn new(number: usize, instance: &Instance, history: Arc<History>, rng: Rng, hang_ups: u8) -> Self {
-        let http = Client::builder().timeout(PATIENCE).redirect(Policy::none()).build().unwrap();
+        let client = || Client::builder().timeout(PATIENCE).redirect(Policy::none());
         Self {
             instance: number,
             url: instance.url.clone(),
             clock: Arc::clone(&instance.clock),
-            http,
+            http: client().build().unwrap(),
+            proxy: client().unix_socket(instance.gate()).build().unwrap(),
             history,
             rng: rng.into(),
             hang_ups,
@@ -119,9 +122,15 @@ impl Caller {
         (!is_last && rng.u8(..100) < self.hang_ups).then(|| HANGS_UP.mul_f64(rng.f64()))
     }
 
-    /// The protected call.
+    /// The protected call, or the same question of a proxy.
     pub async fn me(&self, session: usize, access: &Access, is_last: bool) -> Answer {
-        let request = self.post("/api/account/me").bearer_auth(&access.token);
+        let is_proxied = self.rng.lock().unwrap().bool();
+        let request = if is_proxied {
+            self.proxy.get("http://gate/gate/forward")
+        } else {
+            self.post("/api/account/me")
+        };
+        let request = request.bearer_auth(&access.token);
         let about = About::Session(session);
         let question = Question { is_last, ..Question::new(Kind::Me, about).with_token(access) };
         self.call(request, question).await.0

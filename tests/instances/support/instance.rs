@@ -25,6 +25,9 @@ pub const KEY: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio";
 /// The grace in which a refresh can be repeated if its response was lost.
 pub const GRACE: Duration = Duration::from_mins(1);
 
+/// The socket of the gate of an instance, in its folder.
+pub const GATE: &str = "gate.sock";
+
 /// The timeout of one request.
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -45,6 +48,8 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// Starts an instance with these settings in addition to the usual ones. `FOLDER` in a value stands for the folder
+    /// of the instance.
     pub async fn start(
         number: usize,
         folder: &Path,
@@ -90,7 +95,8 @@ impl Instance {
             ("HALLPASS_REFRESHES_PER_SESSION", "1000000".into()),
         ];
         settings.extend(store.settings());
-        settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let own = |value: &str| value.replace("FOLDER", folder.to_str().unwrap());
+        settings.extend(more.iter().map(|(name, value)| (*name, own(value))));
         let clock = Arc::new(if links { Clock::new(&folder) } else { Clock::of_the_system() });
         let process = spawn(&folder, &settings, &clock);
         Self {
@@ -175,6 +181,11 @@ impl Instance {
     /// The resident memory of the process, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         self.process.resident_bytes()
+    }
+
+    /// The socket of the gate, in a world for faults.
+    pub fn gate(&self) -> PathBuf {
+        self.folder.join(GATE)
     }
 
     /// The link to Redis, if there is exactly one.

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::support::{
     cluster::Cluster,
-    instance::Instance,
+    instance::{GATE, Instance},
     link::{Link, Which},
     postgres::Postgres,
     process::wait_until,
@@ -102,10 +102,15 @@ impl World {
         Self::start_with(Kind::Single, true, settings, postgres).await
     }
 
-    /// Starts a world with the defaults that a client notices, except that tokens live for a minute; and with
+    /// Starts a world with the defaults that a client notices, except that tokens live for a minute; with gates; and with
     /// a PostgreSQL that commits asynchronously unless a transaction overrides it.
     pub async fn for_faults(kind: Kind) -> Self {
-        let settings = [("HALLPASS_REFRESH_GRACE", "10"), ("HALLPASS_ACCESS_TTL", "60")];
+        let gate = format!("unix:FOLDER/{GATE}");
+        let settings = [
+            ("HALLPASS_REFRESH_GRACE", "10"),
+            ("HALLPASS_ACCESS_TTL", "60"),
+            ("HALLPASS_GATE_ADDR", gate.as_str()),
+        ];
         Self::start_with(kind, true, &settings, &["synchronous_commit=off", "wal_writer_delay=10000"]).await
     }
 

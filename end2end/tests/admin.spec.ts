@@ -46,6 +46,7 @@ test.describe("an administrator", () => {
 test.describe("an administrator of services", () => {
   test("sees which may ask about tokens", async ({ visitor, page }) => {
     await visitor.signIn("admin@example.com");
+    await visitor.expectAccountOf("admin@example.com");
     await visitor.open("/admin");
     const services = page.getByRole("region", { name: "Services", exact: true });
     await expect(services.getByRole("row", { name: /^notes API hpc_[\w-]{22}/ })).toBeVisible();

@@ -217,11 +217,13 @@ async fn every_proxy_passes_on_what_a_live_token_accompanies_and_nothing_else() 
         passes_on_requests_unchanged(proxy, &live).await;
         refuses_what_has_no_live_token(proxy, &live).await;
         lets_no_identity_header_through(proxy, &live).await;
+        lets_no_upgrade_through(proxy, &live).await;
         refuses_from_the_logout_on(proxy, &api).await;
         refuses_from_the_logout_on_in_a_flood(proxy, &api).await;
     }
 
-    // Each time the gate cannot know, or is not there.
+    // Each time the gate cannot know, or is not there. The first token may have expired by now.
+    let live = api.login(0, ANN).await;
     gate.redis.set(|weather| weather.cut = true);
     gate.sql.set(|weather| weather.cut = true);
     for proxy in &proxies {
@@ -324,6 +326,26 @@ async fn lets_no_identity_header_through(proxy: &Proxy, live: &Pair) {
         assert_eq!(response.status(), 200, "{}: {forged}", proxy.name);
         let echo: Value = response.json().await.unwrap();
         assert_eq!(values(&echo, "hallpass"), [""; 0], "{}: {forged}", proxy.name);
+    }
+}
+
+/// An upgraded connection is a tunnel, in which the proxy sees no requests any more.
+async fn lets_no_upgrade_through(proxy: &Proxy, live: &Pair) {
+    for protocol in ["h2c", "websocket"] {
+        let preflight = proxy.ask(Method::OPTIONS, "/").header("access-control-request-method", "GET");
+        let with_token = proxy.ask(Method::GET, "/").bearer_auth(&live.access);
+        for request in [preflight, with_token] {
+            let request = request.header("connection", "Upgrade, HTTP2-Settings");
+            let response =
+                sent(request.header("upgrade", protocol).header("http2-settings", "AAMAAABk")).await;
+            // Envoy refuses it, and HAProxy what is incomplete.
+            if response.status() == 200 {
+                let echo: Value = response.json().await.unwrap();
+                assert_eq!(values(&echo, "upgrade"), [""; 0], "{}: {protocol}", proxy.name);
+            } else {
+                assert!([400, 403].contains(&response.status().as_u16()), "{}: {protocol}", proxy.name);
+            }
+        }
     }
 }
 

@@ -202,14 +202,14 @@ fn run_keys(command: KeysCommand, config: &TokenConfig) -> Result<()> {
     let (folder, now) = (KeyFolder::new(Path::new(&config.keys)), clock::now());
     match command {
         KeysCommand::List => {
-            for KeyFile { made, key, .. } in folder.list()? {
+            for KeyFile { key, .. } in folder.list()? {
                 let state = match key.retired() {
                     None => "in use".to_owned(),
                     Some(retired) => {
                         format!("retired, accepted until {}", date(retired + config.refresh_ttl_seconds))
                     }
                 };
-                println!("{:16}  {:5}  made {}  {state}", key.id(), key.algorithm().name(), date(made));
+                println!("{:16}  {:5}  made {}  {state}", key.id(), key.algorithm().name(), date(key.made()));
             }
         }
         KeysCommand::New { alg } => {

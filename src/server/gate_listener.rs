@@ -3,7 +3,10 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    os::unix::{fs::FileTypeExt, net::UnixStream},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
 };
 
@@ -67,7 +70,8 @@ impl GateListener {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(Self::Unix(UnixListener::bind(path)?, SocketFile(path.to_owned())))
+        let listener = UnixListener::bind(path)?;
+        Ok(Self::Unix(listener, SocketFile { path: path.to_owned(), inode: inode(path)? }))
     }
 
     /// Serves until `stopped` resolves, then finishes the requests in progress.
@@ -88,12 +92,24 @@ impl GateListener {
     }
 }
 
-/// Deletes a socket when it is dropped.
-pub struct SocketFile(PathBuf);
+/// Deletes a socket when it is dropped, unless another process has replaced it: the listener is closed before the last
+/// requests have ended.
+pub struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Nothing is lost by a file that stays: the next process replaces it.
-        let _ = fs::remove_file(&self.0);
+        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+            // Nothing is lost by a file that stays: the next process replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// The device and the inode of a file.
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
 }

@@ -246,6 +246,11 @@ async fn follow_keys(auth: Arc<Auth>) {
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        auth.follow_keys(clock::now()).await;
+        let following = AssertUnwindSafe(auth.follow_keys(clock::now())).catch_unwind();
+        match time::timeout(MAINTAIN_TIMEOUT, following).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => error!("reading the signing keys again panicked; retrying"),
+            Err(_) => warn!("reading the signing keys again timed out: the database does not answer"),
+        }
     }
 }

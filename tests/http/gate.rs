@@ -184,6 +184,15 @@ async fn socket_is_replaced_only_if_nobody_listens_there() {
     server.stop().await;
     assert!(!socket(&home).exists(), "the file of the socket is left");
 
+    // The successor of a process that is finishing its requests has replaced the socket.
+    let server = home.start().await;
+    fs::remove_file(socket(&home)).unwrap();
+    let successor = UnixListener::bind(socket(&home)).unwrap();
+    server.stop().await;
+    assert!(socket(&home).exists(), "the socket of another process is deleted");
+    drop(successor);
+    fs::remove_file(socket(&home)).unwrap();
+
     let refuses = |words: &str| {
         let (output, text) = run(&mut home.command());
         assert!(!output.status.success() && text.contains(words), "{text}");

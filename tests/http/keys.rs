@@ -116,6 +116,14 @@ async fn new_key_signs_while_tokens_of_the_earlier_ones_are_accepted() {
     server.stop().await;
 
     hallpass_keys(&home, &["retire", &first_id]);
+    // Retired long ago elsewhere, and read just now: it may have signed here meanwhile. A copy has left the old name, too.
+    let retired =
+        key_files(&home).into_iter().find(|file| file.to_string_lossy().contains(".retired-")).unwrap();
+    let (name, _) = retired.to_str().unwrap().split_once(".retired-").unwrap();
+    fs::copy(&retired, format!("{name}.pem")).unwrap();
+    let long_ago = hallpass::server::clock::now() - 1000;
+    fs::rename(&retired, format!("{name}.retired-{long_ago}.pem")).unwrap();
+    assert_eq!(keys_of(&home).len(), 2);
     let server = home.start().await;
     assert_eq!(jwks(&server).await, published, "tokens of the retired key may still be live");
     let third = server.login(ANN).await;

@@ -96,7 +96,7 @@ async fn new_key_signs_once_every_instance_has_it() {
     assert!(!own(1).exists());
     copy_keys(&shared, &own(1));
     wait_until("the key is missed", async || log().contains(&format!("{second} is gone"))).await;
-    let pair = api.login(0, ANN).await;
+    let pair = api.login(1, ANN).await;
     assert_eq!(
         (signed_with(&pair), api.me_everywhere(&pair).await),
         (second, vec![200.try_into().unwrap(); 3])

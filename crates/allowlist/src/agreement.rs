@@ -482,13 +482,11 @@ impl State {
         self.conflicts().find(|(_, other, _)| other.has_joined()).map(|(_, _, conflict)| conflict)
     }
 
-    /// Whether all instances that may be live accept this key.
+    /// Whether all instances that have a row accept this key. One whose row stands still may be cut off from the
+    /// database and answer from its mirror; when it is dead, its row goes.
     fn all_accept(&self, key: &str) -> bool {
         let accepts = |facts: &Facts| facts.shared.accepts.iter().any(|accepted| accepted == key);
-        self.others
-            .values()
-            .filter(|other| other.may_live())
-            .all(|other| other.facts.as_ref().is_some_and(accepts))
+        self.others.values().all(|other| other.facts.as_ref().is_some_and(accepts))
     }
 
     /// Returns an error if a live instance follows another Redis in this partition.

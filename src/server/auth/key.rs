@@ -73,6 +73,8 @@ pub struct Key {
     public: Option<PublicJwk>,
     refresh: hmac::Key,
     device: hmac::Key,
+    /// When the key was made; 0 for one of the settings.
+    made: UnixSeconds,
     /// Since when the key signs nothing any more.
     retired: Option<UnixSeconds>,
 }
@@ -129,12 +131,17 @@ impl Key {
             hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(master, purpose.as_bytes()).as_ref())
         };
         let (refresh, device) = (derive("hallpass refresh token"), derive("hallpass device"));
-        Self { id, algorithm, private, public, refresh, device, retired: None }
+        Self { id, algorithm, private, public, refresh, device, made: 0, retired: None }
     }
 
-    /// The same key, which has signed nothing since this time.
-    pub fn retired_at(self, retired: Option<UnixSeconds>) -> Self {
-        Self { retired, ..self }
+    /// The same key, made at this time, which has signed nothing since it was retired.
+    pub fn dated(self, made: UnixSeconds, retired: Option<UnixSeconds>) -> Self {
+        Self { made, retired, ..self }
+    }
+
+    /// When the key was made; 0 for one of the settings.
+    pub fn made(&self) -> UnixSeconds {
+        self.made
     }
 
     /// The `kid`, which identifies the key and reveals nothing about its secret.

@@ -45,8 +45,6 @@ pub struct KeyFolder<'a>(&'a Path);
 /// A key file.
 pub struct KeyFile {
     path: PathBuf,
-    /// When the key was made.
-    pub made: UnixSeconds,
     pub key: Key,
 }
 
@@ -103,7 +101,12 @@ impl<'a> KeyFolder<'a> {
                 files.push(read(path, &name).with_context(|| format!("the key file {name}"))?);
             }
         }
-        files.sort_by(|one, other| (other.made, other.key.id()).cmp(&(one.made, one.key.id())));
+        // Of a key that is there under two names, as a copy leaves it, the retired one counts.
+        files.sort_by(|one, other| {
+            let order = |file: &KeyFile| (file.key.made(), file.key.id().to_owned(), file.key.retired());
+            order(other).cmp(&order(one))
+        });
+        files.dedup_by(|next, kept| next.key.id() == kept.key.id());
         Ok(files)
     }
 
@@ -114,7 +117,7 @@ impl<'a> KeyFolder<'a> {
     pub fn make(&self, algorithm: SigningAlgorithm, now: UnixSeconds) -> Result<KeyFile> {
         let (key, text, ending) = generate(algorithm)?;
         // Later than all others, so that it is the newest even if two are made within a second.
-        let now = self.list()?.first().map_or(now, |newest| now.max(newest.made + 1));
+        let now = self.list()?.first().map_or(now, |newest| now.max(newest.key.made() + 1));
         fs::create_dir_all(self.0).with_context(|| format!("{} cannot be created", self.0.display()))?;
         let name = format!("{now}-{}.{ending}", key.id());
         let (path, unfinished) = (self.0.join(&name), self.0.join(format!(".{name}")));
@@ -127,7 +130,7 @@ impl<'a> KeyFolder<'a> {
         };
         write().with_context(|| format!("the key file {} cannot be written", path.display()))?;
         info!("made the signing key {}", key.id());
-        Ok(KeyFile { path, made: now, key })
+        Ok(KeyFile { path, key: key.dated(now, None) })
     }
 
     /// Retires a key: it signs nothing any more, and is forgotten when the last refresh token that it authenticates has
@@ -140,10 +143,11 @@ impl<'a> KeyFolder<'a> {
         let file =
             files.iter().find(|file| file.key.id() == id).with_context(|| format!("there is no key {id}"))?;
         ensure!(file.key.retired().is_none(), "the key {id} has been retired before");
-        let is_replaced = files.iter().any(|other| other.key.retired().is_none() && other.made > file.made);
+        let is_replaced =
+            files.iter().any(|other| other.key.retired().is_none() && other.key.made() > file.key.made());
         ensure!(is_replaced, "no newer key could sign instead of {id}: `hallpass keys new` makes one");
         let ending = file.path.extension().unwrap_or_default().to_string_lossy().into_owned();
-        let retired = file.path.with_file_name(format!("{}-{id}{RETIRED}{now}.{ending}", file.made));
+        let retired = file.path.with_file_name(format!("{}-{id}{RETIRED}{now}.{ending}", file.key.made()));
         fs::rename(&file.path, retired).with_context(|| format!("{} cannot be renamed", file.path.display()))
     }
 }
@@ -203,5 +207,5 @@ fn read(path: PathBuf, name: &str) -> Result<KeyFile> {
     let made = stem.split_once('-').and_then(|(made, _)| made.parse().ok());
     let made =
         made.context("has a name that does not begin with the time at which the key was made, and a dash")?;
-    Ok(KeyFile { path, made, key: key.retired_at(retired) })
+    Ok(KeyFile { path, key: key.dated(made, retired) })
 }

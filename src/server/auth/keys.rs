@@ -72,6 +72,12 @@ impl Keys {
         self.all().filter(|key| key.retired().is_some()).map(Key::id).collect()
     }
 
+    /// The newest key that is not retired.
+    pub fn newest(&self) -> &Key {
+        let may_sign = self.all().filter(|key| key.retired().is_none());
+        may_sign.max_by_key(|key| (key.made(), key.id())).unwrap_or_else(|| self.current())
+    }
+
     /// The key that signs.
     pub fn current(&self) -> &Key {
         &self.0[0]

@@ -16,12 +16,12 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use hallpass_allowlist::{ClusterSnapshot, MAX_TOKEN_LIFE};
+use hallpass_allowlist::ClusterSnapshot;
 use tracing::{error, warn};
 
 use self::{
     allowlist::Allowlist,
-    key::{Key, PublicJwk},
+    key::PublicJwk,
     key_ring::{KeyRing, Ring},
     keys::Keys,
     verified_tokens::VerifiedTokens,
@@ -75,9 +75,6 @@ pub struct Auth {
     config: TokenConfig,
 }
 
-/// How long a retired key is published, in seconds: until the last token that it has signed has expired by any clock.
-const PUBLISHED_FOR: i64 = MAX_TOKEN_LIFE.as_secs().cast_signed() + 60;
-
 /// The tokens that are issued to a client.
 #[derive(Debug)]
 pub struct TokenPair {
@@ -103,7 +100,7 @@ impl Auth {
         let keys = Keys::load_or_make(&config.token, now)?;
         let allowlist = Arc::new(allowlist::load(config, &keys, db.clone(), now).await?);
         Ok(Self {
-            key_ring: KeyRing::new(&config.token, keys)?,
+            key_ring: KeyRing::new(&config.token, keys, now)?,
             verified: VerifiedTokens::default(),
             passwords: PasswordHasherPool::new(&config.password)?,
             throttle: Throttle::new(
@@ -133,10 +130,9 @@ impl Auth {
         }
     }
 
-    /// The public keys that verify access tokens which have not expired, or will be issued.
+    /// The public keys with which others can verify access tokens.
     pub fn public_keys(&self, now: UnixSeconds) -> Vec<PublicJwk> {
-        let may_verify = |key: &&Key| key.retired().is_none_or(|retired| now <= retired + PUBLISHED_FOR);
-        self.ring().keys.all().filter(may_verify).filter_map(Key::public).cloned().collect()
+        self.ring().public_keys(now)
     }
 
     /// The session and the counter of a refresh token; `None` if none of our keys authenticates it.

@@ -6,7 +6,7 @@ import { freePort } from "./ports";
 
 // This file is read again by each worker: the first reading decides, the environment carries it.
 const ports = ["E2E_PORT", "CLUSTER_PORT", "CLUSTER_NGINX", "CLUSTER_A", "CLUSTER_B", "CLUSTER_C"];
-for (const name of ports) process.env[name] ??= freePort();
+for (const name of ports) process.env[name] ??= freePort(ports.map((name) => process.env[name]));
 process.env.E2E_HOME ??= mkdtempSync(join(tmpdir(), "hallpass-e2e-"));
 process.env.CLUSTER_PIDS ??= mkdtempSync(join(tmpdir(), "hallpass-pids-"));
 const url = `http://127.0.0.1:${process.env.E2E_PORT}`;

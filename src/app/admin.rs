@@ -61,7 +61,7 @@ pub fn AdminPage() -> impl IntoView {
             />
         </section>
         {move || opened.get().map(|user| view! { <Sessions user outcome changes /> })}
-        // Whoever may not see the users is told so once.
+        // A user who is no administrator sees the error once, above.
         {move || may_see.get().then(|| view! { <Clients /> })}
         <EndAll />
     }

@@ -151,15 +151,15 @@ pub struct TokenConfig {
 /// How access tokens are signed (RFC 7518, 3.1; RFC 8037, 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub enum SigningAlgorithm {
-    /// Ed25519: whoever knows the public key can verify.
+    /// Ed25519: the public key verifies.
     #[serde(rename = "EdDSA")]
     #[value(name = "EdDSA")]
     EdDsa,
-    /// ECDSA with P-256 and SHA-256: whoever knows the public key can verify.
+    /// ECDSA with P-256 and SHA-256: the public key verifies.
     #[serde(rename = "ES256")]
     #[value(name = "ES256")]
     Es256,
-    /// HMAC with SHA-256: whoever can verify can sign.
+    /// HMAC with SHA-256: the key that verifies also signs.
     #[serde(rename = "HS256")]
     #[value(name = "HS256")]
     Hs256,

@@ -97,7 +97,7 @@ impl KeyRing {
             let id = lost.id();
             warn!("the file of the signing key {id} is gone: the key is accepted until the next start");
         }
-        // Accepted here before the others are told so.
+        // Accepted here before the row of this instance says so.
         self.replace(accepted.clone().signing_with(&signer), found.clone(), now)?;
         let all: Vec<_> = ids(&accepted).into_iter().collect();
         let signs = if allowlist.change_keys(&successor, &all).await? { successor } else { signer.clone() };

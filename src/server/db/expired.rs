@@ -1,4 +1,4 @@
-//! The deletion of rows that nobody needs any more. A backlog of any size shrinks, on a slow database too.
+//! The deletion of rows that are no longer needed. A backlog of any size shrinks, on a slow database too.
 
 use std::time::{Duration, Instant};
 

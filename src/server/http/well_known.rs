@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::server::{AppState, clock, http::oauth};
 
-/// How long others may use the documents without asking again, in seconds. Whoever meets an unknown `kid` asks anyway.
+/// How long others may use the documents without asking again, in seconds. Verifiers ask again when they meet an unknown `kid`.
 const CACHING: &str = "public, max-age=300";
 
 pub const KEYS: &str = "/.well-known/jwks.json";
@@ -59,8 +59,8 @@ impl Metadata {
     }
 }
 
-/// The addresses come from the settings, because a cache may give this answer to others than whoever has sent the `Host`
-/// header.
+/// The addresses come from the settings, not from the `Host` header: a cache may give this answer to
+/// other clients.
 async fn metadata(State(state): State<AppState>) -> impl IntoResponse {
     let site = match state.config.server.public_url.0.first() {
         Some(origin) => origin.to_string(),

@@ -174,7 +174,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             well_known::KEYS,
             Who::Anyone,
             "Returns the public keys with which a service can verify access tokens (RFC 7517). Whether a token is still live only \
-         Hallpass knows. The set is empty if tokens are signed with HS256.",
+             Hallpass knows. The set is empty if tokens are signed with HS256.",
             "application/jwk-set+json",
             &json!({ "keys": [public_key()] }).to_string(),
             vec![],

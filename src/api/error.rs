@@ -50,6 +50,9 @@ pub enum ApiError {
     MethodNotAllowed,
     #[error("An account with this e-mail address already exists. Sign in instead.")]
     EmailTaken,
+    /// What is asked for cannot be beside what is there.
+    #[error("{0}")]
+    Conflict(String),
     #[error("The request is too large.")]
     PayloadTooLarge,
     #[error("Send application/json or application/x-www-form-urlencoded.")]
@@ -126,6 +129,7 @@ impl ApiError {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::EmailTaken => "email_taken",
+            Self::Conflict(_) => "conflict",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::InvalidFields(_) => "invalid_fields",
@@ -183,6 +187,7 @@ impl From<ErrorBody> for ApiError {
             "not_found" => Self::NotFound,
             "method_not_allowed" => Self::MethodNotAllowed,
             "email_taken" => Self::EmailTaken,
+            "conflict" => Self::Conflict(body.message),
             "payload_too_large" => Self::PayloadTooLarge,
             "unsupported_media_type" => Self::UnsupportedMediaType,
             "invalid_fields" => Self::InvalidFields(body.fields),
@@ -230,6 +235,7 @@ mod tests {
             ApiError::NotFound,
             ApiError::MethodNotAllowed,
             ApiError::EmailTaken,
+            ApiError::Conflict("which".into()),
             ApiError::PayloadTooLarge,
             ApiError::UnsupportedMediaType,
             ApiError::invalid_field("email", "shorter"),

@@ -16,7 +16,7 @@ use crate::{
 const ANN: &str = "ann@example.com";
 
 /// Makes a key in this folder, and returns its id.
-fn make_key(folder: &Path) -> String {
+pub fn make_key(folder: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
     let output = command.args(["keys", "new"]).env("HALLPASS_KEYS", folder).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -35,13 +35,13 @@ fn copy_keys(from: &Path, to: &Path) {
 }
 
 /// The ids of the keys that an instance publishes, of which the first one signs.
-async fn published(api: &Api, instance: usize) -> Vec<String> {
+pub async fn published(api: &Api, instance: usize) -> Vec<String> {
     let (_, keys) = api.answered(api.get_request(instance, "/.well-known/jwks.json")).await.unwrap();
     let id = |key: &Value| key["kid"].as_str().unwrap().to_owned();
     keys["keys"].as_array().unwrap().iter().map(id).collect()
 }
 
-fn signed_with(pair: &Pair) -> String {
+pub fn signed_with(pair: &Pair) -> String {
     jsonwebtoken::decode_header(&pair.access).unwrap().kid.unwrap()
 }
 

@@ -12,6 +12,7 @@ mod faults;
 mod figures;
 mod gate;
 mod guarantee;
+mod guards;
 mod keys;
 mod proxies;
 mod races;

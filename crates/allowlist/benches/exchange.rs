@@ -21,7 +21,7 @@ use std::{
 };
 
 use hallpass_allowlist::{
-    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, Recorded, RedisOptions, RevokedSession,
+    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, LiveTokens, Recorded, RedisOptions, RevokedSession,
     SessionId, SessionStore, SharedSettings, SystemClock, TokenId, TokenRecord, UnixSeconds, UserId,
 };
 use redis::{Client, aio::MultiplexedConnection, cmd};
@@ -50,10 +50,6 @@ impl Store {
 
 impl SessionStore for Store {
     type Error = Infallible;
-
-    async fn live_tokens(&self, _: UnixSeconds, _: impl FnMut(TokenRecord) + Send) -> Result<(), Infallible> {
-        Ok(())
-    }
 
     async fn is_token_live(&self, _: &TokenRecord) -> Result<bool, Infallible> {
         Ok(false)
@@ -86,6 +82,12 @@ impl SessionStore for Store {
         if tables.instances.get(id).is_some_and(|row| beat.is_none_or(|beat| beat == row.beat)) {
             tables.instances.remove(id);
         }
+        Ok(())
+    }
+}
+
+impl LiveTokens for Store {
+    async fn live_tokens(&self, _: UnixSeconds, _: impl FnMut(TokenRecord) + Send) -> Result<(), Infallible> {
         Ok(())
     }
 }
@@ -195,7 +197,7 @@ async fn start(url: &str, count: usize) -> Members {
             instance_name: format!("instance-{number}"),
             shared: SharedSettings {
                 equal: BTreeMap::new(),
-                signs: "key".into(),
+                signs: Some("key".into()),
                 accepts: vec!["key".into()],
                 key_names: ["", ""],
             },

@@ -12,7 +12,7 @@ use std::{
 };
 
 use hallpass_allowlist::{
-    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, MemoryBus, MemoryServer, Recorded,
+    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, LiveTokens, MemoryBus, MemoryServer, Recorded,
     RevokedSession, SessionId, SessionStore, SharedSettings, SystemClock, TokenId, TokenRecord, UnixSeconds,
     UserId,
 };
@@ -47,17 +47,6 @@ impl Store {
 
 impl SessionStore for Store {
     type Error = Infallible;
-
-    async fn live_tokens(
-        &self,
-        now: UnixSeconds,
-        each: impl FnMut(TokenRecord) + Send,
-    ) -> Result<(), Infallible> {
-        let tables = self.tables();
-        let live = tables.tokens.iter().filter(|token| !tables.revoked.contains(&token.session_id));
-        live.filter(|token| token.expires_at > now).copied().for_each(each);
-        Ok(())
-    }
 
     async fn is_token_live(&self, token: &TokenRecord) -> Result<bool, Infallible> {
         let tables = self.tables();
@@ -95,6 +84,19 @@ impl SessionStore for Store {
     }
 }
 
+impl LiveTokens for Store {
+    async fn live_tokens(
+        &self,
+        now: UnixSeconds,
+        each: impl FnMut(TokenRecord) + Send,
+    ) -> Result<(), Infallible> {
+        let tables = self.tables();
+        let live = tables.tokens.iter().filter(|token| !tables.revoked.contains(&token.session_id));
+        live.filter(|token| token.expires_at > now).copied().for_each(each);
+        Ok(())
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (store, server) = (Store::default(), MemoryServer::default());
@@ -105,7 +107,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             instance_name: name.to_owned(),
             shared: SharedSettings {
                 equal: BTreeMap::from([("issuer".to_owned(), "https://example.com".to_owned())]),
-                signs: "key 1".to_owned(),
+                signs: Some("key 1".to_owned()),
                 accepts: vec!["key 1".to_owned()],
                 key_names: ["the signing key", "the previous key"],
             },

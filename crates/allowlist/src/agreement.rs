@@ -23,7 +23,6 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    mem,
     sync::{
         Arc, Mutex as StdMutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -66,8 +65,8 @@ const PROTOCOL: u32 = 3;
 pub struct SharedSettings {
     /// Settings whose values have to be equal, by the names that the application's users know.
     pub equal: BTreeMap<String, String>,
-    /// The id of the key that signs new tokens.
-    pub signs: String,
+    /// The id of the key that signs new tokens; `None` for a process that signs none.
+    pub signs: Option<String>,
     /// The ids of the keys whose tokens are accepted.
     pub accepts: Vec<String>,
     /// The names of the settings for the signing key, and for another key that is accepted.
@@ -134,18 +133,21 @@ impl Facts {
             return differs;
         }
         let [signing_key, accepted_key] = self.shared.key_names;
-        if !other.shared.accepts.contains(&self.shared.signs) {
-            let ours = &self.shared.signs;
+        let missing =
+            |signs: &Option<String>, accepts: &[String]| signs.clone().filter(|key| !accepts.contains(key));
+        if let Some(ours) = missing(&self.shared.signs, &other.shared.accepts) {
             return Some(format!(
                 "{signing_key} is a key ({ours}) that the running instance {name} does not accept: first give it to \
                  every instance as {accepted_key}, and restart them one by one"
             ));
         }
-        if !self.shared.accepts.contains(&other.shared.signs) {
-            let theirs = &other.shared.signs;
+        if let Some(theirs) = missing(&other.shared.signs, &self.shared.accepts) {
+            let advice = match self.shared.signs {
+                Some(_) => format!("set {accepted_key} to it"),
+                None => "read the public keys again".to_owned(),
+            };
             return Some(format!(
-                "the running instance {name} signs with a key ({theirs}) that is not accepted here: set \
-                 {accepted_key} to it"
+                "the running instance {name} signs with a key ({theirs}) that is not accepted here: {advice}"
             ));
         }
         (0..self.buses.len()).find_map(|partition| self.other_bus(partition, name, other))
@@ -208,6 +210,10 @@ pub struct Agreement<S> {
 struct State {
     facts: Facts,
     others: BTreeMap<String, Other>,
+}
+
+fn unknown_version(name: &str) -> String {
+    format!("the running instance {name} is of a version whose settings cannot be read here")
 }
 
 /// The reason why an epoch cannot begin, or has to end.
@@ -289,10 +295,10 @@ impl<S: SessionStore> Agreement<S> {
             let mut state = self.state.lock().await;
             let began = self.clock.uptime();
             let looked = self.look(&mut state, true).await;
-            // A known conflict remains until a successful read shows that it is over.
-            if looked.is_ok() {
-                let conflict = state.running_conflict();
-                let is_none = conflict.is_none();
+            let conflict = state.running_conflict();
+            let is_none = conflict.is_none();
+            // A known conflict remains until a successful look shows that it is over.
+            if looked.is_ok() || !is_none {
                 *self.conflict.lock().unwrap_or_else(PoisonError::into_inner) = conflict;
                 if is_none {
                     self.compared_at.store(began.0, Ordering::Release);
@@ -331,21 +337,22 @@ impl<S: SessionStore> Agreement<S> {
     }
 
     /// Records that this instance accepts the keys `accepts`, and signs with `signs` from now on, if all others accept
-    /// that. Returns whether they do; otherwise it goes on signing with the key before.
+    /// that. Returns whether they do; otherwise it goes on signing with the key before. `None` signs nothing.
     ///
     /// An instance that starts at the same time either is seen here, or finds the new key recorded and does not start
     /// without it.
     ///
     /// # Errors
     /// The table of instances cannot be used. What this instance signs with has not changed.
-    pub async fn change_keys(&self, signs: &str, accepts: &[String]) -> Result<bool, S::Error> {
+    pub async fn change_keys(&self, signs: Option<&str>, accepts: &[String]) -> Result<bool, S::Error> {
         let mut state = self.state.lock().await;
         state.facts.shared.accepts = accepts.to_vec();
         self.look(&mut state, false).await?;
+        let Some(signs) = signs else { return Ok(true) };
         if !state.all_accept(signs) {
             return Ok(false);
         }
-        let before = mem::replace(&mut state.facts.shared.signs, signs.to_owned());
+        let before = state.facts.shared.signs.replace(signs.to_owned());
         let looked = self.look(&mut state, false).await;
         let may_sign = looked.is_ok() && state.all_accept(signs);
         if !may_sign {
@@ -353,6 +360,15 @@ impl<S: SessionStore> Agreement<S> {
             let _ = self.write(&state).await;
         }
         looked.map(|()| may_sign)
+    }
+
+    /// The conflict between the facts of this instance and those of a process called `name`, if there is one.
+    pub async fn conflict_with(&self, name: &str, facts: &str) -> Option<String> {
+        let ours = self.state.lock().await.facts.clone();
+        match serde_json::from_str::<Facts>(facts) {
+            Ok(theirs) => theirs.conflict(&self.name, &ours),
+            Err(_) => Some(unknown_version(name)),
+        }
     }
 
     /// The reason why no lease may be held, if there is one.
@@ -389,11 +405,12 @@ impl<S: SessionStore> Agreement<S> {
         let _ = self.store.delete_instance(&self.id.to_string(), None).await;
     }
 
-    /// Writes the row of this instance, then reads the others. With `counts`, an unchanged beat counts
-    /// toward [`DEAD_AFTER`].
+    /// Writes the row of this instance, then reads the others, also if the store has refused the row: it may
+    /// be for a conflict with one of them. With `counts`, an unchanged beat counts toward [`DEAD_AFTER`].
     async fn look(&self, state: &mut State, counts: bool) -> Result<(), S::Error> {
-        self.write(state).await?;
-        self.read(state, counts).await
+        let written = self.write(state).await;
+        self.read(state, counts).await?;
+        written
     }
 
     async fn write(&self, state: &State) -> Result<(), S::Error> {
@@ -468,10 +485,7 @@ impl State {
         self.others.iter().filter(|(_, other)| other.may_live()).filter_map(|(id, other)| {
             let conflict = match &other.facts {
                 Some(facts) => self.facts.conflict(&other.name, facts)?,
-                None => format!(
-                    "the running instance {} is of a version whose settings cannot be read here",
-                    other.name
-                ),
+                None => unknown_version(&other.name),
             };
             Some((id.as_str(), other, conflict))
         })

@@ -28,7 +28,7 @@ use crate::{
     record::{RETENTION, Recorded, Revocation, RevokedSession, TokenRecord, Whose},
     single_flight::Flights,
     snapshot::{ClusterSnapshot, CompletedRevocation},
-    store::SessionStore,
+    store::{LiveTokens, SessionStore},
 };
 
 /// How long the store may take to answer whether a token is live.
@@ -96,7 +96,7 @@ pub enum StartError<E> {
     Store(#[source] E),
 }
 
-impl<S: SessionStore> Allowlist<S> {
+impl<S: LiveTokens> Allowlist<S> {
     /// Fills the mirror from the store, so that a restart neither signs anyone out nor revives a revoked
     /// session; joins the other instances, if there is a `cluster`.
     ///
@@ -118,9 +118,11 @@ impl<S: SessionStore> Allowlist<S> {
         info!(sessions, "the allowlist holds {sessions} live sessions");
         Ok(allowlist)
     }
+}
 
-    /// Joins the other instances, if there is a `cluster`, for a process that only revokes. The mirror then
-    /// contains the events of the last minutes, which suffices for that.
+impl<S: SessionStore> Allowlist<S> {
+    /// Joins the other instances, if there is a `cluster`, for a process that only revokes, or that looks up each token
+    /// when it first meets it. The mirror then contains the events of the last minutes.
     ///
     /// # Errors
     /// A running instance has different settings, or the bus cannot be followed within the startup timeout.
@@ -395,15 +397,22 @@ impl<S: SessionStore> Allowlist<S> {
     }
 
     /// Tells the other instances which keys this one accepts, and that it signs with `signs` from now on, if all of them
-    /// accept that key. Returns whether it may; until then it has to sign with the key before.
+    /// accept that key. Returns whether it may; until then it has to sign with the key before. A process that signs
+    /// nothing gives `None`.
     ///
     /// # Errors
     /// The store cannot be used: it has to sign with the key before.
-    pub async fn change_keys(&self, signs: &str, accepts: &[String]) -> Result<bool, S::Error> {
+    pub async fn change_keys(&self, signs: Option<&str>, accepts: &[String]) -> Result<bool, S::Error> {
         match &self.cluster {
             Some(cluster) => cluster.change_keys(signs, accepts).await,
             None => Ok(true),
         }
+    }
+
+    /// Why a process with these settings could not run beside this instance, if there is a reason. `facts` are what
+    /// [`SessionStore::record_instance`] was given for it.
+    pub async fn conflict_with(&self, name: &str, facts: &str) -> Option<String> {
+        self.cluster.as_ref()?.conflict_with(name, facts).await
     }
 
     /// The running instances, as seen by this one. The first snapshot in a while waits for their reports, for half

@@ -270,8 +270,13 @@ impl<S: SessionStore> Cluster<S> {
     }
 
     /// See [`Agreement::change_keys`].
-    pub async fn change_keys(&self, signs: &str, accepts: &[String]) -> Result<bool, S::Error> {
+    pub async fn change_keys(&self, signs: Option<&str>, accepts: &[String]) -> Result<bool, S::Error> {
         self.instance.agreement.change_keys(signs, accepts).await
+    }
+
+    /// See [`Agreement::conflict_with`].
+    pub async fn conflict_with(&self, name: &str, facts: &str) -> Option<String> {
+        self.instance.agreement.conflict_with(name, facts).await
     }
 
     /// Whether the wall clock here agrees with the database's within the tolerance.

@@ -69,7 +69,7 @@ pub use self::{
     publisher::Unconfirmed,
     record::{MAX_TOKEN_LIFE, RETENTION, Recorded, Revocation, RevokedSession, TokenRecord, Whose},
     snapshot::{ClusterSnapshot, CompletedRevocation, InstanceSnapshot},
-    store::{InstanceRow, SessionStore},
+    store::{InstanceRow, LiveTokens, SessionStore},
 };
 #[doc(hidden)]
 pub use serde;

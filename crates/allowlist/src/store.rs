@@ -11,19 +11,13 @@ use crate::{
 /// The system of record: it decides which sessions are live, and all instances share it. The allowlist only
 /// reads sessions and tokens; the application writes them, in transactions of its own.
 ///
+/// It need not be a database in reach: a service beside the application can implement it by asking the application.
+///
 /// Each read has to see every commit that was answered before it began: no read may go to a standby that lags.
 /// A call that does not answer in time has to return an error; five to fifteen seconds are usual.
 pub trait SessionStore: Clone + Send + Sync + 'static {
     /// The reason why the store cannot be used, or why the application has not recorded a revocation.
     type Error: Error + Send + Sync + 'static;
-
-    /// Calls `each` with every unexpired token of a session that is not revoked. Called once, at startup; there
-    /// may be millions.
-    fn live_tokens(
-        &self,
-        now: UnixSeconds,
-        each: impl FnMut(TokenRecord) + Send,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Whether exactly this token was issued and its session is not revoked. The caller checks that it has not
     /// expired.
@@ -57,6 +51,16 @@ pub trait SessionStore: Clone + Send + Sync + 'static {
         &self,
         id: &str,
         beat: Option<i64>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// A store from which the mirror can be filled at startup ([`Allowlist::load`](crate::Allowlist::load)).
+pub trait LiveTokens: SessionStore {
+    /// Calls `each` with every unexpired token of a session that is not revoked. There may be millions.
+    fn live_tokens(
+        &self,
+        now: UnixSeconds,
+        each: impl FnMut(TokenRecord) + Send,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use anyhow::{Context, Result, anyhow};
+use hallpass_guard::wire::Settings;
 use hallpass_allowlist::{Bus, ClusterOptions, RedisOptions, SharedSettings, StartError, SystemClock};
 
 use crate::server::{
@@ -44,24 +45,41 @@ pub fn check_settings(redis: &RedisConfig) -> Result<()> {
 
 fn cluster_options(config: &Config, keys: &Keys) -> Result<Option<ClusterOptions>> {
     let Some(bus) = bus(&config.redis)? else { return Ok(None) };
-    let equal = [
-        ("HALLPASS_REDIS_PARTITIONS", config.redis.partitions.to_string()),
-        ("HALLPASS_REDIS_NODES", config.redis.nodes.to_string()),
-        ("HALLPASS_ISSUER", config.token.issuer.clone()),
-        ("HALLPASS_AUDIENCE", config.token.audience.clone()),
-    ];
     Ok(Some(ClusterOptions {
         bus,
         instance_name: config.instance_name(),
         shared: SharedSettings {
-            equal: BTreeMap::from(equal.map(|(name, value)| (name.to_owned(), value))),
-            signs: keys.current().id().to_owned(),
+            equal: equal_settings(config),
+            signs: Some(keys.current().id().to_owned()),
             accepts: keys.all().map(|key: &Key| key.id().to_owned()).collect(),
             key_names: ["HALLPASS_SIGNING_KEY", "HALLPASS_PREVIOUS_SIGNING_KEY"],
         },
         startup_timeout: config.server.startup_wait(),
         own_thread: true,
     }))
+}
+
+/// The settings that all instances and guards must have in common.
+fn equal_settings(config: &Config) -> BTreeMap<String, String> {
+    let equal = [
+        ("HALLPASS_REDIS_PARTITIONS", config.redis.partitions.to_string()),
+        ("HALLPASS_REDIS_NODES", config.redis.nodes.to_string()),
+        ("HALLPASS_ISSUER", config.token.issuer.clone()),
+        ("HALLPASS_AUDIENCE", config.token.audience.clone()),
+    ];
+    BTreeMap::from(equal.map(|(name, value)| (name.to_owned(), value)))
+}
+
+/// What a guard has to know before it can join; `None` if there is no Redis to join at.
+pub fn guard_settings(config: &Config) -> Option<Settings> {
+    let RedisConfig { url, nodes, partitions, .. } = &config.redis;
+    url.is_some().then(|| Settings {
+        issuer: config.token.issuer.clone(),
+        audience: config.token.audience.clone(),
+        nodes: *nodes,
+        partitions: *partitions,
+        equal: equal_settings(config),
+    })
 }
 
 fn bus(redis: &RedisConfig) -> Result<Option<Bus>> {

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, header::AUTHORIZATION};
+use axum::http::HeaderMap;
 use hallpass_allowlist::Undetermined;
+use hallpass_guard::{MAX_TOKEN_BYTES, Refusal, bearer};
 
-use super::{Auth, verified_tokens::VerifiedClaims};
+use super::{Auth, verified_claims::VerifiedClaims};
 use crate::{
     api::{
         error::ApiError,
@@ -20,9 +21,6 @@ use crate::{
         ids::{SessionId, UserId},
     },
 };
-
-/// Our tokens have about 500 bytes, more with a long e-mail address.
-const MAX_TOKEN_BYTES: usize = 4096;
 
 /// The proof that the request carried a live access token. A function that takes one cannot be called
 /// without that proof.
@@ -141,21 +139,15 @@ impl Auth {
     }
 }
 
-/// The bearer token of a request. The scheme is case-insensitive (RFC 9110, 11.1).
-pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(ApiError::MissingToken)?;
-    if values.next().is_some() {
-        return Err(ApiError::InvalidRequest("Send one Authorization header.".into()));
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::InvalidRequest(message) => Self::InvalidRequest(message.to_owned()),
+            Refusal::MissingToken => Self::MissingToken,
+            Refusal::InvalidToken => Self::InvalidToken,
+            Refusal::InsufficientScope => Self::InsufficientScope,
+            Refusal::Unavailable => Self::Unavailable,
+            Refusal::Internal => Self::Internal,
+        }
     }
-    let value = value.to_str().map_err(|_| ApiError::InvalidToken)?;
-    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(ApiError::MissingToken);
-    }
-    let token = token.trim_start_matches(' ');
-    if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
-        return Err(ApiError::InvalidToken);
-    }
-    Ok(token)
 }

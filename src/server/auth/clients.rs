@@ -54,6 +54,18 @@ fn key(secret: &SecretString) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes())
 }
 
+/// The proof that a request came from a client.
+#[derive(Debug)]
+pub struct AuthenticatedClient {
+    id: String,
+}
+
+impl AuthenticatedClient {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 impl Auth {
     /// All clients, the oldest first.
     ///
@@ -66,15 +78,16 @@ impl Auth {
         Ok(ClientList { now: self.allowlist.shared_time(now), clients: clients.collect() })
     }
 
-    /// Checks the secret of a client.
+    /// The client with this id and secret.
     ///
     /// # Errors
     /// [`ApiError::InvalidClient`] whether the id or the secret is wrong; [`ApiError::Unavailable`].
-    pub async fn authenticate_client(&self, id: &str, secret: &SecretString) -> Result<(), ApiError> {
+    pub async fn authenticate_client(&self, id: &str, secret: &SecretString) -> Result<AuthenticatedClient, ApiError> {
         let is_id = id.strip_prefix(ID_PREFIX).is_some_and(|number| number.parse::<ClientNumber>().is_ok());
         let hash = if is_id { self.db.client_secret_hash(id).await.map_err(unavailable)? } else { None };
         let hash = hash.and_then(|hash| BASE64_URL_SAFE_NO_PAD.decode(hash).ok()).unwrap_or_default();
-        hmac::verify(&key(secret), id.as_bytes(), &hash).map_err(|_| ApiError::InvalidClient)
+        hmac::verify(&key(secret), id.as_bytes(), &hash).map_err(|_| ApiError::InvalidClient)?;
+        Ok(AuthenticatedClient { id: id.to_owned() })
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Auth, jwt::AccessClaims};
+use super::{Auth, jwt::Claims};
 use crate::{
     api::{error::ApiError, types::Role},
     server::clock::UnixSeconds,
@@ -45,9 +45,9 @@ pub struct LiveToken {
     pub exp: UnixSeconds,
 }
 
-impl From<AccessClaims> for LiveToken {
-    fn from(claims: AccessClaims) -> Self {
-        let AccessClaims { iss, aud, sub, sid, jti, email, role, iat, exp } = claims;
+impl From<Claims> for LiveToken {
+    fn from(claims: Claims) -> Self {
+        let Claims { iss, aud, sub, sid, jti, email, role, iat, exp } = claims;
         let [sub, sid, jti] = [sub.to_string(), sid.to_string(), jti.to_string()];
         let (active, token_type) = (true, "Bearer".into());
         Self { active, token_type, username: email, role, iss, aud, sub, sid, jti, iat, exp }

@@ -1,10 +1,10 @@
-//! The text form of access tokens: claims, keys, signing, verification (RFC 7519, RFC 9068). This file does
-//! no I/O, reads no clock, and does not decide whether a token is live. It is the only file that uses
-//! `jsonwebtoken`.
+//! The text form of access tokens: claims, and signing (RFC 7519, RFC 9068); `hallpass-guard` verifies them. This file
+//! does no I/O, reads no clock, and does not decide whether a token is live. It is the only file that signs.
 
-use anyhow::{Context, Result};
-use hallpass_allowlist::{MAX_TOKEN_LIFE, TokenRecord};
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, encode};
+use anyhow::Result;
+use hallpass_allowlist::TokenRecord;
+use hallpass_guard::{AccessClaims, NotOurs, Verifier, VerifyingKey};
+use jsonwebtoken::{EncodingKey, Header, encode};
 use serde::{Deserialize, Serialize};
 
 use super::{key::Key, keys::Keys};
@@ -17,13 +17,10 @@ use crate::{
     },
 };
 
-/// The longest accepted lifetime of an access token in seconds, even if a signed `exp` is later.
-const MAX_TTL: i64 = MAX_TOKEN_LIFE.as_secs().cast_signed();
-
 /// The claims of an access token: exactly these, each of exactly this type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AccessClaims {
+pub struct Claims {
     pub iss: String,
     pub aud: String,
     pub sub: UserId,
@@ -37,10 +34,15 @@ pub struct AccessClaims {
     pub exp: UnixSeconds,
 }
 
-/// The token was not signed by us, for whatever reason. Callers must not reveal which.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an access token of ours")]
-pub struct NotOurs;
+impl AccessClaims for Claims {
+    fn issued_at(&self) -> UnixSeconds {
+        self.iat
+    }
+
+    fn expires_at(&self) -> UnixSeconds {
+        self.exp
+    }
+}
 
 /// Signs with one key; verifies with that key and, during a key rotation, with the previous one.
 pub struct Jwt {
@@ -51,13 +53,6 @@ pub struct Jwt {
     verifiers: Vec<Verifier>,
 }
 
-struct Verifier {
-    /// The encoded header of every token signed with this key, including the dot after it.
-    prefix: String,
-    key: DecodingKey,
-    validation: Validation,
-}
-
 impl Jwt {
     pub fn new(config: &TokenConfig, keys: &Keys) -> Result<Self> {
         Ok(Self {
@@ -65,7 +60,7 @@ impl Jwt {
             audience: config.audience.clone(),
             header: header(keys.current()),
             signing_key: signing_key(keys.current()),
-            verifiers: keys.all().map(|key| Verifier::new(config, key)).collect::<Result<_>>()?,
+            verifiers: keys.all().map(|key| verifier(config, key)).collect::<Result<_>>()?,
         })
     }
 
@@ -80,7 +75,7 @@ impl Jwt {
         role: Role,
         now: UnixSeconds,
     ) -> Result<AccessToken> {
-        let claims = AccessClaims {
+        let claims = Claims {
             iss: self.issuer.clone(),
             aud: self.audience.clone(),
             sub: entry.user_id,
@@ -96,46 +91,22 @@ impl Jwt {
 
     /// The claims of a token that we signed, expired or not.
     ///
-    /// Only Hallpass issues these tokens, so the header must be, byte for byte, one that it writes: that
-    /// settles `alg`, `kid`, `typ`, `crit` and every other parameter (RFC 8725, 3.1, 3.10, 3.11) before any
-    /// of the token is parsed.
-    ///
     /// # Errors
-    /// [`NotOurs`]: another header, a wrong signature, a claim that is missing, unknown, of the wrong type
-    /// or for another issuer or audience, or a lifetime longer than the maximum.
-    pub fn verify(&self, token: &str) -> Result<AccessClaims, NotOurs> {
-        let verifier = self.verifiers.iter().find(|key| token.starts_with(&key.prefix)).ok_or(NotOurs)?;
-        #[expect(clippy::disallowed_methods, reason = "the one place that decodes")]
-        let decoded = jsonwebtoken::decode::<AccessClaims>(token, &verifier.key, &verifier.validation);
-        let claims = decoded.map_err(|_| NotOurs)?.claims;
-        let life = claims.exp.checked_sub(claims.iat).ok_or(NotOurs)?;
-        if (1..=MAX_TTL).contains(&life) { Ok(claims) } else { Err(NotOurs) }
+    /// [`NotOurs`]: see [`Verifier::verify`]; or a claim is unknown.
+    pub fn verify(&self, token: &str) -> Result<Claims, NotOurs> {
+        self.verifiers.iter().find(|verifier| verifier.is_for(token)).ok_or(NotOurs)?.verify(token)
     }
 }
 
-impl Verifier {
-    fn new(config: &TokenConfig, key: &Key) -> Result<Self> {
-        let mut validation = Validation::new(algorithm(key));
-        validation.set_issuer(&[&config.issuer]);
-        validation.set_audience(&[&config.audience]);
-        // The library treats a claim of the wrong type as absent, and does not check absent claims unless
-        // they are required.
-        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // Expiry is checked by the caller, to the second; the library accepts `exp == now` (which RFC 7519,
-        // 4.1.4, rejects) and adds 60 s of leeway by default.
-        validation.validate_exp = false;
-        validation.leeway = 0;
-        let token = encode(&header(key), &(), &signing_key(key)).context("a token cannot be signed")?;
-        let end = token.find('.').context("a signed token has no header")?;
-        let verifying_key = match key.public() {
-            Some(public) => match &public.y {
-                Some(y) => DecodingKey::from_ec_components(&public.x, y)?,
-                None => DecodingKey::from_ed_components(&public.x)?,
-            },
-            None => DecodingKey::from_secret(key.private()),
-        };
-        Ok(Self { prefix: token[..=end].to_owned(), key: verifying_key, validation })
-    }
+fn verifier(config: &TokenConfig, key: &Key) -> Result<Verifier> {
+    let verifying_key = match key.public() {
+        Some(public) => match &public.y {
+            Some(y) => VerifyingKey::P256 { x: &public.x, y },
+            None => VerifyingKey::Ed25519 { x: &public.x },
+        },
+        None => VerifyingKey::Secret(key.private()),
+    };
+    Ok(Verifier::new(&config.issuer, &config.audience, key.id(), verifying_key)?)
 }
 
 fn signing_key(key: &Key) -> EncodingKey {

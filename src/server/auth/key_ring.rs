@@ -100,12 +100,16 @@ impl KeyRing {
         // Accepted here before the row of this instance says so.
         self.replace(accepted.clone().signing_with(&signer), found.clone(), now)?;
         let all: Vec<_> = ids(&accepted).into_iter().collect();
-        let signs = if allowlist.change_keys(&successor, &all).await? { successor } else { signer.clone() };
-        if signs != signer {
-            info!("the key {signs} signs from now on");
-            self.replace(accepted.signing_with(&signs), found, now)?;
+        let may_sign = allowlist.change_keys(Some(&successor), &all).await?;
+        if successor == signer {
+            return Ok(());
         }
-        Ok(())
+        if !may_sign {
+            info!("the key {successor} waits for an instance or a guard that does not accept it yet");
+            return Ok(());
+        }
+        info!("the key {successor} signs from now on");
+        self.replace(accepted.signing_with(&successor), found, now)
     }
 
     fn replace(&self, keys: Keys, found: BTreeSet<String>, now: UnixSeconds) -> Result<()> {

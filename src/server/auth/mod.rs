@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use hallpass_allowlist::ClusterSnapshot;
+use hallpass_guard::{VerifiedTokens, wire::Settings};
 use tracing::{error, warn};
 
 use self::{
@@ -24,7 +25,7 @@ use self::{
     key::PublicJwk,
     key_ring::{KeyRing, Ring},
     keys::Keys,
-    verified_tokens::VerifiedTokens,
+    verified_claims::VerifiedClaims,
 };
 use crate::{
     api::{
@@ -49,6 +50,7 @@ pub mod allowlist;
 pub mod authenticate;
 pub mod clients;
 pub mod device_cookie;
+pub mod guards;
 pub mod introspect;
 pub mod jwt;
 pub mod key;
@@ -62,17 +64,19 @@ pub mod refresh;
 pub mod refresh_token;
 pub mod revoke;
 pub mod throttle;
-mod verified_tokens;
+mod verified_claims;
 
 /// The entry point of this module, of which each process has one.
 pub struct Auth {
     db: Db,
     key_ring: KeyRing,
     allowlist: Arc<Allowlist>,
-    verified: VerifiedTokens,
+    verified: VerifiedTokens<Arc<VerifiedClaims>>,
     passwords: PasswordHasherPool,
     throttle: Throttle,
     config: TokenConfig,
+    /// What guards have to know; `None` if this instance runs alone.
+    guard_settings: Option<Settings>,
 }
 
 /// The tokens that are issued to a client.
@@ -109,6 +113,7 @@ impl Auth {
                 config.redis.url.is_some().then(|| SharedBuckets(Arc::clone(&allowlist))),
             ),
             allowlist,
+            guard_settings: allowlist::guard_settings(config),
             config: config.token.clone(),
             db,
         })
@@ -210,7 +215,8 @@ impl Auth {
     /// Drops expired state, and reconciles revocations that were recorded but not propagated.
     pub async fn maintain(&self, now: UnixSeconds) {
         self.throttle.forget_old();
-        self.verified.forget_expired(self.allowlist.shared_time(now));
+        let shared_time = self.allowlist.shared_time(now);
+        self.verified.retain(|claims| claims.expires_at > shared_time);
         if let Err(error) = self.allowlist.maintain(now).await {
             error!(%error, "revocations could not be read from the database: {error}");
         }

@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use axum::http::HeaderMap;
 use futures::future::join_all;
 use hallpass_allowlist::{RevokedSession, Whose};
+use hallpass_guard::{Refusal, bearer};
 use tracing::{error, info};
 
 use super::{
     Auth,
     allowlist::RevokeError,
-    authenticate::{Authenticated, bearer},
+    authenticate::Authenticated,
     refresh_token, unavailable,
 };
 use crate::{
@@ -48,9 +49,9 @@ impl Auth {
         let mut sessions: HashMap<SessionId, Option<UserId>> = HashMap::new();
         let bearer = match bearer(headers) {
             Ok(token) => Some(token),
-            Err(ApiError::MissingToken) => None,
+            Err(Refusal::MissingToken) => None,
             Err(_) if !refresh_tokens.is_empty() => None,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         for token in refresh_tokens {
             if let Some((session_id, _)) = refresh_token::verify(&self.ring().keys, token) {

@@ -1,6 +1,6 @@
 //! The database as the store of the allowlist.
 
-use hallpass_allowlist::{InstanceRow, SessionStore, TokenRecord};
+use hallpass_allowlist::{InstanceRow, LiveTokens, SessionStore, TokenRecord};
 
 use crate::server::{
     clock::UnixSeconds,
@@ -10,14 +10,6 @@ use crate::server::{
 
 impl SessionStore for Db {
     type Error = ChangeError;
-
-    async fn live_tokens(
-        &self,
-        now: UnixSeconds,
-        each: impl FnMut(TokenRecord) + Send,
-    ) -> Result<(), ChangeError> {
-        Ok(self.live_tokens(now, each).await?)
-    }
 
     async fn is_token_live(&self, token: &TokenRecord) -> Result<bool, ChangeError> {
         Ok(self.is_token_live(token).await?)
@@ -32,14 +24,26 @@ impl SessionStore for Db {
     }
 
     async fn record_instance(&self, id: InstanceId, name: &str, facts: &str) -> Result<i64, ChangeError> {
-        Ok(self.record_instance(id, name, facts).await?)
+        Ok(self.record_instance(id, name, facts, None).await?)
     }
 
     async fn other_instances(&self, id: InstanceId) -> Result<Vec<InstanceRow>, ChangeError> {
-        Ok(self.other_instances(id).await?)
+        let (id, mut all) = (id.to_string(), self.all_instances().await?);
+        all.retain(|row| row.id != id);
+        Ok(all)
     }
 
     async fn delete_instance(&self, id: &str, beat: Option<i64>) -> Result<(), ChangeError> {
-        Ok(self.delete_instance(id, beat).await?)
+        Ok(self.delete_instance(id, beat, None).await?)
+    }
+}
+
+impl LiveTokens for Db {
+    async fn live_tokens(
+        &self,
+        now: UnixSeconds,
+        each: impl FnMut(TokenRecord) + Send,
+    ) -> Result<(), ChangeError> {
+        Ok(self.live_tokens(now, each).await?)
     }
 }

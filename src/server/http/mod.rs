@@ -11,6 +11,7 @@ pub mod csrf;
 mod error_response;
 mod forms;
 pub mod gate;
+mod guards;
 pub mod handlers;
 mod health;
 mod oauth;

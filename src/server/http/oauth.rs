@@ -80,7 +80,7 @@ fn one<'a>(fields: &'a [(String, String)], name: &str) -> Result<Option<&'a str>
 }
 
 /// The id and the secret in the `Authorization` header. Neither has characters that form encoding changes.
-fn basic(headers: &HeaderMap) -> Result<Option<(String, SecretString)>, ApiError> {
+pub fn basic(headers: &HeaderMap) -> Result<Option<(String, SecretString)>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         let has_none = !headers.contains_key(header::AUTHORIZATION);
@@ -100,7 +100,7 @@ fn invalid(text: &str) -> ApiError {
     ApiError::InvalidRequest(text.to_owned())
 }
 
-fn unreadable() -> ApiError {
+pub fn unreadable() -> ApiError {
     invalid("The request's fields cannot be read.")
 }
 

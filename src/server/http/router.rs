@@ -51,7 +51,7 @@ use crate::{
         http::{
             calls,
             cookie::{self, RefreshCookies},
-            csrf, error_response, forms, health, oauth, openapi, sse, well_known,
+            csrf, error_response, forms, guards, health, oauth, openapi, sse, well_known,
         },
         metrics,
     },
@@ -97,6 +97,7 @@ fn router(state: AppState) -> Router {
         .merge(sse::routes())
         .route("/api/{*path}", any(ApiError::NotFound))
         .merge(oauth::routes())
+        .merge(guards::routes())
         .merge(well_known::routes())
         .merge(health::routes(auth))
         .with_state(state)
@@ -272,7 +273,7 @@ struct Outermost {
 async fn outermost(State(shared): State<Arc<Outermost>>, request: Request, next: Next) -> Response {
     let server = &shared.state.config.server;
     let path = request.uri().path();
-    let is_api = path.starts_with("/api/") || path.starts_with("/oauth/");
+    let is_api = ["/api/", "/oauth/", "/guard/"].iter().any(|prefix| path.starts_with(prefix));
     let refusal = if request.uri().path_and_query().is_none() {
         // A request for a tunnel (`CONNECT`) has no path, which the inner layers rely on.
         Some(ApiError::MethodNotAllowed)

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod health;
 pub mod instance;
 pub mod link;
+pub mod notes;
 pub mod postgres;
 pub mod process;
 pub mod redis;

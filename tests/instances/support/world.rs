@@ -56,6 +56,14 @@ impl Store {
         }
     }
 
+    /// The server, if there is only one.
+    pub fn single(&self) -> Option<&Redis> {
+        match self {
+            Self::Single(redis) => Some(redis),
+            Self::Sentinel(_) | Self::Cluster(_) => None,
+        }
+    }
+
     pub fn url(&self) -> String {
         match self {
             Self::Single(redis) => format!("redis://127.0.0.1:{}", redis.port),

@@ -34,7 +34,7 @@ pub fn options(bus: Bus, instance_name: impl Into<String>, own_thread: bool) -> 
         instance_name: instance_name.into(),
         shared: SharedSettings {
             equal: BTreeMap::new(),
-            signs: "key".into(),
+            signs: Some("key".into()),
             accepts: vec!["key".into()],
             key_names: ["", ""],
         },

@@ -8,7 +8,7 @@ use std::{
 
 use futures::future::{Either, select};
 use hallpass_allowlist::{
-    InstanceId, InstanceRow, Recorded, RevokedSession, SessionId, SessionStore, TokenId, TokenRecord,
+    InstanceId, InstanceRow, LiveTokens, Recorded, RevokedSession, SessionId, SessionStore, TokenId, TokenRecord,
     UnixSeconds, UserId,
 };
 use tokio::time::Instant;
@@ -174,23 +174,6 @@ fn revoked(session_id: SessionId, session: &Session) -> RevokedSession {
 impl SessionStore for SimulatedStore {
     type Error = Unreachable;
 
-    async fn live_tokens(
-        &self,
-        now: UnixSeconds,
-        mut each: impl FnMut(TokenRecord) + Send,
-    ) -> Result<(), Unreachable> {
-        let live: Vec<TokenRecord> = self
-            .call(move |state| {
-                let live = state.sessions.values().filter(|session| !session.is_revoked);
-                live.flat_map(|session| session.tokens.clone())
-                    .filter(|token| token.expires_at > now)
-                    .collect()
-            })
-            .await?;
-        live.into_iter().for_each(&mut each);
-        Ok(())
-    }
-
     async fn is_token_live(&self, token: &TokenRecord) -> Result<bool, Unreachable> {
         let token = *token;
         self.call(move |state| {
@@ -242,5 +225,24 @@ impl SessionStore for SimulatedStore {
             }
         })
         .await
+    }
+}
+
+impl LiveTokens for SimulatedStore {
+    async fn live_tokens(
+        &self,
+        now: UnixSeconds,
+        mut each: impl FnMut(TokenRecord) + Send,
+    ) -> Result<(), Unreachable> {
+        let live: Vec<TokenRecord> = self
+            .call(move |state| {
+                let live = state.sessions.values().filter(|session| !session.is_revoked);
+                live.flat_map(|session| session.tokens.clone())
+                    .filter(|token| token.expires_at > now)
+                    .collect()
+            })
+            .await?;
+        live.into_iter().for_each(&mut each);
+        Ok(())
     }
 }

@@ -1,0 +1,180 @@
+//! The public keys that Hallpass publishes (RFC 7517), which change while the guard runs.
+//!
+//! Hallpass signs with a new key only when every guard has recorded that it accepts the key, so a guard that is counted
+//! knows all keys that sign. Only one that was cut off may meet a key that it does not know: it then asks.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use hallpass_allowlist::{Clock, SystemClock, Uptime};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tracing::warn;
+
+use crate::{
+    claims::Claims,
+    hallpass::{Hallpass, HallpassError},
+    refusal::Refusal,
+    verifier::{Verifier, VerifyingKey},
+};
+
+/// How long a key that is no longer published is accepted: instances do not change their keys at the same moment.
+const KEPT_FOR: Duration = Duration::from_mins(1);
+
+/// For how long the published keys are not read again because of a token whose key is unknown.
+const FRESH_FOR: Duration = Duration::from_secs(5);
+
+/// The time between two attempts to read them for that reason.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A JSON Web Key, as far as it matters here.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    crv: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    kid: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct JwkSet {
+    /// Each may be of a kind that is unknown here.
+    keys: Vec<Value>,
+}
+
+#[derive(Clone)]
+struct PublicKey {
+    id: String,
+    verifier: Verifier,
+    /// When it was published last.
+    seen: Uptime,
+}
+
+/// The keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    #[error("{0}")]
+    Hallpass(#[from] HallpassError),
+    #[error("Hallpass publishes no key of Ed25519 or P-256: with HS256, a service that verifies tokens could also make them")]
+    None,
+}
+
+/// The keys whose tokens the guard accepts.
+pub struct PublicKeys {
+    hallpass: Hallpass,
+    issuer: String,
+    audience: String,
+    known: RwLock<Known>,
+    /// Locked while they are read again because of an unknown key: when that was tried last.
+    tried: Mutex<Option<Uptime>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    keys: Arc<[PublicKey]>,
+    /// When they were read last.
+    read: Uptime,
+}
+
+impl PublicKeys {
+    pub async fn load(hallpass: Hallpass, issuer: String, audience: String) -> Result<Self, KeysError> {
+        let known = RwLock::new(Known { keys: Arc::new([]), read: SystemClock.uptime() });
+        let keys = Self { hallpass, issuer, audience, known, tried: Mutex::default() };
+        keys.read().await?;
+        Ok(keys)
+    }
+
+    /// The claims of a token, live or not.
+    pub async fn verify(&self, token: &str) -> Result<Claims, Refusal> {
+        if let Some(verified) = self.verify_locally(token) {
+            return verified;
+        }
+        if !has_header_of_ours(token) {
+            return Err(Refusal::InvalidToken);
+        }
+        self.read_for_unknown_key().await?;
+        self.verify_locally(token).unwrap_or(Err(Refusal::InvalidToken))
+    }
+
+    /// `None` if the key is unknown.
+    fn verify_locally(&self, token: &str) -> Option<Result<Claims, Refusal>> {
+        let keys = self.known().keys;
+        let key = keys.iter().find(|key| key.verifier.is_for(token))?;
+        Some(key.verifier.verify(token).map_err(|_| Refusal::InvalidToken))
+    }
+
+    /// The ids of all keys.
+    pub fn ids(&self) -> Vec<String> {
+        self.known().keys.iter().map(|key| key.id.clone()).collect()
+    }
+
+    /// Reads the published keys again.
+    ///
+    /// # Errors
+    /// [`KeysError`]: the keys stay as they were.
+    pub async fn read(&self) -> Result<(), KeysError> {
+        let asked = SystemClock.uptime();
+        let JwkSet { keys } = self.hallpass.keys().await?;
+        let published: Vec<_> = keys.into_iter().filter_map(|key| self.usable(key, asked)).collect();
+        if published.is_empty() {
+            return Err(KeysError::None);
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = |key: &&PublicKey| published.iter().all(|other| other.id != key.id);
+        let before = known.keys.iter().filter(is_new).filter(|key| asked.since(key.seen) < KEPT_FOR);
+        let keys: Vec<_> = published.iter().chain(before).cloned().collect();
+        *known = Known { keys: keys.into(), read: asked };
+        Ok(())
+    }
+
+    /// Reads them again unless that was done a moment ago, however many requests ask for it.
+    async fn read_for_unknown_key(&self) -> Result<(), Refusal> {
+        let mut tried = self.tried.lock().await;
+        let now = SystemClock.uptime();
+        if now.since(self.known().read) < FRESH_FOR {
+            return Ok(());
+        }
+        if tried.is_some_and(|tried| now.since(tried) < RETRY_AFTER) {
+            return Err(Refusal::Unavailable);
+        }
+        *tried = Some(now);
+        self.read().await.map_err(|error| {
+            warn!(%error, "the key of a token is unknown, and the published ones cannot be read: {error}");
+            Refusal::Unavailable
+        })
+    }
+
+    fn usable(&self, key: Value, seen: Uptime) -> Option<PublicKey> {
+        let Jwk { kty, crv, x, y, kid } = serde_json::from_value(key).ok()?;
+        let (id, x) = (kid?, x?);
+        let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if !id.bytes().all(is_base64url) {
+            return None;
+        }
+        let key = match (kty.as_str(), crv.as_deref(), &y) {
+            ("OKP", Some("Ed25519"), _) => VerifyingKey::Ed25519 { x: &x },
+            ("EC", Some("P-256"), Some(y)) => VerifyingKey::P256 { x: &x, y },
+            _ => return None,
+        };
+        let verifier = Verifier::new(&self.issuer, &self.audience, &id, key).ok()?;
+        Some(PublicKey { id, verifier, seen })
+    }
+
+    fn known(&self) -> Known {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Whether the header is one that Hallpass would write, with some key.
+fn has_header_of_ours(token: &str) -> bool {
+    let Some((header, _)) = token.split_once('.') else { return false };
+    let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
+    ["EdDSA", "ES256"].iter().any(|algorithm| {
+        header.starts_with(format!(r#"{{"typ":"at+jwt","alg":"{algorithm}","kid":""#).as_bytes())
+    })
+}

@@ -1,0 +1,100 @@
+//! What guards and Hallpass tell each other over HTTP, as JSON. A guard proves who it is by the id and the secret of a
+//! client (HTTP Basic). A field can be added with a default, so that the two need not be of the same version.
+
+use std::collections::BTreeMap;
+
+use hallpass_allowlist::{InstanceRow, SessionId, TokenId, TokenRecord, UnixSeconds, UserId};
+use serde::{Deserialize, Serialize};
+
+/// `GET`: [`Settings`].
+pub const SETTINGS: &str = "/guard/settings";
+/// `GET`: a list of [`Member`]. `PUT` below it, with an id: [`Facts`], answered by [`Recorded`]. `DELETE` there.
+pub const INSTANCES: &str = "/guard/instances";
+/// `POST`: [`Token`], answered by [`Liveness`].
+pub const TOKEN: &str = "/guard/token";
+/// `GET`: the ids of revoked sessions, a line each.
+pub const REVOKED_SESSIONS: &str = "/guard/revoked_sessions";
+/// `GET`: the public keys (RFC 7517).
+pub const KEYS: &str = "/.well-known/jwks.json";
+
+/// What a guard has to know before it can join.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Settings {
+    /// The `iss` of access tokens.
+    pub issuer: String,
+    /// The `aud` of access tokens.
+    pub audience: String,
+    /// The number of Redis servers that hold the same data.
+    pub nodes: usize,
+    /// The number of shares into which the users are divided.
+    pub partitions: u16,
+    /// The settings that all instances have in common.
+    pub equal: BTreeMap<String, String>,
+}
+
+/// What a guard records of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Facts {
+    /// The name that its operator gave it.
+    pub name: String,
+    /// Its settings and state, as JSON of the allowlist.
+    pub facts: String,
+}
+
+/// The facts were recorded.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The time by the database's clock, in milliseconds since the Unix epoch.
+    pub time_ms: i64,
+}
+
+/// An instance, or another guard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of `InstanceRow`")]
+pub struct Member {
+    pub id: String,
+    pub name: String,
+    pub beat: i64,
+    pub facts: String,
+}
+
+impl From<InstanceRow> for Member {
+    fn from(InstanceRow { id, name, beat, facts }: InstanceRow) -> Self {
+        Self { id, name, beat, facts }
+    }
+}
+
+impl From<Member> for InstanceRow {
+    fn from(Member { id, name, beat, facts }: Member) -> Self {
+        Self { id, name, beat, facts }
+    }
+}
+
+/// A token whose signature the guard has verified.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of `TokenRecord`")]
+pub struct Token {
+    pub token_id: TokenId,
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    pub expires_at: UnixSeconds,
+}
+
+impl From<TokenRecord> for Token {
+    fn from(TokenRecord { token_id, session_id, user_id, expires_at }: TokenRecord) -> Self {
+        Self { token_id, session_id, user_id, expires_at }
+    }
+}
+
+impl From<Token> for TokenRecord {
+    fn from(Token { token_id, session_id, user_id, expires_at }: Token) -> Self {
+        Self { token_id, session_id, user_id, expires_at }
+    }
+}
+
+/// Whether exactly this token was issued and its session has not ended.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the type says it")]
+pub struct Liveness {
+    pub is_live: bool,
+}

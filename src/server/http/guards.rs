@@ -1,0 +1,116 @@
+//! What guards ask ([`hallpass_guard::wire`]). A guard proves who it is by the id and secret of a client, by HTTP Basic.
+
+use axum::{
+    Json, Router,
+    extract::{
+        FromRequestParts, Path, Query, State,
+        rejection::{JsonRejection, PathRejection, QueryRejection},
+    },
+    http::{StatusCode, header, request::Parts},
+    response::IntoResponse,
+    routing::{any, get, post, put},
+};
+use hallpass_guard::wire::{
+    Facts, INSTANCES, Liveness, Member, REVOKED_SESSIONS, Recorded, SETTINGS, Settings, TOKEN, Token,
+};
+use serde::Deserialize;
+
+use crate::{
+    api::error::ApiError,
+    server::{
+        AppState,
+        auth::clients::AuthenticatedClient,
+        clock,
+        http::oauth::{basic, unreadable},
+        ids::InstanceId,
+    },
+};
+
+pub fn routes() -> Router<AppState> {
+    Router::new()
+        .route(SETTINGS, get(settings))
+        .route(INSTANCES, get(members))
+        .route(&format!("{INSTANCES}/{{id}}"), put(record).delete(delete))
+        .route(TOKEN, post(token))
+        .route(REVOKED_SESSIONS, get(revoked_sessions))
+        .route("/guard/{*path}", any(ApiError::NotFound))
+}
+
+impl FromRequestParts<AppState> for AuthenticatedClient {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let (id, secret) = basic(&parts.headers)?.ok_or(ApiError::InvalidClient)?;
+        state.auth.authenticate_client(&id, &secret).await
+    }
+}
+
+async fn settings(
+    State(state): State<AppState>,
+    client: AuthenticatedClient,
+) -> Result<Json<Settings>, ApiError> {
+    state.auth.guard_settings(&client).map(Json)
+}
+
+async fn members(
+    State(state): State<AppState>,
+    client: AuthenticatedClient,
+) -> Result<Json<Vec<Member>>, ApiError> {
+    Ok(Json(state.auth.members(&client).await?.into_iter().map(Member::from).collect()))
+}
+
+async fn record(
+    State(state): State<AppState>,
+    client: AuthenticatedClient,
+    id: Result<Path<InstanceId>, PathRejection>,
+    facts: Result<Json<Facts>, JsonRejection>,
+) -> Result<Json<Recorded>, ApiError> {
+    let (Path(id), Json(facts)) = (id.map_err(|_| unreadable())?, facts.map_err(|error| refused(&error))?);
+    let time_ms = state.auth.record_guard(&client, id, &facts).await?;
+    Ok(Json(Recorded { time_ms }))
+}
+
+#[derive(Deserialize)]
+struct Deleted {
+    beat: Option<i64>,
+}
+
+async fn delete(
+    State(state): State<AppState>,
+    client: AuthenticatedClient,
+    id: Result<Path<InstanceId>, PathRejection>,
+    deleted: Result<Query<Deleted>, QueryRejection>,
+) -> Result<StatusCode, ApiError> {
+    let (Path(id), Query(Deleted { beat })) =
+        (id.map_err(|_| unreadable())?, deleted.map_err(|_| unreadable())?);
+    state.auth.delete_guard(&client, &id.to_string(), beat).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn token(
+    State(state): State<AppState>,
+    client: AuthenticatedClient,
+    token: Result<Json<Token>, JsonRejection>,
+) -> Result<Json<Liveness>, ApiError> {
+    let Json(token) = token.map_err(|error| refused(&error))?;
+    let is_live = state.auth.is_token_live(&client, &token.into()).await?;
+    Ok(Json(Liveness { is_live }))
+}
+
+/// The whole list at once, so that the response has a length by which a truncated one is noticed.
+async fn revoked_sessions(
+    State(state): State<AppState>,
+    client: AuthenticatedClient,
+) -> Result<impl IntoResponse, ApiError> {
+    let sessions = state.auth.revoked_sessions(&client, clock::now()).await?;
+    let text: String = sessions.iter().map(|session| format!("{session}\n")).collect();
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
+}
+
+fn refused(rejection: &JsonRejection) -> ApiError {
+    match rejection.status() {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::UnsupportedMediaType,
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::PayloadTooLarge,
+        _ => unreadable(),
+    }
+}

@@ -62,11 +62,14 @@ lint: tools cargo-deny
 	cargo clippy --all-targets --features ssr -- -D warnings
 	cargo clippy --all-targets -p hallpass-allowlist --all-features -- -D warnings
 	cargo clippy -p hallpass-allowlist --no-default-features -- -D warnings
+	cargo clippy --all-targets -p hallpass-guard -- -D warnings
+	cargo clippy -p hallpass-guard --no-default-features -- -D warnings
 	cargo clippy --target wasm32-unknown-unknown --lib --features hydrate -- -D warnings
 	cargo-deny --locked --log-level error check bans licenses sources
 
 rust-test: services proxies
 	$(call say,Rust tests)
+	cargo test -p hallpass-guard
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --features ssr
 	cargo test -p hallpass-allowlist --all-features
 

@@ -1,6 +1,6 @@
 //! Services with a guard (`hallpass-guard`), as processes of their own beside three instances.
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -10,11 +10,13 @@ use tempfile::TempDir;
 
 use crate::{
     client::{Api, Pair, answer},
-    keys::{make_key, published, signed_with},
+    keys::{published, signed_with},
     support::{
+        certificate::{authority, certificate},
         clock::{Step, can_be_stepped},
+        instance::make_key,
         notes::{Credentials, Notes},
-        process::{free_port, wait_until},
+        process::{Process, free_port, wait_until},
         redis::Redis,
         world::{Kind, World},
     },
@@ -83,7 +85,8 @@ async fn guard_that_is_cut_off_accepts_nothing_that_it_cannot_check() {
     let api = Api::of(&world);
     let notes = Notes::start(&world, "notes", 0, &client).await;
     let live = api.register(0, ANN).await;
-    let pairs = [api.login(1, ANN).await, api.login(2, ANN).await, api.login(0, ANN).await, api.login(1, ANN).await];
+    let pairs =
+        [api.login(1, ANN).await, api.login(2, ANN).await, api.login(0, ANN).await, api.login(1, ANN).await];
     for pair in &pairs {
         assert_eq!(notes.ask(&pair.access).await, 200);
     }
@@ -106,7 +109,10 @@ async fn guard_that_is_cut_off_accepts_nothing_that_it_cannot_check() {
     assert_eq!(api.logout(0, &pairs[2]).await.0, 200);
     for pair in [&pairs[2], &pairs[3], &live] {
         let refused = notes.request(&pair.access).send().await.unwrap();
-        assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (503, &"1".parse().unwrap())
+        );
         assert_eq!(refused.json::<Value>().await.unwrap()["error"], "temporarily_unavailable");
     }
     assert_eq!(notes.get("/health/ready").send().await.unwrap().status(), 503);
@@ -125,8 +131,7 @@ fn forgeries(pair: &Pair, jwk: &Value) -> Vec<String> {
     let parts: Vec<_> = pair.access.split('.').collect();
     let kid = jwk["kid"].as_str().unwrap();
     let encode = |header: &Value| BASE64_URL_SAFE_NO_PAD.encode(header.to_string());
-    let claims: Value =
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
     let header = |algorithm: Algorithm| Header {
         typ: Some("at+jwt".into()),
         kid: Some(kid.into()),
@@ -134,7 +139,9 @@ fn forgeries(pair: &Pair, jwk: &Value) -> Vec<String> {
     };
     let public = jwk["x"].as_str().unwrap();
     let mut forged = Vec::new();
-    for secret in [public.as_bytes(), &BASE64_URL_SAFE_NO_PAD.decode(public).unwrap(), jwk.to_string().as_bytes()] {
+    for secret in
+        [public.as_bytes(), &BASE64_URL_SAFE_NO_PAD.decode(public).unwrap(), jwk.to_string().as_bytes()]
+    {
         let key = EncodingKey::from_secret(secret);
         forged.push(jsonwebtoken::encode(&header(Algorithm::HS256), &claims, &key).unwrap());
         let signed = forged.last().unwrap().rsplit_once('.').unwrap().1.to_owned();
@@ -142,11 +149,23 @@ fn forgeries(pair: &Pair, jwk: &Value) -> Vec<String> {
     }
     forged.push(format!("{}.{}.", encode(&json!({ "alg": "none", "typ": "at+jwt" })), parts[1]));
     forged.push(format!("{}.{}.", parts[0], parts[1]));
-    forged.push(format!("{}.{}.{}", encode(&json!({ "typ": "JWT", "alg": "EdDSA", "kid": kid })), parts[1], parts[2]));
+    forged.push(format!(
+        "{}.{}.{}",
+        encode(&json!({ "typ": "JWT", "alg": "EdDSA", "kid": kid })),
+        parts[1],
+        parts[2]
+    ));
     let mut later = claims.clone();
     later["exp"] = (claims["exp"].as_i64().unwrap() + 1).into();
     forged.push(format!("{}.{}.{}", parts[0], encode(&later), parts[2]));
-    forged.extend([String::new(), ".".into(), "..".into(), "a.b.c".into(), "x".repeat(5000), pair.refresh.clone()]);
+    forged.extend([
+        String::new(),
+        ".".into(),
+        "..".into(),
+        "a.b.c".into(),
+        "x".repeat(5000),
+        pair.refresh.clone(),
+    ]);
     forged
 }
 
@@ -183,7 +202,10 @@ async fn guard_refuses_what_hallpass_has_not_signed_and_asks_for_unknown_keys_se
     }
     // When the keys cannot be read, it is not known whether such a token is ours.
     notes.hallpass.set(|weather| weather.cut = true);
-    wait_until("the keys it has read are not the latest any more", async || notes.ask(&unknown(0)).await == 503).await;
+    wait_until("the keys it has read are not the latest any more", async || {
+        notes.ask(&unknown(0)).await == 503
+    })
+    .await;
     assert_eq!(notes.ask("garbage").await, 401);
     assert_eq!(notes.ask(&pair.access).await, 200);
     notes.hallpass.heal();
@@ -279,7 +301,8 @@ async fn guard_that_could_not_keep_the_promise_does_not_start() {
     let said = refusal_to_start(&world, &client, &[("REDIS_URL", &url)]).await;
     assert!(said.contains("leads to another Redis"), "{said}");
     let nothing = format!("http://127.0.0.1:{}", free_port());
-    let said = refusal_to_start(&world, &client, &[("HALLPASS_URL", &nothing), ("STARTUP_TIMEOUT", "2")]).await;
+    let said =
+        refusal_to_start(&world, &client, &[("HALLPASS_URL", &nothing), ("STARTUP_TIMEOUT", "2")]).await;
     assert!(said.contains("Hallpass cannot be reached"), "{said}");
     let said = refusal_to_start(&world, &client, &[("HALLPASS_URL", "id.example.com")]).await;
     assert!(said.contains(".issuer(..) cannot be used"), "{said}");
@@ -300,6 +323,40 @@ async fn guard_that_could_not_keep_the_promise_does_not_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn guard_asks_by_https_and_trusts_no_other_certificate() {
+    let keys = TempDir::new().unwrap();
+    let (world, client) = world_with_client(keys.path()).await;
+    let (trusted, folder, port) = (authority(), world.folder(), free_port());
+    let (certificate, key) = certificate(folder, "proxy", &trusted);
+    let both = fs::read_to_string(&certificate).unwrap() + &fs::read_to_string(&key).unwrap();
+    fs::write(folder.join("both.pem"), both).unwrap();
+    let configuration = format!(
+        "defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
+         listen proxy\n bind 127.0.0.1:{port} ssl crt both.pem\n server hallpass {}\n",
+        world.instances[0].url.trim_start_matches("http://")
+    );
+    fs::write(folder.join("https.cfg"), configuration).unwrap();
+    let _proxy = Process::start("https", folder, None, Path::new("haproxy"), |proxy| {
+        proxy.args(["-f", "https.cfg"]).env("PATH", format!("{}:/usr/sbin", env::var("PATH").unwrap()));
+    });
+    let files = [("ca.pem", trusted.1), ("other-ca.pem", authority().1)].map(|(name, text)| {
+        let file = folder.join(name);
+        fs::write(&file, text).unwrap();
+        file.display().to_string()
+    });
+    let url = format!("https://127.0.0.1:{port}");
+    let settings = [("HALLPASS_URL", url.as_str()), ("HALLPASS_CA", files[0].as_str())];
+    let mut notes = Notes::begin(&world, "notes", 0, &client, &settings).await;
+    notes.wait_until_ready().await;
+    let pair = Api::of(&world).register(0, ANN).await;
+    assert_eq!(notes.ask(&pair.access).await, 200);
+    let settings =
+        [("HALLPASS_URL", url.as_str()), ("HALLPASS_CA", files[1].as_str()), ("STARTUP_TIMEOUT", "2")];
+    let said = refusal_to_start(&world, &client, &settings).await;
+    assert!(said.contains("Hallpass cannot be reached") && said.contains("certificate"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn client_can_disturb_no_instance_and_no_guard_of_another_client() {
     let keys = TempDir::new().unwrap();
     let (world, client) = world_with_client(keys.path()).await;
@@ -308,7 +365,8 @@ async fn client_can_disturb_no_instance_and_no_guard_of_another_client() {
     let notes = Notes::start(&world, "notes", 0, &other).await;
     let http = Client::new();
     let request = |method: Method, path: &str, client: &Credentials| {
-        http.request(method, format!("{}{path}", world.instances[0].url)).basic_auth(&client.id, Some(&client.secret))
+        http.request(method, format!("{}{path}", world.instances[0].url))
+            .basic_auth(&client.id, Some(&client.secret))
     };
     let members = async || answer(request(Method::GET, "/guard/instances", &client)).await.1;
     let before = members().await;
@@ -351,7 +409,10 @@ async fn client_can_disturb_no_instance_and_no_guard_of_another_client() {
     }
     assert_eq!(ids(&members().await).len(), ids(&before).len());
     let pair = api.register(0, ANN).await;
-    assert_eq!((api.me_everywhere(&pair).await, notes.ask(&pair.access).await), (vec![StatusCode::OK; 3], 200));
+    assert_eq!(
+        (api.me_everywhere(&pair).await, notes.ask(&pair.access).await),
+        (vec![StatusCode::OK; 3], 200)
+    );
 
     // Bad input, and clients that are none.
     for (path, body) in [
@@ -360,7 +421,11 @@ async fn client_can_disturb_no_instance_and_no_guard_of_another_client() {
         (&mine, json!({ "facts": 1 })),
     ] {
         let (status, refused) = answer(request(Method::PUT, path, &client).json(&body)).await;
-        assert_eq!((status.as_u16(), &refused["error"]), (400, &"invalid_request".into()), "{body}: {refused}");
+        assert_eq!(
+            (status.as_u16(), &refused["error"]),
+            (400, &"invalid_request".into()),
+            "{body}: {refused}"
+        );
     }
     let wrong = Credentials { secret: other.secret.clone(), ..client.clone() };
     for (method, path) in [

@@ -1,6 +1,6 @@
 //! Signing keys that change while all instances run.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -8,20 +8,13 @@ use tempfile::TempDir;
 use crate::{
     client::{Api, Pair},
     support::{
+        instance::make_key,
         process::wait_until,
         world::{Kind, World},
     },
 };
 
 const ANN: &str = "ann@example.com";
-
-/// Makes a key in this folder, and returns its id.
-pub fn make_key(folder: &Path) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
-    let output = command.args(["keys", "new"]).env("HALLPASS_KEYS", folder).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
 
 fn copy_keys(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();

@@ -24,9 +24,9 @@ use tokio::{net::TcpListener, task};
 
 use crate::{
     client::{Api, Pair},
-    gate::{Address, Gate},
     requests::{Check, Figures, ROUNDS, connect, peer, peer_token},
     support::{
+        gate::{Address, Gate},
         process::{Process, free_port, wait_until},
         world::{Kind, World},
     },
@@ -203,11 +203,11 @@ fn values<'a>(echo: &'a Value, name: &str) -> Vec<&'a str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_proxy_passes_on_what_a_live_token_accompanies_and_nothing_else() {
-    let mut world = World::start(Kind::Single).await;
+    let world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let service = serve().await;
     let address = Address::Port(free_port());
-    let mut gate = Gate::start(&mut world, address.clone()).await;
+    let mut gate = Gate::start(&world, address.clone()).await;
     let mut proxies = Vec::new();
     for program in &PROGRAMS {
         proxies.push(Proxy::start(program, world.folder(), &address, service).await);
@@ -224,13 +224,13 @@ async fn every_proxy_passes_on_what_a_live_token_accompanies_and_nothing_else() 
 
     // Each time the gate cannot know, or is not there. The first token may have expired by now.
     let live = api.login(0, ANN).await;
-    gate.redis.set(|weather| weather.cut = true);
+    gate.redis().set(|weather| weather.cut = true);
     gate.sql.set(|weather| weather.cut = true);
     for proxy in &proxies {
         wait_until("the gate has no lease", async || proxy.get(&live).await != 200).await;
         is_unavailable(proxy, &live).await;
     }
-    gate.redis.heal();
+    gate.redis().heal();
     gate.sql.heal();
     for proxy in &proxies {
         wait_until("it passes on again", async || proxy.get(&live).await == 200).await;
@@ -408,10 +408,8 @@ async fn figures_of_proxies_with_and_without_the_gate() {
     let service = serve().await;
     let (port, socket) = (free_port(), world.folder().join("gate.sock"));
     let addresses = [Address::Port(port), Address::Socket(socket)];
-    let _gates = (
-        Gate::start(&mut world, addresses[0].clone()).await,
-        Gate::start(&mut world, addresses[1].clone()).await,
-    );
+    let _gates =
+        (Gate::start(&world, addresses[0].clone()).await, Gate::start(&world, addresses[1].clone()).await);
     let (token, secret) = peer_token();
     let redis = connect(world.redis().port, &token).await;
     let peer = peer(Check::Redis(redis), secret).await;

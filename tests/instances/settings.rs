@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
 use crate::{
     client::Api,
     support::{
+        certificate::{authority, certificate},
         cluster::Cluster,
         instance::prepare_folder,
         postgres::Postgres,
@@ -149,8 +149,8 @@ async fn wrong_redis_password_is_reported_and_minimal_permissions_suffice() {
 async fn redis_tls_certificate_is_verified_with_the_private_ca() {
     let folder = folder();
     let postgres = Postgres::start(folder.path()).await;
-    let authority = authority();
-    let files = certificate(folder.path(), "redis", &authority);
+    let trusted = authority();
+    let files = certificate(folder.path(), "redis", &trusted);
     let tls_port = free_port();
     let redis = Redis::start(
         folder.path(),
@@ -158,9 +158,9 @@ async fn redis_tls_certificate_is_verified_with_the_private_ca() {
     )
     .await;
     let ca = folder.path().join("ca.pem");
-    fs::write(&ca, authority.1).unwrap();
+    fs::write(&ca, trusted.1).unwrap();
     let other = folder.path().join("other-ca.pem");
-    fs::write(&other, self::authority().1).unwrap();
+    fs::write(&other, authority().1).unwrap();
     let secure = format!("rediss://127.0.0.1:{tls_port}");
     let trusting = |redis_url: &str, ca: &Path, wait: &str| {
         let settings = [("HALLPASS_REDIS_CA", ca.to_str().unwrap()), ("HALLPASS_STARTUP_WAIT", wait)];
@@ -558,30 +558,4 @@ fn sub(folder: &Path, name: &str) -> std::path::PathBuf {
     let folder = folder.join(name);
     fs::create_dir(&folder).unwrap();
     folder
-}
-
-/// A private certificate authority, and its certificate.
-fn authority() -> (Issuer<'static, KeyPair>, String) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = params.self_signed(&key).unwrap().pem();
-    (Issuer::new(params, key), certificate)
-}
-
-/// The files of a certificate for 127.0.0.1, and of its key.
-fn certificate(
-    folder: &Path,
-    name: &str,
-    authority: &(Issuer<'static, KeyPair>, String),
-) -> (String, String) {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &authority.0).unwrap();
-    let write = |name: String, text: String| {
-        let file = folder.join(name);
-        fs::write(&file, text).unwrap();
-        file.display().to_string()
-    };
-    (write(format!("{name}.pem"), certificate.pem()), write(format!("{name}.key"), key.serialize_pem()))
 }

@@ -21,8 +21,9 @@ use std::{
 };
 
 use hallpass_allowlist::{
-    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, LiveTokens, Recorded, RedisOptions, RevokedSession,
-    SessionId, SessionStore, SharedSettings, SystemClock, TokenId, TokenRecord, UnixSeconds, UserId,
+    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, LiveTokens, Recorded, RedisOptions,
+    RevokedSession, SessionId, SessionStore, SharedSettings, SystemClock, TokenId, TokenRecord, UnixSeconds,
+    UserId,
 };
 use redis::{Client, aio::MultiplexedConnection, cmd};
 use tokio::time;

@@ -12,9 +12,9 @@ use std::{
 };
 
 use hallpass_allowlist::{
-    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, LiveTokens, MemoryBus, MemoryServer, Recorded,
-    RevokedSession, SessionId, SessionStore, SharedSettings, SystemClock, TokenId, TokenRecord, UnixSeconds,
-    UserId,
+    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, LiveTokens, MemoryBus, MemoryServer,
+    Recorded, RevokedSession, SessionId, SessionStore, SharedSettings, SystemClock, TokenId, TokenRecord,
+    UnixSeconds, UserId,
 };
 
 /// The database of the application: here, tables in memory.

@@ -10,7 +10,8 @@ use std::{
     collections::HashMap,
     env,
     error::Error,
-    io,
+    fs, io,
+    process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,7 +28,11 @@ async fn list(State(notes): State<Notes>, Authenticated(user): Authenticated<Cla
     Json(notes.get(&user.sub).cloned().unwrap_or_default())
 }
 
-async fn add(State(notes): State<Notes>, Authenticated(user): Authenticated<Claims>, note: String) -> StatusCode {
+async fn add(
+    State(notes): State<Notes>,
+    Authenticated(user): Authenticated<Claims>,
+    note: String,
+) -> StatusCode {
     notes.lock().unwrap_or_else(PoisonError::into_inner).entry(user.sub).or_default().push(note);
     StatusCode::CREATED
 }
@@ -43,13 +48,26 @@ async fn users(State(notes): State<Notes>) -> Json<usize> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
+    match serve().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("notes: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve() -> Result<(), Box<dyn Error>> {
     let mut guard = Guard::builder()
         .issuer(env::var("HALLPASS_URL")?)
         .redis(env::var("REDIS_URL")?)
         .client(env::var("CLIENT_ID")?, env::var("CLIENT_SECRET")?)
         .name(env::var("NAME").unwrap_or_else(|_| "notes".to_owned()));
+    if let Ok(file) = env::var("HALLPASS_CA") {
+        guard = guard.issuer_ca(fs::read(file)?);
+    }
     if let Ok(audience) = env::var("AUDIENCE") {
         guard = guard.audience(audience);
     }

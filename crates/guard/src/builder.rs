@@ -139,7 +139,8 @@ impl GuardBuilder {
         if let Some(ours) = self.audience.filter(|ours| *ours != theirs) {
             return Err(BuildError::Audience { ours, theirs });
         }
-        let is_temporary = |error: &KeysError| matches!(error, KeysError::Hallpass(error) if error.is_temporary());
+        let is_temporary =
+            |error: &KeysError| matches!(error, KeysError::Hallpass(error) if error.is_temporary());
         let load = async || PublicKeys::load(hallpass.clone(), settings.issuer.clone(), theirs.clone()).await;
         let keys = retry(until, is_temporary, load).await.map_err(|error| match error {
             KeysError::Hallpass(error) => BuildError::Hallpass(error),

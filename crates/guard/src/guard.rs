@@ -2,9 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-    },
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -60,7 +58,9 @@ impl Guard {
         let (verified, announced) = (VerifiedTokens::default(), Mutex::new(announced));
         let shared = Arc::new(Shared { allowlist, keys, verified, announced, tasks: Mutex::default() });
         let mut tasks = JoinSet::new();
-        tasks.spawn(every(READ_KEYS_EVERY, Arc::downgrade(&shared), async |shared| shared.follow_keys().await));
+        tasks.spawn(every(READ_KEYS_EVERY, Arc::downgrade(&shared), async |shared| {
+            shared.follow_keys().await
+        }));
         tasks.spawn(every(MAINTAIN_EVERY, Arc::downgrade(&shared), async |shared| shared.maintain().await));
         *shared.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Self(shared)

@@ -49,7 +49,9 @@ impl HallpassError {
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
-            Self::Refused { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Refused { status, .. } => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Unreadable => false,
         }
     }
@@ -119,12 +121,16 @@ impl Hallpass {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let Connection { http, address, client_id, client_secret } = &*self.0;
-        http.request(method, format!("{address}{path}")).basic_auth(client_id, Some(client_secret.expose_secret()))
+        http.request(method, format!("{address}{path}"))
+            .basic_auth(client_id, Some(client_secret.expose_secret()))
     }
 }
 
 #[cfg(feature = "tls")]
-fn trusting(http: reqwest::ClientBuilder, ca: Option<&[u8]>) -> Result<reqwest::ClientBuilder, reqwest::Error> {
+fn trusting(
+    http: reqwest::ClientBuilder,
+    ca: Option<&[u8]>,
+) -> Result<reqwest::ClientBuilder, reqwest::Error> {
     // Where the service has chosen another provider, that one stays.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let certificates = ca.map_or(Ok(Vec::new()), reqwest::Certificate::from_pem_bundle)?;
@@ -181,9 +187,11 @@ async fn send(request: RequestBuilder) -> Result<Response, HallpassError> {
 }
 
 async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, HallpassError> {
-    send(request).await?.json().await.map_err(|error| {
-        if error.is_decode() { HallpassError::Unreadable } else { unreachable(error) }
-    })
+    send(request)
+        .await?
+        .json()
+        .await
+        .map_err(|error| if error.is_decode() { HallpassError::Unreadable } else { unreachable(error) })
 }
 
 fn unreachable(error: reqwest::Error) -> HallpassError {

@@ -60,7 +60,9 @@ struct PublicKey {
 pub enum KeysError {
     #[error("{0}")]
     Hallpass(#[from] HallpassError),
-    #[error("Hallpass publishes no key of Ed25519 or P-256: with HS256, a service that verifies tokens could also make them")]
+    #[error(
+        "Hallpass publishes no key of Ed25519 or P-256: with HS256, a service that verifies tokens could also make them"
+    )]
     None,
 }
 

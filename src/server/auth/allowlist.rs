@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use anyhow::{Context, Result, anyhow};
-use hallpass_guard::wire::Settings;
 use hallpass_allowlist::{Bus, ClusterOptions, RedisOptions, SharedSettings, StartError, SystemClock};
+use hallpass_guard::wire::Settings;
 
 use crate::server::{
     auth::{key::Key, keys::Keys},

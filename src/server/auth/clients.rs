@@ -82,7 +82,11 @@ impl Auth {
     ///
     /// # Errors
     /// [`ApiError::InvalidClient`] whether the id or the secret is wrong; [`ApiError::Unavailable`].
-    pub async fn authenticate_client(&self, id: &str, secret: &SecretString) -> Result<AuthenticatedClient, ApiError> {
+    pub async fn authenticate_client(
+        &self,
+        id: &str,
+        secret: &SecretString,
+    ) -> Result<AuthenticatedClient, ApiError> {
         let is_id = id.strip_prefix(ID_PREFIX).is_some_and(|number| number.parse::<ClientNumber>().is_ok());
         let hash = if is_id { self.db.client_secret_hash(id).await.map_err(unavailable)? } else { None };
         let hash = hash.and_then(|hash| BASE64_URL_SAFE_NO_PAD.decode(hash).ok()).unwrap_or_default();

@@ -79,7 +79,11 @@ impl Auth {
     ///
     /// # Errors
     /// [`ApiError::Unavailable`].
-    pub async fn is_token_live(&self, _: &AuthenticatedClient, token: &TokenRecord) -> Result<bool, ApiError> {
+    pub async fn is_token_live(
+        &self,
+        _: &AuthenticatedClient,
+        token: &TokenRecord,
+    ) -> Result<bool, ApiError> {
         self.db.is_token_live(token).await.map_err(unavailable)
     }
 
@@ -93,7 +97,12 @@ impl Auth {
         now: UnixSeconds,
     ) -> Result<Vec<SessionId>, ApiError> {
         let (sender, receiver) = mpsc::channel();
-        self.db.revoked_sessions(now, move |session| { let _ = sender.send(session); }).await.map_err(unavailable)?;
+        self.db
+            .revoked_sessions(now, move |session| {
+                let _ = sender.send(session);
+            })
+            .await
+            .map_err(unavailable)?;
         Ok(receiver.into_iter().collect())
     }
 }

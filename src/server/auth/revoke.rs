@@ -12,12 +12,7 @@ use hallpass_allowlist::{RevokedSession, Whose};
 use hallpass_guard::{Refusal, bearer};
 use tracing::{error, info};
 
-use super::{
-    Auth,
-    allowlist::RevokeError,
-    authenticate::Authenticated,
-    refresh_token, unavailable,
-};
+use super::{Auth, allowlist::RevokeError, authenticate::Authenticated, refresh_token, unavailable};
 use crate::{
     api::{
         error::ApiError,

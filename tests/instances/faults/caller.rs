@@ -1,6 +1,7 @@
 //! A client of one instance that records every call in the history.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -17,7 +18,8 @@ use crate::{
     },
     support::{
         clock::{Clock, Step},
-        instance::Instance,
+        gate::Gate,
+        world::World,
     },
 };
 
@@ -35,8 +37,9 @@ pub struct Caller {
     url: String,
     clock: Arc<Clock>,
     http: Client,
-    /// A proxy that asks the gate of the instance.
-    proxy: Client,
+    /// Who answers whether a token is live, beside the instance: its own gate, the guards, and the gate on its own. A
+    /// client and an address of each.
+    others: Vec<(Client, String)>,
     history: Arc<History>,
     /// Decides which calls are not waited for.
     rng: Mutex<Rng>,
@@ -52,14 +55,23 @@ pub struct Pair {
 }
 
 impl Caller {
-    pub fn new(number: usize, instance: &Instance, history: Arc<History>, rng: Rng, hang_ups: u8) -> Self {
+    pub fn new(number: usize, world: &World, history: Arc<History>, rng: Rng, hang_ups: u8) -> Self {
+        let instance = &world.instances[number];
         let client = || Client::builder().timeout(PATIENCE).redirect(Policy::none());
+        let at_socket = |socket: &Path| {
+            (client().unix_socket(socket.to_owned()).build().unwrap(), "http://gate/gate/forward".to_owned())
+        };
+        let mut others = vec![at_socket(&instance.gate())];
+        others.extend(world.gate.iter().filter_map(Gate::socket).map(at_socket));
+        let guards =
+            world.guards.iter().map(|guard| (client().build().unwrap(), format!("{}/notes", guard.url)));
+        others.extend(guards);
         Self {
             instance: number,
             url: instance.url.clone(),
             clock: Arc::clone(&instance.clock),
             http: client().build().unwrap(),
-            proxy: client().unix_socket(instance.gate()).build().unwrap(),
+            others,
             history,
             rng: rng.into(),
             hang_ups,
@@ -122,13 +134,15 @@ impl Caller {
         (!is_last && rng.u8(..100) < self.hang_ups).then(|| HANGS_UP.mul_f64(rng.f64()))
     }
 
-    /// The protected call, or the same question of a proxy.
+    /// The protected call of the instance or of a guard, or the same question of a proxy.
     pub async fn me(&self, session: usize, access: &Access, is_last: bool) -> Answer {
-        let is_proxied = self.rng.lock().unwrap().bool();
-        let request = if is_proxied {
-            self.proxy.get("http://gate/gate/forward")
-        } else {
-            self.post("/api/account/me")
+        let other = {
+            let mut rng = self.rng.lock().unwrap();
+            if rng.bool() { rng.choice(&self.others) } else { None }
+        };
+        let request = match other {
+            Some((client, url)) => client.get(url),
+            None => self.post("/api/account/me"),
         };
         let request = request.bearer_auth(&access.token);
         let about = About::Session(session);

@@ -53,6 +53,11 @@ pub enum Fault {
     PrimaryIsolated,
     MasterKilled,
     MasterStopped,
+    GuardKilled,
+    GuardStopped,
+    GuardCutOff,
+    GateKilled,
+    GateCutOff,
 }
 
 /// The part of the world that a fault affects. Two simultaneous faults must not undo each other.
@@ -66,6 +71,8 @@ enum Place {
     RedisLinks,
     Redis,
     Postgres,
+    /// A guard with its links, or the gate with its own.
+    Beside,
     /// No part of the world: the fault is a client that sends requests.
     Outside,
 }
@@ -115,6 +122,11 @@ const SINGLE: &[Fault] = &[
     FloodOfRefreshes,
     FloodOfLogouts,
     FloodOfReadiness,
+    GuardKilled,
+    GuardStopped,
+    GuardCutOff,
+    GateKilled,
+    GateCutOff,
 ];
 
 /// The faults of a single Redis that are also possible in a world with any other kind of Redis.
@@ -128,6 +140,8 @@ const ANYWHERE: &[Fault] = &[
     InstanceTold,
     SlowSqlForOne,
     SqlFrozen,
+    GuardKilled,
+    GateKilled,
 ];
 
 impl Fault {
@@ -215,6 +229,9 @@ impl Fault {
             FloodOfStreams | FloodOfRefreshes | FloodOfLogouts | FloodOfReadiness => &[Place::Outside],
             PrimaryKilled | PrimaryStopped | ReplicasStopped | StaleReplicaPromoted | PrimaryIsolated
             | MasterKilled | MasterStopped => &[Place::Redis],
+            GuardKilled | GuardStopped | GateKilled => &[Place::Beside],
+            GuardCutOff => &[Place::Beside, Place::RedisLink],
+            GateCutOff => &[Place::Beside, Place::RedisLink, Place::Postgres],
         }
     }
 
@@ -269,6 +286,11 @@ impl Fault {
             PrimaryIsolated => "Sentinel: the primary is isolated with an instance",
             MasterKilled => "Cluster: a master is killed",
             MasterStopped => "Cluster: a master stands still until replaced",
+            GuardKilled => "a guard is killed and started again",
+            GuardStopped => "a guard stands still for 3 s",
+            GuardCutOff => "a guard is cut off from Redis and from Hallpass",
+            GateKilled => "the gate is killed and started again",
+            GateCutOff => "the gate is cut off from Redis and from PostgreSQL",
         }
     }
 

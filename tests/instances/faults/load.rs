@@ -50,12 +50,8 @@ impl Running {
     pub fn start(world: &World, seed: u64, hang_ups: u8, slowness: u32) -> Self {
         let mut rng = Rng::with_seed(seed);
         let history = Arc::new(History::begin());
-        let instances = world.instances.iter().enumerate();
-        let callers: Vec<_> = instances
-            .map(|(number, instance)| {
-                let history = Arc::clone(&history);
-                Arc::new(Caller::new(number, instance, history, rng.fork(), hang_ups))
-            })
+        let callers: Vec<_> = (0..world.instances.len())
+            .map(|number| Arc::new(Caller::new(number, world, Arc::clone(&history), rng.fork(), hang_ups)))
             .collect();
         let load = Arc::new(Load {
             history,

@@ -69,7 +69,7 @@ pub async fn world(kind: Kind) -> World {
 /// returns the world.
 pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fault>>, rate: &Rate) -> World {
     let mut rng = Rng::with_seed(seed);
-    let kind = world.store.kind();
+    let (kind, members) = (world.store.kind(), world.members());
     let api = Api::of(&world);
     let running = Running::start(&world, rng.u64(..), HANG_UPS, rate.slowness);
     let history = Arc::clone(&running.load.history);
@@ -81,7 +81,7 @@ pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fau
     })
     .await;
     sleep(FORGOTTEN).await;
-    calm(&history).await;
+    calm(&history, members).await;
 
     let world = Mutex::new(world);
     let mut broken = Vec::new();
@@ -125,7 +125,7 @@ pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fau
         drop(world);
         if number % LOOKS_EVERY == 0 {
             sleep(FORGOTTEN).await;
-            calm(&history).await;
+            calm(&history, members).await;
         } else {
             sleep(CALM).await;
         }
@@ -206,8 +206,8 @@ fn counted_all(events: &Events) -> (usize, usize) {
 }
 
 /// Waits, and records the time as one without a fault.
-async fn calm(history: &History) {
+async fn calm(history: &History, members: usize) {
     let from = history.now();
     sleep(CALM).await;
-    history.was_calm(from, INSTANCES);
+    history.was_calm(from, members);
 }

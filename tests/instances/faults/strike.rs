@@ -10,6 +10,7 @@ use crate::{
     faults::{failover, floods, kinds::Fault},
     support::{
         clock::Step,
+        gate::Gate,
         link::{Link, Weather},
         process::comes_true,
         world::World,
@@ -70,8 +71,8 @@ pub async fn strike(fault: Fault, world: &Mutex<World>, one: usize, rng: &mut Rn
             sleep(STOP).await;
             world.lock().await.postgres.signal_all("CONT");
         }
-        Fault::NoRedisForOne => redis_of(one, world, |weather| weather.cut = true).await,
-        Fault::NoSqlForOne => sql_of(one, world, |weather| weather.cut = true).await,
+        Fault::NoRedisForOne => redis_of(one, world, cut).await,
+        Fault::NoSqlForOne => sql_of(one, world, cut).await,
         Fault::RedisLinksReset => {
             for _ in 0..12 {
                 world.lock().await.redis_links().for_each(Link::reset);
@@ -180,6 +181,30 @@ pub async fn strike(fault: Fault, world: &Mutex<World>, one: usize, rng: &mut Rn
             world.instances[one].sentinels.iter().for_each(Link::heal);
             world.sentinel().wait_until_whole().await;
         }
+        Fault::GuardKilled => {
+            let guard = rng.usize(..world.lock().await.guards.len());
+            world.lock().await.guards[guard].process.kill();
+            sleep(DOWN).await;
+            world.lock().await.guards[guard].start_again();
+        }
+        Fault::GuardStopped => {
+            let guard = rng.usize(..world.lock().await.guards.len());
+            world.lock().await.guards[guard].process.signal("STOP");
+            sleep(STOP).await;
+            world.lock().await.guards[guard].process.signal("CONT");
+        }
+        Fault::GuardCutOff => {
+            let guard = rng.usize(..world.lock().await.guards.len());
+            disturb(world, |world| world.guards[guard].links().collect(), cut).await;
+        }
+        Fault::GateKilled => {
+            world.lock().await.gate.iter_mut().for_each(|gate| gate.process.kill());
+            sleep(DOWN).await;
+            world.lock().await.gate.iter_mut().for_each(Gate::start_again);
+        }
+        Fault::GateCutOff => {
+            disturb(world, |world| world.gate.iter().flat_map(Gate::links).collect(), cut).await;
+        }
         Fault::MasterKilled => failover::kill_master(world.lock().await.cluster(), rng).await,
         Fault::MasterStopped => failover::stop_master(world.lock().await.cluster(), rng).await,
     }
@@ -203,6 +228,10 @@ async fn tell_to_stop(world: &Mutex<World>, one: usize) -> Result<(), String> {
 
 async fn api(world: &Mutex<World>) -> Api {
     Api::of(&*world.lock().await)
+}
+
+fn cut(weather: &mut Weather) {
+    weather.cut = true;
 }
 
 fn slow(weather: &mut Weather) {

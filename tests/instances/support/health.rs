@@ -29,7 +29,7 @@ const EMAIL: &str = "health@checks.example";
 /// The time for which the table is locked: less than the statement timeout.
 const LOCKED: Duration = Duration::from_secs(4);
 
-/// Checks that every instance is ready, keeps its row in the table of instances, can use all its `connections`, and
+/// Checks that every guard and gate is ready, and that every instance is, keeps its row in the table of instances, can use all its `connections`, and
 /// logs in, refreshes and logs out.
 /// Returns an error if an instance does not recover.
 pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(), String> {
@@ -45,6 +45,14 @@ pub async fn check_all(world: &World, api: &Api, connections: usize) -> Result<(
     check_pools(&world.postgres, api, pools, 0).await?;
     for number in numbers {
         check_calls(api, number).await?;
+    }
+    for guard in &world.guards {
+        let is_ready = comes_true(async || guard.is_ready().await).await;
+        is_ready.then_some(()).ok_or_else(|| format!("the guard at {} is not ready", guard.url))?;
+    }
+    if let Some(gate) = &world.gate {
+        let is_ready = comes_true(async || gate.is_ready().await).await;
+        is_ready.then_some(()).ok_or("the gate is not ready")?;
     }
     check_transactions(&world.postgres).await
 }

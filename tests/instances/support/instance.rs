@@ -226,6 +226,14 @@ impl Instance {
     }
 }
 
+/// Makes a key in this folder, and returns its id.
+pub fn make_key(folder: &Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
+    let output = command.args(["keys", "new"]).env("HALLPASS_KEYS", folder).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// Puts into a folder what the program needs in the one that it starts from: the settings and a site.
 pub fn prepare_folder(folder: &Path) {
     fs::create_dir_all(folder.join("site/pkg")).unwrap();

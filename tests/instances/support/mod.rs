@@ -1,7 +1,9 @@
 //! Real processes, each with a folder of its own, and links between them that can be disturbed.
 
+pub mod certificate;
 pub mod clock;
 pub mod cluster;
+pub mod gate;
 pub mod health;
 pub mod instance;
 pub mod link;

@@ -68,14 +68,7 @@ impl Notes {
         std::fs::create_dir_all(&folder).unwrap();
         let port = |url: &str| url.rsplit(':').next().unwrap().parse().unwrap();
         let hallpass = Link::to(port(&world.instances[instance].url)).await;
-        let (redis, redis_url) = match world.store.single() {
-            Some(server) => {
-                let link = Link::to(server.port).await;
-                let url = format!("redis://127.0.0.1:{}", link.port);
-                (Some(link), url)
-            }
-            None => (None, world.redis_url()),
-        };
+        let (redis, redis_url) = world.store.linked().await;
         let address = format!("127.0.0.1:{}", free_port());
         let mut all = vec![
             ("HALLPASS_URL", format!("http://127.0.0.1:{}", hallpass.port)),
@@ -101,6 +94,11 @@ impl Notes {
         self.redis.as_ref().expect("there are several servers")
     }
 
+    /// All its links.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.redis.iter().chain([&self.hallpass])
+    }
+
     /// A request with this access token.
     pub fn request(&self, access: &str) -> RequestBuilder {
         self.get("/notes").bearer_auth(access)
@@ -116,11 +114,15 @@ impl Notes {
         Client::new().get(format!("{}{path}", self.url))
     }
 
+    pub async fn is_ready(&self) -> bool {
+        let asked = self.get("/health/ready").send().await;
+        asked.is_ok_and(|answered| answered.status() == 200)
+    }
+
     pub async fn wait_until_ready(&mut self) {
         wait_until("the notes are ready", async || {
             assert!(self.process.is_running(), "it has ended:\n{}", self.process.last_words());
-            let asked = self.get("/health/ready").send().await;
-            asked.is_ok_and(|answered| answered.status() == 200)
+            self.is_ready().await
         })
         .await;
     }
@@ -133,11 +135,11 @@ fn spawn(folder: &Path, settings: &[(&str, String)], clock: &Clock) -> Process {
     })
 }
 
-/// The program, built with the tests' own profile and features.
+/// The program, built with the profile of the tests.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let mut arguments = vec!["build", "--quiet", "--features", "ssr", "--example", "notes"];
+        let mut arguments = vec!["build", "--quiet", "--package", "hallpass-guard", "--example", "notes"];
         if !cfg!(debug_assertions) {
             arguments.push("--release");
         }

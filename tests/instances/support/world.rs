@@ -13,8 +13,10 @@ use tokio::time::sleep;
 
 use crate::support::{
     cluster::Cluster,
-    instance::{GATE, Instance},
+    gate::{Address, Gate},
+    instance::{GATE, Instance, make_key},
     link::{Link, Which},
+    notes::{Credentials, Notes},
     postgres::Postgres,
     process::wait_until,
     redis::Redis,
@@ -56,11 +58,15 @@ impl Store {
         }
     }
 
-    /// The server, if there is only one.
-    pub fn single(&self) -> Option<&Redis> {
+    /// The URL by which one more process connects, and its link if there is only one server.
+    pub async fn linked(&self) -> (Option<Link>, String) {
         match self {
-            Self::Single(redis) => Some(redis),
-            Self::Sentinel(_) | Self::Cluster(_) => None,
+            Self::Single(redis) => {
+                let link = Link::to(redis.port).await;
+                let url = format!("redis://127.0.0.1:{}", link.port);
+                (Some(link), url)
+            }
+            Self::Sentinel(_) | Self::Cluster(_) => (None, self.url()),
         }
     }
 
@@ -88,11 +94,17 @@ impl Store {
 /// All processes of a run. They end when this is dropped, the instances first.
 pub struct World {
     pub instances: Vec<Instance>,
+    /// Services beside the instances, in a world for faults.
+    pub guards: Vec<Notes>,
+    /// A gate of its own, in a world for faults.
+    pub gate: Option<Gate>,
     pub store: Store,
     pub postgres: Postgres,
     /// The servers that have been replaced, but still run or can be inspected.
     retired: (Option<Redis>, Option<Postgres>),
     folder: TempDir,
+    /// The signing keys, if they are in a folder.
+    _keys: Option<TempDir>,
 }
 
 impl World {
@@ -110,16 +122,36 @@ impl World {
         Self::start_with(Kind::Single, true, settings, postgres).await
     }
 
-    /// Starts a world with the defaults that a client notices, except that tokens live for a minute; with gates; and with
-    /// a PostgreSQL that commits asynchronously unless a transaction overrides it.
+    /// Starts a world with the defaults that a client notices, except that tokens live for a minute; with a gate at each
+    /// instance and one of its own, and with two guards; and with a PostgreSQL that commits asynchronously unless a
+    /// transaction overrides it.
     pub async fn for_faults(kind: Kind) -> Self {
         let gate = format!("unix:FOLDER/{GATE}");
+        let keys = TempDir::new().unwrap();
+        make_key(keys.path());
         let settings = [
+            ("HALLPASS_SIGNING_KEY", ""),
+            ("HALLPASS_KEYS", keys.path().to_str().unwrap()),
             ("HALLPASS_REFRESH_GRACE", "10"),
             ("HALLPASS_ACCESS_TTL", "60"),
             ("HALLPASS_GATE_ADDR", gate.as_str()),
         ];
-        Self::start_with(kind, true, &settings, &["synchronous_commit=off", "wal_writer_delay=10000"]).await
+        let of_postgres = ["synchronous_commit=off", "wal_writer_delay=10000"];
+        let mut world = Self::start_with(kind, true, &settings, &of_postgres).await;
+        world._keys = Some(keys);
+        let client = Credentials::of_new_client(&world.instances[0]);
+        for (number, name) in ["notes-0", "notes-1"].into_iter().enumerate() {
+            let notes = Notes::start(&world, name, number, &client).await;
+            world.guards.push(notes);
+        }
+        let address = Address::Socket(world.folder().join("own-gate.sock"));
+        world.gate = Some(Gate::start(&world, address).await);
+        world
+    }
+
+    /// The number of processes that a revocation waits for.
+    pub fn members(&self) -> usize {
+        self.instances.len() + self.guards.len() + usize::from(self.gate.is_some())
     }
 
     /// Starts a world without links between its processes and with the system's clock, for measurements.
@@ -147,7 +179,8 @@ impl World {
         for number in 0..INSTANCES {
             instances.push(Instance::start(number, folder.path(), &postgres, &store, links, settings).await);
         }
-        let mut world = Self { instances, store, postgres, retired: (None, None), folder };
+        let (guards, gate, retired) = (Vec::new(), None, (None, None));
+        let mut world = Self { instances, guards, gate, store, postgres, retired, folder, _keys: None };
         world.wait_until_ready().await;
         world
     }
@@ -155,6 +188,12 @@ impl World {
     pub async fn wait_until_ready(&mut self) {
         for instance in &mut self.instances {
             instance.wait_until_ready().await;
+        }
+        for guard in &mut self.guards {
+            guard.wait_until_ready().await;
+        }
+        if let Some(gate) = &mut self.gate {
+            gate.wait_until_ready().await;
         }
     }
 
@@ -190,6 +229,10 @@ impl World {
                 instance.sql.reset();
             }
         }
+        if let Some(gate) = &self.gate {
+            gate.sql.retarget(successor.port);
+            gate.sql.reset();
+        }
         self.retired.1 = Some(mem::replace(&mut self.postgres, successor));
     }
 
@@ -224,7 +267,8 @@ impl World {
 
     /// The links to Redis.
     pub fn redis_links(&self) -> impl Iterator<Item = &Link> {
-        self.instances.iter().map(Instance::redis)
+        let of_instances = self.instances.iter().map(Instance::redis);
+        of_instances.chain(self.guards.iter().map(Notes::redis)).chain(self.gate.iter().map(Gate::redis))
     }
 
     pub fn sentinel(&mut self) -> &mut Sentinel {

@@ -8,8 +8,8 @@ use std::{
 
 use futures::future::{Either, select};
 use hallpass_allowlist::{
-    InstanceId, InstanceRow, LiveTokens, Recorded, RevokedSession, SessionId, SessionStore, TokenId, TokenRecord,
-    UnixSeconds, UserId,
+    InstanceId, InstanceRow, LiveTokens, Recorded, RevokedSession, SessionId, SessionStore, TokenId,
+    TokenRecord, UnixSeconds, UserId,
 };
 use tokio::time::Instant;
 

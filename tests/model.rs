@@ -99,6 +99,7 @@ enum Rule {
     ReconcileBySessions,
     ReconcileBySharedClock,
     DeleteBySharedClock,
+    AskTheStoreInTheEpoch,
     // Which Redis is followed
     AgreeOnTheBus,
     RecordBeforeComparing,
@@ -141,6 +142,8 @@ struct Protocol {
     redises: usize,
     /// The instances that requests reach. The leases of the others make no difference.
     serves: &'static [Instance],
+    /// The instances that reach SQL by way of another one, as guards do: what SQL has answered arrives at any later time.
+    asks_over_http: &'static [Instance],
     /// Whether a request is one step; reconciling and the replay; the response of Redis and its application.
     is_coarse: bool,
     mishaps: &'static [Mishap],
@@ -155,6 +158,7 @@ const FINE: Protocol = Protocol {
     clock_rates: &[[1, 1]],
     redises: 1,
     serves: &[REVOKER, OTHER],
+    asks_over_http: &[],
     is_coarse: false,
     mishaps: &[],
     mishaps_in_a_run: 1,
@@ -163,6 +167,7 @@ const FINE: Protocol = Protocol {
 };
 const COARSE: Protocol = Protocol { is_coarse: true, mishaps_in_a_run: 2, ..FINE };
 const DRIFT: Protocol = Protocol { lease: 2, clock_rates: &[[1, 1], [1, 2], [2, 1]], ..COARSE };
+const OVER_HTTP: Protocol = Protocol { asks_over_http: &[OTHER], ..FINE };
 const TWO_REDISES: Protocol = Protocol { redises: 2, serves: &[OTHER], most_nonces: 4, ..COARSE };
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Hash)]
@@ -173,6 +178,8 @@ struct World {
     mirrors: [Mirror; INSTANCES],
     leases: [Ticks; INSTANCES],
     epochs: [Option<Epoch>; INSTANCES],
+    /// Whether SQL has the revocation, as it was answered and has not arrived yet.
+    answers: [Option<bool>; INSTANCES],
     revocation: Revocation,
     /// The Redis to which the revoker's connection for commands leads.
     commands: Option<Bus>,
@@ -313,6 +320,7 @@ enum Step {
     Compare(Instance),
     RecordLate(Instance),
     ClearRecord(Instance),
+    AskStore(Instance),
     Reconcile(Instance),
     Replay(Instance),
     SendRenewal(Instance),
@@ -391,6 +399,22 @@ fn guarantee_survives_crashes_lost_connections_and_data_loss() {
 fn guarantee_survives_lost_rows_standbys_and_wrong_clocks() {
     let mishaps = &[SqlForgets, SqlForgetsToken, Standby(0), Standby(1), WrongClock(0), WrongClock(1)];
     holds(Protocol { mishaps, ..FINE });
+}
+
+#[test]
+fn guarantee_survives_answers_of_the_store_that_come_late() {
+    let mishaps = &[
+        Crash(0),
+        Crash(1),
+        Disconnect(0),
+        Disconnect(1),
+        Leave(1),
+        Flush,
+        FailOver,
+        LoseRegister,
+        SqlForgetsToken,
+    ];
+    holds(Protocol { mishaps, ..OVER_HTTP });
 }
 
 #[test]
@@ -491,6 +515,8 @@ needed! {
     reconciling_by_tokens_misses_a_session_without_them: ReconcileBySessions, COARSE, [SqlForgetsToken, Flush], PROMISE;
     reconciling_by_a_wrong_clock_misses_recent_revocations: ReconcileBySharedClock, COARSE, [WrongClock(OTHER), Flush], PROMISE;
     wrong_clock_deletes_what_is_live: DeleteBySharedClock, COARSE, [WrongClock(OTHER)], NOT_UNASKED;
+
+    store_that_was_asked_before_joining_does_not_know_what_was_missed: AskTheStoreInTheEpoch, OVER_HTTP, [Flush], PROMISE;
 
     instances_that_follow_two_redises_miss_each_others_events: AgreeOnTheBus, TWO_REDISES, [], PROMISE;
     two_that_join_at_once_see_no_record_of_each_other: RecordBeforeComparing, TWO_REDISES, [], PROMISE;

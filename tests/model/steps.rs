@@ -128,6 +128,9 @@ impl Protocol {
         if who == REVOKER && self.keeps(CommandsFollowTheEpoch) {
             world.commands = None;
         }
+        if self.keeps(AskTheStoreInTheEpoch) {
+            world.answers[who] = None;
+        }
         let Redis { life, chain, .. } = world.redis[bus];
         let place = chain.newest()?;
         // Only the age of the revoker's epoch matters; the other epoch starts old, which saves states.
@@ -184,16 +187,35 @@ impl Protocol {
         Some(())
     }
 
-    fn reconcile(&self, world: &mut World, who: Instance) -> Option<()> {
+    /// Whether SQL answers that the session is revoked.
+    fn finds_the_revocation(&self, world: &World, who: Instance) -> Option<bool> {
         let reads_standby = self.reads_standby(world, who)?;
-        let epoch = world.epochs[who].as_mut().filter(|epoch| epoch.phase == Phase::Agreed)?;
-        epoch.phase = Phase::Reconciled;
         let is_found = world.sql.session == Session::Revoked
             && (world.sql.token == TokenRow::Present || self.keeps(ReconcileBySessions))
             && (world.sql.clock_is_wrong_at != Some(who) || self.keeps(ReconcileBySharedClock))
             && self.keeps(ReconcileBeforeTrust);
-        if is_found && !reads_standby {
+        Some(is_found && !reads_standby)
+    }
+
+    fn ask_store(&self, world: &mut World, who: Instance) -> Option<()> {
+        let can_reconcile = world.epochs[who].is_some_and(|epoch| epoch.phase == Phase::Agreed);
+        only_if(can_reconcile || !self.keeps(AskTheStoreInTheEpoch))?;
+        only_if(world.answers[who].is_none())?;
+        world.answers[who] = Some(self.finds_the_revocation(world, who)?);
+        Some(())
+    }
+
+    fn reconcile(&self, world: &mut World, who: Instance) -> Option<()> {
+        world.epochs[who].filter(|epoch| epoch.phase == Phase::Agreed)?;
+        let is_found = match self.asks_over_http.contains(&who) {
+            true => world.answers[who].take()?,
+            false => self.finds_the_revocation(world, who)?,
+        };
+        if is_found {
             world.mirrors[who] = Mirror::Dead;
+        }
+        if let Some(epoch) = &mut world.epochs[who] {
+            epoch.phase = Phase::Reconciled;
         }
         if self.is_coarse { self.replay(world, who) } else { Some(()) }
     }
@@ -483,6 +505,7 @@ impl Model for Protocol {
             steps.extend([Step::SendRenewal(who), Step::RedisAnswers(who), Step::ApplyAnswer(who)]);
             steps.extend(buses.clone().map(|bus| Step::ForgetReport(who, bus)));
         }
+        steps.extend(self.asks_over_http.iter().copied().map(Step::AskStore));
         steps.extend(self.serves.iter().copied().map(Step::Request));
         steps.extend(self.mishaps.iter().copied().map(Step::Suffer));
     }
@@ -495,6 +518,7 @@ impl Model for Protocol {
             Step::Compare(who) => self.compare(&mut world, who),
             Step::RecordLate(who) => self.record_late(&mut world, who),
             Step::ClearRecord(of) => self.clear_record(&mut world, of),
+            Step::AskStore(who) => self.ask_store(&mut world, who),
             Step::Reconcile(who) => self.reconcile(&mut world, who),
             Step::Replay(who) => self.replay(&mut world, who),
             Step::SendRenewal(who) => self.send_renewal(&mut world, who),

@@ -74,12 +74,18 @@ impl Clients {
         })
     }
 
+    /// The members that issue and revoke.
+    pub fn instances(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.iter().filter(|member| !member.is_guard())
+    }
+
     /// Makes calls, one after another, forever.
     pub async fn call_forever(self: Arc<Self>, longest_pause_ms: u64) {
         loop {
             time::sleep(self.random.milliseconds(1..longest_pause_ms)).await;
             let member = Arc::clone(&self.members[self.random.with(|rng| rng.usize(..self.members.len()))]);
             match self.random.with(|rng| rng.u8(..100)) {
+                0..43 if member.is_guard() => self.check(&member).await,
                 0..15 => self.log_in(&member).await,
                 15..22 => self.refresh(&member).await,
                 22..40 => self.log_out(&member).await,

@@ -1,4 +1,4 @@
-//! The code of this crate, run in simulated time: three instances on one thread, over a bus and a store in memory.
+//! The code of this crate, run in simulated time: three instances and a guard on one thread, over a bus and a store in memory.
 //!
 //! A seed determines everything: how long each message takes, which calls clients drop and at which await, how far
 //! clocks drift, and which faults occur. So a run that finds something can be repeated, and prints what happened.

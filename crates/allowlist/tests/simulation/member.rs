@@ -1,4 +1,4 @@
-//! One instance: its ways to the bus and the store, its clock, and its allowlist while it runs.
+//! One instance or guard: its ways to the bus and the store, its clock, and its allowlist while it runs.
 
 use std::{
     collections::BTreeMap,
@@ -9,13 +9,15 @@ use std::{
     time::Duration,
 };
 
-use hallpass_allowlist::{Allowlist, Bus, Clock, ClusterOptions, MemoryBus, MemoryServer, SharedSettings};
+use hallpass_allowlist::{
+    Allowlist, Bus, Clock, ClusterOptions, MemoryBus, MemoryServer, SharedSettings, StartError,
+};
 use tokio::time;
 
 use crate::{
     history::History,
     network::{DriftingClock, Gated, Pause, Random, ToBus, Weather, Wire},
-    store::{SimulatedStore, Tables},
+    store::{SimulatedStore, Tables, Unreachable},
 };
 
 /// How long a start may wait for the bus.
@@ -50,6 +52,9 @@ pub struct Member {
     pub to_store: Arc<Wire>,
     pub clock: Arc<DriftingClock>,
     tables: Arc<Tables>,
+    /// For a guard: the instances that it asks.
+    by_way_of: Arc<[Arc<Member>]>,
+    random: Random,
     history: Arc<History>,
     running: Mutex<Running>,
 }
@@ -68,6 +73,7 @@ impl Member {
         tables: &Arc<Tables>,
         history: &Arc<History>,
         random: &Random,
+        by_way_of: &[Arc<Self>],
     ) -> Arc<Self> {
         let pause = Arc::<Pause>::default();
         Arc::new(Self {
@@ -81,13 +87,37 @@ impl Member {
             pause,
             clock: Arc::new(DriftingClock::new(random)),
             tables: Arc::clone(tables),
+            by_way_of: by_way_of.into(),
+            random: random.clone(),
             history: Arc::clone(history),
             running: Mutex::default(),
         })
     }
 
     pub fn store(&self) -> SimulatedStore {
-        SimulatedStore { tables: Arc::clone(&self.tables), wire: Arc::clone(&self.to_store) }
+        SimulatedStore {
+            tables: Arc::clone(&self.tables),
+            wire: Arc::clone(&self.to_store),
+            by_way_of: Arc::clone(&self.by_way_of),
+            random: self.random.clone(),
+        }
+    }
+
+    /// Whether it only checks tokens, and reaches the store by way of the instances.
+    pub fn is_guard(&self) -> bool {
+        !self.by_way_of.is_empty()
+    }
+
+    async fn join(
+        &self,
+        options: ClusterOptions,
+    ) -> Result<Allowlist<SimulatedStore>, StartError<Unreachable>> {
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        if self.is_guard() {
+            Allowlist::join(self.store(), clock, Some(options)).await
+        } else {
+            Allowlist::load(self.store(), clock, Some(options), self.clock.now()).await
+        }
     }
 
     /// The allowlist, if this instance runs.
@@ -109,13 +139,15 @@ impl Member {
                 running.starts == start
             };
             while is_current() {
-                let options = options(
+                let mut options = options(
                     Bus::memory(MemoryBus::through(Arc::clone(&member.to_bus) as _, partitions, nodes)),
                     format!("instance-{}", member.number),
                     false,
                 );
-                let clock = Arc::clone(&member.clock) as Arc<dyn Clock>;
-                match Allowlist::load(member.store(), clock, Some(options), member.clock.now()).await {
+                if member.is_guard() {
+                    options.shared.signs = None;
+                }
+                match member.join(options).await {
                     Ok(allowlist) if is_current() => {
                         member.history.note(|| format!("instance {} runs", member.number));
                         let allowlist = Arc::new(allowlist);

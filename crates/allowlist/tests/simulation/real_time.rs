@@ -20,8 +20,14 @@ async fn load(
     tables: &Arc<Tables>,
     own_thread: bool,
 ) -> Allowlist<SimulatedStore> {
-    let wire = Wire::new(&Arc::<Pause>::default(), &Random::new(1));
-    let store = SimulatedStore { tables: Arc::clone(tables), wire };
+    let random = Random::new(1);
+    let wire = Wire::new(&Arc::<Pause>::default(), &random);
+    let store = SimulatedStore {
+        tables: Arc::clone(tables),
+        wire,
+        by_way_of: Arc::default(),
+        random: random.clone(),
+    };
     let options = options(Bus::memory(MemoryBus::new(server)), name, own_thread);
     Allowlist::load(store, Arc::new(SystemClock), Some(options), SystemClock.now()).await.unwrap()
 }

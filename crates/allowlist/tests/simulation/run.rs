@@ -1,4 +1,4 @@
-//! One run: three instances, clients, faults, and the check that everything works again afterwards.
+//! One run: three instances, a guard, clients, faults, and the check that everything works again afterwards.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -60,8 +60,10 @@ pub fn run(seed: u64, is_traced: bool) -> Outcome {
 async fn simulate(seed: u64, history: &Arc<History>) {
     let random = Random::new(seed);
     let (server, tables) = (MemoryServer::default(), Tables::begin());
-    let members: Vec<_> =
-        (0..INSTANCES).map(|number| Member::new(number, &server, &tables, history, &random)).collect();
+    let new = |number, by_way_of: &[_]| Member::new(number, &server, &tables, history, &random, by_way_of);
+    let mut members: Vec<_> = (0..INSTANCES).map(|number| new(number, &[])).collect();
+    // The guard is the last member.
+    members.push(new(INSTANCES, &members));
     let nodes = if random.is(50) { 3 } else { 1 };
     history.note(|| format!("{nodes} nodes"));
     members.iter().for_each(|member| member.start(1, nodes));
@@ -112,7 +114,7 @@ async fn recover(clients: &Clients, calls: &mut JoinSet<()>) -> Result<(), Strin
         }
     }
     for (place, token) in clients.newest(6).into_iter().enumerate() {
-        let member = &clients.members[place % INSTANCES];
+        let member = &clients.instances().nth(place % INSTANCES).unwrap();
         while !clients.revoke(member, &token).await {
             if is_over() {
                 return Err(format!("instance {} revokes nothing", member.number));

@@ -284,8 +284,9 @@ async fn start(load: Load, nodes: &Arc<Nodes>) -> Members {
     let bus = MeteredBus::new(load.partitions, Arc::new(Way(Arc::clone(nodes))));
     let tables = Tables::begin();
     let loading = (0..load.members).map(|number| {
-        let wire = Wire::new(&Arc::<Pause>::default(), &Random::new(1));
-        let store = SimulatedStore { tables: Arc::clone(&tables), wire };
+        let random = Random::new(1);
+        let wire = Wire::new(&Arc::<Pause>::default(), &random);
+        let store = SimulatedStore { tables: Arc::clone(&tables), wire, by_way_of: Arc::default(), random };
         let options = options(Bus::metered(bus.clone()), format!("instance-{number}"), false);
         let clock = Arc::new(RightClock(Instant::now(), Arc::clone(&tables)));
         Allowlist::load(store, clock, Some(options), tables.now())

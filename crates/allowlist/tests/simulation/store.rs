@@ -1,4 +1,5 @@
-//! The store: a table of sessions and one of instances, which all instances share, each by a way of its own.
+//! The store: a table of sessions and one of instances, which all instances share, each by a way of its own; a guard
+//! by way of the instances.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,10 @@ use hallpass_allowlist::{
 };
 use tokio::time::Instant;
 
-use crate::network::Wire;
+use crate::{
+    member::Member,
+    network::{Random, Wire},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -94,6 +98,9 @@ impl Tables {
 pub struct SimulatedStore {
     pub tables: Arc<Tables>,
     pub wire: Arc<Wire>,
+    /// For a guard: the instances, any of which it asks in place of the store.
+    pub by_way_of: Arc<[Arc<Member>]>,
+    pub random: Random,
 }
 
 impl SimulatedStore {
@@ -103,8 +110,14 @@ impl SimulatedStore {
         statement: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, Unreachable> {
         let (tables, wire) = (Arc::clone(&self.tables), Arc::clone(&self.wire));
+        let asked = (!self.by_way_of.is_empty())
+            .then(|| Arc::clone(&self.by_way_of[self.random.with(|rng| rng.usize(..self.by_way_of.len()))]));
         let calling = tokio::spawn(async move {
             wire.cross().await.map_err(|_| Unreachable)?;
+            if let Some(instance) = &asked {
+                instance.allowlist().ok_or(Unreachable)?;
+                instance.to_store.cross().await.map_err(|_| Unreachable)?;
+            }
             let answer = {
                 let mut state = tables.state();
                 if state.is_down {
@@ -112,6 +125,10 @@ impl SimulatedStore {
                 }
                 statement(&mut state)
             };
+            if let Some(instance) = &asked {
+                instance.to_store.cross().await.map_err(|_| Unreachable)?;
+                instance.allowlist().ok_or(Unreachable)?;
+            }
             wire.cross().await.map_err(|_| Unreachable)?;
             Ok(answer)
         });

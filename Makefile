@@ -1,6 +1,6 @@
 # make run          serve the app on http://127.0.0.1:3000, in release mode
 # make dev          the same in debug mode, rebuilt at each change
-# make cluster      three instances, Redis, PostgreSQL and a proxy, all on free ports
+# make cluster      three instances, a service that they protect, Redis, PostgreSQL and a proxy, all on free ports
 # make build        put the server into target/release/hallpass and the site into target/site
 # make test         formatting, lints, Rust tests, browser tests
 # make faults       the guarantee under faults, for DURATION seconds (1200), by SEED
@@ -39,8 +39,9 @@ run: build
 	@exec target/release/hallpass
 
 cluster: build services
-	$(call say,Starting three servers and what they share. Stop them with Ctrl-C.)
-	@exec deploy/cluster
+	cargo build --release -p hallpass-guard --example notes
+	$(call say,Starting three servers and what they share, and a service that they protect. Stop them with Ctrl-C.)
+	@CLUSTER_NOTES=1 exec deploy/cluster
 
 # The debug build that this leaves in target/site is not what `make run` serves.
 dev: tools

@@ -16,6 +16,7 @@ use hallpass::server::{
     config::Config,
     db::{Access, Db},
 };
+use hallpass_allowlist::MemberKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -44,7 +45,7 @@ fn authorize(criterion: &mut Criterion) {
     let now = clock::now();
     let (auth, token) = runtime.block_on(async {
         let db = Db::open(&config, Access::Exclusive).await.unwrap();
-        let auth = Auth::load(&config, db, now).await.unwrap();
+        let auth = Auth::load(&config, MemberKind::Instance, db, now).await.unwrap();
         let email = "ann@example.com";
         let caller = ClientInfo { address: Ipv4Addr::LOCALHOST.into(), user_agent: String::new() };
         let pair = auth.register(email, "correct horse".into(), &caller, now).await.unwrap();

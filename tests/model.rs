@@ -516,7 +516,7 @@ needed! {
     reconciling_by_a_wrong_clock_misses_recent_revocations: ReconcileBySharedClock, COARSE, [WrongClock(OTHER), Flush], PROMISE;
     wrong_clock_deletes_what_is_live: DeleteBySharedClock, COARSE, [WrongClock(OTHER)], NOT_UNASKED;
 
-    store_that_was_asked_before_joining_does_not_know_what_was_missed: AskTheStoreInTheEpoch, OVER_HTTP, [Flush], PROMISE;
+    store_that_was_asked_before_joining_does_not_know_what_was_missed: AskTheStoreInTheEpoch, Protocol { is_coarse: true, ..OVER_HTTP }, [Flush], PROMISE;
 
     instances_that_follow_two_redises_miss_each_others_events: AgreeOnTheBus, TWO_REDISES, [], PROMISE;
     two_that_join_at_once_see_no_record_of_each_other: RecordBeforeComparing, TWO_REDISES, [], PROMISE;

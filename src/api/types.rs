@@ -370,11 +370,25 @@ pub struct RecentRevocation {
     pub elapsed_us: u64,
 }
 
+/// What a process does that a revocation waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberKind {
+    /// It serves the site and the API.
+    #[default]
+    Instance,
+    /// It tells proxies which tokens are live.
+    Gate,
+    /// It is another service, with a guard.
+    Guard,
+}
+
 /// An instance, as the instance that answers sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceView {
     /// The name of the instance.
     pub name: String,
+    pub kind: MemberKind,
     /// Whether this is the instance that answers.
     pub is_this: bool,
     /// Whether the instance has a lease and answers from memory; otherwise it queries SQL. For other instances

@@ -15,6 +15,7 @@ use axum::{
     extract::{FromRef, Request},
 };
 use futures::{FutureExt, future::OptionFuture};
+use hallpass_allowlist::MemberKind;
 use leptos::config::LeptosOptions;
 use tokio::{net::TcpListener, sync::watch, time, try_join};
 use tracing::{error, info, warn};
@@ -113,7 +114,7 @@ pub async fn serve(
         Some(address) => Some(GateListener::bind(address).await?),
         None => None,
     };
-    let instance = Instance::start(&config).await?;
+    let instance = Instance::start(&config, MemberKind::Instance).await?;
     let address = listener.local_addr()?;
     info!("Hallpass is running at http://{address}");
     if instance.db.has_no_users().await? {
@@ -154,7 +155,7 @@ pub async fn serve_gate(config: Config, shutdown: impl Future<Output = ()> + Sen
         "an SQLite file is for one process: set HALLPASS_GATE_ADDR for the instance itself, which then serves the gate"
     );
     let gate = GateListener::bind(address).await?;
-    let instance = Instance::start(&config).await?;
+    let instance = Instance::start(&config, MemberKind::Gate).await?;
     info!("the gate is open");
     let serving = instance.serve_gate(gate, &config);
     instance.run(serving, shutdown).await
@@ -170,11 +171,11 @@ struct Instance {
 }
 
 impl Instance {
-    async fn start(config: &Config) -> Result<Self> {
+    async fn start(config: &Config, kind: MemberKind) -> Result<Self> {
         metrics::install()?;
         limits::raise_open_files();
         let db = Db::open(config, Access::Exclusive).await?;
-        let auth = Arc::new(Auth::load(config, db.clone(), clock::now()).await?);
+        let auth = Arc::new(Auth::load(config, kind, db.clone(), clock::now()).await?);
         Ok(Self { auth, db, grace: config.server.shutdown_grace(), stopping: watch::Sender::new(false) })
     }
 

@@ -330,11 +330,12 @@ async fn a_token_expires_to_the_second() {
         config::Config,
         db::{Access, Db},
     };
+    use hallpass_allowlist::MemberKind;
     let home = Home::new();
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
     let db = Db::open(&config, Access::Exclusive).await.unwrap();
     let now = 1_000_000;
-    let auth = Auth::load(&config, db, now).await.unwrap();
+    let auth = Auth::load(&config, MemberKind::Instance, db, now).await.unwrap();
     let pair = auth.register("ann@example.com", PASSWORD.into(), &caller(), now).await.unwrap();
     let token = pair.access_token.expose();
     for (seconds, alive) in

@@ -19,6 +19,7 @@ use hallpass::server::{
     config::Config,
     db::{Access, Db},
 };
+use hallpass_allowlist::MemberKind;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -52,7 +53,7 @@ pub async fn auth(home: &Home, now: i64) -> Auth {
     let config = Config::load(&home.path().join("Leptos.toml")).unwrap();
     home.wait_until_unlocked().await;
     let db = Db::open(&config, Access::Exclusive).await.unwrap();
-    Auth::load(&config, db, now).await.unwrap()
+    Auth::load(&config, MemberKind::Instance, db, now).await.unwrap()
 }
 
 /// A folder with a settings file, a database and a site folder of its own.

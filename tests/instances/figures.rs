@@ -25,6 +25,7 @@ use hallpass::server::{
     config::Config,
     db::{Access, Db},
 };
+use hallpass_allowlist::MemberKind;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
@@ -358,7 +359,14 @@ async fn authorize(world: &World, token: &str, times: u32) -> f64 {
 /// An `Auth` in this process, which joins the instances.
 async fn auth(world: &World) -> Auth {
     let config = Config::load(&settings(world)).unwrap();
-    Auth::load(&config, Db::open(&config, Access::Exclusive).await.unwrap(), clock::now()).await.unwrap()
+    Auth::load(
+        &config,
+        MemberKind::Instance,
+        Db::open(&config, Access::Exclusive).await.unwrap(),
+        clock::now(),
+    )
+    .await
+    .unwrap()
 }
 
 /// Writes the settings of the instances to a file.

@@ -72,7 +72,7 @@ async fn guard_accepts_nothing_that_a_logout_has_ended() {
     }
 
     // One that stops by itself is not waited for.
-    notes.process.signal("INT");
+    notes.process.signal("TERM");
     wait_until("it has ended", async || !notes.process.is_running()).await;
     let (status, answer) = api.logout(0, &live).await;
     assert_eq!((status.as_u16(), &answer["instances"]), (200, &3.into()), "{answer}");

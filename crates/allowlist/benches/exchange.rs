@@ -21,9 +21,9 @@ use std::{
 };
 
 use hallpass_allowlist::{
-    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, LiveTokens, Recorded, RedisOptions,
-    RevokedSession, SessionId, SessionStore, SharedSettings, SystemClock, TokenId, TokenRecord, UnixSeconds,
-    UserId,
+    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, LiveTokens, MemberKind, Recorded,
+    RedisOptions, RevokedSession, SessionId, SessionStore, SharedSettings, SystemClock, TokenId, TokenRecord,
+    UnixSeconds, UserId,
 };
 use redis::{Client, aio::MultiplexedConnection, cmd};
 use tokio::time;
@@ -196,6 +196,7 @@ async fn start(url: &str, count: usize) -> Members {
         let options = ClusterOptions {
             bus: Bus::redis(&redis).unwrap(),
             instance_name: format!("instance-{number}"),
+            kind: MemberKind::Instance,
             shared: SharedSettings {
                 equal: BTreeMap::new(),
                 signs: Some("key".into()),

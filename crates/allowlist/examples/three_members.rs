@@ -12,9 +12,9 @@ use std::{
 };
 
 use hallpass_allowlist::{
-    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, LiveTokens, MemoryBus, MemoryServer,
-    Recorded, RevokedSession, SessionId, SessionStore, SharedSettings, SystemClock, TokenId, TokenRecord,
-    UnixSeconds, UserId,
+    Allowlist, Bus, Clock, ClusterOptions, InstanceId, InstanceRow, LiveTokens, MemberKind, MemoryBus,
+    MemoryServer, Recorded, RevokedSession, SessionId, SessionStore, SharedSettings, SystemClock, TokenId,
+    TokenRecord, UnixSeconds, UserId,
 };
 
 /// The database of the application: here, tables in memory.
@@ -105,6 +105,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let options = ClusterOptions {
             bus: Bus::memory(MemoryBus::new(&server)),
             instance_name: name.to_owned(),
+            kind: MemberKind::Instance,
             shared: SharedSettings {
                 equal: BTreeMap::from([("issuer".to_owned(), "https://example.com".to_owned())]),
                 signs: Some("key 1".to_owned()),

@@ -31,7 +31,7 @@ use crate::{
     pending::Acknowledged,
     publisher::Unconfirmed,
     record::{RevokedSession, TokenRecord},
-    snapshot::{ClusterSnapshot, InstanceSnapshot},
+    snapshot::{ClusterSnapshot, InstanceSnapshot, MemberKind},
     store::SessionStore,
 };
 
@@ -72,6 +72,8 @@ pub struct ClusterOptions {
     pub bus: Bus,
     /// The name of this instance, for people: unique among those that run.
     pub instance_name: String,
+    /// What it does, for people.
+    pub kind: MemberKind,
     /// The settings that all instances must have in common.
     pub shared: SharedSettings,
     /// How long a start may wait for the bus.
@@ -138,7 +140,7 @@ impl<S: SessionStore> Cluster<S> {
         recent: Recent,
         replays_issued: bool,
     ) -> Result<Self, JoinError<S::Error>> {
-        let ClusterOptions { bus, instance_name: name, shared, startup_timeout, own_thread } = options;
+        let ClusterOptions { bus, instance_name: name, kind, shared, startup_timeout, own_thread } = options;
         let runtime = if own_thread {
             OwnRuntime::start().map_err(|error| JoinError::Thread(error.to_string()))?
         } else {
@@ -148,8 +150,18 @@ impl<S: SessionStore> Cluster<S> {
         let id = InstanceId::random();
         let facts = Facts::of(&bus, shared);
         let agreement = Agreement::reach(store.clone(), Arc::clone(&clock), id, name.clone(), facts).await?;
-        let instance =
-            Arc::new(Instance { id, name, bus, store, clock, mirror, recent, agreement, replays_issued });
+        let instance = Arc::new(Instance {
+            id,
+            name,
+            kind,
+            bus,
+            store,
+            clock,
+            mirror,
+            recent,
+            agreement,
+            replays_issued,
+        });
         let followers: Arc<[_]> = Partition::all(instance.bus.partitions())
             .map(|partition| Arc::new(Follower::new(Arc::clone(&instance), partition)))
             .collect();
@@ -311,6 +323,7 @@ impl<S: SessionStore> Cluster<S> {
                 let is_this = id == own_id.as_bytes();
                 let view = instances.entry((profile.name.clone(), id)).or_insert_with(|| InstanceSnapshot {
                     name: profile.name,
+                    kind: profile.kind,
                     is_this,
                     is_leased: true,
                     renewed_ms: 0,
@@ -387,6 +400,7 @@ fn last_error<S: SessionStore>(follower: &Follower<S>) -> String {
 pub fn snapshot_alone(sessions: usize, recent: &Recent, now: UnixSeconds) -> ClusterSnapshot {
     let this = InstanceSnapshot {
         name: "this server".into(),
+        kind: MemberKind::Instance,
         is_this: true,
         is_leased: true,
         renewed_ms: 0,

@@ -46,6 +46,7 @@ use crate::{
     mirror::Mirror,
     pending::PendingRevocations,
     publisher::Publisher,
+    snapshot::MemberKind,
     store::SessionStore,
 };
 
@@ -82,6 +83,7 @@ const STALLED: Duration = Duration::from_secs(3);
 pub struct Instance<S> {
     pub id: InstanceId,
     pub name: String,
+    pub kind: MemberKind,
     pub bus: Bus,
     pub store: S,
     pub clock: Arc<dyn Clock>,
@@ -644,6 +646,7 @@ impl<S: SessionStore> Follower<S> {
         epoch.shown = Some((now, last));
         let profile = Profile {
             name: instance.name.clone(),
+            kind: instance.kind,
             sessions: instance.mirror.session_count(),
             revocations: recent().clone(),
         };

@@ -68,7 +68,7 @@ pub use self::{
     metrics::mirror_hits,
     publisher::Unconfirmed,
     record::{MAX_TOKEN_LIFE, RETENTION, Recorded, Revocation, RevokedSession, TokenRecord, Whose},
-    snapshot::{ClusterSnapshot, CompletedRevocation, InstanceSnapshot},
+    snapshot::{ClusterSnapshot, CompletedRevocation, InstanceSnapshot, MemberKind},
     store::{InstanceRow, LiveTokens, SessionStore},
 };
 #[doc(hidden)]

@@ -18,7 +18,7 @@ use crate::{
     clock::Uptime,
     id::InstanceId,
     lease::LEASE_EXPIRY_BOUND,
-    snapshot::CompletedRevocation,
+    snapshot::{CompletedRevocation, MemberKind},
 };
 
 /// The most recent revocations, the newest first.
@@ -29,6 +29,9 @@ pub type Recent = Arc<Mutex<Vec<CompletedRevocation>>>;
 pub struct Profile {
     /// The name that its operator gave it.
     pub name: String,
+    /// What it does; an earlier version does not say it.
+    #[serde(default)]
+    pub kind: MemberKind,
     /// The number of sessions in its mirror.
     pub sessions: usize,
     /// The most recent revocations that were requested on it.
@@ -208,7 +211,13 @@ mod tests {
     use crate::lease::LEASE;
 
     fn profile(name: &str) -> Vec<u8> {
-        serde_json::to_vec(&Profile { name: name.to_owned(), sessions: 0, revocations: Vec::new() }).unwrap()
+        serde_json::to_vec(&Profile {
+            name: name.to_owned(),
+            kind: MemberKind::Instance,
+            sessions: 0,
+            revocations: Vec::new(),
+        })
+        .unwrap()
     }
 
     /// A register with these instances: id, name, serial number, beat.

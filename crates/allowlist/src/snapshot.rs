@@ -22,11 +22,26 @@ pub struct CompletedRevocation {
     pub elapsed_us: u64,
 }
 
+/// What a member does. Only displays depend on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberKind {
+    /// It issues and checks tokens, and revokes sessions.
+    #[default]
+    Instance,
+    /// It tells proxies which tokens are live.
+    Gate,
+    /// It checks the tokens of another service.
+    Guard,
+}
+
 /// One instance.
 #[derive(Debug, Clone)]
 pub struct InstanceSnapshot {
     /// The name that its operator gave it.
     pub name: String,
+    /// What it does.
+    pub kind: MemberKind,
     /// Whether it is this instance.
     pub is_this: bool,
     /// Whether it has a lease in all partitions. Exact for this instance, and inferred from the last reports of

@@ -18,7 +18,13 @@ use std::{
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use hallpass_guard::{Authenticated, Claims, Guard, UserId};
-use tokio::{net::TcpListener, signal};
+use tokio::{
+    net::TcpListener,
+    signal::{
+        ctrl_c,
+        unix::{SignalKind, signal},
+    },
+};
 
 /// The notes of each user.
 type Notes = Arc<Mutex<HashMap<UserId, Vec<String>>>>;
@@ -83,8 +89,12 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let address = env::var("ADDRESS").unwrap_or_else(|_| "127.0.0.1:4001".to_owned());
     let listener = TcpListener::bind(&address).await?;
     println!("notes at http://{}", listener.local_addr()?);
-    let stop = async {
-        let _ = signal::ctrl_c().await;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let stop = async move {
+        tokio::select! {
+            _ = ctrl_c() => {}
+            _ = terminated.recv() => {}
+        }
     };
     axum::serve(listener, app).with_graceful_shutdown(stop).await?;
     // Logouts do not wait for this process any more.

@@ -44,3 +44,21 @@ impl<S: Sync, C: FromClaims> FromRequestParts<S> for Authenticated<C> {
         Ok(Self(C::from_claims(claims)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, routing::get};
+    use http::{Request, StatusCode};
+    use tower_service::Service;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn handler_without_a_layer_is_not_reached() {
+        let handler = async |Authenticated(_): Authenticated<Claims>| "reached";
+        let mut app = Router::new().route("/", get(handler));
+        let refused = app.call(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(refused.headers()["content-type"], "application/json");
+    }
+}

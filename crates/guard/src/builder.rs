@@ -3,7 +3,8 @@
 use std::{fmt::Display, sync::Arc, time::Duration};
 
 use hallpass_allowlist::{
-    Allowlist, Bus, ClusterOptions, InstanceId, RedisOptions, SharedSettings, StartError, SystemClock,
+    Allowlist, Bus, ClusterOptions, InstanceId, MemberKind, RedisOptions, SharedSettings, StartError,
+    SystemClock,
 };
 use reqwest::Url;
 use secrecy::SecretString;
@@ -153,6 +154,7 @@ impl GuardBuilder {
         let options = ClusterOptions {
             bus,
             instance_name,
+            kind: MemberKind::Guard,
             shared: SharedSettings {
                 equal: settings.equal,
                 signs: None,

@@ -55,6 +55,34 @@ struct PublicKey {
     seen: Uptime,
 }
 
+impl PublicKey {
+    /// A key of a kind that Hallpass signs with; `None` for every other one.
+    fn read(issuer: &str, audience: &str, key: Value, seen: Uptime) -> Option<Self> {
+        let Jwk { kty, crv, x, y, kid } = serde_json::from_value(key).ok()?;
+        let (id, x) = (kid?, x?);
+        let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if !id.bytes().all(is_base64url) {
+            return None;
+        }
+        let key = match (kty.as_str(), crv.as_deref(), &y) {
+            ("OKP", Some("Ed25519"), _) => VerifyingKey::Ed25519 { x: &x },
+            ("EC", Some("P-256"), Some(y)) => VerifyingKey::P256 { x: &x, y },
+            _ => return None,
+        };
+        let verifier = Verifier::new(issuer, audience, &id, key).ok()?;
+        Some(Self { id, verifier, seen })
+    }
+}
+
+/// The published keys, and those that were published a moment ago.
+fn with_those_before(mut published: Vec<PublicKey>, before: &[PublicKey], now: Uptime) -> Vec<PublicKey> {
+    let is_gone = |key: &&PublicKey| published.iter().all(|other| other.id != key.id);
+    let gone = before.iter().filter(is_gone).filter(|key| now.since(key.seen) < KEPT_FOR);
+    let gone: Vec<_> = gone.cloned().collect();
+    published.extend(gone);
+    published
+}
+
 /// The keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
@@ -122,14 +150,13 @@ impl PublicKeys {
     pub async fn read(&self) -> Result<(), KeysError> {
         let asked = SystemClock.uptime();
         let JwkSet { keys } = self.hallpass.keys().await?;
-        let published: Vec<_> = keys.into_iter().filter_map(|key| self.usable(key, asked)).collect();
+        let usable = |key| PublicKey::read(&self.issuer, &self.audience, key, asked);
+        let published: Vec<_> = keys.into_iter().filter_map(usable).collect();
         if published.is_empty() {
             return Err(KeysError::None);
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let is_new = |key: &&PublicKey| published.iter().all(|other| other.id != key.id);
-        let before = known.keys.iter().filter(is_new).filter(|key| asked.since(key.seen) < KEPT_FOR);
-        let keys: Vec<_> = published.iter().chain(before).cloned().collect();
+        let keys = with_those_before(published, &known.keys, asked);
         *known = Known { keys: keys.into(), read: asked };
         Ok(())
     }
@@ -151,22 +178,6 @@ impl PublicKeys {
         })
     }
 
-    fn usable(&self, key: Value, seen: Uptime) -> Option<PublicKey> {
-        let Jwk { kty, crv, x, y, kid } = serde_json::from_value(key).ok()?;
-        let (id, x) = (kid?, x?);
-        let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if !id.bytes().all(is_base64url) {
-            return None;
-        }
-        let key = match (kty.as_str(), crv.as_deref(), &y) {
-            ("OKP", Some("Ed25519"), _) => VerifyingKey::Ed25519 { x: &x },
-            ("EC", Some("P-256"), Some(y)) => VerifyingKey::P256 { x: &x, y },
-            _ => return None,
-        };
-        let verifier = Verifier::new(&self.issuer, &self.audience, &id, key).ok()?;
-        Some(PublicKey { id, verifier, seen })
-    }
-
     fn known(&self) -> Known {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -179,4 +190,79 @@ fn has_header_of_ours(token: &str) -> bool {
     ["EdDSA", "ES256"].iter().any(|algorithm| {
         header.starts_with(format!(r#"{{"typ":"at+jwt","alg":"{algorithm}","kid":""#).as_bytes())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(key: Value, seen: Uptime) -> Option<PublicKey> {
+        PublicKey::read("hallpass", "hallpass", key, seen)
+    }
+
+    /// The example of RFC 8037, A.2, with this id.
+    fn ed25519(kid: &str) -> Value {
+        json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": kid })
+    }
+
+    #[test]
+    fn keys_of_other_kinds_are_left_out() {
+        let now = SystemClock.uptime();
+        assert_eq!(read(ed25519("a-1_"), now).unwrap().id, "a-1_");
+        // RFC 7515, A.3.1.
+        let p256 = json!({
+            "kty": "EC", "crv": "P-256", "kid": "b", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+            "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
+        });
+        assert!(read(p256, now).is_some());
+        for other in [
+            json!({ "kty": "oct", "k": "c2VjcmV0", "kid": "c", "x": "c2VjcmV0" }),
+            json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "d" }),
+            json!({ "kty": "OKP", "crv": "X25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "e" }),
+            json!({ "kty": "EC", "crv": "P-256", "x": "AA", "kid": "f" }),
+            json!({ "kty": "OKP", "crv": "Ed25519", "kid": "g" }),
+            ed25519("a\",\"alg\":\"none"),
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }),
+            json!("key"),
+            json!(null),
+        ] {
+            assert!(read(other.clone(), now).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn key_that_is_missing_is_kept_for_a_minute() {
+        let at = |seconds| Uptime::after(Duration::from_secs(seconds));
+        let ids = |keys: &[PublicKey]| keys.iter().map(|key| key.id.clone()).collect::<Vec<_>>();
+        let keys = |ids: &[&str], seconds| -> Vec<PublicKey> {
+            ids.iter().map(|id| read(ed25519(id), at(seconds)).unwrap()).collect()
+        };
+        let known = with_those_before(keys(&["b", "a"], 100), &[], at(100));
+        let known = with_those_before(keys(&["b"], 130), &known, at(130));
+        assert_eq!(ids(&known), ["b", "a"]);
+        assert_eq!(ids(&with_those_before(keys(&["b", "a"], 159), &known, at(159))), ["b", "a"]);
+        assert_eq!(ids(&with_those_before(keys(&["b"], 159), &known, at(159))), ["b", "a"]);
+        assert_eq!(ids(&with_those_before(keys(&["b"], 160), &known, at(160))), ["b"]);
+    }
+
+    #[test]
+    fn header_is_recognized_whatever_its_key() {
+        let token = |header: &str| format!("{}.e30.AA", BASE64_URL_SAFE_NO_PAD.encode(header));
+        for algorithm in ["EdDSA", "ES256"] {
+            assert!(has_header_of_ours(&token(&format!(
+                r#"{{"typ":"at+jwt","alg":"{algorithm}","kid":"x"}}"#
+            ))));
+        }
+        for other in [
+            r#"{"typ":"at+jwt","alg":"HS256","kid":"x"}"#,
+            r#"{"typ":"at+jwt","alg":"none","kid":"x"}"#,
+            r#"{"typ":"JWT","alg":"EdDSA","kid":"x"}"#,
+            r#"{"alg":"EdDSA","typ":"at+jwt","kid":"x"}"#,
+            "",
+        ] {
+            assert!(!has_header_of_ours(&token(other)), "{other}");
+        }
+    }
 }

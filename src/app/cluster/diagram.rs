@@ -6,16 +6,16 @@
 use leptos::prelude::*;
 
 use super::{
-    labels::{LeaseStatus, confirmed, millis},
+    labels::{LeaseStatus, confirmed, millis, role},
     state::{Node, Scene, Stage, each, follow, say, say_of},
 };
-use crate::api::types::RecentRevocation;
+use crate::api::types::{MemberKind, RecentRevocation};
 
 /// The longest name in the diagram. Longer names are cut in the middle; the table has them whole.
 const NAME: usize = 16;
 
-/// The longest name next to which there is room for "you".
-const NAME_OF_THIS: usize = 12;
+/// The longest name next to which there is room for "you" or "guard".
+const NAME_BESIDE_A_ROLE: usize = 12;
 
 #[component]
 pub fn Picture(stage: Stage) -> impl IntoView {
@@ -54,7 +54,11 @@ fn keys(scene: &Scene) -> Vec<usize> {
 fn tell(scene: &Scene) -> String {
     let mut told = String::new();
     for Node { instance, status, .. } in scene.present() {
-        told += &format!("{}: {}, {}. ", instance.name, status.lease(), status.memory());
+        let kind = match instance.kind {
+            MemberKind::Instance => "",
+            _ => role(&instance),
+        };
+        told += &format!("{} {kind}: {}, {}. ", instance.name, status.lease(), status.memory(instance.kind));
     }
     told
 }
@@ -92,7 +96,7 @@ fn server(stage: Stage, key: usize) -> AnyView {
             <g class="words">
                 <text class="name" y="26">{say_of(node, name)}</text>
                 <text class="you" y="26">
-                    {say_of(node, |node| if node.instance.is_this { "you" } else { "" }.to_owned())}
+                    {say_of(node, |node| role(&node.instance).to_owned())}
                 </text>
                 // A check, an exclamation or a question mark, so that the states can be distinguished without
                 // color.
@@ -111,14 +115,14 @@ fn class(kind: &str, node: &Node) -> String {
 }
 
 fn name(Node { instance, .. }: &Node) -> String {
-    shorten(&instance.name, if instance.is_this { NAME_OF_THIS } else { NAME })
+    shorten(&instance.name, if role(instance).is_empty() { NAME } else { NAME_BESIDE_A_ROLE })
 }
 
 fn memory(node: &Node) -> String {
     match node.status {
         LeaseStatus::Leased if node.instance.sessions == 1 => "1 session".to_owned(),
         LeaseStatus::Leased => format!("{} sessions", node.instance.sessions),
-        status => status.memory().to_owned(),
+        status => status.memory(node.instance.kind).to_owned(),
     }
 }
 
@@ -219,6 +223,6 @@ mod tests {
         assert_eq!(shorten("hallpass-0", NAME), "hallpass-0");
         let long = "ip-10-0-1-23.eu-west-1.internal:3000";
         assert_eq!(shorten(long, NAME), "ip-10-0…nal:3000");
-        assert_eq!(shorten(long, NAME_OF_THIS), "ip-10…l:3000");
+        assert_eq!(shorten(long, NAME_BESIDE_A_ROLE), "ip-10…l:3000");
     }
 }

@@ -1,6 +1,6 @@
 //! The labels that the diagram and the tables share.
 
-use crate::api::types::RecentRevocation;
+use crate::api::types::{InstanceView, MemberKind, RecentRevocation};
 
 /// Whether an instance has a lease, and so may answer from its memory.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -21,12 +21,13 @@ impl LeaseStatus {
         }
     }
 
-    /// Where the instance checks tokens.
-    pub fn memory(self) -> &'static str {
-        match self {
-            Self::Leased => "in memory",
-            Self::Lapsed => "asks the database",
-            Self::Unknown => "unknown",
+    /// Where a process of this kind checks tokens.
+    pub fn memory(self, kind: MemberKind) -> &'static str {
+        match (self, kind) {
+            (Self::Leased, _) => "in memory",
+            (Self::Lapsed, MemberKind::Guard) => "asks Hallpass",
+            (Self::Lapsed, _) => "asks the database",
+            (Self::Unknown, _) => "unknown",
         }
     }
 
@@ -36,6 +37,16 @@ impl LeaseStatus {
             Self::Lapsed => "warn",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+/// What the picture says of a process that serves no pages, or serves this one.
+pub fn role(instance: &InstanceView) -> &'static str {
+    match instance.kind {
+        MemberKind::Gate => "gate",
+        MemberKind::Guard => "guard",
+        MemberKind::Instance if instance.is_this => "you",
+        MemberKind::Instance => "",
     }
 }
 

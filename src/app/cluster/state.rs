@@ -239,6 +239,7 @@ pub fn each(stage: Stage, keys: fn(&Scene) -> Vec<usize>, draw: fn(Stage, usize)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::MemberKind;
 
     fn instance(name: &str, is_leased: bool, numbers: &[u64]) -> InstanceView {
         let revocations = numbers.iter().rev().map(|number| RecentRevocation {
@@ -250,6 +251,7 @@ mod tests {
         });
         InstanceView {
             name: name.to_owned(),
+            kind: MemberKind::Instance,
             is_this: name == "a",
             is_leased,
             renewed_ms: 0,

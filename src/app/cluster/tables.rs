@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::{
-    labels::{confirmed, millis},
+    labels::{confirmed, millis, role},
     state::{Node, Stage, each, follow, say_of},
 };
 use crate::app::{components::TableFrame, relative_time::ago};
@@ -37,7 +37,14 @@ fn server(stage: Stage, key: usize) -> AnyView {
             <th scope="row">
                 {say_of(node, |node| node.instance.name.clone())}
                 <span class="hint">
-                    {say_of(node, |node| if node.instance.is_this { " serves this page" } else { "" }.to_owned())}
+                    {say_of(
+                        node,
+                        |node| match role(&node.instance) {
+                            "" => String::new(),
+                            "you" => " serves this page".to_owned(),
+                            role => format!(" {role}"),
+                        },
+                    )}
                 </span>
             </th>
             <td>{say_of(node, |node| node.status.lease().to_owned())}</td>
@@ -45,7 +52,7 @@ fn server(stage: Stage, key: usize) -> AnyView {
                 <span class=say_of(
                     node,
                     |node| format!("badge {}", node.status.class()),
-                )>{say_of(node, |node| node.status.memory().to_owned())}</span>
+                )>{say_of(node, |node| node.status.memory(node.instance.kind).to_owned())}</span>
             </td>
             <td class="figure">{say_of(node, |node| format!("{} ms ago", node.instance.renewed_ms))}</td>
             <td class="figure">{say_of(node, |node| node.instance.sessions.to_string())}</td>

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use anyhow::{Context, Result, anyhow};
-use hallpass_allowlist::{Bus, ClusterOptions, RedisOptions, SharedSettings, StartError, SystemClock};
+use hallpass_allowlist::{
+    Bus, ClusterOptions, MemberKind, RedisOptions, SharedSettings, StartError, SystemClock,
+};
 use hallpass_guard::wire::Settings;
 
 use crate::server::{
@@ -21,8 +23,14 @@ pub type RevokeError = hallpass_allowlist::RevokeError<ChangeError>;
 /// # Errors
 /// The database cannot be read; a running instance has different settings; or Redis cannot be followed within
 /// the startup wait.
-pub async fn load(config: &Config, keys: &Keys, db: Db, now: UnixSeconds) -> Result<Allowlist> {
-    let cluster = cluster_options(config, keys)?;
+pub async fn load(
+    config: &Config,
+    kind: MemberKind,
+    keys: &Keys,
+    db: Db,
+    now: UnixSeconds,
+) -> Result<Allowlist> {
+    let cluster = cluster_options(config, kind, keys)?;
     Allowlist::load(db, Arc::new(SystemClock), cluster, now).await.map_err(explain)
 }
 
@@ -31,7 +39,7 @@ pub async fn load(config: &Config, keys: &Keys, db: Db, now: UnixSeconds) -> Res
 /// # Errors
 /// A running instance has different settings, or Redis cannot be followed within the startup wait.
 pub async fn join(config: &Config, keys: &Keys, db: Db) -> Result<Allowlist> {
-    let cluster = cluster_options(config, keys)?;
+    let cluster = cluster_options(config, MemberKind::Instance, keys)?;
     Allowlist::join(db, Arc::new(SystemClock), cluster).await.map_err(explain)
 }
 
@@ -43,11 +51,12 @@ pub fn check_settings(redis: &RedisConfig) -> Result<()> {
     bus(redis).map(|_| ())
 }
 
-fn cluster_options(config: &Config, keys: &Keys) -> Result<Option<ClusterOptions>> {
+fn cluster_options(config: &Config, kind: MemberKind, keys: &Keys) -> Result<Option<ClusterOptions>> {
     let Some(bus) = bus(&config.redis)? else { return Ok(None) };
     Ok(Some(ClusterOptions {
         bus,
         instance_name: config.instance_name(),
+        kind,
         shared: SharedSettings {
             equal: equal_settings(config),
             signs: Some(keys.current().id().to_owned()),

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use hallpass_allowlist::ClusterSnapshot;
+use hallpass_allowlist::{ClusterSnapshot, MemberKind};
 use hallpass_guard::{VerifiedTokens, wire::Settings};
 use tracing::{error, warn};
 
@@ -100,9 +100,9 @@ impl Auth {
     ///
     /// # Errors
     /// A key, a password setting or Redis cannot be used, or the database cannot be read.
-    pub async fn load(config: &Config, db: Db, now: UnixSeconds) -> Result<Self> {
+    pub async fn load(config: &Config, kind: MemberKind, db: Db, now: UnixSeconds) -> Result<Self> {
         let keys = Keys::load_or_make(&config.token, now)?;
-        let allowlist = Arc::new(allowlist::load(config, &keys, db.clone(), now).await?);
+        let allowlist = Arc::new(allowlist::load(config, kind, &keys, db.clone(), now).await?);
         Ok(Self {
             key_ring: KeyRing::new(&config.token, keys, now)?,
             verified: VerifiedTokens::default(),

@@ -27,7 +27,7 @@ use crate::{
     api::{
         CLUSTER_EVENTS, SESSION_EVENTS,
         error::ApiError,
-        types::{ClusterView, EndReason, InstanceView, Presence, RecentRevocation, RefreshToken},
+        types::{ClusterView, EndReason, InstanceView, MemberKind, Presence, RecentRevocation, RefreshToken},
     },
     server::{
         AppState,
@@ -113,6 +113,11 @@ fn view_of(snapshot: ClusterSnapshot) -> ClusterView {
     };
     let instance = |instance: InstanceSnapshot| InstanceView {
         name: instance.name,
+        kind: match instance.kind {
+            hallpass_allowlist::MemberKind::Instance => MemberKind::Instance,
+            hallpass_allowlist::MemberKind::Gate => MemberKind::Gate,
+            hallpass_allowlist::MemberKind::Guard => MemberKind::Guard,
+        },
         is_this: instance.is_this,
         is_leased: instance.is_leased,
         renewed_ms: instance.renewed_ms,

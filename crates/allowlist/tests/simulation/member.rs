@@ -10,7 +10,7 @@ use std::{
 };
 
 use hallpass_allowlist::{
-    Allowlist, Bus, Clock, ClusterOptions, MemoryBus, MemoryServer, SharedSettings, StartError,
+    Allowlist, Bus, Clock, ClusterOptions, MemberKind, MemoryBus, MemoryServer, SharedSettings, StartError,
 };
 use tokio::time;
 
@@ -34,6 +34,7 @@ pub fn options(bus: Bus, instance_name: impl Into<String>, own_thread: bool) -> 
     ClusterOptions {
         bus,
         instance_name: instance_name.into(),
+        kind: MemberKind::Instance,
         shared: SharedSettings {
             equal: BTreeMap::new(),
             signs: Some("key".into()),

@@ -3,8 +3,8 @@
 use crate::{
     api::types::{
         AccessToken, Account, ClientInfo, ClientList, ClusterView, EndReason, EventKind, InstanceView,
-        RecentRevocation, RefreshToken, Revocation, Role, SecurityEvent, SecurityEvents, SessionInfo,
-        SessionList, TokenResponse, UserInfo, UserList,
+        MemberKind, RecentRevocation, RefreshToken, Revocation, Role, SecurityEvent, SecurityEvents,
+        SessionInfo, SessionList, TokenResponse, UserInfo, UserList,
     },
     server::auth::introspect::{Introspection, LiveToken},
 };
@@ -87,6 +87,7 @@ pub fn cluster() -> ClusterView {
         RecentRevocation { number: 1, at: NOW - 5, instances: 1, acknowledged: 1, elapsed_us: 912 };
     let instance = InstanceView {
         name: "a".into(),
+        kind: MemberKind::Instance,
         is_this: true,
         is_leased: true,
         renewed_ms: 120,

@@ -3,6 +3,7 @@
 use std::{env, fs, path::Path};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use hallpass_allowlist::InstanceId;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
@@ -316,6 +317,17 @@ async fn guard_that_could_not_keep_the_promise_does_not_start() {
     world.instances.iter_mut().for_each(|instance| instance.start_again());
     notes.wait_until_ready().await;
 
+    // With another issuer it cannot judge tokens: it says so, and refuses none for good.
+    for instance in &mut world.instances {
+        assert!(instance.stop().await);
+        instance.set("HALLPASS_ISSUER", "other");
+    }
+    world.instances.iter_mut().for_each(|instance| instance.start_again());
+    world.wait_until_ready().await;
+    let pair = Api::of(&world).register(0, ANN).await;
+    wait_until("it has read the settings", async || notes.ask(&pair.access).await == 503).await;
+    assert!(notes.process.printed().contains("start this service again"), "{}", notes.process.printed());
+
     let secrets = World::start(Kind::Single).await;
     let client = Credentials::of_new_client(&secrets.instances[0]);
     let said = refusal_to_start(&secrets, &client, &[]).await;
@@ -384,9 +396,17 @@ async fn client_can_disturb_no_instance_and_no_guard_of_another_client() {
     };
     assert_eq!(ids(&members().await).len(), ids(&before).len());
 
-    // A guard that conflicts with the instances is not recorded.
+    // A guard that conflicts with the instances is not recorded. This one would not.
     let mine = format!("/guard/instances/{}", "A".repeat(22));
-    let facts: Value = serde_json::from_str(before[0]["facts"].as_str().unwrap()).unwrap();
+    let mut facts: Value = serde_json::from_str(before[0]["facts"].as_str().unwrap()).unwrap();
+    facts["shared"]["signs"] = Value::Null;
+    let put =
+        |facts: &str| request(Method::PUT, &mine, &client).json(&json!({ "name": "mine", "facts": facts }));
+    assert_eq!(answer(put(&facts.to_string())).await.0, StatusCode::OK);
+    assert_eq!(
+        request(Method::DELETE, &mine, &client).send().await.unwrap().status(),
+        StatusCode::NO_CONTENT
+    );
     let mut conflicting = Vec::new();
     for (pointer, value) in [
         ("/protocol", json!(99)),
@@ -394,7 +414,10 @@ async fn client_can_disturb_no_instance_and_no_guard_of_another_client() {
         ("/lease_ms", json!(1)),
         ("/shared/equal/HALLPASS_ISSUER", json!("other")),
         ("/shared/accepts", json!([])),
+        ("/shared/equal", json!({})),
         ("/shared/signs", json!("a-key-of-mine")),
+        ("/shared/signs", facts["shared"]["accepts"][0].clone()),
+        ("/buses", json!([])),
         ("/buses/0", json!("another")),
     ] {
         let mut facts = facts.clone();
@@ -403,12 +426,31 @@ async fn client_can_disturb_no_instance_and_no_guard_of_another_client() {
     }
     conflicting.extend(["{}".to_owned(), "not JSON".to_owned()]);
     for facts in conflicting {
-        let put = request(Method::PUT, &mine, &client).json(&json!({ "name": "mine", "facts": facts }));
-        let (status, refused) = answer(put).await;
+        let (status, refused) = answer(put(&facts)).await;
         assert_eq!((status.as_u16(), &refused["error"]), (409, &"conflict".into()), "{facts}: {refused}");
     }
     assert_eq!(ids(&members().await).len(), ids(&before).len());
     let pair = api.register(0, ANN).await;
+    assert_eq!(
+        (api.me_everywhere(&pair).await, notes.ask(&pair.access).await),
+        (vec![StatusCode::OK; 3], 200)
+    );
+
+    // A client has a hundred guards at most, and facts have an end.
+    let mut added = 0;
+    let refused = loop {
+        let path = format!("/guard/instances/{}", InstanceId::random());
+        let put =
+            request(Method::PUT, &path, &client).json(&json!({ "name": "mine", "facts": facts.to_string() }));
+        let (status, refused) = answer(put).await;
+        if status != 200 {
+            break (status.as_u16(), refused["error"].clone());
+        }
+        added += 1;
+    };
+    assert_eq!((added, refused), (100, (409, "conflict".into())));
+    let long = format!("{}{}", facts, " ".repeat(12_000));
+    assert_eq!(answer(put(&long)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(
         (api.me_everywhere(&pair).await, notes.ask(&pair.access).await),
         (vec![StatusCode::OK; 3], 200)

@@ -118,9 +118,11 @@ impl Facts {
         let differs = differ("version of the protocol", &self.protocol, &other.protocol)
             .or_else(|| {
                 let (ours, theirs) = (&self.shared.equal, &other.shared.equal);
-                ours.iter().find_map(|(setting, value)| {
-                    differ(setting, value, theirs.get(setting).unwrap_or(&String::new()))
-                })
+                let value = |settings: &BTreeMap<String, String>, name: &str| {
+                    settings.get(name).map_or("not set", String::as_str).to_owned()
+                };
+                let names = ours.keys().chain(theirs.keys());
+                names.clone().find_map(|name| differ(name, &value(ours, name), &value(theirs, name)))
             })
             .or_else(|| differ("number of partitions", &self.partitions, &other.partitions))
             .or_else(|| differ("number of nodes", &self.nodes, &other.nodes))
@@ -194,8 +196,7 @@ pub struct Agreement<S> {
     clock: Arc<dyn Clock>,
     id: InstanceId,
     name: String,
-    /// Locked while the table is written and read, and only by startup and background tasks, never by
-    /// requests.
+    /// Locked while the table is written and read, by startup and background tasks, and by the requests of guards.
     state: Mutex<State>,
     /// The reason why no lease may be held, if there is one.
     conflict: StdMutex<Option<String>>,
@@ -209,6 +210,8 @@ pub struct Agreement<S> {
 
 struct State {
     facts: Facts,
+    /// The bus that each partition follows, or followed last.
+    followed: Vec<Option<String>>,
     others: BTreeMap<String, Other>,
 }
 
@@ -254,7 +257,7 @@ impl<S: SessionStore> Agreement<S> {
             clock,
             id,
             name,
-            state: Mutex::new(State { facts, others: BTreeMap::new() }),
+            state: Mutex::new(State { followed: facts.buses.clone(), facts, others: BTreeMap::new() }),
             conflict: StdMutex::default(),
             clock_offset: AtomicI64::default(),
             database_clock: AtomicI64::default(),
@@ -328,7 +331,9 @@ impl<S: SessionStore> Agreement<S> {
             let looked = self.look(&mut state, false).await.map_err(Disagreement::Store);
             agreed = looked.and_then(|()| state.other_bus(index).map_err(Disagreement::Bus));
         }
-        if agreed.is_err() {
+        if agreed.is_ok() {
+            state.followed[index] = Some(identity.to_owned());
+        } else {
             state.set_bus(index, None);
             // Written now, so that the others need not wait for the next beat.
             let _ = self.write(&state).await;
@@ -349,12 +354,13 @@ impl<S: SessionStore> Agreement<S> {
         state.facts.shared.accepts = accepts.to_vec();
         self.look(&mut state, false).await?;
         let Some(signs) = signs else { return Ok(true) };
-        if !state.all_accept(signs) {
+        if let Some(name) = state.first_without(signs) {
+            info!("the key {signs} waits for {name}, which does not accept it yet");
             return Ok(false);
         }
         let before = state.facts.shared.signs.replace(signs.to_owned());
         let looked = self.look(&mut state, false).await;
-        let may_sign = looked.is_ok() && state.all_accept(signs);
+        let may_sign = looked.is_ok() && state.first_without(signs).is_none();
         if !may_sign {
             state.facts.shared.signs = before;
             let _ = self.write(&state).await;
@@ -362,13 +368,23 @@ impl<S: SessionStore> Agreement<S> {
         looked.map(|()| may_sign)
     }
 
-    /// The conflict between the facts of this instance and those of a process called `name`, if there is one.
+    /// Why the facts of a process that signs nothing, called `name`, must not be recorded, if there is a reason: it
+    /// conflicts with this instance, signs, or follows another bus than this instance does or did last. Every instance
+    /// that is running trusts its mirror only while there is no conflict, so what is recorded must not make one.
     pub async fn conflict_with(&self, name: &str, facts: &str) -> Option<String> {
-        let ours = self.state.lock().await.facts.clone();
-        match serde_json::from_str::<Facts>(facts) {
-            Ok(theirs) => theirs.conflict(&self.name, &ours),
-            Err(_) => Some(unknown_version(name)),
+        let state = self.state.lock().await;
+        let (ours, followed) = (state.facts.clone(), state.followed.clone());
+        drop(state);
+        let Ok(theirs) = serde_json::from_str::<Facts>(facts) else { return Some(unknown_version(name)) };
+        if theirs.shared.signs.is_some() || theirs.buses.len() != ours.buses.len() {
+            return Some("a guard signs nothing, and has as many partitions as the instances".to_owned());
         }
+        let ours = Facts { buses: followed, ..ours };
+        let strays =
+            theirs.buses.iter().zip(&ours.buses).any(|(theirs, ours)| theirs.is_some() && theirs != ours);
+        theirs.conflict(&self.name, &ours).or_else(|| {
+            strays.then(|| format!("the running instance {} does not follow this Redis yet", self.name))
+        })
     }
 
     /// The reason why no lease may be held, if there is one.
@@ -496,11 +512,12 @@ impl State {
         self.conflicts().find(|(_, other, _)| other.has_joined()).map(|(_, _, conflict)| conflict)
     }
 
-    /// Whether all instances that have a row accept this key. One whose row stands still may be cut off from the
-    /// database and answer from its mirror; when it is dead, its row goes.
-    fn all_accept(&self, key: &str) -> bool {
+    /// The name of an instance that has a row and does not accept this key, if there is one. One whose row stands still
+    /// may be cut off from the database and answer from its mirror; when it is dead, its row goes.
+    fn first_without(&self, key: &str) -> Option<&str> {
         let accepts = |facts: &Facts| facts.shared.accepts.iter().any(|accepted| accepted == key);
-        self.others.values().all(|other| other.facts.as_ref().is_some_and(accepts))
+        let without = self.others.values().find(|other| !other.facts.as_ref().is_some_and(accepts));
+        without.map(|other| other.name.as_str())
     }
 
     /// Returns an error if a live instance follows another Redis in this partition.

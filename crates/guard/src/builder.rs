@@ -14,7 +14,7 @@ use tracing::info;
 use crate::{
     guard::Guard,
     hallpass::{Hallpass, HallpassError},
-    public_keys::{KeysError, PublicKeys},
+    public_keys::PublicKeys,
 };
 
 /// The time between two attempts to reach Hallpass at the start.
@@ -126,6 +126,9 @@ impl GuardBuilder {
         let instance_name = self.name.unwrap_or_else(random_name);
 
         let url = Url::parse(&issuer).map_err(|error| invalid("issuer", error))?;
+        if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
+            return Err(invalid("issuer", "it has to begin with https:// or http://"));
+        }
         let hallpass = Hallpass::new(
             &url,
             client_id,
@@ -136,17 +139,12 @@ impl GuardBuilder {
         .map_err(|error| invalid("issuer_ca", error))?;
         let until = Instant::now() + startup_timeout;
         let settings = retry(until, HallpassError::is_temporary, async || hallpass.settings().await).await?;
-        let theirs = settings.audience;
+        let theirs = settings.audience.clone();
         if let Some(ours) = self.audience.filter(|ours| *ours != theirs) {
             return Err(BuildError::Audience { ours, theirs });
         }
-        let is_temporary =
-            |error: &KeysError| matches!(error, KeysError::Hallpass(error) if error.is_temporary());
-        let load = async || PublicKeys::load(hallpass.clone(), settings.issuer.clone(), theirs.clone()).await;
-        let keys = retry(until, is_temporary, load).await.map_err(|error| match error {
-            KeysError::Hallpass(error) => BuildError::Hallpass(error),
-            KeysError::None => BuildError::Keys(error.to_string()),
-        })?;
+        let keys = PublicKeys::new(hallpass.clone(), settings.clone());
+        let keys = keys.map_err(|error| BuildError::Keys(error.to_string()))?;
 
         let redis = RedisOptions { nodes: settings.nodes, partitions: settings.partitions, ..redis };
         let bus = Bus::redis(&redis).map_err(|error| invalid("redis", error))?;

@@ -32,10 +32,12 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Accepts the access tokens of a Hallpass, and refuses them as soon as their session has ended.
 ///
 /// Once a logout there has been answered 2xx, no guard accepts a token of that session any more: each guard either
-/// has acknowledged the logout or holds no lease, without which it accepts nothing from memory.
+/// has acknowledged the logout or holds no lease, without which it accepts nothing from memory. This assumes that guard and
+/// instances follow the same Redis, which is checked by way of Hallpass: stop guards before all instances are stopped in order
+/// to lead them to another Redis.
 ///
 /// Cheap to clone. When the last clone is dropped, it leaves without a word, and logouts wait for it until its lease has
-/// expired, a few seconds: call [`Guard::leave`] when the service stops.
+/// expired, 1.23 seconds at most: call [`Guard::leave`] when the service stops.
 #[derive(Clone)]
 pub struct Guard(Arc<Shared>);
 
@@ -82,6 +84,9 @@ impl Guard {
     /// is live.
     pub async fn authorize(&self, token: &str) -> Result<Arc<Claims>, Refusal> {
         let Shared { allowlist, keys, verified, .. } = &*self.0;
+        if !keys.are_current() {
+            return Err(Refusal::Unavailable);
+        }
         let seen = verified.get(token);
         let is_new = seen.is_none();
         let claims = match seen {
@@ -116,7 +121,7 @@ impl Guard {
 
     /// Whether tokens are accepted from memory: for the service's readiness.
     pub fn is_ready(&self) -> bool {
-        self.0.allowlist.is_ready()
+        self.0.allowlist.is_ready() && self.0.keys.are_current()
     }
 
     /// Leaves the instances of Hallpass, so that no logout waits for this guard. It accepts nothing from memory afterwards.
@@ -136,11 +141,12 @@ impl Shared {
         if *self.announced.lock().unwrap_or_else(PoisonError::into_inner) == ids {
             return;
         }
+        // Whatever a key has signed that is gone.
+        self.verified.clear();
         // Accepted here before the others learn of it.
         match self.allowlist.change_keys(None, &ids).await {
             Ok(_) => {
                 info!("the public keys have changed: {}", ids.join(", "));
-                self.verified.clear();
                 *self.announced.lock().unwrap_or_else(PoisonError::into_inner) = ids;
             }
             Err(error) => warn!(%error, "the accepted keys cannot be announced: {error}"),

@@ -3,11 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hallpass_allowlist::{InstanceId, InstanceRow, SessionId, SessionStore, TokenRecord, UnixSeconds};
-use reqwest::{
-    Client, Method, RequestBuilder, Response, StatusCode, Url,
-    header::{CACHE_CONTROL, HeaderValue},
-    redirect::Policy,
-};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -101,8 +97,12 @@ impl Hallpass {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
             .tcp_keepalive(KEEPALIVE)
+            // A silent connection of HTTP/2 would be used again after a timeout.
+            .http1_only()
             // The secret goes to no other address.
             .redirect(Policy::none());
+        // In plain text, it does not go to a proxy of the environment either.
+        let http = if address.scheme() == "http" { http.no_proxy() } else { http };
         #[cfg(feature = "tls")]
         let http = trusting(http, ca)?;
         let (http, address) = (http.build()?, address.as_str().trim_end_matches('/').to_owned());
@@ -111,12 +111,6 @@ impl Hallpass {
 
     pub async fn settings(&self) -> Result<Settings, HallpassError> {
         json(self.request(Method::GET, wire::SETTINGS)).await
-    }
-
-    /// The public keys, as Hallpass publishes them now: caches on the way have to ask it.
-    pub async fn keys<T: DeserializeOwned>(&self) -> Result<T, HallpassError> {
-        let url = format!("{}{}", self.0.address, wire::KEYS);
-        json(self.0.http.get(url).header(CACHE_CONTROL, HeaderValue::from_static("no-cache"))).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -151,10 +145,8 @@ impl SessionStore for Hallpass {
         mut each: impl FnMut(SessionId) + Send + 'static,
     ) -> Result<(), HallpassError> {
         let asking = self.request(Method::GET, wire::REVOKED_SESSIONS).timeout(REVOKED_SESSIONS_TIMEOUT);
-        // The answer has a length, so that a part of it is not taken for the whole.
         let text = send(asking).await?.text().await.map_err(unreachable)?;
-        let ids: Result<Vec<SessionId>, _> = text.lines().map(str::parse).collect();
-        ids.map_err(|_| HallpassError::Unreadable)?.into_iter().for_each(&mut each);
+        whole_list(&text).ok_or(HallpassError::Unreadable)?.into_iter().for_each(&mut each);
         Ok(())
     }
 
@@ -176,6 +168,13 @@ impl SessionStore for Hallpass {
     }
 }
 
+/// The ids of a list of revoked sessions; `None` if it is not whole, or something else.
+fn whole_list(text: &str) -> Option<Vec<SessionId>> {
+    let count = text.lines().count().checked_sub(1)?;
+    let ids = text.strip_suffix(&wire::revoked_sessions_end(count))?;
+    ids.split_inclusive('\n').map(|line| line.strip_suffix('\n')?.parse().ok()).collect()
+}
+
 async fn send(request: RequestBuilder) -> Result<Response, HallpassError> {
     let response = request.send().await.map_err(unreachable)?;
     let status = response.status();
@@ -187,13 +186,40 @@ async fn send(request: RequestBuilder) -> Result<Response, HallpassError> {
 }
 
 async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, HallpassError> {
-    send(request)
-        .await?
-        .json()
-        .await
-        .map_err(|error| if error.is_decode() { HallpassError::Unreadable } else { unreachable(error) })
+    let read = send(request).await?.json().await;
+    read.map_err(|error| match error.is_decode() && !error.is_timeout() {
+        true => HallpassError::Unreadable,
+        false => unreachable(error),
+    })
 }
 
 fn unreachable(error: reqwest::Error) -> HallpassError {
     HallpassError::Unreachable(error.without_url())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_list_is_read() {
+        let (one, other) = (SessionId::random(), SessionId::random());
+        assert_eq!(whole_list("end 0\n"), Some(vec![]));
+        assert_eq!(whole_list(&format!("{one}\n{other}\nend 2\n")), Some(vec![one, other]));
+        for text in [
+            String::new(),
+            "\n".into(),
+            "end 0".into(),
+            "end 1\n".into(),
+            format!("{one}\n"),
+            format!("{one}\n{other}\nend 1\n"),
+            format!("{one}\nend 2\n"),
+            format!("{one}\nend 1"),
+            format!("{one}\nend 1\n\n"),
+            format!("{one}x\nend 1\n"),
+            "<html>\nend 1\n".into(),
+        ] {
+            assert_eq!(whole_list(&text), None, "{text:?}");
+        }
+    }
 }

@@ -4,7 +4,10 @@
 //! knows all keys that sign. Only one that was cut off may meet a key that it does not know: it then asks.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,6 +23,7 @@ use crate::{
     hallpass::{Hallpass, HallpassError},
     refusal::Refusal,
     verifier::{Verifier, VerifyingKey},
+    wire::Settings,
 };
 
 /// How long a key that is no longer published is accepted: instances do not change their keys at the same moment.
@@ -39,12 +43,6 @@ struct Jwk {
     x: Option<String>,
     y: Option<String>,
     kid: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct JwkSet {
-    /// Each may be of a kind that is unknown here.
-    keys: Vec<Value>,
 }
 
 #[derive(Clone)]
@@ -88,6 +86,8 @@ fn with_those_before(mut published: Vec<PublicKey>, before: &[PublicKey], now: U
 pub enum KeysError {
     #[error("{0}")]
     Hallpass(#[from] HallpassError),
+    #[error("the settings of Hallpass have changed: start this service again")]
+    Changed,
     #[error(
         "Hallpass publishes no key of Ed25519 or P-256: with HS256, a service that verifies tokens could also make them"
     )]
@@ -97,8 +97,10 @@ pub enum KeysError {
 /// The keys whose tokens the guard accepts.
 pub struct PublicKeys {
     hallpass: Hallpass,
-    issuer: String,
-    audience: String,
+    /// What Hallpass has said at the start, without its keys.
+    settings: Settings,
+    /// Whether Hallpass has said something else since: then no token can be judged here.
+    has_changed: AtomicBool,
     known: RwLock<Known>,
     /// Locked while they are read again because of an unknown key: when that was tried last.
     tried: Mutex<Option<Uptime>>,
@@ -112,11 +114,23 @@ struct Known {
 }
 
 impl PublicKeys {
-    pub async fn load(hallpass: Hallpass, issuer: String, audience: String) -> Result<Self, KeysError> {
-        let known = RwLock::new(Known { keys: Arc::new([]), read: SystemClock.uptime() });
-        let keys = Self { hallpass, issuer, audience, known, tried: Mutex::default() };
-        keys.read().await?;
+    /// The keys in the settings of Hallpass.
+    ///
+    /// # Errors
+    /// [`KeysError::None`].
+    pub fn new(hallpass: Hallpass, settings: Settings) -> Result<Self, KeysError> {
+        let now = SystemClock.uptime();
+        let known = RwLock::new(Known { keys: Arc::new([]), read: now });
+        let (has_changed, tried) = (AtomicBool::new(false), Mutex::default());
+        let without_keys = Settings { keys: Vec::new(), ..settings.clone() };
+        let keys = Self { hallpass, settings: without_keys, has_changed, known, tried };
+        keys.adopt(settings, now)?;
         Ok(keys)
+    }
+
+    /// Whether Hallpass has the settings with which this guard has started.
+    pub fn are_current(&self) -> bool {
+        !self.has_changed.load(Ordering::Relaxed)
     }
 
     /// The claims of a token, live or not.
@@ -138,9 +152,12 @@ impl PublicKeys {
         Some(key.verifier.verify(token).map_err(|_| Refusal::InvalidToken))
     }
 
-    /// The ids of all keys.
+    /// The ids of all keys, in order.
     pub fn ids(&self) -> Vec<String> {
-        self.known().keys.iter().map(|key| key.id.clone()).collect()
+        let mut ids: Vec<_> = self.known().keys.iter().map(|key| key.id.clone()).collect();
+        // Instances may publish them in another order while they change.
+        ids.sort_unstable();
+        ids
     }
 
     /// Reads the published keys again.
@@ -149,9 +166,20 @@ impl PublicKeys {
     /// [`KeysError`]: the keys stay as they were.
     pub async fn read(&self) -> Result<(), KeysError> {
         let asked = SystemClock.uptime();
-        let JwkSet { keys } = self.hallpass.keys().await?;
-        let usable = |key| PublicKey::read(&self.issuer, &self.audience, key, asked);
-        let published: Vec<_> = keys.into_iter().filter_map(usable).collect();
+        let published = self.hallpass.settings().await?;
+        self.adopt(published, asked)
+    }
+
+    fn adopt(&self, published: Settings, asked: Uptime) -> Result<(), KeysError> {
+        let Settings { issuer, audience, equal, .. } = &self.settings;
+        let has_changed =
+            (issuer, audience, equal) != (&published.issuer, &published.audience, &published.equal);
+        self.has_changed.store(has_changed, Ordering::Relaxed);
+        if has_changed {
+            return Err(KeysError::Changed);
+        }
+        let usable = |key| PublicKey::read(issuer, audience, key, asked);
+        let published: Vec<_> = published.keys.into_iter().filter_map(usable).collect();
         if published.is_empty() {
             return Err(KeysError::None);
         }
@@ -171,8 +199,11 @@ impl PublicKeys {
         if tried.is_some_and(|tried| now.since(tried) < RETRY_AFTER) {
             return Err(Refusal::Unavailable);
         }
+        // Set before, too, for the case that this request is dropped while it waits.
         *tried = Some(now);
-        self.read().await.map_err(|error| {
+        let read = self.read().await;
+        *tried = Some(SystemClock.uptime());
+        read.map_err(|error| {
             warn!(%error, "the key of a token is unknown, and the published ones cannot be read: {error}");
             Refusal::Unavailable
         })

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use hallpass_allowlist::{InstanceRow, SessionId, TokenId, TokenRecord, UnixSeconds, UserId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// `GET`: [`Settings`].
 pub const SETTINGS: &str = "/guard/settings";
@@ -12,12 +13,15 @@ pub const SETTINGS: &str = "/guard/settings";
 pub const INSTANCES: &str = "/guard/instances";
 /// `POST`: [`Token`], answered by [`Liveness`].
 pub const TOKEN: &str = "/guard/token";
-/// `GET`: the ids of revoked sessions, a line each.
+/// `GET`: the ids of revoked sessions, a line each, and [`revoked_sessions_end`].
 pub const REVOKED_SESSIONS: &str = "/guard/revoked_sessions";
-/// `GET`: the public keys (RFC 7517).
-pub const KEYS: &str = "/.well-known/jwks.json";
 
-/// What a guard has to know before it can join.
+/// The last line of the list of revoked sessions. A list without it is not whole.
+pub fn revoked_sessions_end(count: usize) -> String {
+    format!("end {count}\n")
+}
+
+/// What a guard has to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settings {
     /// The `iss` of access tokens.
@@ -30,6 +34,9 @@ pub struct Settings {
     pub partitions: u16,
     /// The settings that all instances have in common.
     pub equal: BTreeMap<String, String>,
+    /// The public keys, as the members of a JSON Web Key Set (RFC 7517, 5). They are here as well as at their public
+    /// address, so that no cache stands between.
+    pub keys: Vec<Value>,
 }
 
 /// What a guard records of itself.

@@ -39,7 +39,10 @@ pub async fn load(
 /// # Errors
 /// A running instance has different settings, or Redis cannot be followed within the startup wait.
 pub async fn join(config: &Config, keys: &Keys, db: Db) -> Result<Allowlist> {
-    let cluster = cluster_options(config, MemberKind::Instance, keys)?;
+    let mut cluster = cluster_options(config, MemberKind::Instance, keys)?;
+    if let Some(options) = &mut cluster {
+        options.shared.signs = None;
+    }
     Allowlist::join(db, Arc::new(SystemClock), cluster).await.map_err(explain)
 }
 
@@ -88,6 +91,7 @@ pub fn guard_settings(config: &Config) -> Option<Settings> {
         nodes: *nodes,
         partitions: *partitions,
         equal: equal_settings(config),
+        keys: Vec::new(),
     })
 }
 

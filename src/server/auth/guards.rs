@@ -1,10 +1,11 @@
 //! Guards: services beside Hallpass that have joined the instances. Each is a member like an instance, whose store is this
 //! server: what an instance asks the database, a guard asks here.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use hallpass_allowlist::{InstanceRow, TokenRecord};
 use hallpass_guard::wire::{Facts, Settings};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Auth,
@@ -20,14 +21,37 @@ use crate::{
     },
 };
 
+/// How many calls of guards use the database at the same time: fewer than there are connections for requests.
+const MOST_CALLS: usize = 4;
+
+/// The longest facts of a guard, in bytes: those of 256 partitions have fewer.
+const MAX_FACTS: usize = 12_000;
+
+/// The permits for calls of guards that use the database.
+pub struct GuardCalls(Arc<Semaphore>);
+
+impl Default for GuardCalls {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST_CALLS)))
+    }
+}
+
+impl GuardCalls {
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.0).acquire_owned().await.map_err(|_| ApiError::Unavailable)
+    }
+}
+
 impl Auth {
-    /// What a guard has to know before it can join.
+    /// What a guard has to know before it can join, and while it runs.
     ///
     /// # Errors
     /// [`ApiError::Conflict`]: this instance runs alone, and there is nothing to join.
-    pub fn guard_settings(&self, _: &AuthenticatedClient) -> Result<Settings, ApiError> {
+    pub fn guard_settings(&self, _: &AuthenticatedClient, now: UnixSeconds) -> Result<Settings, ApiError> {
         let alone = "This Hallpass runs without Redis, which guards need: set REDIS_URL, or use the gate.";
-        self.guard_settings.clone().ok_or_else(|| ApiError::Conflict(alone.into()))
+        let settings = self.guard_settings.clone().ok_or_else(|| ApiError::Conflict(alone.into()))?;
+        let keys = self.public_keys(now).into_iter().filter_map(|key| serde_json::to_value(key).ok());
+        Ok(Settings { keys: keys.collect(), ..settings })
     }
 
     /// Records a guard and increments its beat. Returns the time by the database's clock, in milliseconds.
@@ -44,12 +68,18 @@ impl Auth {
         let shown = name(&guard.name).ok_or_else(|| {
             ApiError::InvalidRequest("The name of a guard is a line of at most 100 characters.".into())
         })?;
+        if guard.facts.len() > MAX_FACTS {
+            return Err(ApiError::PayloadTooLarge);
+        }
         // Before it is recorded: the running instances trust no mirror while they know of a conflict.
         if let Some(conflict) = self.allowlist.conflict_with(shown, &guard.facts).await {
             return Err(ApiError::Conflict(conflict));
         }
+        let _permit = self.guard_calls.permit().await?;
         match self.db.record_instance(id, shown, &guard.facts, Some(client.id())).await {
-            Err(DbError::RowNotFound) => Err(ApiError::Conflict("This id is in use.".into())),
+            Err(DbError::RowNotFound) => {
+                Err(ApiError::Conflict("This id is in use, or the client has too many guards.".into()))
+            }
             recorded => recorded.map_err(unavailable),
         }
     }
@@ -64,6 +94,7 @@ impl Auth {
         id: &str,
         beat: Option<i64>,
     ) -> Result<(), ApiError> {
+        let _permit = self.guard_calls.permit().await?;
         self.db.delete_instance(id, beat, Some(client.id())).await.map_err(unavailable)
     }
 
@@ -71,8 +102,9 @@ impl Auth {
     ///
     /// # Errors
     /// [`ApiError::Unavailable`].
-    pub async fn members(&self, _: &AuthenticatedClient) -> Result<Vec<InstanceRow>, ApiError> {
-        self.db.all_instances().await.map_err(unavailable)
+    pub async fn members(&self, client: &AuthenticatedClient) -> Result<Vec<InstanceRow>, ApiError> {
+        let _permit = self.guard_calls.permit().await?;
+        self.db.all_instances(Some(client.id())).await.map_err(unavailable)
     }
 
     /// Whether exactly this token was issued and its session has not ended, by the database.
@@ -84,6 +116,7 @@ impl Auth {
         _: &AuthenticatedClient,
         token: &TokenRecord,
     ) -> Result<bool, ApiError> {
+        let _permit = self.guard_calls.permit().await?;
         self.db.is_token_live(token).await.map_err(unavailable)
     }
 
@@ -97,12 +130,12 @@ impl Auth {
         now: UnixSeconds,
     ) -> Result<Vec<SessionId>, ApiError> {
         let (sender, receiver) = mpsc::channel();
-        self.db
-            .revoked_sessions(now, move |session| {
-                let _ = sender.send(session);
-            })
-            .await
-            .map_err(unavailable)?;
+        let permit = self.guard_calls.permit().await?;
+        let each = move |session| {
+            // Held until the transaction has ended, which goes on when the guard has hung up.
+            let _ = (&permit, sender.send(session));
+        };
+        self.db.revoked_sessions_for_a_guard(now, each).await.map_err(unavailable)?;
         Ok(receiver.into_iter().collect())
     }
 }

@@ -105,7 +105,6 @@ impl KeyRing {
             return Ok(());
         }
         if !may_sign {
-            info!("the key {successor} waits for an instance or a guard that does not accept it yet");
             return Ok(());
         }
         info!("the key {successor} signs from now on");

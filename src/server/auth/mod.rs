@@ -22,6 +22,7 @@ use tracing::{error, warn};
 
 use self::{
     allowlist::Allowlist,
+    guards::GuardCalls,
     key::PublicJwk,
     key_ring::{KeyRing, Ring},
     keys::Keys,
@@ -77,6 +78,7 @@ pub struct Auth {
     config: TokenConfig,
     /// What guards have to know; `None` if this instance runs alone.
     guard_settings: Option<Settings>,
+    guard_calls: GuardCalls,
 }
 
 /// The tokens that are issued to a client.
@@ -114,6 +116,7 @@ impl Auth {
             ),
             allowlist,
             guard_settings: allowlist::guard_settings(config),
+            guard_calls: GuardCalls::default(),
             config: config.token.clone(),
             db,
         })

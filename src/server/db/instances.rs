@@ -8,9 +8,12 @@ use sqlx::AssertSqlSafe;
 use tokio::time;
 
 use crate::server::{
-    db::{Db, DbError},
+    db::{Db, DbError, pool::Pool},
     ids::InstanceId,
 };
+
+/// The maximum number of guards of one client.
+const MOST_GUARDS: u32 = 100;
 
 const POSTGRES_CLOCK_MS: &str = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
 
@@ -22,7 +25,8 @@ impl Db {
     /// the database's clock, in milliseconds since the Unix epoch.
     ///
     /// # Errors
-    /// The database cannot be used; [`DbError::RowNotFound`] if the id is that of someone else.
+    /// The database cannot be used; [`DbError::RowNotFound`] if the id is that of someone else, or the client has
+    /// [`MOST_GUARDS`] already.
     pub async fn record_instance(
         &self,
         id: InstanceId,
@@ -31,7 +35,8 @@ impl Db {
         client_id: Option<&str>,
     ) -> Result<i64, DbError> {
         let statement = format!(
-            "insert into instances (id, name, facts, client_id) values ($1, $2, $3, $4) \
+            "insert into instances (id, name, facts, client_id) select $1, $2, $3, $4 \
+             where (select count(*) from instances where client_id = $4 and id <> $1) < {MOST_GUARDS} \
              on conflict (id) do update set beat = instances.beat + 1, facts = excluded.facts \
              where coalesce(instances.client_id, '') = coalesce(excluded.client_id, '') \
              returning {POSTGRES_CLOCK_MS}"
@@ -43,19 +48,20 @@ impl Db {
             .bind(client_id);
         // Not `fetch_one`: only the end of the result shows that the change was committed.
         let rows: Vec<i64> =
-            in_time(async { recording.fetch_all(&mut *self.instances_pool().acquire().await?).await })
+            in_time(async { recording.fetch_all(&mut *self.table_pool(client_id).acquire().await?).await })
                 .await?;
         rows.first().copied().ok_or(DbError::RowNotFound)
     }
 
-    /// All instances and guards in the table.
+    /// All instances and guards in the table, for an instance, or for the guard of a client.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn all_instances(&self) -> Result<Vec<InstanceRow>, DbError> {
+    pub async fn all_instances(&self, client_id: Option<&str>) -> Result<Vec<InstanceRow>, DbError> {
         let reading = sqlx::query_as("select id, name, beat, facts from instances");
         let rows: Vec<(String, String, i64, String)> =
-            in_time(async { reading.fetch_all(&mut *self.instances_pool().acquire().await?).await }).await?;
+            in_time(async { reading.fetch_all(&mut *self.table_pool(client_id).acquire().await?).await })
+                .await?;
         Ok(rows.into_iter().map(|(id, name, beat, facts)| InstanceRow { id, name, beat, facts }).collect())
     }
 
@@ -77,9 +83,16 @@ impl Db {
         .bind(id)
         .bind(beat)
         .bind(client_id);
-        in_time(async { deleting.execute(&mut *self.instances_pool().acquire().await?).await })
+        in_time(async { deleting.execute(&mut *self.table_pool(client_id).acquire().await?).await })
             .await
             .map(|_| ())
+    }
+}
+
+impl Db {
+    /// The connection of this instance for its own row must not wait for those of guards.
+    fn table_pool(&self, client_id: Option<&str>) -> &Pool {
+        if client_id.is_some() { &self.pool } else { self.instances_pool() }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
         clock::UnixSeconds,
         config::TokenConfig,
         db::{
-            ChangeError, Db, DbError, MANY_TIMEOUT,
+            ChangeError, Db, DbError, Lane, MANY_TIMEOUT,
             access_tokens::{self, ROW_TIMEOUT},
             allow_time, decode,
             events::{self, AccountEvent},
@@ -594,27 +594,48 @@ impl Db {
     pub async fn revoked_sessions(
         &self,
         own: UnixSeconds,
+        each: impl FnMut(SessionId) + Send + 'static,
+    ) -> Result<(), DbError> {
+        self.read_revoked_sessions(self.reserved(REVOKED_SESSIONS_TIMEOUT), own, each).await
+    }
+
+    /// As [`Db::revoked_sessions`], on a connection for requests.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn revoked_sessions_for_a_guard(
+        &self,
+        own: UnixSeconds,
+        each: impl FnMut(SessionId) + Send + 'static,
+    ) -> Result<(), DbError> {
+        let lane = Lane { timeout: REVOKED_SESSIONS_TIMEOUT, ..self.requests() };
+        self.read_revoked_sessions(lane, own, each).await
+    }
+
+    async fn read_revoked_sessions(
+        &self,
+        lane: Lane<'_>,
+        own: UnixSeconds,
         mut each: impl FnMut(SessionId) + Send + 'static,
     ) -> Result<(), DbError> {
         let clock = self.clock_expression(own);
-        self.reserved(REVOKED_SESSIONS_TIMEOUT)
-            .transaction(move |connection| {
-                async move {
-                    allow_time(connection, REVOKED_SESSIONS_TIMEOUT).await?;
-                    sqlx::query("update users set id = id where id = ''").execute(&mut *connection).await?;
-                    let mut rows = sqlx::query_as::<_, (String,)>(AssertSqlSafe(format!(
-                        "select id from sessions where revoked_at is not null and rotated_at > {clock} - $1"
-                    )))
-                    .bind(TOKENS_MAY_LIVE)
-                    .fetch(connection);
-                    while let Some((id,)) = rows.try_next().await? {
-                        each(decode::parse(&id)?);
-                    }
-                    Ok(())
+        lane.transaction(move |connection| {
+            async move {
+                allow_time(connection, REVOKED_SESSIONS_TIMEOUT).await?;
+                sqlx::query("update users set id = id where id = ''").execute(&mut *connection).await?;
+                let mut rows = sqlx::query_as::<_, (String,)>(AssertSqlSafe(format!(
+                    "select id from sessions where revoked_at is not null and rotated_at > {clock} - $1"
+                )))
+                .bind(TOKENS_MAY_LIVE)
+                .fetch(connection);
+                while let Some((id,)) = rows.try_next().await? {
+                    each(decode::parse(&id)?);
                 }
-                .boxed()
-            })
-            .await
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
     }
 
     /// The state of the session.

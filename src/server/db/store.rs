@@ -28,7 +28,7 @@ impl SessionStore for Db {
     }
 
     async fn other_instances(&self, id: InstanceId) -> Result<Vec<InstanceRow>, ChangeError> {
-        let (id, mut all) = (id.to_string(), self.all_instances().await?);
+        let (id, mut all) = (id.to_string(), self.all_instances(None).await?);
         all.retain(|row| row.id != id);
         Ok(all)
     }

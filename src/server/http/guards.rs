@@ -12,6 +12,7 @@ use axum::{
 };
 use hallpass_guard::wire::{
     Facts, INSTANCES, Liveness, Member, REVOKED_SESSIONS, Recorded, SETTINGS, Settings, TOKEN, Token,
+    revoked_sessions_end,
 };
 use serde::Deserialize;
 
@@ -49,7 +50,7 @@ async fn settings(
     State(state): State<AppState>,
     client: AuthenticatedClient,
 ) -> Result<Json<Settings>, ApiError> {
-    state.auth.guard_settings(&client).map(Json)
+    state.auth.guard_settings(&client, clock::now()).map(Json)
 }
 
 async fn members(
@@ -97,13 +98,14 @@ async fn token(
     Ok(Json(Liveness { is_live }))
 }
 
-/// The whole list at once, so that the response has a length by which a truncated one is noticed.
+/// The ids, and a last line by which the guard knows that the list is whole.
 async fn revoked_sessions(
     State(state): State<AppState>,
     client: AuthenticatedClient,
 ) -> Result<impl IntoResponse, ApiError> {
     let sessions = state.auth.revoked_sessions(&client, clock::now()).await?;
-    let text: String = sessions.iter().map(|session| format!("{session}\n")).collect();
+    let mut text: String = sessions.iter().map(|session| format!("{session}\n")).collect();
+    text += &revoked_sessions_end(sessions.len());
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }
 

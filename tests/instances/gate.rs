@@ -76,7 +76,7 @@ async fn gate_that_is_cut_off_admits_nothing_that_it_cannot_check() {
     gate.sql.set(|weather| weather.cut = true);
     assert_eq!(api.logout(0, &pairs[1]).await.0, 200);
     for pair in [&pairs[1], &pairs[2], &live] {
-        assert_eq!(gate.ask(&pair.access).await, 503, "nobody can be asked");
+        assert_eq!(gate.ask(&pair.access).await, 503, "there is no one to ask");
     }
     gate.redis().heal();
     gate.sql.heal();

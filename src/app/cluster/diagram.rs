@@ -56,9 +56,10 @@ fn tell(scene: &Scene) -> String {
     for Node { instance, status, .. } in scene.present() {
         let kind = match instance.kind {
             MemberKind::Instance => "",
-            _ => role(&instance),
+            MemberKind::Gate => ", a gate",
+            MemberKind::Guard => ", a guard",
         };
-        told += &format!("{} {kind}: {}, {}. ", instance.name, status.lease(), status.memory(instance.kind));
+        told += &format!("{}{kind}: {}, {}. ", instance.name, status.lease(), status.memory(instance.kind));
     }
     told
 }

@@ -41,6 +41,7 @@ pub async fn load(
 pub async fn join(config: &Config, keys: &Keys, db: Db) -> Result<Allowlist> {
     let mut cluster = cluster_options(config, MemberKind::Instance, keys)?;
     if let Some(options) = &mut cluster {
+        // It issues no tokens, so no instance has to accept the key that it would sign with.
         options.shared.signs = None;
     }
     Allowlist::join(db, Arc::new(SystemClock), cluster).await.map_err(explain)

@@ -64,6 +64,10 @@ async fn new_key_signs_once_every_instance_has_it() {
         }
         let both = [first.clone(), second.clone()];
         wait_until("it accepts the new key", async || published(&api, number).await == both).await;
+        // An instance that is restarted half-way signs with the key that all have.
+        assert!(world.instances[0].stop().await);
+        world.instances[0].start_again();
+        world.instances[0].wait_until_ready().await;
         let pair = api.login(0, ANN).await;
         assert_eq!(signed_with(&pair), first, "an instance does not have the new key");
         assert_eq!(api.me_everywhere(&pair).await, [200; 3]);

@@ -78,6 +78,12 @@ impl Keys {
         may_sign.max_by_key(|key| (key.made(), key.id())).unwrap_or_else(|| self.current())
     }
 
+    /// The oldest key of the folder that is not retired.
+    pub fn oldest(&self) -> &Key {
+        let may_sign = self.all().filter(|key| key.retired().is_none() && key.made() > 0);
+        may_sign.min_by_key(|key| (key.made(), key.id())).unwrap_or_else(|| self.current())
+    }
+
     /// The key that signs.
     pub fn current(&self) -> &Key {
         &self.0[0]

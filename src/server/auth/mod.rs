@@ -103,7 +103,13 @@ impl Auth {
     /// # Errors
     /// A key, a password setting or Redis cannot be used, or the database cannot be read.
     pub async fn load(config: &Config, kind: MemberKind, db: Db, now: UnixSeconds) -> Result<Self> {
-        let keys = Keys::load_or_make(&config.token, now)?;
+        let mut keys = Keys::load_or_make(&config.token, now)?;
+        if config.redis.url.is_some() && config.token.signing_key.is_none() {
+            // The others may not have the newest key yet, and this instance could not start with it. When all accept it,
+            // `follow_keys` turns to it.
+            let oldest = keys.oldest().id().to_owned();
+            keys = keys.signing_with(&oldest);
+        }
         let allowlist = Arc::new(allowlist::load(config, kind, &keys, db.clone(), now).await?);
         Ok(Self {
             key_ring: KeyRing::new(&config.token, keys, now)?,

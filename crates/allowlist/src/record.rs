@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     clock::UnixSeconds,
     id::{SessionId, TokenId, UserId},
@@ -15,7 +17,7 @@ pub const MAX_TOKEN_LIFE: Duration = Duration::from_mins(5);
 pub const RETENTION: Duration = MAX_TOKEN_LIFE.saturating_mul(2);
 
 /// The ids and the expiry of an access token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRecord {
     /// The id of the token.
     pub token_id: TokenId,

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     clock::UnixSeconds,
     id::{InstanceId, SessionId},
@@ -65,7 +67,7 @@ pub trait LiveTokens: SessionStore {
 }
 
 /// An instance that is running, or ended without deleting its row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceRow {
     /// The id of this run of the instance.
     pub id: String,

@@ -7,7 +7,7 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirec
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::wire::{self, Facts, Liveness, Member, Recorded, Settings, Token};
+use crate::wire::{self, Facts, Liveness, Recorded, Settings};
 
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -135,7 +135,7 @@ impl SessionStore for Hallpass {
     type Error = HallpassError;
 
     async fn is_token_live(&self, token: &TokenRecord) -> Result<bool, HallpassError> {
-        let asking = self.request(Method::POST, wire::TOKEN).json(&Token::from(*token));
+        let asking = self.request(Method::POST, wire::TOKEN).json(token);
         Ok(json::<Liveness>(asking).await?.is_live)
     }
 
@@ -157,9 +157,10 @@ impl SessionStore for Hallpass {
     }
 
     async fn other_instances(&self, id: InstanceId) -> Result<Vec<InstanceRow>, HallpassError> {
-        let all: Vec<Member> = json(self.request(Method::GET, wire::INSTANCES)).await?;
+        let mut all: Vec<InstanceRow> = json(self.request(Method::GET, wire::INSTANCES)).await?;
         let id = id.to_string();
-        Ok(all.into_iter().filter(|member| member.id != id).map(Into::into).collect())
+        all.retain(|row| row.id != id);
+        Ok(all)
     }
 
     async fn delete_instance(&self, id: &str, beat: Option<i64>) -> Result<(), HallpassError> {

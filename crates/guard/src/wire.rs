@@ -3,15 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use hallpass_allowlist::{InstanceRow, SessionId, TokenId, TokenRecord, UnixSeconds, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// `GET`: [`Settings`].
 pub const SETTINGS: &str = "/guard/settings";
-/// `GET`: a list of [`Member`]. `PUT` below it, with an id: [`Facts`], answered by [`Recorded`]. `DELETE` there.
+/// `GET`: a list of [`InstanceRow`](hallpass_allowlist::InstanceRow). `PUT` below it, with an id: [`Facts`], answered by [`Recorded`]. `DELETE` there.
 pub const INSTANCES: &str = "/guard/instances";
-/// `POST`: [`Token`], answered by [`Liveness`].
+/// `POST`: [`TokenRecord`](hallpass_allowlist::TokenRecord), answered by [`Liveness`].
 pub const TOKEN: &str = "/guard/token";
 /// `GET`: the ids of revoked sessions, a line each, and [`revoked_sessions_end`].
 pub const REVOKED_SESSIONS: &str = "/guard/revoked_sessions";
@@ -53,50 +52,6 @@ pub struct Facts {
 pub struct Recorded {
     /// The time by the database's clock, in milliseconds since the Unix epoch.
     pub time_ms: i64,
-}
-
-/// An instance, or another guard.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of `InstanceRow`")]
-pub struct Member {
-    pub id: String,
-    pub name: String,
-    pub beat: i64,
-    pub facts: String,
-}
-
-impl From<InstanceRow> for Member {
-    fn from(InstanceRow { id, name, beat, facts }: InstanceRow) -> Self {
-        Self { id, name, beat, facts }
-    }
-}
-
-impl From<Member> for InstanceRow {
-    fn from(Member { id, name, beat, facts }: Member) -> Self {
-        Self { id, name, beat, facts }
-    }
-}
-
-/// A token whose signature the guard has verified.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of `TokenRecord`")]
-pub struct Token {
-    pub token_id: TokenId,
-    pub session_id: SessionId,
-    pub user_id: UserId,
-    pub expires_at: UnixSeconds,
-}
-
-impl From<TokenRecord> for Token {
-    fn from(TokenRecord { token_id, session_id, user_id, expires_at }: TokenRecord) -> Self {
-        Self { token_id, session_id, user_id, expires_at }
-    }
-}
-
-impl From<Token> for TokenRecord {
-    fn from(Token { token_id, session_id, user_id, expires_at }: Token) -> Self {
-        Self { token_id, session_id, user_id, expires_at }
-    }
 }
 
 /// Whether exactly this token was issued and its session has not ended.

@@ -10,9 +10,9 @@ use axum::{
     response::IntoResponse,
     routing::{any, get, post, put},
 };
+use hallpass_allowlist::{InstanceRow, TokenRecord};
 use hallpass_guard::wire::{
-    Facts, INSTANCES, Liveness, Member, REVOKED_SESSIONS, Recorded, SETTINGS, Settings, TOKEN, Token,
-    revoked_sessions_end,
+    Facts, INSTANCES, Liveness, REVOKED_SESSIONS, Recorded, SETTINGS, Settings, TOKEN, revoked_sessions_end,
 };
 use serde::Deserialize;
 
@@ -56,8 +56,8 @@ async fn settings(
 async fn members(
     State(state): State<AppState>,
     client: AuthenticatedClient,
-) -> Result<Json<Vec<Member>>, ApiError> {
-    Ok(Json(state.auth.members(&client).await?.into_iter().map(Member::from).collect()))
+) -> Result<Json<Vec<InstanceRow>>, ApiError> {
+    state.auth.members(&client).await.map(Json)
 }
 
 async fn record(
@@ -91,10 +91,10 @@ async fn delete(
 async fn token(
     State(state): State<AppState>,
     client: AuthenticatedClient,
-    token: Result<Json<Token>, JsonRejection>,
+    token: Result<Json<TokenRecord>, JsonRejection>,
 ) -> Result<Json<Liveness>, ApiError> {
     let Json(token) = token.map_err(|error| refused(&error))?;
-    let is_live = state.auth.is_token_live(&client, &token.into()).await?;
+    let is_live = state.auth.is_token_live(&client, &token).await?;
     Ok(Json(Liveness { is_live }))
 }
 

@@ -272,3 +272,16 @@ async fn metadata_names_every_endpoint() {
         assert_eq!(metadata["response_types_supported"], json!([]));
     }
 }
+
+#[tokio::test]
+async fn guard_has_nothing_to_join_at_an_instance_that_runs_alone() {
+    let home = Home::new();
+    let server = home.start().await;
+    let client = Client::add(&home, "notes");
+    let asked = server.get("/guard/settings").basic_auth(&client.id, Some(&client.secret));
+    let (status, answer) = answer(asked).await;
+    assert_eq!((status.as_u16(), &answer["error"]), (409, &"conflict".into()));
+    assert!(answer["message"].as_str().unwrap().contains("REDIS_URL"), "{answer}");
+    assert_eq!(refusal(server.get("/guard/settings")).await, (401, "invalid_client".into()));
+    assert_eq!(refusal(server.get("/guard/other")).await, (404, "not_found".into()));
+}

@@ -1,7 +1,7 @@
 //! Where the gate listens: at an address, or at a Unix socket.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     net::SocketAddr,
     os::unix::{
         fs::{FileTypeExt, MetadataExt},
@@ -33,6 +33,15 @@ impl TryFrom<String> for GateAddress {
             None => text.parse().map(Self::Tcp).map_err(|_| {
                 format!("the address of the gate is {text}: neither 127.0.0.1:4000 nor unix:/path/gate.sock")
             }),
+        }
+    }
+}
+
+impl fmt::Display for GateAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

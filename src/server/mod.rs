@@ -117,6 +117,9 @@ pub async fn serve(
     let instance = Instance::start(&config, MemberKind::Instance).await?;
     let address = listener.local_addr()?;
     info!("Hallpass is running at http://{address}");
+    if let Some(address) = &config.gate.addr {
+        info!("the gate is open at {address}");
+    }
     if instance.db.has_no_users().await? {
         info!(
             "there are no users yet: register at http://{address}/register, or run `hallpass user add EMAIL`"
@@ -156,7 +159,7 @@ pub async fn serve_gate(config: Config, shutdown: impl Future<Output = ()> + Sen
     );
     let gate = GateListener::bind(address).await?;
     let instance = Instance::start(&config, MemberKind::Gate).await?;
-    info!("the gate is open");
+    info!("the gate is open at {address}");
     let serving = instance.serve_gate(gate, &config);
     instance.run(serving, shutdown).await
 }

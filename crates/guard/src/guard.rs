@@ -61,9 +61,11 @@ impl Guard {
         let shared = Arc::new(Shared { allowlist, keys, verified, announced, tasks: Mutex::default() });
         let mut tasks = JoinSet::new();
         tasks.spawn(every(READ_KEYS_EVERY, Arc::downgrade(&shared), async |shared| {
-            shared.follow_keys().await
+            shared.follow_keys().await;
         }));
-        tasks.spawn(every(MAINTAIN_EVERY, Arc::downgrade(&shared), async |shared| shared.maintain().await));
+        tasks.spawn(every(MAINTAIN_EVERY, Arc::downgrade(&shared), async |shared| {
+            shared.maintain().await;
+        }));
         *shared.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Self(shared)
     }

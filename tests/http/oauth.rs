@@ -279,9 +279,13 @@ async fn guard_has_nothing_to_join_at_an_instance_that_runs_alone() {
     let server = home.start().await;
     let client = Client::add(&home, "notes");
     let asked = server.get("/guard/settings").basic_auth(&client.id, Some(&client.secret));
-    let (status, answer) = answer(asked).await;
-    assert_eq!((status.as_u16(), &answer["error"]), (409, &"conflict".into()));
-    assert!(answer["message"].as_str().unwrap().contains("REDIS_URL"), "{answer}");
+    let (status, refused) = answer(asked).await;
+    assert_eq!((status.as_u16(), &refused["error"]), (409, &"conflict".into()));
+    assert!(refused["message"].as_str().unwrap().contains("REDIS_URL"), "{refused}");
+    let facts = json!({ "name": "notes", "facts": "{}" });
+    let put = server.client.put(format!("{}/guard/instances/{}", server.url, "A".repeat(22))).json(&facts);
+    let put = put.basic_auth(&client.id, Some(&client.secret));
+    assert_eq!(refusal(put).await, (409, "conflict".into()));
     assert_eq!(refusal(server.get("/guard/settings")).await, (401, "invalid_client".into()));
     assert_eq!(refusal(server.get("/guard/other")).await, (404, "not_found".into()));
 }

@@ -69,6 +69,13 @@ pub enum BuildError {
     Join(#[from] StartError<HallpassError>),
 }
 
+impl Guard {
+    /// A guard, to be configured.
+    pub fn builder() -> GuardBuilder {
+        GuardBuilder::default()
+    }
+}
+
 impl GuardBuilder {
     /// The address of Hallpass, such as `https://id.example.com`. Any of its instances may answer.
     pub fn issuer(self, url: impl Into<String>) -> Self {

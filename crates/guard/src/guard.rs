@@ -16,8 +16,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    bearer::bearer, builder::GuardBuilder, claims::Claims, hallpass::Hallpass, layer::GuardLayer,
-    public_keys::PublicKeys, refusal::Refusal, verified_tokens::VerifiedTokens,
+    bearer::bearer, claims::Claims, hallpass::Hallpass, public_keys::PublicKeys, refusal::Refusal,
+    verified_tokens::VerifiedTokens,
 };
 
 /// How often the published keys are read: a new key of Hallpass waits for that.
@@ -51,11 +51,6 @@ pub(crate) struct Shared {
 }
 
 impl Guard {
-    /// A guard, to be configured.
-    pub fn builder() -> GuardBuilder {
-        GuardBuilder::default()
-    }
-
     pub(crate) fn start(allowlist: Allowlist<Hallpass>, keys: PublicKeys, announced: Vec<String>) -> Self {
         let (verified, announced) = (VerifiedTokens::default(), Mutex::new(announced));
         let shared = Arc::new(Shared { allowlist, keys, verified, announced, tasks: Mutex::default() });
@@ -108,11 +103,6 @@ impl Guard {
             verified.insert(token, Arc::clone(&claims));
         }
         Ok(claims)
-    }
-
-    /// A tower layer that lets requests with a live access token pass, and answers the others.
-    pub fn layer(&self) -> GuardLayer {
-        GuardLayer::new(self.clone())
     }
 
     /// Resolves when this guard learns that the session of these claims has ended: for an event stream, which has to end

@@ -21,11 +21,14 @@ pub struct GuardLayer {
     role: Option<Arc<str>>,
 }
 
-impl GuardLayer {
-    pub(crate) fn new(guard: Guard) -> Self {
-        Self { guard, role: None }
+impl Guard {
+    /// A tower layer that lets requests with a live access token pass, and answers the others.
+    pub fn layer(&self) -> GuardLayer {
+        GuardLayer { guard: self.clone(), role: None }
     }
+}
 
+impl GuardLayer {
     /// Only for users who have this role: others get 403.
     pub fn for_role(self, role: &str) -> Self {
         Self { role: Some(role.into()), ..self }

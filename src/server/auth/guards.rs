@@ -1,11 +1,10 @@
 //! Guards: services beside Hallpass that have joined the instances. Each is a member like an instance, whose store is this
 //! server: what an instance asks the database, a guard asks here.
 
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 
 use hallpass_allowlist::{InstanceRow, TokenRecord};
 use hallpass_guard::wire::{Facts, Settings};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Auth,
@@ -21,25 +20,9 @@ use crate::{
     },
 };
 
-/// How many calls of guards use the database at the same time: fewer than there are connections for requests.
-const MOST_CALLS: usize = 4;
-
-/// The longest facts of a guard, in bytes: those of 256 partitions have fewer.
-const MAX_FACTS: usize = 12_000;
-
-/// The permits for calls of guards that use the database.
-pub struct GuardCalls(Arc<Semaphore>);
-
-impl Default for GuardCalls {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MOST_CALLS)))
-    }
-}
-
-impl GuardCalls {
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        Arc::clone(&self.0).acquire_owned().await.map_err(|_| ApiError::Unavailable)
-    }
+/// The longest facts of a guard, in bytes: they name the bus that each partition follows.
+pub fn max_facts(partitions: u16) -> usize {
+    4000 + 80 * usize::from(partitions)
 }
 
 impl Auth {
@@ -48,10 +31,13 @@ impl Auth {
     /// # Errors
     /// [`ApiError::Conflict`]: this instance runs alone, and there is nothing to join.
     pub fn guard_settings(&self, _: &AuthenticatedClient, now: UnixSeconds) -> Result<Settings, ApiError> {
-        let alone = "This Hallpass runs without Redis, which guards need: set REDIS_URL, or use the gate.";
-        let settings = self.guard_settings.clone().ok_or_else(|| ApiError::Conflict(alone.into()))?;
         let keys = self.public_keys(now).into_iter().filter_map(|key| serde_json::to_value(key).ok());
-        Ok(Settings { keys: keys.collect(), ..settings })
+        Ok(Settings { keys: keys.collect(), ..self.settings_without_keys()?.clone() })
+    }
+
+    fn settings_without_keys(&self) -> Result<&Settings, ApiError> {
+        let alone = "This Hallpass runs without Redis, which guards need: set REDIS_URL, or use the gate.";
+        self.guard_settings.as_ref().ok_or_else(|| ApiError::Conflict(alone.into()))
     }
 
     /// Records a guard and increments its beat. Returns the time by the database's clock, in milliseconds.
@@ -68,7 +54,7 @@ impl Auth {
         let shown = name(&guard.name).ok_or_else(|| {
             ApiError::InvalidRequest("The name of a guard is a line of at most 100 characters.".into())
         })?;
-        if guard.facts.len() > MAX_FACTS {
+        if guard.facts.len() > max_facts(self.settings_without_keys()?.partitions) {
             return Err(ApiError::PayloadTooLarge);
         }
         // Before it is recorded: the running instances trust no mirror while they know of a conflict.

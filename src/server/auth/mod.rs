@@ -22,7 +22,7 @@ use tracing::{error, warn};
 
 use self::{
     allowlist::Allowlist,
-    guards::GuardCalls,
+    guard_calls::GuardCalls,
     key::PublicJwk,
     key_ring::{KeyRing, Ring},
     keys::Keys,
@@ -51,6 +51,7 @@ pub mod allowlist;
 pub mod authenticate;
 pub mod clients;
 pub mod device_cookie;
+mod guard_calls;
 pub mod guards;
 pub mod introspect;
 pub mod jwt;

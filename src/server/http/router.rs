@@ -47,7 +47,9 @@ use crate::{
         theme::{self, Theme},
     },
     server::{
-        AppState, clock, config,
+        AppState,
+        auth::guards::max_facts,
+        clock, config,
         http::{
             calls,
             cookie::{self, RefreshCookies},
@@ -63,7 +65,9 @@ pub fn service(
     state: AppState,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
     let server = &state.config.server;
-    let (limit, timeout) = (server.body_limit_bytes, server.request_timeout());
+    // Facts are sent as JSON in JSON, which doubles the quotes.
+    let facts = 2 * max_facts(state.config.redis.partitions);
+    let (limit, timeout) = (server.body_limit_bytes.max(facts), server.request_timeout());
     let instance = HeaderValue::try_from(state.config.instance_name()).ok();
     let shared = Arc::new(Outermost { state: state.clone(), instance });
     // The path without the query, so that secrets that clients send there by mistake are not logged.

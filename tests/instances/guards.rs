@@ -72,7 +72,7 @@ async fn guard_accepts_nothing_that_a_logout_has_ended() {
         assert_eq!(notes.ask(&pair.access).await, 401);
     }
 
-    // One that stops by itself is not waited for.
+    // One that stops as it should is not waited for.
     notes.process.signal("TERM");
     wait_until("it has ended", async || !notes.process.is_running()).await;
     let (status, answer) = api.logout(0, &live).await;

@@ -121,8 +121,8 @@ impl Facts {
                 let value = |settings: &BTreeMap<String, String>, name: &str| {
                     settings.get(name).map_or("not set", String::as_str).to_owned()
                 };
-                let names = ours.keys().chain(theirs.keys());
-                names.clone().find_map(|name| differ(name, &value(ours, name), &value(theirs, name)))
+                let mut names = ours.keys().chain(theirs.keys());
+                names.find_map(|name| differ(name, &value(ours, name), &value(theirs, name)))
             })
             .or_else(|| differ("number of partitions", &self.partitions, &other.partitions))
             .or_else(|| differ("number of nodes", &self.nodes, &other.nodes))

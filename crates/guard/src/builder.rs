@@ -15,6 +15,7 @@ use crate::{
     guard::Guard,
     hallpass::{Hallpass, HallpassError},
     public_keys::PublicKeys,
+    wire::Settings,
 };
 
 /// The time between two attempts to reach Hallpass at the start.
@@ -144,8 +145,7 @@ impl GuardBuilder {
             self.ca.as_deref(),
         )
         .map_err(|error| invalid("issuer_ca", error))?;
-        let until = Instant::now() + startup_timeout;
-        let settings = retry(until, HallpassError::is_temporary, async || hallpass.settings().await).await?;
+        let settings = settings_of(&hallpass, Instant::now() + startup_timeout).await?;
         let theirs = settings.audience.clone();
         if let Some(ours) = self.audience.filter(|ours| *ours != theirs) {
             return Err(BuildError::Audience { ours, theirs });
@@ -174,15 +174,11 @@ impl GuardBuilder {
     }
 }
 
-/// Tries again while the error is temporary, until that time.
-async fn retry<T, E: Display>(
-    until: Instant,
-    is_temporary: impl Fn(&E) -> bool,
-    attempt: impl AsyncFn() -> Result<T, E>,
-) -> Result<T, E> {
+/// The settings of Hallpass. Tries again until that time while it is out of reach.
+async fn settings_of(hallpass: &Hallpass, until: Instant) -> Result<Settings, HallpassError> {
     loop {
-        match attempt().await {
-            Err(error) if is_temporary(&error) && Instant::now() + RETRY_EVERY < until => {
+        match hallpass.settings().await {
+            Err(error) if error.is_temporary() && Instant::now() + RETRY_EVERY < until => {
                 info!("{error}; trying again");
                 time::sleep(RETRY_EVERY).await;
             }

@@ -22,7 +22,7 @@ use crate::{
         AppState,
         auth::clients::AuthenticatedClient,
         clock,
-        http::oauth::{basic, unreadable},
+        http::oauth::{basic, refused, unreadable},
         ids::InstanceId,
     },
 };
@@ -66,7 +66,8 @@ async fn record(
     id: Result<Path<InstanceId>, PathRejection>,
     facts: Result<Json<Facts>, JsonRejection>,
 ) -> Result<Json<Recorded>, ApiError> {
-    let (Path(id), Json(facts)) = (id.map_err(|_| unreadable())?, facts.map_err(|error| refused(&error))?);
+    let (Path(id), Json(facts)) =
+        (id.map_err(|_| unreadable())?, facts.map_err(|error| refused(error.status()))?);
     let time_ms = state.auth.record_guard(&client, id, &facts).await?;
     Ok(Json(Recorded { time_ms }))
 }
@@ -93,7 +94,7 @@ async fn token(
     client: AuthenticatedClient,
     token: Result<Json<TokenRecord>, JsonRejection>,
 ) -> Result<Json<Liveness>, ApiError> {
-    let Json(token) = token.map_err(|error| refused(&error))?;
+    let Json(token) = token.map_err(|error| refused(error.status()))?;
     let is_live = state.auth.is_token_live(&client, &token).await?;
     Ok(Json(Liveness { is_live }))
 }
@@ -107,12 +108,4 @@ async fn revoked_sessions(
     let mut text: String = sessions.iter().map(|session| format!("{session}\n")).collect();
     text += &revoked_sessions_end(sessions.len());
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
-}
-
-fn refused(rejection: &JsonRejection) -> ApiError {
-    match rejection.status() {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::UnsupportedMediaType,
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::PayloadTooLarge,
-        _ => unreadable(),
-    }
 }

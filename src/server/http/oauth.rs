@@ -54,7 +54,7 @@ async fn revoke(
 
 /// The token that the request presents, once the client is known.
 async fn presented(state: &AppState, headers: &HeaderMap, fields: Fields) -> Result<String, ApiError> {
-    let Form(fields) = fields.map_err(|rejection| refused(&rejection))?;
+    let Form(fields) = fields.map_err(|rejection| refused(rejection.status()))?;
     let field = |name| one(&fields, name);
     let (id, secret) = match (basic(headers)?, field("client_id")?, field("client_secret")?) {
         (Some(_), _, Some(_)) => return Err(invalid("Send the client's secret in one way.")),
@@ -104,8 +104,9 @@ pub fn unreadable() -> ApiError {
     invalid("The request's fields cannot be read.")
 }
 
-fn refused(rejection: &FormRejection) -> ApiError {
-    match rejection.status() {
+/// The error for a body that axum rejects with this status.
+pub fn refused(status: StatusCode) -> ApiError {
+    match status {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::UnsupportedMediaType,
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::PayloadTooLarge,
         _ => unreadable(),

@@ -34,6 +34,9 @@ pub enum ApiError {
     /// The id or the secret of a client is wrong, or there is none (RFC 6749, 5.2).
     #[error("The client is unknown, or its secret is wrong.")]
     InvalidClient,
+    /// The client was not given the permission for this (RFC 6749, 5.2, for the code).
+    #[error("This client may not do this.")]
+    UnauthorizedClient,
     /// The request came from a page of another origin.
     #[error("This request came from another site and was refused.")]
     CrossSite,
@@ -123,6 +126,7 @@ impl ApiError {
             Self::InvalidToken => "invalid_token",
             Self::InvalidGrant(_) => "invalid_grant",
             Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient => "unauthorized_client",
             Self::CrossSite => "cross_site",
             Self::InsufficientScope => "insufficient_scope",
             Self::ReauthenticationRequired => "insufficient_user_authentication",
@@ -181,6 +185,7 @@ impl From<ErrorBody> for ApiError {
             "invalid_token" => Self::InvalidToken,
             "invalid_grant" => Self::InvalidGrant(body.message),
             "invalid_client" => Self::InvalidClient,
+            "unauthorized_client" => Self::UnauthorizedClient,
             "cross_site" => Self::CrossSite,
             "insufficient_scope" => Self::InsufficientScope,
             "insufficient_user_authentication" => Self::ReauthenticationRequired,
@@ -229,6 +234,7 @@ mod tests {
             ApiError::InvalidToken,
             ApiError::wrong_credentials(),
             ApiError::InvalidClient,
+            ApiError::UnauthorizedClient,
             ApiError::CrossSite,
             ApiError::InsufficientScope,
             ApiError::ReauthenticationRequired,

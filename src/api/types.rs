@@ -291,6 +291,9 @@ pub struct ClientInfo {
     pub name: String,
     /// When it was added, in Unix seconds.
     pub created_at: i64,
+    /// Whether it may also end all sessions of a user.
+    #[serde(default)]
+    pub may_revoke_users: bool,
 }
 
 /// All clients, the oldest first.

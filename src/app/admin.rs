@@ -217,6 +217,7 @@ fn Clients() -> impl IntoView {
             <tr>
                 <th scope="row">{client.name}</th>
                 <td><code>{client.client_id}</code></td>
+                <td>{if client.may_revoke_users { "Tokens, and all sessions of a user" } else { "Tokens" }}</td>
                 <td>{minutes_ago(now - client.created_at)}</td>
             </tr>
         }
@@ -238,6 +239,7 @@ fn Clients() -> impl IntoView {
                                 <tr>
                                     <th scope="col">"Name"</th>
                                     <th scope="col">"Client id"</th>
+                                    <th scope="col">"May revoke"</th>
                                     <th scope="col">"Added"</th>
                                 </tr>
                             </thead>

@@ -97,7 +97,12 @@ enum KeysCommand {
 #[derive(Subcommand)]
 enum ClientCommand {
     /// Add a client. Prints its id and its secret, which is not shown again.
-    Add { name: String },
+    Add {
+        name: String,
+        /// Let it end all sessions of a user, of whom it has no token: for an identity provider or a security tool.
+        #[arg(long)]
+        may_revoke_users: bool,
+    },
     /// List the clients, the oldest first.
     List,
     /// Remove a client. Its secret is refused from then on.
@@ -258,20 +263,22 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>> {
 async fn run_client(command: ClientCommand, config: &Config) -> Result<()> {
     let db = Db::open(config, Access::Shared).await?;
     match command {
-        ClientCommand::Add { name } => {
+        ClientCommand::Add { name, may_revoke_users } => {
             let name = clients::name(&name).with_context(|| {
                 format!("the name of a client is one line of 1 to {} characters", clients::MAX_NAME)
             })?;
             let id = clients::new_id();
             let (secret, hash) = clients::new_secret(&id)?;
-            let client = Client { id: id.clone(), name: name.to_owned(), created_at: clock::now() };
+            let created_at = clock::now();
+            let client = Client { id: id.clone(), name: name.to_owned(), created_at, may_revoke_users };
             db.add_client(&client, &hash).await?;
             println!("client_id={id}");
             println!("client_secret={}", secret.expose_secret());
         }
         ClientCommand::List => {
-            for Client { id, name, created_at } in db.clients().await? {
-                println!("{id}  added {}  {name}", date(created_at));
+            for Client { id, name, created_at, may_revoke_users } in db.clients().await? {
+                let permission = if may_revoke_users { "  may revoke users" } else { "" };
+                println!("{id}  added {}  {name}{permission}", date(created_at));
             }
         }
         ClientCommand::Remove { id } => {

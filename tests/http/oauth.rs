@@ -289,3 +289,111 @@ async fn guard_has_nothing_to_join_at_an_instance_that_runs_alone() {
     assert_eq!(refusal(server.get("/guard/settings")).await, (401, "invalid_client".into()));
     assert_eq!(refusal(server.get("/guard/other")).await, (404, "not_found".into()));
 }
+
+const REVOKE_USER: &str = "/oauth/global-token-revocation";
+
+/// A client that may end all sessions of a user.
+fn security_tool(home: &Home) -> Client {
+    let (id, secret) = home.add_client_with(&["security tool", "--may-revoke-users"]);
+    Client { id, secret }
+}
+
+impl Client {
+    fn revoke_user(&self, server: &Server, sub_id: &Value) -> RequestBuilder {
+        let request = server.post(REVOKE_USER).basic_auth(&self.id, Some(&self.secret));
+        request.json(&json!({ "sub_id": sub_id }))
+    }
+}
+
+#[tokio::test]
+async fn global_token_revocation_ends_all_sessions_of_one_user() {
+    let home = Home::new();
+    let server = home.start().await;
+    let tool = security_tool(&home);
+    let bob = server.register("bob@example.com").await;
+    let first = server.register(ANN).await;
+    let (_, claims) = parts(&first.access);
+    for subject in [
+        json!({ "format": "email", "email": ANN }),
+        json!({ "format": "email", "email": " Ann@EXAMPLE.com " }),
+        json!({ "format": "opaque", "id": claims["sub"] }),
+        json!({ "format": "iss_sub", "iss": claims["iss"], "sub": claims["sub"] }),
+    ] {
+        let sessions = [server.login(ANN).await, server.login(ANN).await];
+        let response = tool.revoke_user(&server, &subject).send().await.unwrap();
+        assert_eq!(response.status(), 204, "{subject}");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        assert_eq!(response.text().await.unwrap(), "");
+        for pair in sessions.iter().chain([&first]) {
+            assert_eq!(
+                status(server.me(&pair.access)).await,
+                401,
+                "{subject}: access tokens are dead at once"
+            );
+            let (status, answer) = answer(server.refresh(&pair.refresh)).await;
+            assert_eq!((status.as_u16(), &answer["error"]), (401, &json!("invalid_grant")), "{subject}");
+        }
+        assert_eq!(status(server.me(&bob.access)).await, 200, "another user is not affected");
+    }
+    // A user without a session is found, too, and can log in again.
+    let subject = json!({ "format": "email", "email": ANN });
+    assert_eq!(status(tool.revoke_user(&server, &subject)).await, 204);
+    assert_eq!(status(server.me(&server.login(ANN).await.access)).await, 200);
+}
+
+#[tokio::test]
+async fn global_token_revocation_says_why_it_revoked_nothing() {
+    let home = Home::new();
+    let server = home.start().await;
+    let tool = security_tool(&home);
+    let pair = server.register(ANN).await;
+    let (_, claims) = parts(&pair.access);
+    for (subject, expected) in [
+        (json!({ "format": "email", "email": "unknown@example.com" }), (404, "not_found")),
+        (json!({ "format": "opaque", "id": "AAAAAAAAAAAAAAAAAAAAAA" }), (404, "not_found")),
+        (json!({ "format": "opaque", "id": ANN }), (404, "not_found")),
+        (
+            json!({ "format": "iss_sub", "iss": "https://other.example", "sub": claims["sub"] }),
+            (404, "not_found"),
+        ),
+        (json!({ "format": "email", "email": "ann" }), (400, "invalid_request")),
+        (json!({ "format": "email" }), (400, "invalid_request")),
+        (json!({ "format": "email", "email": [ANN] }), (400, "invalid_request")),
+        (json!({ "format": "phone_number", "phone_number": "+12065550100" }), (400, "invalid_request")),
+        (json!({ "email": ANN }), (400, "invalid_request")),
+        (json!(ANN), (400, "invalid_request")),
+        (json!(null), (400, "invalid_request")),
+    ] {
+        let (status, code) = refusal(tool.revoke_user(&server, &subject)).await;
+        assert_eq!((status, code.as_str()), expected, "{subject}");
+    }
+    let request = || server.post(REVOKE_USER).basic_auth(&tool.id, Some(&tool.secret));
+    let json = |body: &str| request().header("content-type", "application/json").body(body.to_owned());
+    for (body, expected) in [("", 400), ("{", 400), ("{}", 400), ("[]", 400)] {
+        assert_eq!(refusal(json(body)).await.0, expected, "{body}");
+    }
+    assert_eq!(refusal(json(&"x".repeat(1_000_000))).await.0, 413);
+    assert_eq!(refusal(request().form(&[("sub_id", ANN)])).await.0, 415);
+    assert_eq!(refusal(request()).await.0, 415);
+
+    let subject = json!({ "format": "email", "email": ANN });
+    let plain = Client::add(&home, "notes");
+    let refused = plain.revoke_user(&server, &subject).send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), refused.headers().get("www-authenticate")), (403, None));
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"], "unauthorized_client");
+    let unknown = Client { id: tool.id.clone(), secret: plain.secret.clone() };
+    assert_eq!(refusal(unknown.revoke_user(&server, &subject)).await, (401, "invalid_client".into()));
+    let bearer = server.post(REVOKE_USER).bearer_auth(&pair.access).json(&json!({ "sub_id": subject }));
+    assert_eq!(refusal(bearer).await, (401, "invalid_client".into()), "the user is no client");
+    let page = tool.revoke_user(&server, &subject).header("sec-fetch-site", "cross-site");
+    assert_eq!(refusal(page).await, (403, "cross_site".into()));
+    assert_eq!(status(server.me(&pair.access)).await, 200, "nothing was revoked");
+
+    let list = hallpass_client(&home, &["list"]);
+    let line = |id: &str| list.lines().find(|line| line.starts_with(id)).unwrap();
+    assert!(
+        line(&tool.id).contains("security tool") && line(&tool.id).ends_with("may revoke users"),
+        "{list}"
+    );
+    assert!(!line(&plain.id).contains("may revoke"), "{list}");
+}

@@ -47,6 +47,11 @@ impl Call<'_> {
         self.path.starts_with("/oauth/")
     }
 
+    fn takes_only_a_form(&self) -> bool {
+        let content = &self.operation["requestBody"]["content"];
+        content.is_object() && content["application/json"].is_null()
+    }
+
     /// A request with the credentials that the first security requirement lists, of this caller or of a client.
     fn request(&self, server: &Server, caller: &Pair, client: &(String, String)) -> RequestBuilder {
         let request = if self.method == "post" { server.post(self.path) } else { server.get(self.path) };
@@ -152,6 +157,7 @@ async fn openapi_paths_match_the_existing_routes() {
         "/health/live",
         "/health/ready",
         "/metrics",
+        "/oauth/global-token-revocation",
         "/oauth/introspect",
         "/oauth/revoke",
     ];
@@ -219,7 +225,8 @@ async fn every_example_request_succeeds_with_the_described_response() {
                     }
                 }
                 let caller = if call.is_for_administrators() { server.login(ROOT).await } else { ann };
-                let request = call.request(&server, &caller, &home.add_client("notes"));
+                let client = home.add_client_with(&["notes", "--may-revoke-users"]);
+                let request = call.request(&server, &caller, &client);
                 assert_works(&description, &call, media_type, request, &body).await;
             }
         }
@@ -240,7 +247,8 @@ async fn assert_works(
         Some(other) => panic!("{}: {other}", call.path),
     };
     let response = request.send().await.unwrap();
-    assert_eq!(response.status(), 200, "{} {media_type:?} {body}", call.path);
+    let (success, _) = fields(&call.operation["responses"]).next().unwrap();
+    assert_eq!(response.status().as_str(), success, "{} {media_type:?} {body}", call.path);
     assert_described(description, call, response).await;
 }
 
@@ -252,7 +260,8 @@ async fn every_error_response_equals_its_example() {
     let (ann, root) = (server.register(ANN).await, server.login(ROOT).await);
     let (_, me) = answer(server.me(&root.access)).await;
     let description = description(&server).await;
-    let client = home.add_client("notes");
+    let (client, other) =
+        (home.add_client_with(&["notes", "--may-revoke-users"]), home.add_client("billing"));
     // The same body for all calls: unknown fields are ignored.
     let bad_fields = json!({
         "email": "ann", "password": "short", "current": "short", "new": "staple battery horse",
@@ -274,8 +283,13 @@ async fn every_error_response_equals_its_example() {
                     }
                     "invalid_token" => stranger().bearer_auth("a.b.c"),
                     "insufficient_scope" => stranger().bearer_auth(&ann.access),
-                    "invalid_client" => stranger().form(example),
-                    "invalid_request" if call.is_for_clients() => request().form(&[("tokens", "a")]),
+                    "invalid_client" if call.takes_only_a_form() => stranger().form(example),
+                    "invalid_client" => stranger().json(example),
+                    "unauthorized_client" => call.request(&server, caller, &other).json(example),
+                    "not_found" if call.is_for_clients() => {
+                        request().json(&json!({ "sub_id": { "format": "opaque", "id": "unknown" } }))
+                    }
+                    "invalid_request" if call.takes_only_a_form() => request().form(&[("tokens", "a")]),
                     "invalid_request" => request().header("content-type", "application/json").body("{"),
                     "unsupported_media_type" => request().header("content-type", "text/plain").body("x"),
                     "payload_too_large" => request().json(&"x".repeat(20_000)),
@@ -306,7 +320,7 @@ async fn every_error_response_equals_its_example() {
             }
         }
     }
-    assert_eq!(provoked.len(), 12, "{provoked:?}");
+    assert_eq!(provoked.len(), 13, "{provoked:?}");
 }
 
 #[tokio::test]

@@ -152,7 +152,12 @@ impl Home {
 
     /// Adds a client with the command line, and returns its id and its secret. A server may run.
     pub fn add_client(&self, name: &str) -> (String, String) {
-        let (output, text) = run(self.command().args(["client", "add", name]));
+        self.add_client_with(&[name])
+    }
+
+    /// The id and secret of a new client that `hallpass client add` makes with these arguments.
+    pub fn add_client_with(&self, arguments: &[&str]) -> (String, String) {
+        let (output, text) = run(self.command().args(["client", "add"]).args(arguments));
         assert!(output.status.success(), "{text}");
         let text = String::from_utf8(output.stdout).unwrap();
         let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();

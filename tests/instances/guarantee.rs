@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::{
     client::Api,
     support::{
+        notes::Credentials,
         process::wait_until,
         world::{Kind, World},
     },
@@ -135,6 +136,35 @@ async fn concurrent_requests_with_an_unknown_token_share_one_look_up() {
     }
     let look_ups = api.metric(1, "hallpass_redis_look_ups_total").await;
     assert!((1.0..=3.0).contains(&look_ups), "{look_ups} look-ups");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn global_token_revocation_answers_204_only_when_every_instance_refuses() {
+    let mut world = World::start(Kind::Single).await;
+    let api = Api::of(&world);
+    let tool = Credentials::of_client_added_with(&world.instances[0], &["tool", "--may-revoke-users"]);
+    let email = "ann@example.com";
+    let sessions = [api.register(0, email).await, api.login(1, email).await, api.login(2, email).await];
+    let revoke = async |number: usize| {
+        let request = api.post(number, "/oauth/global-token-revocation");
+        let request = request.basic_auth(&tool.id, Some(&tool.secret));
+        let subject = json!({ "sub_id": { "format": "email", "email": email } });
+        request.json(&subject).send().await.unwrap()
+    };
+    world.redis().kill();
+    wait_until("the lease has lapsed", async || api.metric(0, "hallpass_lease_held").await == 0.0).await;
+    let refused = revoke(0).await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    world.redis().start_again().await;
+    world.wait_until_ready().await;
+    // An instance that is cut off when the answer comes refuses as well.
+    let other = api.login(2, email).await;
+    world.instances[2].redis().set(|link| link.cut = true);
+    assert_eq!(revoke(1).await.status(), 204);
+    for pair in sessions.iter().chain([&other]) {
+        assert_eq!(api.me_everywhere(pair).await, [401; 3]);
+    }
+    world.instances[2].redis().heal();
 }
 
 /// Without Redis and without the database a token is undetermined: it is neither refused nor revoked.

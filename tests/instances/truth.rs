@@ -18,6 +18,7 @@ use crate::{
     support::{
         clock::{self, Step},
         health,
+        notes::Credentials,
         postgres::Postgres,
         process::{comes_true, wait_until},
         world::{Kind, World},
@@ -73,6 +74,7 @@ async fn session_lost_in_sql_can_still_be_revoked() {
     let mut world = World::start(Kind::Single).await;
     let api = Api::of(&world);
     let root = administrator(&world, &api, ROOT).await;
+    let tool = Credentials::of_client_added_with(&world.instances[0], &["tool", "--may-revoke-users"]);
     let (mut in_vain, mut ended) = (Vec::new(), Vec::new());
     for (place, way) in [
         "logout by access token",
@@ -81,6 +83,7 @@ async fn session_lost_in_sql_can_still_be_revoked() {
         "change_password",
         "admin/revoke_sessions",
         "admin/disable_user",
+        "global token revocation",
         "set-password",
         "sessions revoke --user",
         "sessions revoke --session",
@@ -109,6 +112,12 @@ async fn session_lost_in_sql_can_still_be_revoked() {
             "change_password" => {
                 let body = json!({ "current": PASSWORD, "new": NEW });
                 asked(call("account/change_password", &kept, body)).await
+            }
+            "global token revocation" => {
+                let sub_id = json!({ "format": "email", "email": email });
+                let request = api.post(place, "/oauth/global-token-revocation");
+                let request = request.basic_auth(&tool.id, Some(&tool.secret));
+                answer_of(&api, request.json(&json!({ "sub_id": sub_id }))).await == 204
             }
             "set-password" => command(&["user", "set-password", &email], &format!("{NEW}\n")).await.success(),
             "sessions revoke --user" => {

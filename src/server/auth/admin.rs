@@ -169,7 +169,7 @@ impl Auth {
         now: UnixSeconds,
     ) -> Result<Revocation, ApiError> {
         let user_id = self.existing(user_id).await?;
-        let by = administrator.session_id();
+        let by = Some(administrator.session_id());
         let revocation = self.end_sessions_of(user_id, None, by, EndReason::EndedByAdmin, now).await?;
         let by = administrator.user_id();
         info!(user.id = %user_id, admin.id = %by, "administrator {by} ended the sessions of user {user_id}");
@@ -195,7 +195,7 @@ impl Auth {
         Ok(revocation)
     }
 
-    async fn existing(&self, user_id: &str) -> Result<UserId, ApiError> {
+    pub(super) async fn existing(&self, user_id: &str) -> Result<UserId, ApiError> {
         let user_id = user_id.parse().map_err(|_| ApiError::NotFound)?;
         let user = self.db.find_user_by_id(user_id).await.map_err(unavailable)?;
         user.map(|user| user.id).ok_or(ApiError::NotFound)

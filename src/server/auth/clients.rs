@@ -58,11 +58,18 @@ fn key(secret: &SecretString) -> hmac::Key {
 #[derive(Debug)]
 pub struct AuthenticatedClient {
     id: String,
+    may_revoke_users: bool,
 }
 
 impl AuthenticatedClient {
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// # Errors
+    /// [`ApiError::UnauthorizedClient`] unless the client was added with this permission.
+    pub fn require_may_revoke_users(&self) -> Result<(), ApiError> {
+        if self.may_revoke_users { Ok(()) } else { Err(ApiError::UnauthorizedClient) }
     }
 }
 
@@ -73,8 +80,12 @@ impl Auth {
     /// [`ApiError::Unavailable`].
     pub async fn clients(&self, _: &Administrator, now: UnixSeconds) -> Result<ClientList, ApiError> {
         let clients = self.db.clients().await.map_err(unavailable)?.into_iter();
-        let clients =
-            clients.map(|Client { id, name, created_at }| ClientInfo { client_id: id, name, created_at });
+        let clients = clients.map(|Client { id, name, created_at, may_revoke_users }| ClientInfo {
+            client_id: id,
+            name,
+            created_at,
+            may_revoke_users,
+        });
         Ok(ClientList { now: self.allowlist.shared_time(now), clients: clients.collect() })
     }
 
@@ -88,10 +99,14 @@ impl Auth {
         secret: &SecretString,
     ) -> Result<AuthenticatedClient, ApiError> {
         let is_id = id.strip_prefix(ID_PREFIX).is_some_and(|number| number.parse::<ClientNumber>().is_ok());
-        let hash = if is_id { self.db.client_secret_hash(id).await.map_err(unavailable)? } else { None };
-        let hash = hash.and_then(|hash| BASE64_URL_SAFE_NO_PAD.decode(hash).ok()).unwrap_or_default();
-        hmac::verify(&key(secret), id.as_bytes(), &hash).map_err(|_| ApiError::InvalidClient)?;
-        Ok(AuthenticatedClient { id: id.to_owned() })
+        let credentials =
+            if is_id { self.db.client_credentials(id).await.map_err(unavailable)? } else { None };
+        let hash =
+            credentials.as_ref().and_then(|known| BASE64_URL_SAFE_NO_PAD.decode(&known.secret_hash).ok());
+        hmac::verify(&key(secret), id.as_bytes(), &hash.unwrap_or_default())
+            .map_err(|_| ApiError::InvalidClient)?;
+        let may_revoke_users = credentials.is_some_and(|known| known.may_revoke_users);
+        Ok(AuthenticatedClient { id: id.to_owned(), may_revoke_users })
     }
 }
 

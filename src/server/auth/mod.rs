@@ -65,6 +65,7 @@ mod password_queue;
 pub mod refresh;
 pub mod refresh_token;
 pub mod revoke;
+pub mod subject;
 pub mod throttle;
 mod verified_claims;
 

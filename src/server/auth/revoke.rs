@@ -138,7 +138,7 @@ impl Auth {
         now: UnixSeconds,
     ) -> Result<Revocation, ApiError> {
         let except = keep_current.then(|| authenticated.session_id());
-        let (user_id, by) = (authenticated.user_id(), authenticated.session_id());
+        let (user_id, by) = (authenticated.user_id(), Some(authenticated.session_id()));
         self.end_sessions_of(user_id, except, by, EndReason::SignedOutEverywhere, now).await
     }
 
@@ -158,18 +158,17 @@ impl Auth {
         Ok(answer_of(revocation))
     }
 
-    /// Revokes the sessions of a user, except one, for the given reason and on the authority of session
-    /// `by`.
+    /// Revokes the sessions of a user, except one, for the given reason; with `by`, on the authority of that session.
     pub(super) async fn end_sessions_of(
         &self,
         user_id: UserId,
         except: Option<SessionId>,
-        by: SessionId,
+        by: Option<SessionId>,
         reason: EndReason,
         now: UnixSeconds,
     ) -> Result<Revocation, ApiError> {
         let db = self.db.clone();
-        let recording = async move { db.revoke_sessions_of(user_id, except, Some(by), reason, now).await };
+        let recording = async move { db.revoke_sessions_of(user_id, except, by, reason, now).await };
         let revocation = self.revoke(Whose::User { user_id, except }, recording).await?;
         let why = reason.as_str();
         info!(user.id = %user_id, "ended the sessions of user {user_id}: {why}");

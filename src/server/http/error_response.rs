@@ -19,9 +19,10 @@ impl IntoResponse for ApiError {
             Self::MissingToken | Self::InvalidToken | Self::InvalidGrant(_) | Self::InvalidClient => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::CrossSite | Self::InsufficientScope | Self::ReauthenticationRequired => {
-                StatusCode::FORBIDDEN
-            }
+            Self::UnauthorizedClient
+            | Self::CrossSite
+            | Self::InsufficientScope
+            | Self::ReauthenticationRequired => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::EmailTaken | Self::Conflict(_) => StatusCode::CONFLICT,

@@ -3,10 +3,10 @@
 use axum::{
     Json, Router,
     extract::{
-        FromRequestParts, Path, Query, State,
+        Path, Query, State,
         rejection::{JsonRejection, PathRejection, QueryRejection},
     },
-    http::{StatusCode, header, request::Parts},
+    http::{StatusCode, header},
     response::IntoResponse,
     routing::{any, get, post, put},
 };
@@ -22,7 +22,7 @@ use crate::{
         AppState,
         auth::clients::AuthenticatedClient,
         clock,
-        http::oauth::{basic, refused, unreadable},
+        http::oauth::{refused, unreadable},
         ids::InstanceId,
     },
 };
@@ -35,15 +35,6 @@ pub fn routes() -> Router<AppState> {
         .route(TOKEN, post(token))
         .route(REVOKED_SESSIONS, get(revoked_sessions))
         .route("/guard/{*path}", any(ApiError::NotFound))
-}
-
-impl FromRequestParts<AppState> for AuthenticatedClient {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let (id, secret) = basic(&parts.headers)?.ok_or(ApiError::InvalidClient)?;
-        state.auth.authenticate_client(&id, &secret).await
-    }
 }
 
 async fn settings(

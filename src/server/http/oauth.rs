@@ -1,28 +1,40 @@
-//! The endpoints of OAuth for other services: introspection (RFC 7662) and revocation (RFC 7009). A service proves who
-//! it is by the id and secret of a client, by HTTP Basic or in the form (RFC 6749, 2.3.1).
+//! The endpoints of OAuth for other services: introspection (RFC 7662), revocation (RFC 7009) and global token revocation
+//! (draft-parecki-oauth-global-token-revocation). A service proves who it is by the id and secret of a client, by HTTP
+//! Basic or, where the request is a form, in it (RFC 6749, 2.3.1).
 
 use axum::{
     Form, Json, Router,
-    extract::{State, rejection::FormRejection},
-    http::{HeaderMap, StatusCode, header},
+    extract::{
+        FromRequestParts, State,
+        rejection::{FormRejection, JsonRejection},
+    },
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, post},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::{
     api::error::ApiError,
-    server::{AppState, clock},
+    server::{
+        AppState,
+        auth::{clients::AuthenticatedClient, subject::SubjectIdentifier},
+        clock,
+    },
 };
 
 pub const INTROSPECT: &str = "/oauth/introspect";
 pub const REVOKE: &str = "/oauth/revoke";
+pub const REVOKE_USER: &str = "/oauth/global-token-revocation";
 
 pub fn routes() -> Router<AppState> {
     Router::new()
         .route(INTROSPECT, post(introspect))
         .route(REVOKE, post(revoke))
+        .route(REVOKE_USER, post(revoke_user))
         .route("/oauth/{*path}", any(ApiError::NotFound))
 }
 
@@ -50,6 +62,39 @@ async fn revoke(
     let revoked = state.auth.revoke_token(&token, clock::now()).await?;
     // RFC 7009, 2.2: an unknown token needs no revocation.
     Ok(revoked.map_or_else(|| StatusCode::OK.into_response(), |revoked| Json(revoked).into_response()))
+}
+
+/// The body of a request for global token revocation.
+#[derive(Deserialize, ToSchema)]
+pub struct UserToRevoke {
+    /// The user.
+    sub_id: SubjectIdentifier,
+}
+
+/// Revokes all sessions of a user. The draft lets a server answer when it has begun, and leave access tokens alone; this
+/// answer is sent when no instance accepts any of the user's tokens any more.
+async fn revoke_user(
+    State(state): State<AppState>,
+    client: AuthenticatedClient,
+    body: Result<Json<UserToRevoke>, JsonRejection>,
+) -> Result<StatusCode, ApiError> {
+    let Json(UserToRevoke { sub_id }) = body.map_err(|rejection| match rejection {
+        JsonRejection::JsonDataError(_) => {
+            invalid("Send sub_id, a subject identifier of the format email, iss_sub or opaque (RFC 9493).")
+        }
+        other => refused(other.status()),
+    })?;
+    state.auth.revoke_user(&client, &sub_id, clock::now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl FromRequestParts<AppState> for AuthenticatedClient {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let (id, secret) = basic(&parts.headers)?.ok_or(ApiError::InvalidClient)?;
+        state.auth.authenticate_client(&id, &secret).await
+    }
 }
 
 /// The token that the request presents, once the client is known.
@@ -80,7 +125,7 @@ fn one<'a>(fields: &'a [(String, String)], name: &str) -> Result<Option<&'a str>
 }
 
 /// The id and the secret in the `Authorization` header. Neither has characters that form encoding changes.
-pub fn basic(headers: &HeaderMap) -> Result<Option<(String, SecretString)>, ApiError> {
+fn basic(headers: &HeaderMap) -> Result<Option<(String, SecretString)>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         let has_none = !headers.contains_key(header::AUTHORIZATION);

@@ -26,7 +26,11 @@ pub struct Credentials {
 
 impl Credentials {
     pub fn of_new_client(instance: &Instance) -> Self {
-        let output = instance.command().args(["client", "add", "notes"]).output().unwrap();
+        Self::of_client_added_with(instance, &["notes"])
+    }
+
+    pub fn of_client_added_with(instance: &Instance, arguments: &[&str]) -> Self {
+        let output = instance.command().args(["client", "add"]).args(arguments).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let value = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));

@@ -119,6 +119,11 @@ pub fn clients() -> ClientList {
     let client_id = format!("hpc_{TOKEN}");
     ClientList {
         now: NOW,
-        clients: vec![ClientInfo { client_id, name: "notes API".into(), created_at: NOW - 86_400 }],
+        clients: vec![ClientInfo {
+            client_id,
+            name: "notes API".into(),
+            created_at: NOW - 86_400,
+            may_revoke_users: false,
+        }],
     }
 }

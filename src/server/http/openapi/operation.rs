@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use server_fn::ServerFn;
 use utoipa::{
     PartialSchema, ToSchema,
@@ -33,6 +33,7 @@ pub enum Who {
     Administrator,
     Cookie,
     Client,
+    ClientWhoMayRevokeUsers,
     Operator,
 }
 
@@ -52,6 +53,9 @@ impl Who {
             Self::Client => {
                 "A client that `hallpass client add` has made, by HTTP Basic, or by `client_id` and `client_secret` in the form."
             }
+            Self::ClientWhoMayRevokeUsers => {
+                "A client that was added with `--may-revoke-users`, by HTTP Basic."
+            }
             Self::Operator => "Anyone who can reach it: the proxy in front must keep it from the public.",
         }
     }
@@ -66,6 +70,7 @@ impl Who {
             Self::Bearer | Self::Administrator => vec![by(BEARER)],
             Self::Cookie => vec![by(COOKIE)],
             Self::Client => vec![by(CLIENT), SecurityRequirement::default()],
+            Self::ClientWhoMayRevokeUsers => vec![by(CLIENT)],
         }
     }
 
@@ -75,6 +80,7 @@ impl Who {
             Self::Anyone | Self::RefreshToken | Self::AnyToken | Self::Operator => vec![],
             Self::Bearer | Self::Cookie => vec![ApiError::MissingToken, ApiError::InvalidToken],
             Self::Client => vec![ApiError::InvalidClient],
+            Self::ClientWhoMayRevokeUsers => vec![ApiError::InvalidClient, ApiError::UnauthorizedClient],
             Self::Administrator => {
                 vec![ApiError::MissingToken, ApiError::InvalidToken, ApiError::InsufficientScope]
             }
@@ -103,7 +109,7 @@ impl Call {
         let done = success(&output);
         let (words, input_schema) = words_and_fields::<F>();
         let refusals = refusals_of_a_call([who.refusals(), errors].concat());
-        let mut operation = operation(who, F::PATH, &words, of_the_api(done), refusals);
+        let mut operation = operation(who, F::PATH, &words, ("200", of_the_api(done)), refusals);
         let example = json!(input);
         if example.as_object().is_some_and(|fields| !fields.is_empty()) {
             let content = ContentBuilder::new().schema(Some(input_schema)).example(Some(example)).build();
@@ -135,7 +141,21 @@ impl Call {
             .required(Some(Required::True));
         let done = success(example);
         let refusals = refusals_of_a_call(Who::Client.refusals());
-        let operation = operation(Who::Client, path, words, of_the_api(done), refusals);
+        let operation = operation(Who::Client, path, words, ("200", of_the_api(done)), refusals);
+        let operation = operation.request_body(Some(body.build()));
+        Self { path, method: HttpMethod::Post, operation, schemas: schemas_of::<T>() }
+    }
+
+    /// Describes a `POST` request of a client with JSON of type `T`, which is answered without a body, by an example of
+    /// the request.
+    pub fn command<T: ToSchema>(who: Who, path: &'static str, words: &str, example: &Value) -> Self {
+        let content = ContentBuilder::new().schema(Some(schema_of::<T>())).example(Some(example.clone()));
+        let body = RequestBodyBuilder::new()
+            .content("application/json", content.build())
+            .required(Some(Required::True));
+        let done = of_the_api(ResponseBuilder::new().description("Done."));
+        let refusals = refusals_of_a_call([who.refusals(), vec![ApiError::NotFound]].concat());
+        let operation = operation(who, path, words, ("204", done), refusals);
         let operation = operation.request_body(Some(body.build()));
         Self { path, method: HttpMethod::Post, operation, schemas: schemas_of::<T>() }
     }
@@ -143,7 +163,7 @@ impl Call {
     /// Describes a `GET` request that is answered with a JSON document, by an example of it.
     pub fn document<T: Serialize + ToSchema>(path: &'static str, words: &str, example: &T) -> Self {
         let done = success(example);
-        let operation = operation(Who::Anyone, path, words, done.build(), BTreeMap::new());
+        let operation = operation(Who::Anyone, path, words, ("200", done.build()), BTreeMap::new());
         Self { path, method: HttpMethod::Get, operation, schemas: schemas_of::<T>() }
     }
 
@@ -163,7 +183,7 @@ impl Call {
         }
         let done = if path.starts_with("/api/") { of_the_api(done) } else { done.build() };
         let refusals = refusals([who.refusals(), errors].concat());
-        let operation = operation(who, path, words, done, refusals);
+        let operation = operation(who, path, words, ("200", done), refusals);
         Self { path, method: HttpMethod::Get, operation, schemas: vec![] }
     }
 }
@@ -178,7 +198,7 @@ fn operation(
     who: Who,
     path: &str,
     words: &str,
-    done: Response,
+    (status, done): (&str, Response),
     refusals: BTreeMap<StatusCode, RefOr<Response>>,
 ) -> OperationBuilder {
     let operation = OperationBuilder::new()
@@ -186,7 +206,7 @@ fn operation(
         .summary(words.split(['.', ':', ';']).next())
         .description(Some(format!("{words}\n\nWho may call: {}", who.words())))
         .securities(Some(who.security()))
-        .response("200", done);
+        .response(status, done);
     refusals
         .into_iter()
         .fold(operation, |operation, (status, answer)| operation.response(status.as_str(), answer))

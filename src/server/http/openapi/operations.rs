@@ -11,7 +11,7 @@ use crate::{
         types::{ClusterView, Delivery, EndReason, Role, StatelessCheck},
     },
     server::http::{
-        oauth,
+        oauth::{self, UserToRevoke},
         openapi::{
             examples::*,
             operation::{Call, Who},
@@ -164,6 +164,14 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             "Ends the session of an access token or a refresh token, everywhere, as a logout does (RFC 7009). A token that was not \
              issued here is answered with 200 as well.",
             &revocation(),
+        ),
+        Call::command::<UserToRevoke>(
+            Who::ClientWhoMayRevokeUsers,
+            oauth::REVOKE_USER,
+            "Ends all sessions of a user, everywhere, on the authority of an identity provider or a security tool \
+             (draft-parecki-oauth-global-token-revocation). After 204 no instance accepts any token of the user, access tokens \
+             included; the user can log in again.",
+            &json!({ "sub_id": { "format": "email", "email": "ann@example.com" } }),
         ),
         Call::document(
             well_known::METADATA,

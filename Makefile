@@ -9,6 +9,7 @@
 # make scale        what a hundred instances cost each Redis node, counted in simulated time: docs/SCALE.md
 # make bench        requests and proxies beside what you would write instead, logouts and what they cost Redis, an attack
 # make screenshots  images of each page: all in target/screenshots, those of the README in docs
+# make rolling      three instances are replaced by those of the commit FROM and back, under browsers that click
 # make fmt          format the code
 #
 # Each target first installs the tools that it needs and does not find: into TOOLS, or as
@@ -76,6 +77,7 @@ rust-test: services proxies
 
 e2e: build browser services
 	$(call say,Browser tests)
+	cargo build -p hallpass-guard --example notes
 	cd end2end && npm ci --no-audit --no-fund --silent && npx playwright test
 
 faults: tools services
@@ -98,7 +100,16 @@ bench: tools services proxies wrk
 	cargo test --release --features ssr --test instances -- --ignored --nocapture --test-threads=1 figures
 
 screenshots: build browser services
+	cargo build -p hallpass-guard --example notes
 	cd end2end && npm ci --no-audit --no-fund --silent && SCREENSHOTS=1 npx playwright test
+
+rolling: build browser services
+	@test "$(FROM)" || { echo "Name the commit of the other build: make rolling FROM=v0.1.0"; exit 1; }
+	git worktree add --force --detach target/previous "$(FROM)"
+	$(MAKE) -C target/previous build
+	cd end2end && npm ci --no-audit --no-fund --silent && \
+		PREVIOUS=../target/previous/target npx playwright test --project rolling --no-deps
+	git worktree remove --force target/previous
 
 fmt:
 	cargo fmt --all

@@ -26,8 +26,10 @@ export default defineConfig({
   projects: process.env.SCREENSHOTS
     ? [{ name: "screenshots", testDir: "screenshots", use: { baseURL: clusterUrl } }]
     : [
-        { name: "alone", testIgnore: "cluster.spec.ts", use: { baseURL: url } },
+        { name: "alone", testIgnore: ["cluster.spec.ts", "rolling.spec.ts"], use: { baseURL: url } },
         { name: "cluster", testMatch: "cluster.spec.ts", use: { baseURL: clusterUrl } },
+        // Last, because it leaves processes of its own in place of the instances.
+        { name: "rolling", testMatch: "rolling.spec.ts", use: { baseURL: clusterUrl }, dependencies: ["alone", "cluster"] },
       ],
   use: {
     trace: "retain-on-failure",

@@ -25,6 +25,7 @@ use self::{
     config::Config,
     db::{Access, Db},
     gate_listener::GateListener,
+    http::other_versions::OtherVersions,
 };
 
 pub mod auth;
@@ -65,6 +66,7 @@ pub struct Shared {
     /// The prefix of the paths of the site's files, with their version. Empty under `make dev`, where the
     /// files change.
     pub assets: Arc<str>,
+    pub other_versions: OtherVersions,
     pub auth: Arc<Auth>,
     pub config: Config,
     /// True once shutdown has begun. Event streams then end.
@@ -102,19 +104,21 @@ pub async fn serve(
         "there is no site folder {}: run `make build`, and start from the folder that holds Leptos.toml",
         site.display()
     );
-    let assets = if config::is_watched() {
-        String::new()
-    } else {
-        format!(
-            "/{}",
-            http::assets::version(&site).with_context(|| format!("cannot read {}", site.display()))?
-        )
+    let unreadable = || format!("cannot read {}", site.display());
+    let version = match config::is_watched() {
+        true => None,
+        false => Some(http::assets::version(&site).with_context(unreadable)?),
     };
     let gate = match &config.gate.addr {
         Some(address) => Some(GateListener::bind(address).await?),
         None => None,
     };
     let instance = Instance::start(&config, MemberKind::Instance).await?;
+    if let Some(version) = &version {
+        let files = http::assets::contents(&site).with_context(unreadable)?;
+        let keeping = instance.db.keep_site(version, files).await;
+        keeping.context("the site's files cannot be kept in the database")?;
+    }
     let address = listener.local_addr()?;
     info!("Hallpass is running at http://{address}");
     if let Some(address) = &config.gate.addr {
@@ -134,7 +138,8 @@ pub async fn serve(
     let gate = OptionFuture::from(gate.map(|gate| instance.serve_gate(gate, &config)));
     let state = AppState(Arc::new(Shared {
         leptos: config.leptos.clone(),
-        assets: assets.into(),
+        assets: version.map(|version| format!("/{version}")).unwrap_or_default().into(),
+        other_versions: OtherVersions::new(instance.db.clone()),
         auth: Arc::clone(&instance.auth),
         config,
         stopping: instance.stopping.subscribe(),

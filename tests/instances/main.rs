@@ -22,3 +22,4 @@ mod settings;
 mod stream;
 mod support;
 mod truth;
+mod upgrades;

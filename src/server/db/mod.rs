@@ -33,6 +33,7 @@ mod expired;
 mod instances;
 mod pool;
 pub mod sessions;
+pub mod site_files;
 mod store;
 pub mod users;
 

@@ -12,6 +12,11 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
+use crate::server::db::site_files::SiteFiles;
+
+/// How long browsers may keep a file whose path contains its version.
+pub const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+
 /// The length of a version, in bytes of the hash: long enough that no two builds have the same.
 const VERSION_BYTES: usize = 12;
 
@@ -32,6 +37,15 @@ pub fn version(folder: &Path) -> io::Result<String> {
         }
     }
     Ok(BASE64_URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..VERSION_BYTES]))
+}
+
+/// The contents of all files below `root`, by their paths relative to it.
+///
+/// # Errors
+/// The folder, or something in it, cannot be read.
+pub fn contents(root: &Path) -> io::Result<SiteFiles> {
+    let files = list(root)?.into_iter();
+    files.map(|file| Ok((file.to_string_lossy().into_owned(), fs::read(root.join(&file))?.into()))).collect()
 }
 
 /// All files below `root`, by their paths relative to it.

@@ -51,9 +51,10 @@ use crate::{
         auth::guards::max_facts,
         clock, config,
         http::{
+            assets::IMMUTABLE,
             calls,
             cookie::{self, RefreshCookies},
-            csrf, error_response, forms, guards, health, oauth, openapi, sse, well_known,
+            csrf, error_response, forms, guards, health, oauth, openapi, other_versions, sse, well_known,
         },
         metrics,
     },
@@ -110,7 +111,7 @@ fn router(state: AppState) -> Router {
 /// The built files of the site.
 fn assets(state: &AppState) -> Router<AppState> {
     // The path contains the version that the files had at start.
-    let caching = if state.assets.is_empty() { "no-cache" } else { "public, max-age=31536000, immutable" };
+    let caching = if state.assets.is_empty() { "no-cache" } else { IMMUTABLE };
     let files = SetResponseHeader::overriding(
         site_pkg_dir_service(&state.leptos),
         header::CACHE_CONTROL,
@@ -119,7 +120,13 @@ fn assets(state: &AppState) -> Router<AppState> {
         },
     );
     let files = Router::new().route_service(&site_pkg_dir_service_route_path(&state.leptos), files);
-    if state.assets.is_empty() { files } else { Router::new().nest(&state.assets, files) }
+    if state.assets.is_empty() {
+        return files;
+    }
+    let folder = state.leptos.site_pkg_dir.trim_matches('/');
+    Router::new()
+        .nest(&state.assets, files)
+        .route(&format!("/{{version}}/{folder}/{{*path}}"), get(other_versions::file))
 }
 
 /// The pages, and the fallback: the other files, such as the icon, and the page about pages that do not exist.

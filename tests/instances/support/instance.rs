@@ -128,6 +128,11 @@ impl Instance {
         self.settings.push((name, value.to_owned()));
     }
 
+    /// Puts a file into the built site; it applies from the next start on.
+    pub fn build_site_file(&self, name: &str, contents: &[u8]) {
+        fs::write(self.folder.join("site/pkg").join(name), contents).unwrap();
+    }
+
     /// Sends SIGTERM and waits for the end of the process. Returns false if the process had to be killed
     /// because it did not end.
     pub async fn stop(&mut self) -> bool {

@@ -18,7 +18,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate scale bench screenshots fmt tools cargo-deny browser services proxies wrk
+.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate scale bench screenshots rolling fmt tools cargo-deny browser services proxies wrk
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -42,7 +42,7 @@ run: build
 cluster: build services
 	cargo build --release -p hallpass-guard --example notes
 	$(call say,Starting three servers and what they share, and a service that they protect. Stop them with Ctrl-C.)
-	@CLUSTER_NOTES=1 exec deploy/cluster
+	@CLUSTER_NOTES=target/release/examples/notes exec deploy/cluster
 
 # The debug build that this leaves in target/site is not what `make run` serves.
 dev: tools

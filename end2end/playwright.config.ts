@@ -5,7 +5,7 @@ import { defineConfig, devices } from "@playwright/test";
 import { freePort } from "./ports";
 
 // This file is read again by each worker: the first reading decides, the environment carries it.
-const ports = ["E2E_PORT", "CLUSTER_PORT", "CLUSTER_NGINX", "CLUSTER_A", "CLUSTER_B", "CLUSTER_C"];
+const ports = ["E2E_PORT", "CLUSTER_PORT", "CLUSTER_NGINX", "CLUSTER_GATED", "CLUSTER_A", "CLUSTER_B", "CLUSTER_C"];
 for (const name of ports) process.env[name] ??= freePort(ports.map((name) => process.env[name]));
 process.env.E2E_HOME ??= mkdtempSync(join(tmpdir(), "hallpass-e2e-"));
 process.env.CLUSTER_PIDS ??= mkdtempSync(join(tmpdir(), "hallpass-pids-"));
@@ -61,7 +61,7 @@ export default defineConfig({
       command: "deploy/cluster",
       cwd: "..",
       url: `${clusterUrl}/proxy/ready`,
-      env: { HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS: "100000" },
+      env: { HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS: "100000", CLUSTER_NOTES: "target/debug/examples/notes" },
       timeout: 600_000,
       gracefulShutdown: { signal: "SIGTERM", timeout: 30_000 },
     },

@@ -53,8 +53,8 @@ for (const colorScheme of ["light", "dark"] as const) {
       await visitor.register(`ann-${screen}-${colorScheme}-${Date.now() % 10_000}@example.com`);
       await shoot("token");
       await page.getByRole("button", { name: "Call the API" }).click();
-      await expect(page.getByText("200 OK", { exact: true })).toBeVisible();
-      await page.getByText("Request and response").click();
+      await expect(page.getByText("200 OK", { exact: true }).last()).toBeVisible();
+      await page.getByText("Request and response").first().click();
       await page.getByRole("button", { name: "Keep a copy" }).click();
       await shoot("token-with-a-copy");
 

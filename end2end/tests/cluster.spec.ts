@@ -11,6 +11,12 @@ test.describe.configure({ mode: "default" });
 const instances = ["A", "B", "C"].map((name) => `http://127.0.0.1:${process.env[`CLUSTER_${name}`]}`);
 const [first, second] = instances;
 
+/** What a logout waits for: the instances, the gate, and the guard of the notes service. */
+const members = ["a", "b", "c", "gate", "notes"];
+
+/** The notes service: at the site's proxy with its guard alone, and behind a proxy that asks the gate first. */
+const notes = [`http://127.0.0.1:${process.env.CLUSTER_PORT}/notes`, `http://127.0.0.1:${process.env.CLUSTER_GATED}/notes`];
+
 /** The proxies that `deploy/haproxy.cfg` and `deploy/nginx.conf` configure, in front of the same instances. */
 const proxies = [
   ["HAProxy", `http://127.0.0.1:${process.env.CLUSTER_PORT}`],
@@ -64,8 +70,8 @@ class Servers {
   }
 
   async expectAllInLease() {
-    for (const name of ["a", "b", "c"]) await expect(this.node(name).locator(".lease")).toHaveText("lease held");
-    await expect(this.nodes).toHaveCount(3);
+    for (const name of members) await expect(this.node(name).locator(".lease")).toHaveText("lease held");
+    await expect(this.nodes).toHaveCount(members.length);
   }
 
   /** Who answers this page, and the others. */
@@ -132,7 +138,7 @@ test("a copy of the token is dead on every server once the page has logged out",
   await expectAcceptedByEach(request, bearer);
 
   await visitor.signOut();
-  await expect(page.getByText(/Your token was revoked on all 3 servers in (\d+ ms|less than a millisecond)\./)).toBeVisible();
+  await expect(page.getByText(/Your token was revoked on all 5 servers in (\d+ ms|less than a millisecond)\./)).toBeVisible();
   await visitor.expectSignedOut();
   await expectRefusedByEach(request, bearer);
 });
@@ -150,8 +156,31 @@ test.describe("a kept copy of the token", () => {
     for (const name of ["a", "b", "c"]) {
       await expect(answers.getByRole("row", { name: new RegExp(`^${name} 401 Unauthorized`) })).toBeVisible();
     }
-    await expect(page.getByText(/All 3 servers refuse it, though its signature/)).toBeVisible();
+    await expect(answers.getByRole("row", { name: /^notes \(another service\) 401 Unauthorized/ })).toBeVisible();
+    await expect(page.getByText(/All 3 servers and the service notes refuse it, though its signature/)).toBeVisible();
   });
+});
+
+test("another service accepts the token, and refuses it once the page has logged out", async ({ visitor, page, request }) => {
+  await visitor.register();
+  await page.getByRole("button", { name: "Call the API" }).click();
+  await expect(page.getByText(/from server [abc] in/)).toBeVisible();
+  await expect(page.getByText(/from notes, another service, in/)).toBeVisible();
+  await expect(page.getByText("200 OK", { exact: true })).toHaveCount(2);
+  await page.getByText("Request and response").last().click();
+  await expect(page.getByRole("group", { name: "Request" }).last()).toContainText("GET /notes");
+
+  const bearer = await visitor.bearer();
+  const text = "Buy milk";
+  for (const url of notes) expect((await request.post(url, { ...withToken(bearer), data: text })).status(), url).toBe(201);
+  for (const url of notes) expect(await (await request.get(url, withToken(bearer))).json(), url).toEqual([text, text]);
+  await visitor.signOut();
+  await visitor.expectSignedOut();
+  for (const url of notes) {
+    const refused = await request.get(url, withToken(bearer));
+    expect(refused.status(), url).toBe(401);
+    expect(refused.headers()["www-authenticate"], url).toBe('Bearer error="invalid_token"');
+  }
 });
 
 test("a session that one server began is known to all at once, and ended by another is over for all", async ({ request }) => {
@@ -163,7 +192,7 @@ test("a session that one server began is known to all at once, and ended by anot
 
   const ended = await request.post(`${second}/api/auth/logout`, withToken(access_token));
   expect(ended.status()).toBe(200);
-  expect(await ended.json()).toMatchObject({ instances: 3 });
+  expect(await ended.json()).toMatchObject({ instances: members.length });
   await expectRefusedByEach(request, access_token);
   for (const url of instances) {
     const renewed = await request.post(`${url}/api/auth/refresh`, { form: { refresh_token } });
@@ -181,7 +210,7 @@ test("the page of the servers shows each one's lease and the last log-outs, with
   await expect(running.getByText("serves this page")).toHaveCount(1);
 
   const ended = page.getByRole("table", { name: "Recent revocations" });
-  const confirmed = ended.getByRole("row", { name: /b 3 of 3 \d+\.\d ms/ });
+  const confirmed = ended.getByRole("row", { name: /b 5 of 5 \d+\.\d ms/ });
   const before = await confirmed.count();
   // An instance that gets no processor for a second confirms nothing.
   await expect(async () => {
@@ -241,7 +270,7 @@ for (const reducedMotion of ["no-preference", "reduce"] as const) {
     await expect(page.locator(".flight")).toHaveCount(0);
     const after = await servers.ended.locator("tbody th").count();
     expect(after).toBeGreaterThanOrEqual(Math.min(before + 3, 40));
-    await expect(page.locator(".bus")).toHaveText(/^Redis\d of 3in \d+\.\d ms$/);
+    await expect(page.locator(".bus")).toHaveText(/^Redis\d of 5in \d+\.\d ms$/);
     if (after < 40) expect((await seen()).rebuilt, "what was there has stayed").toBe(0);
   });
 }

@@ -54,6 +54,9 @@ pub fn cookie_name(kind: &str, https: bool, service: &str) -> String {
 /// The attribute of `<html>` with the names of this service in its cookies, the one for new cookies first.
 pub const SERVICES_ATTRIBUTE: &str = "data-services";
 
+/// The attribute of `<html>` with the path of the example service `notes`, if it is served beside Hallpass.
+pub const NOTES_ATTRIBUTE: &str = "data-notes";
+
 /// The path of server-sent events for the holder of a session's cookie: the first is named `live`, the last
 /// is named `ended` and contains an [`types::EndReason`].
 pub const SESSION_EVENTS: &str = "/api/session/events";

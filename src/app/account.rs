@@ -20,7 +20,7 @@ use crate::{
     },
     client::{
         session::Session,
-        token::{Answer, HeldToken, keep_copy, kept_copy},
+        token::{Answer, HeldToken, ProtectedCall, keep_copy, kept_copy},
     },
 };
 
@@ -166,19 +166,31 @@ fn Life(token: RwSignal<Option<HeldToken>>, on_due: impl Fn() + Clone + 'static)
 /// The steps of the walk. The fourth is only announced: the page that signing out leads to has it.
 #[component]
 fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
-    let exchange = RwSignal::new(None::<(HeldToken, Answer)>);
+    let exchanges = RwSignal::new(Vec::<(HeldToken, Answer)>::new());
+    let notes = StoredValue::new(ProtectedCall::notes());
     let trouble = RwSignal::new(None::<ApiError>);
     let copy = RwSignal::new(kept_copy());
-    let step = Memo::new(move |_| match (copy.with(Option::is_some), exchange.with(Option::is_some)) {
-        (true, _) => Step::SignOut,
-        (false, true) => Step::KeepCopy,
-        (false, false) => Step::Call,
-    });
+    let step =
+        Memo::new(move |_| match (copy.with(Option::is_some), exchanges.with(|made| !made.is_empty())) {
+            (true, _) => Step::SignOut,
+            (false, true) => Step::KeepCopy,
+            (false, false) => Step::Call,
+        });
     let call = move || async move {
         let Some(held) = token.get_untracked() else { return };
-        let answer = held.call().await;
-        trouble.try_set(answer.as_ref().err().cloned());
-        exchange.try_set(answer.ok().map(|answer| (held, answer)));
+        let calls = [Some(ProtectedCall::Account), notes.get_value()];
+        let mut made = Vec::new();
+        for call in calls.into_iter().flatten() {
+            match held.call(&call).await {
+                Ok(answer) => made.push((held.clone(), answer)),
+                Err(error) => {
+                    trouble.try_set(Some(error));
+                    return;
+                }
+            }
+        }
+        trouble.try_set(None);
+        exchanges.try_set(made);
     };
     let keep = move |_| {
         if let Some(token) = token.get_untracked() {
@@ -192,11 +204,16 @@ fn Walk(token: RwSignal<Option<HeldToken>>) -> impl IntoView {
             <p class="hint">"Copy it as a thief would, sign out, and see whether the copy still works. It takes a minute."</p>
             <ol class="walk">
                 <WalkStep step=Step::Call current=step title="Call the protected API">
-                    <p>"The request carries the token, and no cookie."</p>
+                    <p>
+                        {match notes.with_value(Option::is_some) {
+                            true => "Two requests carry the token, and no cookie: one to Hallpass, one to notes, a service of its own that has no part in the login.",
+                            false => "The request carries the token, and no cookie.",
+                        }}
+                    </p>
                     <ActionButton words=("Call the API", "Calling…") action=call class="button small" />
                     <div aria-live="polite">
                         {move || trouble.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}
-                        {move || exchange.get().map(|(token, answer)| view! { <Exchange token answer /> })}
+                        {move || exchanges.get().into_iter().map(|(token, answer)| view! { <Exchange token answer /> }).collect_view()}
                     </div>
                 </WalkStep>
                 <WalkStep step=Step::KeepCopy current=step title="Keep a copy">

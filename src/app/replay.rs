@@ -15,13 +15,13 @@ use crate::{
     api::{error::ApiError, types::StatelessCheck},
     client::{
         session::{Session, SignOutNotice},
-        token::{Answer, HeldToken, forget_copy, kept_copy},
+        token::{Answer, HeldToken, ProtectedCall, Responder, forget_copy, kept_copy},
     },
 };
 
-/// The number of calls for each instance that should answer, because a proxy distributes calls only roughly
-/// in turn.
-const CALLS_PER_INSTANCE: u32 = 4;
+/// The number of calls, for each server that has answered, without an answer of another one, after which there is none:
+/// a proxy distributes calls only roughly in turn.
+const CALLS_PER_SERVER: usize = 4;
 
 #[component]
 pub fn ReplayPage() -> impl IntoView {
@@ -59,9 +59,9 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
     let left = RwSignal::new(token.seconds_left());
     let token = StoredValue::new(token);
     each_second(move || left.set(token.with_value(HeldToken::seconds_left)));
-    // The number of instances, from the answer to the logout.
-    let expected = move || match session.sign_out_notice() {
-        Some(SignOutNotice::Confirmed { instances, .. }) => instances.max(1),
+    // The number of servers that the logout waited for. Gates and guards are among them, and do not answer here.
+    let confirmed = move || match session.sign_out_notice() {
+        Some(SignOutNotice::Confirmed { instances, .. }) => instances.max(1) as usize,
         _ => 1,
     };
     // The page may be left before the calls are done.
@@ -69,24 +69,33 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
         answers.set(Vec::new());
         is_done.set(false);
         trouble.set(None);
-        let (token, expected) = (token.get_value(), untrack(expected));
+        let (token, confirmed) = (token.get_value(), untrack(confirmed));
         match token.check_statelessly().await {
             Ok(found) => drop(check.try_set(Some(found))),
             Err(error) => drop(trouble.try_set(Some(error))),
         }
         let mut heard: Vec<Answer> = Vec::new();
-        for _ in 0..expected * CALLS_PER_INSTANCE {
-            match token.call().await {
-                Ok(answer) if heard.iter().any(|known| known.instance == answer.instance) => {}
-                Ok(answer) => heard.push(answer),
+        let mut calls_without_news = 0;
+        while heard.len() < confirmed && calls_without_news <= heard.len() * CALLS_PER_SERVER {
+            match token.call(&ProtectedCall::Account).await {
+                Ok(answer) if heard.iter().any(|known| known.responder == answer.responder) => {
+                    calls_without_news += 1;
+                }
+                Ok(answer) => {
+                    heard.push(answer);
+                    calls_without_news = 0;
+                }
                 Err(error) => {
                     trouble.try_set(Some(error));
                     break;
                 }
             }
             answers.try_set(heard.clone());
-            if heard.len() as u32 == expected {
-                break;
+        }
+        if let Some(notes) = ProtectedCall::notes() {
+            match token.call(&notes).await {
+                Ok(answer) => drop(answers.try_update(|answers| answers.push(answer))),
+                Err(error) => drop(trouble.try_set(Some(error))),
             }
         }
         is_done.try_set(true);
@@ -97,11 +106,20 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
     let is_accepted = move || answers.with(|answers| answers.iter().any(|answer| answer.status == 200));
     let has_answers = move || answers.with(|answers| !answers.is_empty());
     let step = move || if is_done.get() && has_answers() { Step::Done } else { Step::Replay };
+    let servers = move || {
+        answers.with(|answers| answers.iter().filter(|answer| answer.responder != Responder::Notes).count())
+    };
     let verdict = move || {
-        let heard = answers.with(Vec::len);
-        let (all, everywhere) = match heard {
-            1 => ("The server refuses it".to_owned(), ""),
-            heard => (format!("All {heard} servers refuse it"), ", on every server"),
+        let heard = servers();
+        let asked_notes = answers.with(|answers| answers.len() > heard);
+        let (all, everywhere) = match (heard, asked_notes) {
+            (1, false) => ("The server refuses it".to_owned(), ""),
+            (1, true) => ("The server and the service notes refuse it".to_owned(), ", in every service"),
+            (heard, false) => (format!("All {heard} servers refuse it"), ", on every server"),
+            (heard, true) => (
+                format!("All {heard} servers and the service notes refuse it"),
+                ", on every server and in every service",
+            ),
         };
         match left.get() {
             _ if heard == 0 => String::new(),
@@ -118,13 +136,9 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
         }
     };
     let unheard = move || {
-        let missing = expected().saturating_sub(answers.with(Vec::len) as u32);
-        (is_done.get() && has_answers() && missing > 0).then(|| {
-            format!(
-                "Only {} of {} servers could be reached at this address.",
-                expected() - missing,
-                expected()
-            )
+        let (heard, confirmed) = (answers.with(Vec::len), confirmed());
+        (is_done.get() && has_answers() && heard < confirmed).then(|| {
+            format!("{confirmed} servers confirmed the sign-out; {heard} of them answer at this address.")
         })
     };
     let forget = move |_| {
@@ -177,7 +191,7 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
                 </TableFrame>
             </section>
         </div>
-        <Show when=move || is_done.get() && expected() == 1>
+        <Show when=move || is_done.get() && confirmed() == 1>
             <p class="hint">"Only one server is running. With several, the copy is sent to each of them."</p>
         </Show>
         <p class="actions">
@@ -190,10 +204,14 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
 
 #[component]
 fn AnswerRow(answer: Answer) -> impl IntoView {
-    let Answer { status, instance, elapsed_ms, .. } = answer;
+    let Answer { status, responder, elapsed_ms, .. } = answer;
+    let name = match responder {
+        Responder::Server(name) => name,
+        Responder::Notes => "notes (another service)".to_owned(),
+    };
     view! {
         <tr>
-            <th scope="row">{instance}</th>
+            <th scope="row">{name}</th>
             <td><Status status good=401 /></td>
             <td class="figure">{milliseconds(elapsed_ms)}</td>
         </tr>

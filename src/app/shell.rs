@@ -25,6 +25,10 @@ pub struct Site {
     ///
     /// [`SERVICES_ATTRIBUTE`]: crate::api::SERVICES_ATTRIBUTE
     pub services: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The path of the example service, if it is served on this site: [`NOTES_ATTRIBUTE`].
+    ///
+    /// [`NOTES_ATTRIBUTE`]: crate::api::NOTES_ATTRIBUTE
+    pub notes: Option<Arc<str>>,
 }
 
 /// The document around a page of the front.
@@ -58,11 +62,11 @@ fn without_scripts(site: &Site, title: &'static str, main: AnyView) -> impl Into
 }
 
 fn document(site: &Site, head: AnyView, body: AnyView) -> impl IntoView + use<> {
-    let Site { options, root, services } = site.clone();
+    let Site { options, root, services, notes } = site.clone();
     let theme = use_context::<Theme>().unwrap_or_default();
     view! {
         <!DOCTYPE html>
-        <html lang="en" data-theme=theme.attribute() data-services=services()>
+        <html lang="en" data-theme=theme.attribute() data-services=services() data-notes=notes>
             <head>
                 <meta charset="utf-8" />
                 <meta name="viewport" content="width=device-width, initial-scale=1" />

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::components::CodeBlock;
-use crate::client::token::{Answer, HeldToken, PROTECTED_CALL, Statement, time_of_day};
+use crate::client::token::{Answer, HeldToken, Responder, Statement, time_of_day};
 
 /// The encoded token, and its decoded parts.
 #[component]
@@ -49,7 +49,7 @@ fn Statements(statements: Signal<Vec<Statement>>) -> impl IntoView {
 /// The meaning of a header parameter (RFC 7515, 4.1) or a claim (RFC 7519, 4.1; RFC 9068, 2.2).
 fn meaning(name: &str) -> &'static str {
     match name {
-        "alg" => "How it is signed: HMAC with SHA-256.",
+        "alg" => "How it is signed.",
         "typ" => "What it is: an access token (RFC 9068).",
         "kid" => "Which key signed it.",
         "iss" => "Who issued it.",
@@ -69,12 +69,16 @@ fn meaning(name: &str) -> &'static str {
 #[component]
 pub fn Exchange(token: HeldToken, answer: Answer) -> impl IntoView {
     let start: String = token.parts().encoded[0].chars().take(12).collect();
-    let request = format!("POST {PROTECTED_CALL}\nAuthorization: Bearer {start}…");
-    let Answer { status, instance, challenge, body, elapsed_ms } = answer;
+    let Answer { request_line, status, responder, challenge, body, elapsed_ms } = answer;
+    let request = format!("{request_line}\nAuthorization: Bearer {start}…");
     let challenge = if challenge.is_empty() { challenge } else { format!("WWW-Authenticate: {challenge}\n") };
     let text = format!("{status} {}\n{challenge}\n{body}", reason(status));
-    // An answer of a proxy names no server.
-    let origin = if instance.is_empty() { instance } else { format!("from server {instance} ") };
+    let origin = match responder {
+        // An answer of a proxy names no server.
+        Responder::Server(name) if name.is_empty() => String::new(),
+        Responder::Server(name) => format!("from server {name} "),
+        Responder::Notes => "from notes, another service, ".to_owned(),
+    };
     view! {
         <p class="answer">
             <Status status />

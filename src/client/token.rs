@@ -3,17 +3,34 @@
 
 use std::cell::RefCell;
 
-use gloo_net::http::{Request, Response};
+use gloo_net::http::{Method, RequestBuilder, Response};
 use js_sys::{Array, JSON, Object};
-use leptos::prelude::window;
+use leptos::prelude::{document, window};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::RequestCredentials;
 
 use super::storage::{self, StoredToken, device_now};
-use crate::api::{self, INSTANCE_HEADER, error::ApiError, types::StatelessCheck};
+use crate::api::{self, INSTANCE_HEADER, NOTES_ATTRIBUTE, error::ApiError, types::StatelessCheck};
 
-/// The call that a token is tested with: it is answered from memory, and only for a live token.
-pub const PROTECTED_CALL: &str = "/api/account/me";
+/// A call that a token is tested with: it is answered from memory, and only for a live token.
+#[derive(Clone, PartialEq)]
+pub enum ProtectedCall {
+    /// Hallpass returns the account.
+    Account,
+    /// The example service `notes`, which has a guard, returns the user's notes.
+    Notes {
+        /// The path on this site.
+        path: String,
+    },
+}
+
+impl ProtectedCall {
+    /// The call of the example service, if it is served on this site.
+    pub fn notes() -> Option<Self> {
+        let path = document().document_element()?.get_attribute(NOTES_ATTRIBUTE)?;
+        Some(Self::Notes { path })
+    }
+}
 
 /// An access token that its owner looks at. Its text is shown only in the owner's page.
 #[derive(Clone, PartialEq)]
@@ -35,12 +52,21 @@ pub struct Statement {
     pub value: String,
 }
 
-/// The answer of an instance to a call with the token.
+/// The service that answered a call.
+#[derive(Clone, PartialEq)]
+pub enum Responder {
+    /// The instance with this name; empty if a proxy answered.
+    Server(String),
+    Notes,
+}
+
+/// The answer to a call with the token.
 #[derive(Clone, PartialEq)]
 pub struct Answer {
+    /// The method and the path of the call.
+    pub request_line: String,
     pub status: u16,
-    /// The instance that answered.
-    pub instance: String,
+    pub responder: Responder,
     /// The reason for a refusal: the `WWW-Authenticate` header (RFC 6750, 3).
     pub challenge: String,
     /// The JSON of the answer, indented.
@@ -88,23 +114,33 @@ impl HeldToken {
         TokenParts { encoded, header, claims }
     }
 
-    /// Calls the protected API with this token alone: no cookie, no renewal.
+    /// Makes the call with this token alone: no cookie, no renewal.
     ///
     /// # Errors
     /// [`ApiError::Transport`] if there was no answer.
-    pub async fn call(&self) -> Result<Answer, ApiError> {
+    pub async fn call(&self, call: &ProtectedCall) -> Result<Answer, ApiError> {
+        let (method, path) = match call {
+            ProtectedCall::Account => (Method::POST, "/api/account/me"),
+            ProtectedCall::Notes { path } => (Method::GET, path.as_str()),
+        };
+        let request_line = format!("{method} {path}");
         let start = now_ms();
-        let request = Request::post(PROTECTED_CALL)
+        let request = RequestBuilder::new(path)
+            .method(method)
             .credentials(RequestCredentials::Omit)
             .header("Authorization", &format!("Bearer {}", self.0.access_token.expose()))
             .send();
         let response = request.await.map_err(|_| ApiError::Transport)?;
         let elapsed_ms = (now_ms() - start).round() as u32;
         let header = |name| Response::headers(&response).get(name).unwrap_or_default();
-        let (instance, challenge) = (header(INSTANCE_HEADER), header("WWW-Authenticate"));
+        let challenge = header("WWW-Authenticate");
+        let responder = match call {
+            ProtectedCall::Account => Responder::Server(header(INSTANCE_HEADER)),
+            ProtectedCall::Notes { .. } => Responder::Notes,
+        };
         let body = response.text().await.map_err(|_| ApiError::Transport)?;
         let body = laid_out(&body).unwrap_or(body);
-        Ok(Answer { status: response.status(), instance, challenge, body, elapsed_ms })
+        Ok(Answer { request_line, status: response.status(), responder, challenge, body, elapsed_ms })
     }
 
     /// The result of a stateless check, which does not ask whether the token has been revoked.

@@ -53,6 +53,7 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS", "throttle.per_address"),
     ("HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE", "throttle.per_device"),
     ("HALLPASS_REFRESHES_PER_SESSION", "throttle.refreshes_per_session"),
+    ("HALLPASS_DEMO_NOTES", "demo.notes"),
 ];
 
 /// The variables of earlier versions, with their present names.
@@ -78,6 +79,7 @@ pub struct Config {
     pub redis: RedisConfig,
     pub password: PasswordConfig,
     pub throttle: ThrottleConfig,
+    pub demo: DemoConfig,
 }
 
 /// The tables of Leptos.toml. The table of Leptos is skipped here, because it is read as [`LeptosOptions`].
@@ -93,6 +95,7 @@ struct Tables {
     redis: RedisConfig,
     password: PasswordConfig,
     throttle: ThrottleConfig,
+    demo: DemoConfig,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -119,6 +122,13 @@ impl ServerConfig {
     pub fn startup_wait(&self) -> Duration {
         Duration::from_secs(self.startup_wait_seconds)
     }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DemoConfig {
+    /// The path on this site at which a proxy serves the example service; `None`: it does not run.
+    pub notes: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -287,9 +297,9 @@ impl Config {
         // The path of the files contains their version instead (`http/assets.rs`).
         leptos.hash_files = false;
         let nodes_are_set = settings.get::<usize>("redis.nodes").is_ok();
-        let Tables { server, gate, token, database, redis, password, throttle, .. } =
+        let Tables { server, gate, token, database, redis, password, throttle, demo, .. } =
             settings.try_deserialize()?;
-        let config = Self { leptos, server, gate, token, database, redis, password, throttle };
+        let config = Self { leptos, server, gate, token, database, redis, password, throttle, demo };
         config.check()?;
         config.redis.check_nodes(nodes_are_set)?;
         Ok(config)
@@ -345,6 +355,11 @@ impl Config {
             (1..=1024).contains(&self.redis.partitions),
             "HALLPASS_REDIS_PARTITIONS is {}: it must be between 1 and 1024",
             self.redis.partitions
+        );
+        let notes = self.demo.notes.as_deref().unwrap_or("/");
+        ensure!(
+            notes.starts_with('/') && !notes.starts_with("//"),
+            "HALLPASS_DEMO_NOTES is {notes}: it must be a path on this site, such as /notes"
         );
         let counts = [
             ("HALLPASS_REQUEST_TIMEOUT", self.server.request_timeout_seconds),

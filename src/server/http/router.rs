@@ -133,7 +133,8 @@ fn assets(state: &AppState) -> Router<AppState> {
 fn pages(state: &AppState, docs: Arc<str>) -> Router<AppState> {
     let auth = Arc::clone(&state.auth);
     let services = Arc::new(move || cookie::services(&auth).collect::<Vec<_>>().join(" "));
-    let site = Site { options: state.leptos.clone(), root: Arc::clone(&state.assets), services };
+    let notes = state.config.demo.notes.as_deref().map(Arc::from);
+    let site = Site { options: state.leptos.clone(), root: Arc::clone(&state.assets), services, notes };
     let connect = connect_sources(&state.leptos);
     let context = move || page_context(&connect);
     let pages = generate_route_list(app::App);

@@ -9,6 +9,7 @@
 # make scale        what a hundred instances cost each Redis node, counted in simulated time: docs/SCALE.md
 # make bench        requests and proxies beside what you would write instead, logouts and what they cost Redis, an attack
 # make screenshots  images of each page: all in target/screenshots, those of the README in docs
+# make e2e-browsers the main journeys in Firefox and WebKit
 # make rolling      three instances are replaced by those of the commit FROM and back, under browsers that click
 # make fmt          format the code
 #
@@ -18,7 +19,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate scale bench screenshots rolling fmt tools cargo-deny browser services proxies wrk
+.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate scale bench screenshots e2e-browsers rolling fmt tools cargo-deny browser services proxies wrk
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -102,6 +103,15 @@ bench: tools services proxies wrk
 screenshots: build browser services
 	cargo build -p hallpass-guard --example notes
 	cd end2end && npm ci --no-audit --no-fund --silent && SCREENSHOTS=1 npx playwright test
+
+# Firefox and WebKitGTK as Debian has them; what is missing elsewhere is skipped, and named.
+e2e-browsers: build
+	@if command -v apt-get >/dev/null && ! { command -v firefox-esr && command -v WebKitWebDriver && command -v Xvfb; } >/dev/null; then \
+		printf '==> Installing Firefox and WebKit (once)\n'; \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends firefox-esr webkit2gtk-driver xvfb >/dev/null; \
+	fi
+	cd end2end && npm ci --no-audit --no-fund --silent && npx playwright test --config browsers.config.ts
 
 rolling: build browser services
 	@test "$(FROM)" || { echo "Name the commit of the other build: make rolling FROM=v0.1.0"; exit 1; }

@@ -471,16 +471,20 @@ impl Db {
                         lock_in_order(connection, None, [Some(session_id), by]).await?;
                         require_not_revoked(connection, by).await?;
                     }
-                    let updated = sqlx::query(AssertSqlSafe(format!(
+                    let revoked: Vec<(String,)> = sqlx::query_as(AssertSqlSafe(format!(
                         "update sessions set revoked_at = {clock}, revoke_reason = $1 \
-                     where id = $2 and revoked_at is null"
+                     where id = $2 and revoked_at is null returning user_id"
                     )))
                     .bind(reason.as_str())
                     .bind(session_id.to_string())
-                    .execute(&mut *connection)
+                    .fetch_all(&mut *connection)
                     .await?;
-                    let Some(session) = find_session(connection, session_id).await? else {
-                        return Ok(None);
+                    let user_id = match revoked.first() {
+                        Some((user_id,)) => user_id.clone(),
+                        None => match find_session(connection, session_id).await? {
+                            Some(session) => session.user_id,
+                            None => return Ok(None),
+                        },
                     };
                     // No token is added from here on: a refresh either came before, or finds the session
                     // revoked.
@@ -494,9 +498,9 @@ impl Db {
                     .fetch_all(&mut *connection)
                     .await?;
                     let tokens = tokens.iter().map(|(id,)| decode::parse(id)).collect::<Result<_, _>>()?;
-                    let user_id = Some(decode::parse(&session.user_id)?);
+                    let user_id = Some(decode::parse(&user_id)?);
                     let session = RevokedSession { session_id, user_id, tokens };
-                    Ok(Some(Recorded { session, is_new: updated.rows_affected() > 0 }))
+                    Ok(Some(Recorded { session, is_new: !revoked.is_empty() }))
                 }
                 .boxed()
             })

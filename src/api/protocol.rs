@@ -49,9 +49,10 @@ where
         });
         let body = request.try_into_bytes().await.map_err(|_| ApiError::PayloadTooLarge)?;
         let input = match content_type.as_deref() {
+            // Generated clients name the type of a body that they leave out.
+            None | Some(JSON) if body.is_empty() => no_fields(),
             Some(JSON) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
             Some(FORM) => from_form(&body),
-            None if body.is_empty() => no_fields(),
             _ => return Err(ApiError::UnsupportedMediaType),
         };
         let input =
@@ -80,7 +81,10 @@ fn no_fields<T: DeserializeOwned>() -> Result<T, String> {
 }
 
 fn from_form<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    // Parsers differ on which of two values of a field counts, so a repeated field is an error.
-    let strict = serde_qs::Config::new().duplicate_key_behavior(DuplicateKeyBehavior::Error);
-    strict.deserialize_bytes(body).map_err(|error| error.to_string())
+    // Parsers differ on which of two values of a field counts, so a repeated field is an error. Brackets in a name have no
+    // meaning: no field has parts.
+    let strict = serde_qs::Config::new().duplicate_key_behavior(DuplicateKeyBehavior::Error).max_depth(0);
+    // The parser refuses a pair without a name, which is an unknown field like others.
+    let named: Vec<_> = body.split(|byte| *byte == b'&').filter(|pair| !pair.starts_with(b"=")).collect();
+    strict.deserialize_bytes(&named.join(&b'&')).map_err(|error| error.to_string())
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use leptos::{WasmSplitManifest, nonce::use_nonce, prelude::*};
+use leptos::{WasmSplitManifest, html, nonce::use_nonce, prelude::*};
 use leptos_meta::{HashedStylesheet, MetaTags};
+use leptos_router::location::RequestUrl;
 
 use super::{
     App,
@@ -31,6 +32,13 @@ pub struct Site {
     pub notes: Option<Arc<str>>,
 }
 
+const DESCRIPTION: &str = "JWT login whose logout works at once, on every server.";
+
+/// The origin of the site as the browser shows it, such as `https://id.example.com`: in the context of a document, if it
+/// is known.
+#[derive(Clone)]
+pub struct SiteOrigin(pub Arc<str>);
+
 /// The document around a page of the front.
 pub fn front(site: &Site, page: FrontPage) -> impl IntoView + use<> {
     let head = view! { <StaticTitle page=page.title() /> <Scripts site=site.clone() /> };
@@ -43,7 +51,7 @@ pub fn app(site: &Site) -> impl IntoView + use<> {
     document(site, head.into_any(), view! { <App /> }.into_any())
 }
 
-/// A document of static text, without scripts. `content` is HTML.
+/// A document that is not hydrated. `content` is HTML.
 pub fn still(site: &Site, title: &'static str, content: &str) -> impl IntoView + use<> {
     let main = view! { <main id="main" tabindex="-1" inner_html=content.to_owned()></main> };
     without_scripts(site, title, main.into_any())
@@ -71,14 +79,32 @@ fn document(site: &Site, head: AnyView, body: AnyView) -> impl IntoView + use<> 
                 <meta charset="utf-8" />
                 <meta name="viewport" content="width=device-width, initial-scale=1" />
                 <meta name="color-scheme" content="light dark" />
-                <meta name="description" content="JWT login whose logout works at once, on every server." />
+                <meta name="description" content=DESCRIPTION />
+                <LinkPreview />
+                <link rel="icon" href="/favicon.ico" sizes="32x32" />
                 <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
+                <link rel="apple-touch-icon" href="/apple-touch-icon.png" />
                 <HashedStylesheet options root=root.to_string() id="style" />
                 {head}
             </head>
             <body>{body}</body>
         </html>
     }
+}
+
+/// What other sites show with a link to this page (<https://ogp.me>).
+#[component]
+fn LinkPreview() -> impl IntoView {
+    let (SiteOrigin(origin), page): (_, RequestUrl) = (use_context()?, use_context()?);
+    let page = page.parse().ok()?;
+    let tags = [
+        ("og:type", "website".to_owned()),
+        ("og:title", titled("")),
+        ("og:description", DESCRIPTION.to_owned()),
+        ("og:url", format!("{origin}{}", page.path())),
+        ("og:image", format!("{origin}/preview.png")),
+    ];
+    Some(tags.map(|(name, content)| html::meta().attr("property", name).content(content)).collect_view())
 }
 
 /// A title that does not change while its document is open. Set as HTML, because Leptos appends a hydration

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use leptos::config::LeptosOptions;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
+use utoipa::ToSchema;
 
 use crate::server::{gate_listener::GateAddress, origin::PublicOrigins, trusted_proxies::TrustedProxies};
 
@@ -159,7 +160,7 @@ pub struct TokenConfig {
 }
 
 /// How access tokens are signed (RFC 7518, 3.1; RFC 8037, 3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
 pub enum SigningAlgorithm {
     /// Ed25519: the public key verifies.
     #[serde(rename = "EdDSA")]

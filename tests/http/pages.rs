@@ -225,6 +225,77 @@ async fn pages_are_compressed_and_responses_with_tokens_are_not() {
     assert_eq!((login.status().as_u16(), login.headers().get("content-encoding")), (200, None));
 }
 
+/// A cache must not give a compressed file to a client that cannot read it.
+#[tokio::test]
+async fn every_variant_of_a_file_and_a_page_varies_by_accept_encoding() {
+    let home = Home::new();
+    let file = "content\n".repeat(100);
+    for folder in ["site", "site/pkg"] {
+        for (extension, bytes) in [("", file.as_bytes()), (".br", b"br"), (".gz", b"gzip")] {
+            fs::write(home.path().join(folder).join(format!("file.txt{extension}")), bytes).unwrap();
+        }
+    }
+    let server = home.start().await;
+    let text = page(&server, "/", None).await.text;
+    let script = text.split('"').find(|part| part.ends_with("/pkg/hallpass.js")).unwrap();
+    for path in
+        ["/file.txt", &script.replace("hallpass.js", "file.txt"), script, "/login", "/docs", "/nothing"]
+    {
+        for encoding in ["br", "gzip", "identity"] {
+            let request = server.get(path).header("accept-encoding", encoding).header("accept", "text/html");
+            let response = request.send().await.unwrap();
+            let vary: Vec<_> = response.headers().get_all("vary").iter().collect();
+            assert_eq!(vary, ["accept-encoding"], "{path} {encoding}");
+            if path.ends_with("file.txt") {
+                let found = response
+                    .headers()
+                    .get("content-encoding")
+                    .map(|value| value.to_str().unwrap().to_owned());
+                let expected = if encoding == "identity" { &file } else { encoding };
+                assert_eq!(found.as_deref(), (encoding != "identity").then_some(encoding), "{path}");
+                assert_eq!(response.text().await.unwrap(), *expected, "{path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn password_managers_find_the_page_that_changes_the_password() {
+    let home = Home::new();
+    let server = home.start().await;
+    let pair = server.register("ann@example.com").await;
+    let found = page(&server, "/.well-known/change-password", None).await;
+    assert_eq!((found.status.as_u16(), &found.headers["location"]), (303, &"/password".parse().unwrap()));
+    let target = page(&server, "/password", Some(&pair.refresh)).await;
+    assert!(target.status == 200 && target.text.contains("current-password"), "{}", target.text);
+    // By this they recognize a server that answers 200 at every address.
+    let path = "/.well-known/resource-that-should-not-exist-whose-status-code-should-not-be-200";
+    assert_eq!(page(&server, path, None).await.status, 404);
+}
+
+#[tokio::test]
+async fn pages_name_icons_that_exist_and_absolute_addresses_for_link_previews() {
+    for public in [None, Some("https://id.example.com")] {
+        let settings = public.map(|url| format!("[server]\npublic_url = \"{url}\"\n")).unwrap_or_default();
+        let home = Home::with(&settings);
+        let server = home.start().await;
+        let origin = public.unwrap_or(&server.url);
+        for path in ["/", "/login?next=/sessions", "/docs", "/nothing"] {
+            let text = page(&server, path, None).await.text;
+            for icon in ["favicon.ico", "favicon.svg", "apple-touch-icon.png"] {
+                assert!(text.contains(&format!("href=\"/{icon}\"")), "{path}: {icon}");
+                assert!(fs::exists(format!("public/{icon}")).unwrap(), "{icon}");
+            }
+            let tag = |name, content: &str| format!("<meta property=\"{name}\" content=\"{content}\">");
+            let address = format!("{origin}{}", path.split('?').next().unwrap());
+            for tag in [tag("og:url", &address), tag("og:image", &format!("{origin}/preview.png"))] {
+                assert!(text.contains(&tag), "{path}: {tag} in {text}");
+            }
+        }
+    }
+    assert!(fs::exists("public/preview.png").unwrap());
+}
+
 #[tokio::test]
 async fn no_script_runs_without_the_nonce_of_its_page() {
     let home = Home::new();

@@ -1,7 +1,10 @@
 //! Introspection: what a token says, for a service that asks about it (RFC 7662).
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{Object, ObjectBuilder, Type},
+};
 
 use super::{Auth, jwt::Claims};
 use crate::{
@@ -16,15 +19,20 @@ pub enum Introspection {
     Live(LiveToken),
     /// Whatever is wrong with the token.
     Dead {
-        /// `false`.
+        #[schema(schema_with = only::<false>)]
         active: bool,
     },
+}
+
+/// The schema of a field that always has this value.
+fn only<const VALUE: bool>() -> Object {
+    ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([VALUE])).build()
 }
 
 /// What a live token says.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LiveToken {
-    /// `true`.
+    #[schema(schema_with = only::<true>)]
     pub active: bool,
     /// `Bearer`.
     pub token_type: String,

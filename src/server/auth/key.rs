@@ -9,6 +9,7 @@ use aws_lc_rs::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::server::{clock::UnixSeconds, config::SigningAlgorithm};
 
@@ -19,7 +20,7 @@ pub const MIN_SECRET_BYTES: usize = 32;
 const ID_BYTES: usize = 12;
 
 /// A public key, as a member of a JSON Web Key Set (RFC 7517).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PublicJwk {
     pub kty: &'static str,
     pub crv: &'static str,

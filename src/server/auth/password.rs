@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashSet,
+    ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, LazyLock},
     thread::{self, available_parallelism},
@@ -27,8 +28,8 @@ static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| {
     include_str!("common_passwords.txt").lines().filter(|line| !line.starts_with('#')).collect()
 });
 
-const MIN_CHARS: usize = 8;
-const MAX_CHARS: usize = 128;
+/// How many characters a password may have.
+pub const LENGTH: RangeInclusive<usize> = 8..=128;
 
 /// Rejects passwords that are too short, too long, or among the first that attackers try. There are no
 /// composition rules (NIST SP 800-63B-4, 3.1.1.2). The password is used exactly as typed.
@@ -39,10 +40,10 @@ pub fn validate_new_password(password: &SecretString, email: &str) -> Result<(),
     let text = password.expose_secret();
     let refuse = |advice: &str| Err(ApiError::invalid_field("password", advice));
     let chars = text.chars().count();
-    if chars < MIN_CHARS {
+    if chars < *LENGTH.start() {
         return refuse("Use at least 8 characters. A few words work well.");
     }
-    if chars > MAX_CHARS {
+    if chars > *LENGTH.end() {
         return refuse("Use at most 128 characters.");
     }
     let lower = text.to_lowercase();

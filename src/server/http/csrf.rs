@@ -66,8 +66,7 @@ fn texts(request: &Request, name: impl AsHeaderName) -> impl Iterator<Item = &st
 
 /// The address that a request was sent to, as far as its headers show it.
 pub struct Target<'a> {
-    /// The hosts in the request line, in `Host` and, if a trusted proxy sent the request, in
-    /// `X-Forwarded-Host`.
+    /// The hosts in `X-Forwarded-Host`, if a trusted proxy sent the request, in the request line and in `Host`.
     hosts: Vec<Host>,
     /// Whether browsers are known to use https.
     is_https: bool,
@@ -78,13 +77,26 @@ impl<'a> Target<'a> {
     pub fn of(request: &Request, server: &'a ServerConfig) -> Self {
         let is_proxied = is_proxied(request, server);
         let forwarded = is_proxied.then(|| texts(request, X_FORWARDED_HOST)).into_iter().flatten();
-        let hosts = texts(request, header::HOST).chain(forwarded).flat_map(|hosts| hosts.split(','));
-        let hosts = request.uri().authority().map(Authority::as_str).into_iter().chain(hosts);
+        let authority = request.uri().authority().map(Authority::as_str);
+        let hosts = forwarded.chain(authority).chain(texts(request, header::HOST));
+        let hosts = hosts.flat_map(|hosts| hosts.split(','));
         Self {
             hosts: hosts.filter_map(Host::parse).collect(),
             is_https: server.https || (is_proxied && forwarded_proto(request) == Some(true)),
             public: &server.public_url.0,
         }
+    }
+
+    /// The origin to show to the client: the public one, or else that of the request. A request without a host has none.
+    pub fn origin(&self) -> Option<Origin> {
+        let public = self.public.iter().find(|origin| self.is_host_of(origin)).or(self.public.first());
+        let of_request = || {
+            let mut host = self.hosts.first()?.clone();
+            // A default port may be the proxy's.
+            host.port = host.port.filter(|port| !is_default(*port));
+            Some(Origin { is_https: self.is_https, host })
+        };
+        public.cloned().or_else(of_request)
     }
 
     /// Whether a page of this origin belongs to this site.
@@ -96,10 +108,13 @@ impl<'a> Target<'a> {
     /// the port or write a default one that is not the browser's. This weakens nothing: cookies do not
     /// depend on the port, so a page at another port of this host has them anyway.
     fn is_host_of(&self, origin: &Origin) -> bool {
-        let is_default = |port| matches!(port, 80 | 443);
         let is_port = |port| port == origin.port() || (is_default(port) && is_default(origin.port()));
         self.hosts.iter().any(|host| host.name == origin.host.name && host.port.is_none_or(is_port))
     }
+}
+
+fn is_default(port: u16) -> bool {
+    matches!(port, 80 | 443)
 }
 
 fn is_proxied(request: &Request, server: &ServerConfig) -> bool {
@@ -197,14 +212,18 @@ mod tests {
         }
     }
 
-    fn allowed_by(server: &ServerConfig, peer: &str, headers: &[(&str, &str)]) -> bool {
+    fn request(peer: &str, headers: &[(&str, &str)]) -> Request {
         let mut request = Request::post("/api/auth/login");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut request = request.body(Body::empty()).unwrap();
         request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer.parse().unwrap()));
-        is_same_origin(&request, server)
+        request
+    }
+
+    fn allowed_by(server: &ServerConfig, peer: &str, headers: &[(&str, &str)]) -> bool {
+        is_same_origin(&request(peer, headers), server)
     }
 
     fn allowed(site: Option<&'static str>, origin: Option<&'static str>) -> bool {
@@ -297,6 +316,30 @@ mod tests {
         let forwarded = [origin, host, ("x-forwarded-proto", "https")];
         assert!(!allowed_by(&server(false, ""), PROXY, &forwarded));
         assert!(allowed_by(&server(false, ""), "192.0.2.1:1", &forwarded));
+    }
+
+    #[test]
+    fn shown_origin_is_the_public_one_or_else_that_of_the_request() {
+        let (a, b) = ("https://a.test", "http://10.0.0.7:8080");
+        let both = format!("{a}, {b}");
+        let forwarded =
+            [("host", "upstream:3000"), ("x-forwarded-host", "a.test"), ("x-forwarded-proto", "https")];
+        for (https, public, peer, headers, shown) in [
+            (false, "", PROXY, &[("host", "a.test:3000")][..], Some("http://a.test:3000")),
+            (true, "", PROXY, &[("host", "a.test:80")], Some(a)),
+            (false, "", PROXY, &[("host", "[::1]:3000")], Some("http://[::1]:3000")),
+            (false, "", PROXY, &forwarded, Some(a)),
+            (false, "", "192.0.2.1:1", &forwarded, Some("http://upstream:3000")),
+            (false, &both, PROXY, &[("host", "upstream")], Some(a)),
+            (false, &both, PROXY, &[("host", "10.0.0.7:8080")], Some(b)),
+            (false, a, PROXY, &[], Some(a)),
+            (false, "", PROXY, &[], None),
+            (false, "", PROXY, &[("host", "\"><script>")], None),
+        ] {
+            let (server, request) = (server(https, public), request(peer, headers));
+            let origin = Target::of(&request, &server).origin().map(|origin| origin.to_string());
+            assert_eq!(origin.as_deref(), shown, "{https} {public:?} {peer} {headers:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{Html, IntoResponse, Redirect, Response},
     routing::{any, get},
@@ -27,7 +27,7 @@ use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
     limit::RequestBodyLimitLayer,
-    set_header::SetResponseHeader,
+    set_header::{SetResponseHeader, SetResponseHeaderLayer},
     timeout::TimeoutLayer,
     trace::{DefaultOnResponse, TraceLayer},
 };
@@ -43,7 +43,7 @@ use crate::{
         self,
         front::FrontPage,
         return_to::next_page,
-        shell::{self, Site},
+        shell::{self, Site, SiteOrigin},
         theme::{self, Theme},
     },
     server::{
@@ -54,7 +54,10 @@ use crate::{
             assets::IMMUTABLE,
             calls,
             cookie::{self, RefreshCookies},
-            csrf, error_response, forms, guards, health, oauth, openapi, other_versions, sse, well_known,
+            csrf::{self, Target},
+            error_response, forms, guards, health, oauth,
+            openapi::{self, page::Reference},
+            other_versions, sse, well_known,
         },
         metrics,
     },
@@ -90,12 +93,17 @@ pub fn service(
 
 fn router(state: AppState) -> Router {
     let description = openapi::description(&cookie::refresh_name(&state));
-    let docs = openapi::page::html(&description, &format!("http://{}", state.leptos.site_addr));
+    let docs = Docs::new(Reference::of(&description));
     let description = description.to_string();
     let site = pages(&state, docs.into())
         .merge(assets(&state))
         .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
         .route("/metrics", get(measurements))
+        // `CompressionLayer` says so only of responses that it may compress, and not of files that are compressed already.
+        .layer(SetResponseHeaderLayer::appending(
+            header::VARY,
+            HeaderValue::from_name(header::ACCEPT_ENCODING),
+        ))
         .layer(CompressionLayer::new());
     let auth = Arc::clone(&state.auth);
     site.merge(calls::routes())
@@ -130,7 +138,7 @@ fn assets(state: &AppState) -> Router<AppState> {
 }
 
 /// The pages, and the fallback: the other files, such as the icon, and the page about pages that do not exist.
-fn pages(state: &AppState, docs: Arc<str>) -> Router<AppState> {
+fn pages(state: &AppState, docs: Arc<Docs>) -> Router<AppState> {
     let auth = Arc::clone(&state.auth);
     let services = Arc::new(move || cookie::services(&auth).collect::<Vec<_>>().join(" "));
     let notes = state.config.demo.notes.as_deref().map(Arc::from);
@@ -161,8 +169,26 @@ fn pages(state: &AppState, docs: Arc<str>) -> Router<AppState> {
         .layer(middleware::from_fn_with_state(state.clone(), presence))
 }
 
-/// The path of the page about the API, which needs no scripts.
+/// The path of the page about the API.
 const DOCS: &str = "/docs";
+
+/// The page about the API, and the policy that lets it run its script.
+struct Docs {
+    reference: Reference,
+    policy: String,
+}
+
+impl Docs {
+    fn new(reference: Reference) -> Self {
+        // The page makes no connections; `connect-src` is for audit tools, which fetch robots.txt from within it.
+        let policy = format!(
+            "default-src 'none'; script-src {}; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
+             form-action 'self'; frame-ancestors 'none'",
+            reference.script_source
+        );
+        Self { reference, policy }
+    }
+}
 
 /// The addresses that scripts may connect to: this origin and, under `make dev`, the watcher that reloads the
 /// page.
@@ -175,17 +201,18 @@ fn connect_sources(options: &LeptosOptions) -> String {
 }
 
 /// The page about the API in the frame of all pages, for this browser.
-fn docs_page(site: &Site, request: &Request, content: &str) -> impl IntoResponse + use<> {
-    // The page makes no connections; `connect-src` is for audit tools, which fetch robots.txt from within it.
-    const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
-                          form-action 'self'; frame-ancestors 'none'";
+fn docs_page(site: &Site, request: &Request, docs: &Docs) -> impl IntoResponse + use<> {
+    let origin = request.extensions().get().map(|SiteOrigin(origin)| origin.to_string());
+    let content = docs.reference.html(origin.unwrap_or_else(|| format!("http://{}", site.options.site_addr)));
     let html = Owner::new().with(|| {
         provide_context(RequestUrl::new(&request.uri().to_string()));
-        provide_context(request.extensions().get::<Presence>().copied().unwrap_or_default());
-        provide_context(chosen_theme(request.headers()));
-        shell::still(site, "API", content).to_html()
+        provide_page_context(request.extensions(), request.headers());
+        shell::still(site, "API", &content).to_html()
     });
-    let headers = [(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, "private, no-store")];
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, docs.policy.clone()),
+        (header::CACHE_CONTROL, "private, no-store".to_owned()),
+    ];
     (headers, Html(html))
 }
 
@@ -226,6 +253,9 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
         }
     };
     let failed_logout = forms::failed_logout(request.uri());
+    if let Some(origin) = Target::of(&request, &state.config.server).origin() {
+        request.extensions_mut().insert(SiteOrigin(origin.to_string().into()));
+    }
     request.extensions_mut().insert(presence);
     let mut response = next.run(request).await;
     // The end of a session is shown once, by a page and not by a file; then the cookie is deleted. It is not
@@ -244,21 +274,26 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     response
 }
 
+/// Provides whether the browser is signed in, the address of the site, and the theme.
+fn provide_page_context(extensions: &Extensions, headers: &HeaderMap) {
+    if let Some(presence) = extensions.get::<Presence>() {
+        provide_context(*presence);
+    }
+    if let Some(origin) = extensions.get::<SiteOrigin>() {
+        provide_context(origin.clone());
+    }
+    provide_context(chosen_theme(headers));
+}
+
 fn chosen_theme(headers: &HeaderMap) -> Theme {
     let mut chosen = cookie::values(headers, theme::COOKIE).filter_map(|value| value.parse().ok());
     chosen.find(|theme| *theme != Theme::System).unwrap_or_default()
 }
 
-/// Provides what the app needs to render a page: whether the browser is signed in, its theme, and a policy
-/// that allows no scripts but those of the page.
+/// Provides what the app needs to render a page, and a policy that allows no scripts but those of the page.
 fn page_context(connect: &str) {
-    if let Some(presence) =
-        use_context::<Parts>().and_then(|parts| parts.extensions.get::<Presence>().copied())
-    {
-        provide_context(presence);
-    }
     if let Some(parts) = use_context::<Parts>() {
-        provide_context(chosen_theme(&parts.headers));
+        provide_page_context(&parts.extensions, &parts.headers);
     }
     let (Some(nonce), Some(response)) = (use_nonce(), use_context::<ResponseOptions>()) else {
         return;

@@ -1,11 +1,16 @@
 //! Documents at addresses that standards fix (RFC 8615).
 
-use axum::{Json, Router, extract::State, http::header, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Redirect},
+    routing::get,
+};
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::server::{AppState, clock, http::oauth};
+use crate::server::{AppState, auth::key::PublicJwk, clock, http::oauth};
 
 /// How long others may use the documents without asking again, in seconds. Verifiers ask again when they meet an unknown `kid`.
 const CACHING: &str = "public, max-age=300";
@@ -14,15 +19,26 @@ pub const KEYS: &str = "/.well-known/jwks.json";
 pub const METADATA: &str = "/.well-known/oauth-authorization-server";
 
 pub fn routes() -> Router<AppState> {
-    Router::new().route(KEYS, get(jwks)).route(METADATA, get(metadata))
+    // For password managers: <https://www.w3.org/TR/change-password-url/>.
+    let change_password = get(async || Redirect::to("/password"));
+    Router::new()
+        .route(KEYS, get(jwks))
+        .route(METADATA, get(metadata))
+        .route("/.well-known/change-password", change_password)
 }
 
-/// The public keys with which others can verify access tokens (RFC 7517, 5): of every key that may have signed one that
-/// has not expired, and of those that will sign.
+/// Public keys (RFC 7517, 5).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct KeySet {
+    pub keys: Vec<PublicJwk>,
+}
+
+/// The public keys with which others can verify access tokens: of every key that may have signed one that has not
+/// expired, and of those that will sign.
 async fn jwks(State(state): State<AppState>) -> impl IntoResponse {
     let keys = state.auth.public_keys(clock::now());
     let headers = [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, CACHING)];
-    (headers, Json(json!({ "keys": keys })).into_response().into_body())
+    (headers, Json(KeySet { keys }).into_response().into_body())
 }
 
 /// Where everything is (RFC 8414, 2). No response types and grants: users log in here, not at a client.

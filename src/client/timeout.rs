@@ -1,7 +1,8 @@
-//! Timeouts for calls.
+//! Timeouts for calls, and the clock for durations.
 
 use futures::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
+use leptos::prelude::window;
 
 use crate::api::error::ApiError;
 
@@ -17,4 +18,9 @@ pub(super) async fn with_timeout<T>(
         Either::Left((answer, _)) => answer,
         Either::Right(_) => Err(ApiError::Transport),
     }
+}
+
+/// Milliseconds by a monotonic clock, if the browser has one.
+pub(super) fn now_ms() -> f64 {
+    window().performance().map_or_else(js_sys::Date::now, |clock| clock.now())
 }

@@ -9,7 +9,10 @@ use leptos::prelude::{document, window};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::RequestCredentials;
 
-use super::storage::{self, StoredToken, device_now};
+use super::{
+    storage::{self, StoredToken, device_now},
+    timeout::now_ms,
+};
 use crate::api::{self, INSTANCE_HEADER, NOTES_ATTRIBUTE, error::ApiError, types::StatelessCheck};
 
 /// A call that a token is tested with: it is answered from memory, and only for a live token.
@@ -193,9 +196,4 @@ fn laid_out(json: &str) -> Option<String> {
     let value = JSON::parse(json).ok()?;
     let text = JSON::stringify_with_replacer_and_space(&value, &JsValue::NULL, &JsValue::from(2));
     text.ok().map(String::from)
-}
-
-/// Milliseconds by a monotonic clock, if the browser has one.
-pub(super) fn now_ms() -> f64 {
-    window().performance().map_or_else(js_sys::Date::now, |clock| clock.now())
 }

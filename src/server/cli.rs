@@ -34,6 +34,7 @@ use crate::{
             users::{Added, Change, Email, User},
         },
         ids::UserId,
+        production,
     },
 };
 
@@ -73,8 +74,13 @@ enum Command {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Check the settings without connecting to the database or Redis. Fails if a setting is wrong.
-    Check,
+    /// Check the settings without connecting to the database or Redis. Fails if a setting is wrong, and prints what is
+    /// missing in production.
+    Check {
+        /// Fail if anything is missing in production.
+        #[arg(long)]
+        production: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -171,7 +177,7 @@ impl Cli {
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve(config).await,
             Command::Gate => serve_gate(config).await,
-            Command::Config(ConfigCommand::Check) => check_settings(&config),
+            Command::Config(ConfigCommand::Check { production }) => check_settings(&config, production),
             Command::Keys(command) => run_keys(command, &config.token),
             Command::Client(command) => run_client(command, &config).await,
             Command::User(command) => user(command, &config).await,
@@ -180,21 +186,24 @@ impl Cli {
     }
 }
 
-fn check_settings(config: &Config) -> Result<()> {
+fn check_settings(config: &Config, is_for_production: bool) -> Result<()> {
     let folder = KeyFolder::new(Path::new(&config.token.keys));
-    let will_make_key = config.token.signing_key.is_none() && folder.list()?.is_empty();
-    if !will_make_key {
+    let has_key = config.token.signing_key.is_some() || !folder.list()?.is_empty();
+    if has_key {
         Keys::load(&config.token, clock::now())?;
     }
     PasswordHasherPool::new(&config.password)?;
     allowlist::check_settings(&config.redis)?;
     println!("the settings can be used");
-    if will_make_key {
-        println!("there is no signing key: the first start makes one in {}", config.token.keys);
+    let missing = production::missing(config, has_key);
+    for finding in &missing {
+        println!("{finding}");
     }
-    if !config.server.https && !config.leptos.site_addr.ip().is_loopback() {
-        println!("HALLPASS_HTTPS is not true: cookies are sent over plain http");
-    }
+    ensure!(
+        !is_for_production || missing.is_empty(),
+        "not ready for production, findings: {}",
+        missing.len()
+    );
     Ok(())
 }
 

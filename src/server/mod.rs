@@ -40,6 +40,7 @@ pub mod ids;
 mod limits;
 pub mod metrics;
 mod origin;
+mod production;
 mod trusted_proxies;
 mod user_agent;
 

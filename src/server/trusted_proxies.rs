@@ -10,6 +10,12 @@ use serde::Deserialize;
 #[serde(try_from = "String")]
 pub struct TrustedProxies(Vec<IpNet>);
 
+impl TrustedProxies {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl TryFrom<String> for TrustedProxies {
     type Error = String;
 

@@ -454,7 +454,9 @@ async fn find(db: &Db, email: &str) -> Result<User> {
 /// Joins the running instances. This happens before anything is recorded, so that settings that contradict
 /// theirs change nothing. On an SQLite file there are no others: this process has exclusive access to it.
 async fn join(config: &Config, db: &Db) -> Result<Allowlist> {
-    let keys = Keys::load_or_make(&config.token, clock::now())?;
+    // The running instances have keys; the first process that opens an SQLite file makes one.
+    let load = if config.database.is_shared() { Keys::load } else { Keys::load_or_make };
+    let keys = load(&config.token, clock::now())?;
     allowlist::join(config, &keys, db.clone()).await
 }
 

@@ -5,8 +5,8 @@
 //! `app/`.
 
 use std::{
-    future::IntoFuture, io, net::SocketAddr, ops::Deref, panic::AssertUnwindSafe, path::Path, sync::Arc,
-    time::Duration,
+    future::IntoFuture, io, net::SocketAddr, ops::Deref, panic::AssertUnwindSafe, path::Path, pin::pin,
+    sync::Arc, time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -114,7 +114,9 @@ pub async fn serve(
         Some(address) => Some(GateListener::bind(address).await?),
         None => None,
     };
-    let instance = Instance::start(&config, MemberKind::Instance).await?;
+    let mut shutdown = pin!(shutdown);
+    let starting = Instance::start(&config, MemberKind::Instance).boxed();
+    let Some(instance) = unless_stopped(starting, shutdown.as_mut()).await? else { return Ok(()) };
     if let Some(version) = &version {
         let files = http::assets::contents(&site).with_context(unreadable)?;
         let keeping = instance.db.keep_site(version, files).await;
@@ -164,10 +166,26 @@ pub async fn serve_gate(config: Config, shutdown: impl Future<Output = ()> + Sen
         "an SQLite file is for one process: set HALLPASS_GATE_ADDR for the instance itself, which then serves the gate"
     );
     let gate = GateListener::bind(address).await?;
-    let instance = Instance::start(&config, MemberKind::Gate).await?;
+    let mut shutdown = pin!(shutdown);
+    let starting = Instance::start(&config, MemberKind::Gate).boxed();
+    let Some(instance) = unless_stopped(starting, shutdown.as_mut()).await? else { return Ok(()) };
     info!("the gate is open at {address}");
     let serving = instance.serve_gate(gate, &config);
     instance.run(serving, shutdown).await
+}
+
+/// The result of `starting`; `None` if `shutdown` resolves first, while it waits for the database or Redis.
+async fn unless_stopped<T>(
+    starting: impl Future<Output = Result<T>>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Option<T>> {
+    tokio::select! {
+        started = starting => started.map(Some),
+        () = shutdown => {
+            info!("stopped before it had started");
+            Ok(None)
+        }
+    }
 }
 
 /// What every instance does besides answering requests.

@@ -87,3 +87,16 @@ async fn gate_that_is_cut_off_admits_nothing_that_it_cannot_check() {
     .await;
     assert_eq!((gate.ask(&pairs[1].access).await, gate.ask(&pairs[2].access).await), (401, 200));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn gate_without_the_keys_of_the_instances_makes_none_and_does_not_start() {
+    let world = World::start(Kind::Single).await;
+    let keys = world.folder().join("no-keys");
+    let mut command = world.instances[0].command();
+    command.arg("gate").env_remove("HALLPASS_SIGNING_KEY").env("HALLPASS_KEYS", &keys);
+    command.env("HALLPASS_GATE_ADDR", format!("unix:{}", world.folder().join("other.sock").display()));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("set HALLPASS_KEYS to the folder"), "{text}");
+    assert!(!keys.exists());
+}

@@ -559,3 +559,28 @@ fn sub(folder: &Path, name: &str) -> std::path::PathBuf {
     fs::create_dir(&folder).unwrap();
     folder
 }
+
+#[tokio::test]
+async fn instance_that_waits_at_start_ends_when_it_is_asked_to() {
+    let mut world = World::without_links(Kind::Single).await;
+    for store in ["Redis", "the database"] {
+        let instance = &mut world.instances[0];
+        assert!(instance.stop().await);
+        match store {
+            "Redis" => world.redis().kill(),
+            _ => world.postgres.kill(),
+        }
+        let instance = &mut world.instances[0];
+        // It would not give up while the test runs.
+        instance.set("HALLPASS_STARTUP_WAIT", "100000");
+        instance.start_again();
+        wait_until("it waits", async || instance.printed().contains(&format!("waiting for {store}"))).await;
+        assert!(instance.stop().await, "{store}: {}", instance.printed());
+        match store {
+            "Redis" => world.redis().start_again().await,
+            _ => world.postgres.start_again().await,
+        }
+        world.instances[0].start_again();
+        world.wait_until_ready().await;
+    }
+}

@@ -74,7 +74,11 @@ impl<'a> KeyFolder<'a> {
     /// There is no key; or a file cannot be read, is damaged, or can be read or changed by others.
     pub fn load(&self, config: &TokenConfig, now: UnixSeconds) -> Result<Vec<Key>> {
         let files = self.list()?;
-        ensure!(!files.is_empty(), "there is no signing key in {}", self.0.display());
+        ensure!(
+            !files.is_empty(),
+            "there is no signing key in {}: set HALLPASS_KEYS to the folder with those of the instances",
+            self.0.display()
+        );
         let may_be_in_use =
             |key: &Key| key.retired().is_none_or(|retired| now < retired + config.refresh_ttl_seconds);
         Ok(files.into_iter().map(|file| file.key).filter(may_be_in_use).collect())

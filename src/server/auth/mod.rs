@@ -105,7 +105,11 @@ impl Auth {
     /// # Errors
     /// A key, a password setting or Redis cannot be used, or the database cannot be read.
     pub async fn load(config: &Config, kind: MemberKind, db: Db, now: UnixSeconds) -> Result<Self> {
-        let mut keys = Keys::load_or_make(&config.token, now)?;
+        // A gate verifies the tokens of the instances: a key of its own would be of no use.
+        let mut keys = match kind {
+            MemberKind::Instance => Keys::load_or_make(&config.token, now)?,
+            MemberKind::Gate | MemberKind::Guard => Keys::load(&config.token, now)?,
+        };
         if config.redis.url.is_some() && config.token.signing_key.is_none() {
             // The others may not have the newest key yet, and this instance could not start with it. When all accept it,
             // `follow_keys` turns to it.

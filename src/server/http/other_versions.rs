@@ -69,11 +69,7 @@ pub async fn file(
         |coding| accepts(&headers, coding).then(|| files.get(&format!("{path}.{}", suffix(coding))));
     let compressed =
         ["br", "gzip"].into_iter().find_map(|coding| Some((coding, accepted(coding).flatten()?.clone())));
-    let common = [
-        (header::CONTENT_TYPE, content_type(&path)),
-        (header::CACHE_CONTROL, IMMUTABLE),
-        (header::VARY, "accept-encoding"),
-    ];
+    let common = [(header::CONTENT_TYPE, content_type(&path)), (header::CACHE_CONTROL, IMMUTABLE)];
     match (compressed, files.get(&path)) {
         (Some((coding, contents)), _) => {
             (common, [(header::CONTENT_ENCODING, coding)], contents).into_response()

@@ -26,11 +26,15 @@ use utoipa::ToSchema;
 #[wasm_bindgen::prelude::wasm_bindgen]
 pub fn hydrate() {
     use app::front::{Front, FrontPage};
+    use client::page_error::PageError;
     use leptos::prelude::*;
 
-    console_error_panic_hook::set_once();
+    std::panic::set_hook(Box::new(|panic| {
+        console_error_panic_hook::hook(panic);
+        PageError::Panic.show();
+    }));
     match FrontPage::at(&window().location().pathname().unwrap_or_default()) {
-        Some(page) => leptos::mount::hydrate_body(move || view! { <Front page /> }),
+        Some(page) => hydrate_page(move || view! { <Front page /> }),
         None => wasm_bindgen_futures::spawn_local(async {
             client::lazy_app::fetched().await;
             let _ = start_app().await;
@@ -45,6 +49,17 @@ pub fn hydrate() {
 #[cfg(feature = "hydrate")]
 #[leptos::wasm_split::wasm_split(app, wasm_split_path = leptos::wasm_split, fallible)]
 fn start_app() -> Result<(), leptos::wasm_split::SplitLoaderError> {
-    leptos::mount::hydrate_body(app::App);
+    hydrate_page(app::App);
     Ok(())
+}
+
+/// Hydrates the element that contains the page.
+#[cfg(feature = "hydrate")]
+fn hydrate_page<V: leptos::IntoView>(page: impl FnOnce() -> V + 'static) {
+    use app::dom;
+    use wasm_bindgen::JsCast;
+
+    let Some(element) = leptos::prelude::document().get_element_by_id(dom::PAGE) else { return };
+    leptos::mount::hydrate_from(element.unchecked_into(), page).forget();
+    dom::mark_hydrated();
 }

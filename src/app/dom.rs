@@ -1,6 +1,6 @@
 //! Changes to the document outside of the views.
 
-use leptos::prelude::*;
+use leptos::{prelude::*, task::spawn_local};
 use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
@@ -13,9 +13,13 @@ pub fn focus_on_main() {
     }
 }
 
-/// Sets `data-hydrated` on `<html>` once the page handles events.
+/// The id of the element that contains the page. It is not `<body>`, because browser extensions put elements
+/// of their own there.
+pub const PAGE: &str = "page";
+
+/// Sets `data-hydrated` on `<html>`, after the effects that are waiting for their turn already.
 pub fn mark_hydrated() {
-    Effect::new(|| {
+    spawn_local(async {
         if let Some(root) = document().document_element() {
             let _ = root.set_attribute("data-hydrated", "");
         }

@@ -11,7 +11,7 @@ use leptos::{
 };
 use server_fn::error::ServerFnUrlError;
 use wasm_bindgen::JsCast;
-use web_sys::HtmlFormElement;
+use web_sys::{HtmlFormElement, HtmlInputElement};
 
 use super::{
     components::{Field, each_second},
@@ -89,6 +89,13 @@ pub fn value(field: NodeRef<html::Input>) -> String {
     field.get_untracked().map(|input| input.value()).unwrap_or_default()
 }
 
+/// The text in the form's field of that name. Unlike [`value`], it does not depend on hydration, during which an
+/// element of a browser extension may have been taken for the field.
+fn text_in(form: &HtmlFormElement, name: &str) -> Option<String> {
+    let field = form.query_selector(&format!("input[name={name}]")).ok()??;
+    Some(field.unchecked_into::<HtmlInputElement>().value())
+}
+
 pub fn focus(field: NodeRef<html::Input>) {
     if let Some(input) = field.get_untracked() {
         let _ = input.focus();
@@ -129,7 +136,11 @@ impl CredentialsForm {
             }
         };
         let form = event.target().and_then(|target| target.dyn_into::<HtmlFormElement>().ok());
-        let call = call(value(self.email), value(self.password));
+        let fields =
+            form.as_ref().and_then(|form| Some((text_in(form, "email")?, text_in(form, "password")?)));
+        // Without its fields the form is left to the browser, which posts it.
+        let Some((email, password)) = fields else { return };
+        let call = call(email, password);
         let send = async move {
             // The part may be gone, together with the version of the site that this page belongs to. Posting
             // the form works without it.

@@ -4,7 +4,6 @@
 use leptos::prelude::*;
 
 use super::{
-    dom::mark_hydrated,
     frame::{Foot, SkipLink},
     home::HomePage,
     login::LoginPage,
@@ -60,7 +59,6 @@ pub fn Front(page: FrontPage) -> impl IntoView {
     if !page.is_for_guests() {
         sse::follow(session);
     }
-    mark_hydrated();
     view! {
         <SkipLink />
         <Nav path=Signal::stored(page.path().to_owned()) />

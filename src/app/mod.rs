@@ -22,7 +22,7 @@ use self::{
     admin::AdminPage,
     cluster::ClusterPage,
     components::Toasts,
-    dom::{focus_on_main, mark_hydrated},
+    dom::focus_on_main,
     frame::{Foot, SkipLink, titled},
     nav::Nav,
     not_found::NotFoundPage,
@@ -39,7 +39,7 @@ mod account;
 mod admin;
 mod cluster;
 mod components;
-mod dom;
+pub mod dom;
 mod form;
 mod frame;
 pub mod front;
@@ -47,6 +47,7 @@ mod home;
 mod login;
 mod nav;
 mod not_found;
+mod page_error;
 mod password;
 mod query;
 mod register;
@@ -71,7 +72,6 @@ pub fn App() -> impl IntoView {
     provide_meta_context();
     sse::follow(Session::provide());
     let toasts = Toasts::provide();
-    mark_hydrated();
     view! {
         <Title formatter=|title: String| titled(&title) />
         <Router>

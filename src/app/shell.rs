@@ -1,17 +1,19 @@
 //! The HTML documents around the pages. Only the server renders them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use leptos::{WasmSplitManifest, html, nonce::use_nonce, prelude::*};
+use leptos::{html, nonce::use_nonce, prelude::*};
 use leptos_meta::{HashedStylesheet, MetaTags};
 use leptos_router::location::RequestUrl;
 
 use super::{
     App,
+    dom::PAGE,
     frame::{Foot, SkipLink, titled},
     front::{Front, FrontPage},
     nav::Nav,
     not_found::NotFoundPage,
+    page_error::PageErrorNotice,
     theme::Theme,
 };
 use crate::{api::types::Presence, client::session::Session};
@@ -22,6 +24,8 @@ pub struct Site {
     pub options: LeptosOptions,
     /// The prefix of the path of each file; empty while the files may change.
     pub root: Arc<str>,
+    /// The names of the files with the app's part of the wasm; empty if the wasm is not split.
+    pub app_parts: Arc<[String]>,
     /// The names that this service uses in its cookies at that time, separated by spaces: [`SERVICES_ATTRIBUTE`].
     ///
     /// [`SERVICES_ATTRIBUTE`]: crate::api::SERVICES_ATTRIBUTE
@@ -41,14 +45,20 @@ pub struct SiteOrigin(pub Arc<str>);
 
 /// The document around a page of the front.
 pub fn front(site: &Site, page: FrontPage) -> impl IntoView + use<> {
-    let head = view! { <StaticTitle page=page.title() /> <Scripts site=site.clone() /> };
-    document(site, head.into_any(), view! { <Front page /> }.into_any())
+    let head = view! { <StaticTitle page=page.title() /> <PreloadLoader site=site.clone() /> };
+    hydrated(site, head.into_any(), view! { <Front page /> }.into_any())
 }
 
 /// The document around the app.
 pub fn app(site: &Site) -> impl IntoView + use<> {
-    let head = view! { <Scripts site=site.clone() /> <PreloadApp /> <MetaTags /> };
-    document(site, head.into_any(), view! { <App /> }.into_any())
+    let head = view! { <PreloadLoader site=site.clone() /> <PreloadApp site=site.clone() /> <MetaTags /> };
+    hydrated(site, head.into_any(), view! { <App /> }.into_any())
+}
+
+fn hydrated(site: &Site, head: AnyView, page: AnyView) -> impl IntoView + use<> {
+    let start = view! { <Start site=site.clone() /> };
+    let body = view! { <PageErrorNotice /> <div id=PAGE class="page">{page}</div> };
+    document(site, start.into_any(), head, body.into_any())
 }
 
 /// A document that is not hydrated. `content` is HTML.
@@ -66,11 +76,11 @@ pub fn not_found(site: &Site) -> impl IntoView + use<> {
 fn without_scripts(site: &Site, title: &'static str, main: AnyView) -> impl IntoView + use<> {
     Session::provide();
     let body = view! { <SkipLink /> <Nav path=Signal::stored(String::new()) /> {main} <Foot /> };
-    document(site, view! { <StaticTitle page=title /> }.into_any(), body.into_any())
+    document(site, ().into_any(), view! { <StaticTitle page=title /> }.into_any(), body.into_any())
 }
 
-fn document(site: &Site, head: AnyView, body: AnyView) -> impl IntoView + use<> {
-    let Site { options, root, services, notes } = site.clone();
+fn document(site: &Site, start: AnyView, head: AnyView, body: AnyView) -> impl IntoView + use<> {
+    let Site { options, root, services, notes, .. } = site.clone();
     let theme = use_context::<Theme>().unwrap_or_default();
     view! {
         <!DOCTYPE html>
@@ -81,6 +91,8 @@ fn document(site: &Site, head: AnyView, body: AnyView) -> impl IntoView + use<> 
                 <meta name="color-scheme" content="light dark" />
                 <meta name="description" content=DESCRIPTION />
                 <LinkPreview />
+                // Before the style sheet, which would delay it.
+                {start}
                 <link rel="icon" href="/favicon.ico" sizes="32x32" />
                 <link rel="icon" href="/favicon.svg" type="image/svg+xml" />
                 <link rel="apple-touch-icon" href="/apple-touch-icon.png" />
@@ -114,36 +126,51 @@ fn StaticTitle(page: &'static str) -> impl IntoView {
     view! { <title inner_html=titled(page)></title> }
 }
 
-/// The scripts that hydrate a page.
+/// The script that starts the wasm of a page, without its comments.
+static START: LazyLock<String> = LazyLock::new(|| {
+    let lines = include_str!("start.js").lines().map(str::trim_start);
+    lines.filter(|line| !line.starts_with("//")).collect::<Vec<_>>().join("\n")
+});
+
+/// The script that hydrates a page. It is used instead of that of Leptos, which reports no failure, and whose
+/// preloaded wasm WebKit fetches again.
 #[component]
-fn Scripts(site: Site) -> impl IntoView {
-    let Site { options, root, .. } = site;
+fn Start(site: Site) -> impl IntoView {
+    let (folder, name) = (site.folder(), &site.options.output_name);
+    let call =
+        format!("{}({:?}, {:?})", *START, format!("{folder}/{name}.js"), format!("{folder}/{name}.wasm"));
     view! {
-        <AutoReload options=options.clone() />
-        <HydrationScripts options root=root.to_string() />
-        <PreloadLoader />
+        <AutoReload options=site.options.clone() />
+        <script nonce=use_nonce()>{call}</script>
     }
 }
 
 /// Preloads the loader of the wasm parts, which the browser would otherwise request only after it has read
 /// the other scripts.
 #[component]
-fn PreloadLoader() -> impl IntoView {
-    let WasmSplitManifest(manifest) = use_context()?;
-    let (root, _, loader) = manifest.get_value();
-    Some(view! { <link rel="modulepreload" href=format!("{root}/{loader}") nonce=use_nonce() /> })
+fn PreloadLoader(site: Site) -> impl IntoView {
+    /// As cargo-leptos names it.
+    const LOADER: &str = "__wasm_split.______________________.js";
+    let href = format!("{}/{LOADER}", site.folder());
+    (!site.app_parts.is_empty()).then(|| view! { <link rel="modulepreload" href=href nonce=use_nonce() /> })
 }
 
 /// Preloads the part of the wasm with the app, for signed-in users: visitors do not need it yet.
 #[component]
-fn PreloadApp() -> impl IntoView {
+fn PreloadApp(site: Site) -> impl IntoView {
     if use_context() != Some(Presence::SignedIn) {
         return None;
     }
-    let WasmSplitManifest(manifest) = use_context()?;
-    let (root, parts, _) = manifest.get_value();
-    let links = parts.get("app").into_iter().flatten().map(|file| {
-        view! { <link rel="preload" href=format!("{root}/{file}.wasm") r#as="fetch" crossorigin="" fetchpriority="low" /> }
+    let folder = site.folder();
+    let links = site.app_parts.iter().map(|file| {
+        view! { <link rel="preload" href=format!("{folder}/{file}.wasm") r#as="fetch" crossorigin="" fetchpriority="low" /> }
     });
     Some(links.collect_view())
+}
+
+impl Site {
+    /// The path of the folder with the built files.
+    fn folder(&self) -> String {
+        format!("{}/{}", self.root, self.options.site_pkg_dir)
+    }
 }

@@ -11,6 +11,7 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::wasm_split::{SplitLoaderError, wasm_split};
 
 use super::{
+    page_error::{self, PageError},
     refresh::SessionGeneration,
     storage::{self, StoredToken, device_now},
 };
@@ -75,11 +76,16 @@ pub fn logout() -> Result<Answer<Revocation>, ApiError> {
     Ok(Box::pin(api::auth::logout(None)))
 }
 
-/// Waits until the part is loaded, retrying with exponential backoff.
+/// Waits until the part is loaded, retrying with exponential backoff. From the second failure on the page says
+/// so.
 pub async fn fetched() {
     let mut pause = FETCH_AGAIN_AFTER_MS;
     while fetch().await.is_err() {
+        if pause > FETCH_AGAIN_AFTER_MS {
+            PageError::Part.show();
+        }
         TimeoutFuture::new(pause).await;
         pause = (pause * 2).min(FETCH_AGAIN_AT_MOST_MS);
     }
+    page_error::hide();
 }

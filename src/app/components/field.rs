@@ -25,18 +25,22 @@ pub fn Field(
     view! {
         <div class="field">
             <label for=name>{label}</label>
-            <input
-                id=name
-                name=name
-                type=kind
-                autocomplete=autocomplete
-                autocapitalize="none"
-                spellcheck="false"
-                required
-                node_ref=input
-                aria-describedby=described_by
-                aria-invalid=move || error.get().is_some().then_some("true")
-            />
+            // Password managers put an element behind the input. Here it is the last child, where hydration does not
+            // meet it.
+            <span class="input">
+                <input
+                    id=name
+                    name=name
+                    type=kind
+                    autocomplete=autocomplete
+                    autocapitalize="none"
+                    spellcheck="false"
+                    required
+                    node_ref=input
+                    aria-describedby=described_by
+                    aria-invalid=move || error.get().is_some().then_some("true")
+                />
+            </span>
             {move || advice().map(|text| view! { <p id=advice_id.clone() class=class()>{text}</p> })}
         </div>
     }

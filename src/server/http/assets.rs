@@ -5,12 +5,14 @@
 //! name would change the contents of other files.
 
 use std::{
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use leptos::config::LeptosOptions;
 
 use crate::server::db::site_files::SiteFiles;
 
@@ -46,6 +48,14 @@ pub fn version(folder: &Path) -> io::Result<String> {
 pub fn contents(root: &Path) -> io::Result<SiteFiles> {
     let files = list(root)?.into_iter();
     files.map(|file| Ok((file.to_string_lossy().into_owned(), fs::read(root.join(&file))?.into()))).collect()
+}
+
+/// The names of the wasm files with the part of the app, without their ending; none if the wasm is not split.
+pub fn parts_of_app(options: &LeptosOptions) -> Vec<String> {
+    let folder = Path::new(&*options.site_root).join(&*options.site_pkg_dir);
+    let manifest = fs::read(folder.join("__wasm_split_manifest.json")).unwrap_or_default();
+    let parts = serde_json::from_slice::<HashMap<String, Vec<String>>>(&manifest).unwrap_or_default();
+    parts.get("app").cloned().unwrap_or_default()
 }
 
 /// All files below `root`, by their paths relative to it.

@@ -51,7 +51,7 @@ use crate::{
         auth::guards::max_facts,
         clock, config,
         http::{
-            assets::IMMUTABLE,
+            assets::{self, IMMUTABLE},
             calls,
             cookie::{self, RefreshCookies},
             csrf::{self, Target},
@@ -96,7 +96,7 @@ fn router(state: AppState) -> Router {
     let docs = Docs::new(Reference::of(&description));
     let description = description.to_string();
     let site = pages(&state, docs.into())
-        .merge(assets(&state))
+        .merge(site_files(&state))
         .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
         .route("/metrics", get(measurements))
         // `CompressionLayer` says so only of responses that it may compress, and not of files that are compressed already.
@@ -117,7 +117,7 @@ fn router(state: AppState) -> Router {
 }
 
 /// The built files of the site.
-fn assets(state: &AppState) -> Router<AppState> {
+fn site_files(state: &AppState) -> Router<AppState> {
     // The path contains the version that the files had at start.
     let caching = if state.assets.is_empty() { "no-cache" } else { IMMUTABLE };
     let files = SetResponseHeader::overriding(
@@ -142,7 +142,13 @@ fn pages(state: &AppState, docs: Arc<Docs>) -> Router<AppState> {
     let auth = Arc::clone(&state.auth);
     let services = Arc::new(move || cookie::services(&auth).collect::<Vec<_>>().join(" "));
     let notes = state.config.demo.notes.as_deref().map(Arc::from);
-    let site = Site { options: state.leptos.clone(), root: Arc::clone(&state.assets), services, notes };
+    let site = Site {
+        options: state.leptos.clone(),
+        root: Arc::clone(&state.assets),
+        app_parts: assets::parts_of_app(&state.leptos).into(),
+        services,
+        notes,
+    };
     let connect = connect_sources(&state.leptos);
     let context = move || page_context(&connect);
     let pages = generate_route_list(app::App);
@@ -301,7 +307,7 @@ fn page_context(connect: &str) {
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}' 'strict-dynamic' 'wasm-unsafe-eval'; \
          style-src 'self' 'nonce-{nonce}'; connect-src {connect}; img-src 'self' data:; font-src 'self'; \
-         manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+         base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     );
     if let Ok(policy) = HeaderValue::try_from(policy) {
         response.insert_header(header::CONTENT_SECURITY_POLICY, policy);

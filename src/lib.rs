@@ -60,6 +60,7 @@ fn hydrate_page<V: leptos::IntoView>(page: impl FnOnce() -> V + 'static) {
     use wasm_bindgen::JsCast;
 
     let Some(element) = leptos::prelude::document().get_element_by_id(dom::PAGE) else { return };
+    dom::move_foreign_elements();
     leptos::mount::hydrate_from(element.unchecked_into(), page).forget();
     dom::mark_hydrated();
 }

@@ -17,6 +17,17 @@ pub fn focus_on_main() {
 /// of their own there.
 pub const PAGE: &str = "page";
 
+/// Moves what browser extensions have put beside an input to the end of its wrapper, where hydration does not meet
+/// it: that takes each node for the next one of the view.
+pub fn move_foreign_elements() {
+    let Ok(foreign) = document().query_selector_all(".input > :not(input)") else { return };
+    for element in (0..foreign.length()).filter_map(|index| foreign.item(index)) {
+        if let Some(wrapper) = element.parent_node() {
+            let _ = wrapper.append_child(&element);
+        }
+    }
+}
+
 /// Sets `data-hydrated` on `<html>`, after the effects that are waiting for their turn already.
 pub fn mark_hydrated() {
     spawn_local(async {

@@ -32,7 +32,7 @@ pub fn PageErrorNotice() -> impl IntoView {
             {texts.into_iter().collect_view()}
             <div class="actions">
                 <a href="" class="button small">"Reload"</a>
-                {is_signed_in.then(|| view! { <form method="post" action="/api/auth/logout"><button type="submit" class="button small quiet">"Sign out"</button></form> })}
+                {is_signed_in.then(|| view! { <form method="post" action="/api/auth/logout" class="inline"><button type="submit" class="button small quiet">"Sign out"</button></form> })}
             </div>
         </div>
     }

@@ -22,11 +22,11 @@ pub fn Field(
         move || advice().is_some().then(|| advice_id.clone())
     };
     let class = move || if error.get().is_some() { "error" } else { "hint" };
+    // Browser extensions put elements beside the input. In a wrapper of its own they can be told from the page's
+    // (`dom::move_foreign_elements`).
     view! {
         <div class="field">
             <label for=name>{label}</label>
-            // Password managers put an element behind the input. Here it is the last child, where hydration does not
-            // meet it.
             <span class="input">
                 <input
                     id=name

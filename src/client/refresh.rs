@@ -29,7 +29,7 @@ use server_fn::{
 
 use super::{
     bearer::{attach_token, send},
-    refresh_lock::{self, Turn},
+    refresh_lock,
     storage::{self, StoredToken, device_now},
     timeout::{now_ms, with_timeout},
 };
@@ -131,7 +131,7 @@ async fn renew(generation: SessionGeneration) -> Result<AccessToken, ApiError> {
     if wait_ms > 0.0 {
         return Err(ApiError::TooManyRequests((wait_ms / 1000.0).ceil() as u64));
     }
-    let _one_in_this_browser = Turn::wait().await;
+    let _one_in_this_browser = refresh_lock::acquire().await;
     // Another tab may have renewed it while this one waited for the lock.
     if let Some(token) = storage::load().filter(is_fresh) {
         return Ok(token.access_token);

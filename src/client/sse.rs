@@ -8,10 +8,12 @@ use leptos::{
     task::spawn_local,
     wasm_split::{SplitLoaderError, wasm_split},
 };
-use wasm_bindgen::{JsCast, prelude::Closure};
-use web_sys::{EventSource, MessageEvent};
 
-use super::{lazy_app, session::Session};
+use super::{
+    lazy_app,
+    session::Session,
+    shared_stream::{Received, SharedStream},
+};
 use crate::api::{
     self, CLUSTER_EVENTS, SESSION_EVENTS,
     types::{ClusterView, EndReason},
@@ -29,43 +31,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// that got no processor time for some seconds first reads the events that have arrived since.
 const SILENT_LOOKS: u32 = 4;
 const SILENT_LOOKS_AT_MOST: u32 = 32;
-
-/// A stream of events from the server, closed when it is dropped. The browser reconnects on its own, unless
-/// the connection was refused.
-struct Stream {
-    source: EventSource,
-    _callbacks: Vec<Closure<dyn Fn(MessageEvent)>>,
-}
-
-impl Stream {
-    /// Calls `on_event` with the data of each event of that name, and `on_error` when the connection is lost,
-    /// with whether the server has refused it.
-    fn open(
-        path: &str,
-        event: &str,
-        on_event: impl Fn(String) + 'static,
-        on_error: impl Fn(bool) + 'static,
-    ) -> Option<Self> {
-        let source = EventSource::new(path).ok()?;
-        let hear = Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| {
-            on_event(message.data().as_string().unwrap_or_default());
-        });
-        let failed = source.clone();
-        let fail = Closure::<dyn Fn(MessageEvent)>::new(move |_| {
-            on_error(failed.ready_state() == EventSource::CLOSED);
-        });
-        let _ = source.add_event_listener_with_callback(event, hear.as_ref().unchecked_ref());
-        source.set_onerror(Some(fail.as_ref().unchecked_ref()));
-        Some(Self { source, _callbacks: vec![hear, fail] })
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.source.set_onerror(None);
-        self.source.close();
-    }
-}
 
 /// Subscribes to the server's notice of the session's end, once a session has begun.
 pub fn follow(session: Session) {
@@ -85,7 +50,7 @@ pub fn follow(session: Session) {
 }
 
 /// Subscribes to the end of the session for as long as `owner` lives, while the page is visible. A hidden page has no
-/// connection: a browser opens few to one host, and all of its tabs share them.
+/// connection, because the browser may suspend it.
 ///
 /// This is an entry point into the part of the wasm that [`lazy_app`] describes.
 ///
@@ -108,7 +73,7 @@ fn subscribe(session: Session) {
     ];
     on_cleanup(move || listeners.into_iter().for_each(|listener| listener.remove()));
 
-    let stream = StoredValue::new_local(None::<Stream>);
+    let stream = StoredValue::new_local(None::<SharedStream>);
     let close = move || drop(stream.try_update_value(Option::take));
     Effect::new(move || {
         let tries = retries.get();
@@ -121,10 +86,7 @@ fn subscribe(session: Session) {
             spawn_local(async move { close() });
             session.on_revoked(serde_json::from_str(&reason).unwrap_or(EndReason::SignedOut));
         };
-        let on_error = move |is_refused: bool| {
-            if !is_refused {
-                return;
-            }
+        let on_refusal = move || {
             spawn_local(async move {
                 // Ends the session here if it has ended on the server.
                 let _ = session.call(api::account::me).await;
@@ -132,7 +94,12 @@ fn subscribe(session: Session) {
             let wait = (RETRY_AFTER * (tries + 1)).min(RETRY_AT_MOST);
             set_timeout(move || retries.try_update(|tries| *tries += 1).unwrap_or_default(), wait);
         };
-        stream.set_value(Stream::open(SESSION_EVENTS, "ended", on_end, on_error));
+        let on_receive = move |received| match received {
+            Received::Event(reason) => on_end(reason),
+            Received::Lost { is_refused: true } => on_refusal(),
+            Received::Lost { is_refused: false } => {}
+        };
+        stream.set_value(Some(SharedStream::open(SESSION_EVENTS, "ended", on_receive)));
     });
     on_cleanup(close);
 }
@@ -157,7 +124,7 @@ impl LiveCluster {
                 is_news.try_set_value(true);
                 live.is_connected.try_set(false);
             };
-            let stream = StoredValue::new_local(None::<Stream>);
+            let stream = StoredValue::new_local(None::<SharedStream>);
             let open = move || {
                 let hear = move |text: String| {
                     if let Ok(view) = serde_json::from_str(&text) {
@@ -168,7 +135,11 @@ impl LiveCluster {
                         live.is_connected.try_set(true);
                     }
                 };
-                stream.set_value(Stream::open(CLUSTER_EVENTS, "message", hear, move |_| lost()));
+                let on_receive = move |received| match received {
+                    Received::Event(view) => hear(view),
+                    Received::Lost { .. } => lost(),
+                };
+                stream.set_value(Some(SharedStream::open(CLUSTER_EVENTS, "message", on_receive)));
             };
             open();
             // A suspended instance does not close its connections, and the browser does not reconnect after a

@@ -1,0 +1,148 @@
+//! Server-sent events, over one connection for all pages of this browser.
+//!
+//! A browser opens six connections to a server at most, and each stream occupies one. So of all pages that follow
+//! the same events, one holds a lock, the *leader*: it has the connection, and sends what it receives to the others
+//! over a `BroadcastChannel`. When it stops to follow, is hidden or closed, the browser grants the lock to the next
+//! page. Where a browser has no locks or channels, each page has a connection of its own.
+
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+};
+
+use leptos::task::spawn_local;
+use wasm_bindgen::{JsCast, JsValue, prelude::Closure};
+use web_sys::{BroadcastChannel, EventSource, MessageEvent};
+
+use super::web_lock::WebLock;
+
+/// What a page receives.
+pub enum Received {
+    /// The data of an event.
+    Event(String),
+    /// The connection was lost. The browser opens it again, unless the server has refused it.
+    Lost { is_refused: bool },
+}
+
+/// A subscription to the events of one name at a path. It ends when it is dropped.
+pub struct SharedStream {
+    _subscription: Rc<Subscription>,
+}
+
+struct Subscription {
+    on_receive: Box<dyn Fn(Received)>,
+    channel: Option<Channel>,
+    /// The connection of the leader, with the lock, which is released last.
+    connection: RefCell<Option<(Connection, Option<WebLock>)>>,
+}
+
+impl SharedStream {
+    /// Calls `on_receive` with what arrives.
+    pub fn open(path: &'static str, event: &'static str, on_receive: impl Fn(Received) + 'static) -> Self {
+        let subscription = Rc::new_cyclic(|weak: &Weak<Subscription>| Subscription {
+            on_receive: Box::new(on_receive),
+            channel: Channel::open(path, weak.clone()),
+            connection: RefCell::default(),
+        });
+        let lock = subscription.channel.as_ref().and_then(|_| WebLock::request(path).ok());
+        match lock {
+            Some(lock) => {
+                let weak = Rc::downgrade(&subscription);
+                spawn_local(async move {
+                    let lock = lock.await;
+                    if let Some(subscription) = weak.upgrade() {
+                        subscription.connect(path, event, lock);
+                    }
+                });
+            }
+            None => subscription.connect(path, event, None),
+        }
+        Self { _subscription: subscription }
+    }
+}
+
+impl Subscription {
+    fn connect(self: &Rc<Self>, path: &str, event: &str, lock: Option<WebLock>) {
+        let (weak, is_leader) = (Rc::downgrade(self), lock.is_some());
+        let connection = Connection::open(path, event, move |received| {
+            let Some(subscription) = weak.upgrade() else { return };
+            if let Some(channel) = subscription.channel.as_ref().filter(|_| is_leader) {
+                channel.send(&received);
+            }
+            (subscription.on_receive)(received);
+        });
+        self.connection.replace(connection.map(|connection| (connection, lock)));
+    }
+}
+
+type Listener = Closure<dyn Fn(MessageEvent)>;
+
+/// A connection to the server, closed when it is dropped.
+struct Connection {
+    source: EventSource,
+    _listeners: [Listener; 2],
+}
+
+impl Connection {
+    fn open(path: &str, event: &str, on_receive: impl Fn(Received) + Clone + 'static) -> Option<Self> {
+        let source = EventSource::new(path).ok()?;
+        let failed = source.clone();
+        let on_error = {
+            let on_receive = on_receive.clone();
+            Listener::new(move |_| {
+                on_receive(Received::Lost { is_refused: failed.ready_state() == EventSource::CLOSED });
+            })
+        };
+        let on_event = Listener::new(move |message: MessageEvent| {
+            on_receive(Received::Event(message.data().as_string().unwrap_or_default()));
+        });
+        let _ = source.add_event_listener_with_callback(event, on_event.as_ref().unchecked_ref());
+        source.set_onerror(Some(on_error.as_ref().unchecked_ref()));
+        Some(Self { source, _listeners: [on_event, on_error] })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.source.set_onerror(None);
+        self.source.close();
+    }
+}
+
+/// The channel to the other pages. Events are sent as texts, losses as booleans.
+struct Channel {
+    channel: BroadcastChannel,
+    _listener: Listener,
+}
+
+impl Channel {
+    fn open(name: &str, subscription: Weak<Subscription>) -> Option<Self> {
+        let channel = BroadcastChannel::new(name).ok()?;
+        let listener = Listener::new(move |message: MessageEvent| {
+            let data = message.data();
+            let received = match data.as_bool() {
+                Some(is_refused) => Received::Lost { is_refused },
+                None => Received::Event(data.as_string().unwrap_or_default()),
+            };
+            if let Some(subscription) = subscription.upgrade() {
+                (subscription.on_receive)(received);
+            }
+        });
+        channel.set_onmessage(Some(listener.as_ref().unchecked_ref()));
+        Some(Self { channel, _listener: listener })
+    }
+
+    fn send(&self, received: &Received) {
+        let _ = self.channel.post_message(&match received {
+            Received::Event(data) => JsValue::from(data),
+            Received::Lost { is_refused } => JsValue::from(*is_refused),
+        });
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.channel.set_onmessage(None);
+        self.channel.close();
+    }
+}

@@ -1,4 +1,4 @@
-import { expect, PASSWORD, refused, sendPastBrowser, test, Visitor } from "./support";
+import { expect, freshEmail, PASSWORD, refused, sendPastBrowser, test, Visitor } from "./support";
 
 test("a copy of the token is dead once the page has logged out", async ({ visitor, page, request }) => {
   await visitor.register();
@@ -161,4 +161,60 @@ test("a session that is ended by a copy of its token ends on the page, without a
   expect(ended.status()).toBe(200);
   await visitor.expectSignedOutInPlace();
   await visitor.expectEnded("You have been signed out.");
+});
+
+test.describe("by a plain form", () => {
+  const confirmed = /You have been signed out\. Your token was revoked on the server in (\d+ ms|less than a millisecond)\./;
+
+  test.describe("without scripts", () => {
+    test.use({ javaScriptEnabled: false });
+
+    test("a logout is confirmed, once, on the page that it leads to", async ({ page }) => {
+      const email = freshEmail();
+      const form = { email, password: PASSWORD };
+      for (const [path, leadsTo] of [["/account", "/login"], ["/docs", "/docs"], ["/", "/"]]) {
+        await page.request.post(path === "/account" ? "/api/auth/register" : "/api/auth/login", { form });
+        await page.goto(path);
+        await page.getByRole("banner").getByRole("button", { name: "Sign out" }).click();
+        await expect(page).toHaveURL(leadsTo);
+        await expect(page.getByRole("status").filter({ hasText: confirmed })).toBeVisible();
+        // Whoever signs in next is not signed out.
+        await page.request.post("/api/auth/login", { form });
+        const cookies = await page.context().cookies();
+        expect(cookies.filter(({ name }) => name.startsWith("hallpass-signed-out"))).toEqual([]);
+      }
+    });
+  });
+
+  test.describe("on a page without scripts", () => {
+    test.use({ expectedFault: refused(401) });
+
+    test("a page that is restored says the same, and blames no browser", async ({ visitor, page }) => {
+      await visitor.register();
+      // A page that the browser restores gets this event. Chromium keeps none that was sent with no-store.
+      const restore = () => page.evaluate(() => window.dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true })));
+      const other = new Visitor(await page.context().newPage());
+      await other.page.goto("/docs");
+      // As long as it is away, it hears nothing.
+      await page.evaluate(() => window.dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true })));
+      await other.page.getByRole("banner").getByRole("button", { name: "Sign out" }).click();
+      await expect(other.page.getByText(confirmed)).toBeVisible();
+      await restore();
+      await expect(page.getByText(confirmed)).toBeVisible();
+      await visitor.expectSignedOutInPlace();
+    });
+
+    test("a page that is restored much later does not blame the browser either", async ({ visitor, page }) => {
+      await visitor.register();
+      const other = new Visitor(await page.context().newPage());
+      await other.page.goto("/docs");
+      await page.evaluate(() => window.dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true })));
+      await other.page.getByRole("banner").getByRole("button", { name: "Sign out" }).click();
+      await expect(other.page.getByText(confirmed)).toBeVisible();
+      const names = (await page.context().cookies()).map(({ name }) => name);
+      await page.context().clearCookies({ name: names.find((name) => name.startsWith("hallpass-signed-out")) });
+      await page.evaluate(() => window.dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true })));
+      await visitor.expectEnded("You have been signed out.");
+    });
+  });
 });

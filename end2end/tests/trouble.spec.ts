@@ -1,40 +1,6 @@
-import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { freePort } from "../ports";
 import type { Route } from "@playwright/test";
+import { Server } from "./server";
 import { expect, freshEmail, PASSWORD, refused, sendPastBrowser, test, Visitor } from "./support";
-
-/** A server of the test's own, that can be killed and started again. */
-class Server {
-  readonly url = `127.0.0.1:${freePort()}`;
-  private child?: ChildProcess;
-  private readonly home = mkdtempSync(join(tmpdir(), "hallpass-killed-"));
-
-  async start() {
-    this.child = spawn("target/release/hallpass", {
-      cwd: "..",
-      stdio: "ignore",
-      env: {
-        ...process.env,
-        LEPTOS_SITE_ADDR: this.url,
-        DATABASE_URL: `sqlite://${this.home}/hallpass.db`,
-        HALLPASS_KEYS: `${this.home}/keys`,
-      },
-    });
-    const answers = () => fetch(`http://${this.url}/health/ready`).then((answer) => answer.status, () => 0);
-    await expect.poll(answers).toBe(200);
-  }
-
-  async kill() {
-    if (this.child?.exitCode !== null || this.child.signalCode !== null) return;
-    const ended = once(this.child, "exit");
-    this.child.kill("SIGKILL");
-    await ended;
-  }
-}
 
 test.describe("with a server that is killed", () => {
   test.use({ expectedFault: /Failed to load resource|ERR_/ });

@@ -98,6 +98,14 @@ impl ApiError {
         )
     }
 
+    /// The same, for a page that was loaded by http although the site keeps its cookies over https only.
+    pub fn needs_https() -> Self {
+        Self::InvalidGrant(
+            "This site can only keep you signed in over https. Change http:// to https:// in the address, then sign in again."
+                .into(),
+        )
+    }
+
     /// The error for one field.
     pub fn invalid_field(name: &str, advice: impl Into<String>) -> Self {
         Self::InvalidFields(BTreeMap::from([(name.to_owned(), advice.into())]))

@@ -42,6 +42,19 @@ pub fn logout_pending_cookie(https: bool, service: &str) -> String {
     cookie_name("hallpass-logout-pending", https, service)
 }
 
+/// The name of the cookie with the id of the session, for scripts. The server sets it beside the refresh token,
+/// which scripts cannot read. By it a page sees whether the browser has kept the cookies, and which session it
+/// acts for.
+pub fn session_id_cookie(https: bool, service: &str) -> String {
+    cookie_name("hallpass-session-id", https, service)
+}
+
+/// The name of the cookie that the server sets for a minute when a logout that was posted as a plain form is
+/// confirmed. Its value is a [`types::ConfirmedLogout`], which the next pages show.
+pub fn signed_out_cookie(https: bool, service: &str) -> String {
+    cookie_name("hallpass-signed-out", https, service)
+}
+
 /// The name of a cookie of Hallpass. Cookies do not depend on the port, so two services on one host would
 /// overwrite each other's: the name contains that of the service. Without a service, it is the name that
 /// earlier versions used.
@@ -53,6 +66,9 @@ pub fn cookie_name(kind: &str, https: bool, service: &str) -> String {
 
 /// The attribute of `<html>` with the names of this service in its cookies, the one for new cookies first.
 pub const SERVICES_ATTRIBUTE: &str = "data-services";
+
+/// The attribute of `<html>` that is present if the cookies are kept over https only.
+pub const HTTPS_ATTRIBUTE: &str = "data-https";
 
 /// The attribute of `<html>` with the path of the example service `notes`, if it is served beside Hallpass.
 pub const NOTES_ATTRIBUTE: &str = "data-notes";

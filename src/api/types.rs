@@ -317,6 +317,34 @@ pub struct Revocation {
     pub elapsed_ms: u64,
 }
 
+/// What a page shows of a logout that was posted as a plain form, and is confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConfirmedLogout {
+    /// The number of instances that were running.
+    pub instances: u32,
+    /// The duration of the revocation, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// The form in which it is in a cookie, such as `3.4`.
+impl Display for ConfirmedLogout {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.instances, self.elapsed_ms)
+    }
+}
+
+impl FromStr for ConfirmedLogout {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (instances, elapsed_ms) = text.split_once('.').ok_or(())?;
+        Ok(Self {
+            instances: instances.parse().map_err(drop)?,
+            elapsed_ms: elapsed_ms.parse().map_err(drop)?,
+        })
+    }
+}
+
 /// Whether the browser that requests a page is signed in. It is determined before the page is rendered, and
 /// sent with the page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use leptos_router::components::A;
 
 use super::{
     components::{ActionButton, Waiting, each_second},
-    form::BrowserLimitations,
+    form::BrowserLimitation,
     nav::{LogoutButton, NeedsScripts},
     resource_view::Trouble,
     token::{Exchange, TokenParts, minutes},
@@ -54,7 +54,7 @@ pub fn AccountPage() -> impl IntoView {
             <h1>"Your access token"</h1>
             <AccountNav account=answer />
             <NeedsScripts />
-            <BrowserLimitations />
+            <BrowserLimitation />
             {move || trouble.get().map(|error| view! { <Trouble error on_retry=again /> })}
             <Show
                 when=move || account.with(Option::is_some)

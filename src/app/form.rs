@@ -20,11 +20,11 @@ use super::{
     return_to::next_page,
 };
 use crate::{
-    api::error::ApiError,
+    api::{error::ApiError, types::ConfirmedLogout},
     client::{
         lazy_app,
         session::{Session, SignOutNotice},
-        storage::browser_limitations,
+        storage::browser_limitation,
     },
 };
 
@@ -167,6 +167,9 @@ const ADVICE: [(&str, &str); 2] = [
     ("password", "Use a password of at least 8 characters that is not a common one."),
 ];
 
+/// The code for a login whose cookie the browser has not kept, in the text of [`error_from_query`].
+const NO_COOKIE: &str = "no_cookie";
+
 /// The error in the address of the page, as text for [`sanitized_error`]: its code, then the names of the
 /// fields that it concerns or the seconds to wait. Empty without an error, and in the browser: the server
 /// parses it, because the wasm of the front contains no JSON.
@@ -178,6 +181,7 @@ fn error_from_query() -> String {
     let error = query("__err").map(|error| ServerFnUrlError::<ApiError>::decode_err(&error));
     match error {
         None | Some(ApiError::Transport) => String::new(),
+        Some(error) if error == ApiError::no_refresh_token() => NO_COOKIE.to_owned(),
         Some(ApiError::TooManyRequests(seconds)) => format!("too_many_requests {seconds}"),
         Some(ref error @ ApiError::InvalidFields(ref fields)) => {
             let known = ADVICE.into_iter().map(|(name, _)| name).filter(|name| fields.contains_key(*name));
@@ -191,6 +195,9 @@ fn error_from_query() -> String {
 /// its text.
 fn sanitized_error(posted: &str) -> Option<ApiError> {
     let (code, about) = posted.split_once(' ').unwrap_or((posted, ""));
+    if code == NO_COOKIE {
+        return Some(ApiError::no_refresh_token());
+    }
     Some(match ApiError::from_code(code) {
         ApiError::InvalidRequest(_) => ApiError::InvalidRequest("The form could not be read.".into()),
         ApiError::InvalidGrant(_) => ApiError::wrong_credentials(),
@@ -297,7 +304,7 @@ pub fn SignOutNote() -> impl IntoView {
     let session = Session::expect();
     let note = move || {
         session.sign_out_notice().map(|sign_out_notice| match sign_out_notice {
-            SignOutNotice::Confirmed { instances, elapsed_ms } => {
+            SignOutNotice::Confirmed(ConfirmedLogout { instances, elapsed_ms }) => {
                 let servers = if instances == 1 { "the server".to_owned() } else { format!("all {instances} servers") };
                 let time = duration(elapsed_ms);
                 view! { <p class="note good">{format!("You have been signed out. Your token was revoked on {servers} in {time}.")}</p> }.into_any()
@@ -323,12 +330,10 @@ fn UnconfirmedNote() -> impl IntoView {
     }
 }
 
-/// Notes on the limitations of this browser, added after hydration.
+/// A note on the limitation of this browser, added after hydration.
 #[component]
-pub fn BrowserLimitations() -> impl IntoView {
-    let found = RwSignal::new(Vec::new());
-    Effect::new(move || found.set(browser_limitations()));
-    let notes =
-        move || found.get().into_iter().map(|text| view! { <p class="note">{text}</p> }).collect_view();
-    view! { <div role="status">{notes}</div> }
+pub fn BrowserLimitation() -> impl IntoView {
+    let found = RwSignal::new(None);
+    Effect::new(move || found.set(browser_limitation()));
+    view! { <div role="status">{move || found.get().map(|text| view! { <p class="note">{text}</p> })}</div> }
 }

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::{
-    form::{BrowserLimitations, CredentialsFields, CredentialsForm, SignOutNote, preload_app},
+    form::{BrowserLimitation, CredentialsFields, CredentialsForm, SignOutNote, preload_app},
     return_to::with_next,
 };
 use crate::client::session::Session;
@@ -16,7 +16,7 @@ pub fn LoginPage() -> impl IntoView {
         <section class="card">
             <h1>"Sign in"</h1>
             <SignOutNote />
-            <BrowserLimitations />
+            <BrowserLimitation />
             <form
                 method="post"
                 action="/api/auth/login"

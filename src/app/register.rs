@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::{
-    form::{CredentialsFields, CredentialsForm, preload_app},
+    form::{BrowserLimitation, CredentialsFields, CredentialsForm, preload_app},
     return_to::with_next,
 };
 use crate::client::session::Session;
@@ -15,6 +15,7 @@ pub fn RegisterPage() -> impl IntoView {
     view! {
         <section class="card">
             <h1>"Create an account"</h1>
+            <BrowserLimitation />
             <form
                 method="post"
                 action="/api/auth/register"

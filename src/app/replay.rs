@@ -61,7 +61,7 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
     each_second(move || left.set(token.with_value(HeldToken::seconds_left)));
     // The number of servers that the logout waited for. Gates and guards are among them, and do not answer here.
     let confirmed = move || match session.sign_out_notice() {
-        Some(SignOutNotice::Confirmed { instances, .. }) => instances.max(1) as usize,
+        Some(SignOutNotice::Confirmed(confirmed)) => confirmed.instances.max(1) as usize,
         _ => 1,
     };
     // The page may be left before the calls are done.

@@ -9,6 +9,7 @@ use leptos_router::location::RequestUrl;
 use super::{
     App,
     dom::PAGE,
+    form::SignOutNote,
     frame::{Foot, SkipLink, titled},
     front::{Front, FrontPage},
     nav::Nav,
@@ -24,6 +25,10 @@ pub struct Site {
     pub options: LeptosOptions,
     /// The prefix of the path of each file; empty while the files may change.
     pub root: Arc<str>,
+    /// Whether the cookies are kept over https only: [`HTTPS_ATTRIBUTE`].
+    ///
+    /// [`HTTPS_ATTRIBUTE`]: crate::api::HTTPS_ATTRIBUTE
+    pub https: bool,
     /// The names of the files with the app's part of the wasm; empty if the wasm is not split.
     pub app_parts: Arc<[String]>,
     /// The names that this service uses in its cookies at that time, separated by spaces: [`SERVICES_ATTRIBUTE`].
@@ -75,16 +80,22 @@ pub fn not_found(site: &Site) -> impl IntoView + use<> {
 
 fn without_scripts(site: &Site, title: &'static str, main: AnyView) -> impl IntoView + use<> {
     Session::provide();
-    let body = view! { <SkipLink /> <Nav path=Signal::stored(String::new()) /> {main} <Foot /> };
+    let body = view! {
+        <SkipLink />
+        <Nav path=Signal::stored(String::new()) />
+        <div class="bar-note"><SignOutNote /></div>
+        {main}
+        <Foot />
+    };
     document(site, ().into_any(), view! { <StaticTitle page=title /> }.into_any(), body.into_any())
 }
 
 fn document(site: &Site, start: AnyView, head: AnyView, body: AnyView) -> impl IntoView + use<> {
-    let Site { options, root, services, notes, .. } = site.clone();
+    let Site { options, root, https, services, notes, .. } = site.clone();
     let theme = use_context::<Theme>().unwrap_or_default();
     view! {
         <!DOCTYPE html>
-        <html lang="en" data-theme=theme.attribute() data-services=services() data-notes=notes>
+        <html lang="en" data-theme=theme.attribute() data-services=services() data-https=https.then_some("") data-notes=notes>
             <head>
                 <meta charset="utf-8" />
                 <meta name="viewport" content="width=device-width, initial-scale=1" />

@@ -11,9 +11,11 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::wasm_split::{SplitLoaderError, wasm_split};
 
 use super::{
+    cookie,
     page_error::{self, PageError},
-    refresh::SessionGeneration,
+    refresh::{SessionGeneration, ends_session},
     storage::{self, StoredToken, device_now},
+    timeout::with_timeout,
 };
 use crate::api::{
     self,
@@ -24,6 +26,9 @@ use crate::api::{
 /// The delay before a failed fetch of the part is repeated: the first and the longest, in milliseconds.
 const FETCH_AGAIN_AFTER_MS: u32 = 2_000;
 const FETCH_AGAIN_AT_MOST_MS: u32 = 60_000;
+
+/// How long a logout of a session that this browser cannot keep may take.
+const LOGOUT_TIMEOUT_MS: u32 = 5_000;
 
 type Answer<T> = LocalBoxFuture<'static, Result<T, ApiError>>;
 
@@ -43,7 +48,7 @@ impl From<SplitLoaderError> for ApiError {
     return_wrapper(let answer = _; { answer?.await } -> Result<(), ApiError>)
 )]
 pub fn register(email: String, password: String) -> Result<Answer<()>, ApiError> {
-    Ok(Box::pin(async move { api::auth::register(email, password, Delivery::Cookie).await.map(keep) }))
+    Ok(Box::pin(async move { keep(api::auth::register(email, password, Delivery::Cookie).await).await }))
 }
 
 /// Logs in, and stores the token of the session.
@@ -55,13 +60,39 @@ pub fn register(email: String, password: String) -> Result<Answer<()>, ApiError>
     return_wrapper(let answer = _; { answer?.await } -> Result<(), ApiError>)
 )]
 pub fn login(email: String, password: String) -> Result<Answer<()>, ApiError> {
-    Ok(Box::pin(async move { api::auth::login(email, password, Delivery::Cookie).await.map(keep) }))
+    Ok(Box::pin(async move { keep(api::auth::login(email, password, Delivery::Cookie).await).await }))
 }
 
-fn keep(response: TokenResponse) {
+/// Stores the token of a new session, if the browser has kept its cookie.
+async fn keep(answer: Result<TokenResponse, ApiError>) -> Result<(), ApiError> {
+    let response = match answer {
+        Err(ApiError::CrossSite) if cookie::needs_https() => return Err(ApiError::needs_https()),
+        answer => answer?,
+    };
     SessionGeneration::end();
     storage::set_logout_pending(false);
-    storage::save(&StoredToken::new(response, device_now()));
+    if has_cookie_of(&response.session_id).await {
+        storage::save(&StoredToken::new(response, device_now()));
+        return Ok(());
+    }
+    // The token alone would last five minutes, and nothing here could end the session afterwards.
+    storage::clear();
+    storage::see(response.access_token);
+    let _ = with_timeout(LOGOUT_TIMEOUT_MS, api::auth::logout(None)).await;
+    storage::forget_last_seen();
+    Err(if cookie::needs_https() { ApiError::needs_https() } else { ApiError::no_refresh_token() })
+}
+
+/// Whether this browser has kept the cookie of the session.
+async fn has_cookie_of(session_id: &str) -> bool {
+    if cookie::session_id().as_deref() == Some(session_id) {
+        return true;
+    }
+    // An instance of an earlier version sets no cookie that scripts can read.
+    match api::auth::refresh(None).await {
+        Ok(next) => next.session_id == session_id,
+        Err(error) => !ends_session(&error),
+    }
 }
 
 /// Asks the server to revoke the session of this browser.

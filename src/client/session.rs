@@ -4,7 +4,7 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
 
 use super::{
-    lazy_app,
+    cookie, lazy_app,
     refresh::{SessionGeneration, ends_session},
     storage,
     timeout::with_timeout,
@@ -12,7 +12,7 @@ use super::{
 use crate::api::{
     self,
     error::ApiError,
-    types::{EndReason, Presence, Revocation},
+    types::{ConfirmedLogout, EndReason, Presence, Revocation},
 };
 
 /// How long a logout waits for the server's answer before it completes without one.
@@ -25,7 +25,7 @@ const ASK_AGAIN_AFTER_MS: [u32; 5] = [1_000, 2_000, 5_000, 10_000, 30_000];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignOutNotice {
     /// The server has confirmed that the session is dead on every instance.
-    Confirmed { instances: u32, elapsed_ms: u64 },
+    Confirmed(ConfirmedLogout),
     /// The session has ended in this browser, but the server has not confirmed its revocation.
     Unconfirmed,
     /// The session was ended elsewhere, or has expired; with the reason as text for the user.
@@ -37,6 +37,8 @@ pub enum SignOutNotice {
 pub struct Session {
     presence: RwSignal<Presence>,
     sign_out_notice: RwSignal<Option<SignOutNotice>>,
+    /// The id of the session whose data this tab shows; `None` if it is not known.
+    shown: StoredValue<Option<String>>,
     /// Set while a call of this tab ends the session: the notice is then made from the answer to that call.
     is_ending: StoredValue<bool>,
 }
@@ -45,22 +47,32 @@ impl Session {
     /// Creates the session from what the server knew when it rendered the page, and follows the other tabs.
     pub fn provide() -> Self {
         let drawn = SharedValue::new_str(|| use_context::<Presence>().unwrap_or_default()).into_inner();
+        let confirmed = SharedValue::new_str(|| {
+            use_context::<ConfirmedLogout>().map(|confirmed| confirmed.to_string()).unwrap_or_default()
+        });
+        let confirmed: Option<ConfirmedLogout> = confirmed.into_inner().parse().ok();
         let (presence, sign_out_notice) = match drawn {
-            Presence::Ended(EndReason::SignedOut) => (Presence::Anonymous, None),
-            Presence::Ended(reason) => {
+            Presence::SignedIn => (Presence::SignedIn, None),
+            Presence::Ended(reason) if reason != EndReason::SignedOut => {
                 (Presence::Anonymous, Some(SignOutNotice::Ended(reason.words().into())))
             }
-            other => (other, None),
+            Presence::Ended(_) | Presence::Anonymous => {
+                (Presence::Anonymous, confirmed.map(SignOutNotice::Confirmed))
+            }
         };
         let session = Self {
             presence: RwSignal::new(presence),
             sign_out_notice: RwSignal::new(sign_out_notice),
+            shown: StoredValue::new(None),
             is_ending: StoredValue::new(false),
         };
         provide_context(session);
         Effect::new(move || {
-            if let Presence::Ended(_) = drawn {
-                storage::clear();
+            match drawn {
+                Presence::SignedIn => session.shown.set_value(storage::session_id()),
+                Presence::Ended(_) => storage::clear(),
+                Presence::Anonymous if confirmed.is_some() => storage::clear(),
+                Presence::Anonymous => {}
             }
             session.resume_logout();
             session.follow_other_tabs();
@@ -120,6 +132,7 @@ impl Session {
     }
 
     fn begin(self) {
+        self.shown.set_value(storage::session_id());
         self.sign_out_notice.set(None);
         self.presence.set(Presence::SignedIn);
     }
@@ -136,7 +149,8 @@ impl Session {
     {
         let generation = SessionGeneration::current();
         let mut answer = call().await;
-        if matches!(answer, Err(ApiError::InvalidToken)) && !generation.is_over() {
+        let is_refused = matches!(answer, Err(ApiError::InvalidToken));
+        if is_refused && !generation.is_over() {
             storage::expire();
             answer = call().await;
         }
@@ -146,7 +160,14 @@ impl Session {
             // While a logout is pending, it is this browser that refuses to renew the token.
             && !storage::is_logout_pending()
         {
-            self.set_signed_out(SignOutNotice::Ended(error.to_string()));
+            self.set_signed_out(match cookie::signed_out() {
+                Some(confirmed) => SignOutNotice::Confirmed(confirmed),
+                // The session had ended before its cookie was missed, so the browser is not to blame.
+                None if is_refused && *error == ApiError::no_refresh_token() => {
+                    SignOutNotice::Ended(EndReason::SignedOut.words().into())
+                }
+                None => SignOutNotice::Ended(error.to_string()),
+            });
             storage::clear();
         }
         answer
@@ -220,7 +241,12 @@ impl Session {
 
     /// Handles the server's notice that the session has ended.
     pub(super) fn on_revoked(self, reason: EndReason) {
-        if !self.is_ending.get_value() && self.presence.get_untracked() == Presence::SignedIn {
+        if self.is_ending.get_value() || self.presence.get_untracked() != Presence::SignedIn {
+            return;
+        }
+        if self.is_replaced() {
+            reload();
+        } else {
             self.set_signed_out(SignOutNotice::Ended(reason.words().into()));
             storage::clear();
         }
@@ -233,8 +259,9 @@ impl Session {
         }
         storage::set_last_words(match &sign_out_notice {
             SignOutNotice::Ended(words) => Some(words),
-            SignOutNotice::Confirmed { .. } | SignOutNotice::Unconfirmed => None,
+            SignOutNotice::Confirmed(_) | SignOutNotice::Unconfirmed => None,
         });
+        self.shown.set_value(None);
         self.sign_out_notice.set(Some(sign_out_notice));
         self.presence.set(Presence::Anonymous);
     }
@@ -250,18 +277,47 @@ impl Session {
     fn follow_other_tabs(self) {
         let listeners = [
             window_event_listener(ev::storage, move |event| {
-                if storage::is_about_the_token(event.key().as_deref()) {
+                if storage::is_about_the_token(event.key().as_deref()) && !self.follow_cookies() {
                     self.follow_storage();
                 }
             }),
             // A page restored from the back-forward cache has missed the `storage` events.
             window_event_listener(ev::pageshow, move |event| {
-                if event.persisted() {
+                if event.persisted() && !self.follow_cookies() {
                     self.follow_storage();
+                }
+            }),
+            // No event reports a session that a plain form or a program has begun or ended.
+            window_event_listener(ev::visibilitychange, move |_| {
+                if !document().hidden() {
+                    self.follow_cookies();
                 }
             }),
         ];
         on_cleanup(move || listeners.into_iter().for_each(|listener| listener.remove()));
+    }
+
+    /// Whether the cookies of this browser are those of another session than the one that this tab shows.
+    fn is_replaced(self) -> bool {
+        let shown = self.shown.get_value();
+        shown.is_some() && storage::session_id().is_some_and(|current| shown != Some(current))
+    }
+
+    /// Adopts a change to the session that the cookies show. Returns whether there was one.
+    fn follow_cookies(self) -> bool {
+        if self.presence.get_untracked() != Presence::SignedIn {
+            return false;
+        }
+        if let Some(confirmed) = cookie::signed_out() {
+            self.set_signed_out(SignOutNotice::Confirmed(confirmed));
+            storage::clear();
+            return true;
+        }
+        let is_replaced = self.is_replaced();
+        if is_replaced {
+            reload();
+        }
+        is_replaced
     }
 
     /// Adopts a change to the session that another tab has made.
@@ -278,12 +334,16 @@ impl Session {
             }
             (false, true) => {
                 storage::forget_last_seen();
-                self.sign_out_notice.set(None);
-                self.presence.set(Presence::SignedIn);
+                self.begin();
             }
             _ => {}
         }
     }
+}
+
+/// Loads the page again, because it shows the data of another session.
+fn reload() {
+    let _ = window().location().reload();
 }
 
 /// Refuses to begin a session in a browser that blocks its cookie.
@@ -306,5 +366,6 @@ async fn ask_to_end() -> SignOutNotice {
 }
 
 fn confirmed(revocation: &Revocation) -> SignOutNotice {
-    SignOutNotice::Confirmed { instances: revocation.instances, elapsed_ms: revocation.elapsed_ms }
+    let &Revocation { instances, elapsed_ms, .. } = revocation;
+    SignOutNotice::Confirmed(ConfirmedLogout { instances, elapsed_ms })
 }

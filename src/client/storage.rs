@@ -38,6 +38,9 @@ pub struct StoredToken {
     pub lifetime: f64,
     /// The server's clock minus this device's, in seconds.
     pub clock_offset: f64,
+    /// The id of the session; empty if an earlier version has stored the token.
+    #[serde(default)]
+    pub session_id: String,
 }
 
 impl StoredToken {
@@ -49,6 +52,7 @@ impl StoredToken {
             expires_at: server_now + lifetime,
             lifetime,
             clock_offset: server_now - device_now,
+            session_id: response.session_id,
         }
     }
 
@@ -101,7 +105,8 @@ thread_local! {
     static LAST_SEEN: RefCell<Option<AccessToken>> = const { RefCell::new(None) };
 }
 
-/// The token of this browser. `None` if there is none, or if the stored one cannot be read.
+/// The token of this browser. `None` if there is none, or if the stored one cannot be read. A token of another
+/// session than that of the cookies counts as expired.
 pub fn load() -> Option<StoredToken> {
     let stored = match is_available().then(|| Kept::get(KEY)) {
         Some(Ok(token)) => Some(token),
@@ -111,7 +116,14 @@ pub fn load() -> Option<StoredToken> {
             None
         }
     };
-    let token = stored.or_else(|| UNSTORED.with_borrow(Clone::clone));
+    let mut token = stored.or_else(|| UNSTORED.with_borrow(Clone::clone));
+    // A session that was begun without this code, by a plain form or in a program, has replaced that of the token.
+    if let Some(token) = &mut token
+        && !token.session_id.is_empty()
+        && cookie::session_id().is_some_and(|current| current != token.session_id)
+    {
+        token.expires_at = 0.0;
+    }
     if let Some(token) = &token {
         LAST_SEEN.set(Some(token.access_token.clone()));
     }
@@ -123,9 +135,20 @@ pub fn last_seen() -> Option<AccessToken> {
     LAST_SEEN.with_borrow(Clone::clone)
 }
 
+/// Makes the token the last that was seen, without storing it.
+pub fn see(token: AccessToken) {
+    LAST_SEEN.set(Some(token));
+}
+
 /// Deletes the last seen token, because the session has ended.
 pub fn forget_last_seen() {
     LAST_SEEN.take();
+}
+
+/// The id of this browser's session: that of its cookies or else of its token. `None` if it is not known.
+pub fn session_id() -> Option<String> {
+    let of_token = || load().map(|token| token.session_id).filter(|id| !id.is_empty());
+    cookie::session_id().or_else(of_token)
 }
 
 /// Whether this browser stores a token, even one that cannot be read.
@@ -139,20 +162,18 @@ pub fn blocks_cookies() -> bool {
     enabled.is_ok_and(|enabled| enabled == JsValue::FALSE)
 }
 
-/// The limitations that the browser's settings impose, as notes for the user.
-pub fn browser_limitations() -> Vec<&'static str> {
+/// The limitation that the browser's settings impose, as a note for the user: the most severe one.
+pub fn browser_limitation() -> Option<&'static str> {
     let keeps_nothing = UNSTORED.with_borrow(Option::is_some) || !is_available();
-    let notes = [
-        (
-            blocks_cookies(),
-            "This browser blocks the cookies of this site. You can sign in once you allow them.",
-        ),
-        (
-            keeps_nothing,
+    if blocks_cookies() {
+        Some("This browser blocks the cookies of this site. You can sign in once you allow them.")
+    } else if keeps_nothing {
+        Some(
             "This browser stores nothing for this site, so other tabs notice a sign-out only when you look at them.",
-        ),
-    ];
-    notes.into_iter().filter_map(|(is_so, note)| is_so.then_some(note)).collect()
+        )
+    } else {
+        None
+    }
 }
 
 /// Stores the token: in this tab's memory if there is no storage.

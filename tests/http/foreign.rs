@@ -31,10 +31,15 @@ fn set_cookies(response: &Response) -> Vec<String> {
     cookies.map(|value| value.to_str().unwrap().to_owned()).collect()
 }
 
-/// The names of the cookies that a response removes.
+/// The names of the cookies that a response removes, without those of the ids of the sessions, which go with them.
 fn cleared(response: &Response) -> Vec<String> {
     let cookies = set_cookies(response).into_iter().filter(|cookie| cookie.contains("Max-Age=0"));
-    cookies.map(|cookie| cookie.split('=').next().unwrap().to_owned()).collect()
+    let names = cookies.map(|cookie| cookie.split('=').next().unwrap().to_owned());
+    let (ids, names): (Vec<_>, Vec<_>) = names.partition(|name| name.contains("hallpass-session-id"));
+    for name in names.iter().filter(|name| name.contains("hallpass-refresh")) {
+        assert!(ids.contains(&name.replace("refresh", "session-id")), "{ids:?}");
+    }
+    names
 }
 
 fn with_cookies(request: RequestBuilder, cookies: &[&[u8]]) -> RequestBuilder {

@@ -171,3 +171,69 @@ async fn form_error_is_shown_on_the_form_with_and_without_a_referer() {
     let navigated = navigated.header("referer", "http://evil.test/login").form(&wrong).send().await.unwrap();
     assert!(location(&navigated).starts_with("/login?"), "{}", location(&navigated));
 }
+
+#[tokio::test]
+async fn form_logout_is_confirmed_by_the_next_page_until_the_next_login() {
+    let site = Site::start().await;
+    let cookie = |response: &Response, name: &str| {
+        let cookies = response.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+        cookies.into_iter().find(|cookie| cookie.starts_with(name)).map(str::to_owned)
+    };
+    let pair = site.server.login(ANN).await;
+    let program =
+        site.post("/api/auth/logout").header("cookie", format!("hallpass-refresh={}", pair.refresh));
+    let program = program.send().await.unwrap();
+    assert_eq!((program.status().as_u16(), cookie(&program, "hallpass-signed-out")), (200, None));
+
+    let pair = site.server.login(ANN).await;
+    let sent = format!("hallpass-refresh={}", pair.refresh);
+    let response =
+        site.form("/api/auth/logout").form(&[("x", "y")]).header("cookie", &sent).send().await.unwrap();
+    assert_eq!(location(&response), "/");
+    let confirmed = cookie(&response, "hallpass-signed-out-").unwrap();
+    assert!(confirmed.ends_with("; SameSite=Strict; Path=/; Max-Age=60"), "{confirmed}");
+    let confirmed = confirmed.split(';').next().unwrap();
+    assert!(confirmed.contains("=1."), "{confirmed}");
+    let words = "Your token was revoked on the server in ";
+    let page = async |path: &str, cookies: &str| {
+        let request = site.client.get(format!("{}{path}", site.server.url)).header("accept", "text/html");
+        request.header("cookie", cookies).send().await.unwrap().text().await.unwrap()
+    };
+    for path in ["/login", "/", "/docs", "/nothing"] {
+        assert!(page(path, confirmed).await.contains(words), "{path}");
+        assert!(!page(path, "").await.contains(words), "{path}");
+        let name = confirmed.split('=').next().unwrap();
+        for junk in ["", "1", "1.", ".1", "-1.1", "a.b", "<p>.1", "1.99999999999999999999"] {
+            assert!(!page(path, &format!("{name}={junk}")).await.contains(words), "{path} {junk}");
+        }
+    }
+    let pair = site.server.login(ANN).await;
+    let signed_in = format!("{confirmed}; hallpass-refresh={}", pair.refresh);
+    assert!(!page("/", &signed_in).await.contains(words));
+    let login = site.post("/api/auth/login").form(&[("email", ANN), ("password", PASSWORD)]);
+    let login = login.header("cookie", confirmed).send().await.unwrap();
+    assert!(cookie(&login, "hallpass-signed-out-").unwrap().contains("Max-Age=0"));
+}
+
+#[tokio::test]
+async fn login_form_leads_to_a_page_that_says_that_the_cookie_was_not_kept() {
+    let site = Site::start().await;
+    let words = "Your browser did not keep the cookie of this site.";
+    for (path, email) in [("/api/auth/login", ANN), ("/api/auth/register", "bob@example.com")] {
+        let response =
+            site.form(path).form(&[("email", email), ("password", PASSWORD)]).send().await.unwrap();
+        let location = location(&response);
+        assert!(location.starts_with("/login?"), "{location}");
+        assert!(site.page(location).await.1.contains(words));
+        // With the cookie, the same page redirects on.
+        let cookies = response.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+        let cookies: Vec<_> = cookies.map(|cookie| cookie.split(';').next().unwrap()).collect();
+        let kept =
+            site.client.get(format!("{}{location}", site.server.url)).header("cookie", cookies.join("; "));
+        let kept = kept.header("accept", "text/html").send().await.unwrap();
+        assert_eq!(
+            (kept.status().as_u16(), &kept.headers()["location"]),
+            (302, &"/account".parse().unwrap())
+        );
+    }
+}

@@ -44,7 +44,14 @@ async fn browser_gets_the_refresh_token_in_an_httponly_cookie() {
         let (_, service) = name.split_once("refresh-").unwrap();
         assert_eq!(cookie.replace(secret, "SECRET").replace(service, "SERVICE"), expected);
         assert_eq!(response.headers()["cache-control"], "no-store");
+        // By this one scripts see that the browser has kept the other.
+        let session_id =
+            response.headers().get_all("set-cookie").iter().nth(1).unwrap().to_str().unwrap().to_owned();
         let answer: Value = response.json().await.unwrap();
+        let id = answer["session_id"].as_str().unwrap();
+        let expected =
+            expected.replace("refresh", "session-id").replace(" HttpOnly;", "").replace("SECRET", id);
+        assert_eq!(session_id.replace(service, "SERVICE"), expected);
         assert_eq!((&answer["token_type"], &answer["expires_in"]), (&json!("Bearer"), &json!(300)));
         assert!(answer.get("refresh_token").is_none());
         assert!(answer["server_time"].as_i64().unwrap() > 1_700_000_000);

@@ -244,7 +244,8 @@ async fn device_cookie_is_httponly_and_only_for_browsers() {
     let (_home, server) = server("", NO_LIMITS).await;
     let body = json!({ "email": ANN, "password": PASSWORD });
     let response = server.post("/api/auth/register").json(&body).send().await.unwrap();
-    let cookie = response.headers().get_all("set-cookie").iter().nth(1).unwrap().to_str().unwrap();
+    let mut cookies = response.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+    let cookie = cookies.find(|cookie| cookie.starts_with("hallpass-device-")).unwrap();
     let (name, secret) = cookie.split(';').next().unwrap().split_once('=').unwrap();
     let (_, service) = name.split_once("device-").unwrap();
     assert_eq!(

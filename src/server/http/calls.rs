@@ -66,7 +66,7 @@ where
         input.headers_mut().insert(CONTENT_TYPE, content_type.clone());
     }
     let running = F::Protocol::run_server(input, F::run_body);
-    let (result, cookies) = RequestContext::provide(state, parts, running).await;
+    let (result, cookies) = RequestContext::provide(state, parts, form.is_some(), running).await;
     let mut response = match form {
         Some(page) => forms::redirect(&page, F::PATH, result.err()),
         None => result.unwrap_or_else(IntoResponse::into_response),

@@ -1,7 +1,8 @@
 //! The cookies: one with the refresh token of a browser, and one that shows that the browser is known to an
 //! account. Both are HttpOnly, so that scripts cannot read them, SameSite=Strict, so that other sites cannot
-//! send them, and with https bound to this host (`__Host-`). A third one is set by scripts: it shows that a
-//! logout waits for confirmation.
+//! send them, and with https bound to this host (`__Host-`). Beside the refresh token goes one with the id of the
+//! session, which scripts can read. Another one is set by scripts: it shows that a logout waits for confirmation.
+//! The last one shows, for a minute, that a logout without scripts was confirmed.
 //!
 //! Browsers also send the cookies of all other services on the host. Whatever bytes these contain, the
 //! cookies of Hallpass are found among them. Refresh tokens of another service under the name of earlier
@@ -14,8 +15,8 @@ use crate::{
     api::{
         cookie_name,
         error::ApiError,
-        logout_pending_cookie,
-        types::{Presence, RefreshToken},
+        logout_pending_cookie, session_id_cookie, signed_out_cookie,
+        types::{ConfirmedLogout, Presence, RefreshToken, Revocation},
     },
     server::{
         AppState,
@@ -30,6 +31,9 @@ const DEVICE: &str = "hallpass-device";
 
 /// How long a browser stays known to an account, in seconds: 180 days after its last login.
 const DEVICE_SECONDS: i64 = 180 * 86_400;
+
+/// How long the pages show that a logout was confirmed, in seconds.
+const SIGNED_OUT_SECONDS: i64 = 60;
 
 /// The number of sessions that are checked for one request. No browser has more, and each may cost an SQL
 /// query.
@@ -76,14 +80,14 @@ impl RefreshCookies {
 
     /// The `Set-Cookie` headers that delete these cookies.
     pub fn clear(&self, https: bool) -> impl Iterator<Item = HeaderValue> {
-        self.names.iter().filter_map(move |name| header_value(name, "", 0, https))
+        self.names.iter().flat_map(move |name| delete(name, https))
     }
 
     /// The `Set-Cookie` headers that delete these cookies, except the one that a new token replaces.
     pub fn clear_others(&self, state: &AppState) -> impl Iterator<Item = HeaderValue> {
         let (https, current) = (state.config.server.https, current_name(REFRESH, state));
         let others = self.names.iter().filter(move |name| **name != current);
-        others.filter_map(move |name| header_value(name, "", 0, https))
+        others.flat_map(move |name| delete(name, https))
     }
 
     /// Whether the browser is signed in, with the token that shows it: of several, that of a live session.
@@ -114,14 +118,32 @@ pub fn refresh_name(state: &AppState) -> String {
     current_name(REFRESH, state)
 }
 
-/// The `Set-Cookie` header for a refresh token that is valid for `seconds`.
-pub fn set(token: &RefreshToken, seconds: i64, state: &AppState) -> Option<HeaderValue> {
-    header_value(&current_name(REFRESH, state), token.expose(), seconds, state.config.server.https)
+/// The `Set-Cookie` headers for the refresh token of a session, which is valid for `seconds`.
+pub fn set(
+    token: &RefreshToken,
+    session_id: SessionId,
+    seconds: i64,
+    state: &AppState,
+) -> impl Iterator<Item = HeaderValue> {
+    let (name, https) = (current_name(REFRESH, state), state.config.server.https);
+    let session_id = readable(&session_id_name(&name), &session_id.to_string(), seconds, https);
+    header_value(&name, token.expose(), seconds, https).into_iter().chain(session_id)
 }
 
-/// The `Set-Cookie` header that deletes the refresh token, whether the browser has sent one or not.
-pub fn clear(state: &AppState) -> Option<HeaderValue> {
-    header_value(&current_name(REFRESH, state), "", 0, state.config.server.https)
+/// The `Set-Cookie` headers that delete the refresh token, whether the browser has sent one or not.
+pub fn clear(state: &AppState) -> impl Iterator<Item = HeaderValue> {
+    delete(&current_name(REFRESH, state), state.config.server.https)
+}
+
+/// The `Set-Cookie` headers that delete the refresh token of that name, and what goes with it.
+fn delete(name: &str, https: bool) -> impl Iterator<Item = HeaderValue> + use<> {
+    let session_id = readable(&session_id_name(name), "", 0, https);
+    header_value(name, "", 0, https).into_iter().chain(session_id)
+}
+
+/// The name of the cookie with the session's id that goes with the refresh token of that name.
+fn session_id_name(name: &str) -> String {
+    name.replacen(REFRESH, &session_id_cookie(false, ""), 1)
 }
 
 /// The device cookie (`auth/device_cookie.rs`), joined from all names under which the browser may have sent
@@ -140,27 +162,51 @@ pub fn set_device(token: &str, state: &AppState) -> Option<HeaderValue> {
 
 /// Whether a logout in this browser waits for confirmation.
 pub fn is_logout_pending(headers: &HeaderMap, state: &AppState) -> bool {
-    pending_names(headers, state).next().is_some()
+    sent_names(headers, state, logout_pending_cookie).next().is_some()
 }
 
 /// The `Set-Cookie` headers that delete the cookie of a pending logout. A script has set it, so it is not
 /// HttpOnly.
 pub fn clear_logout_pending(headers: &HeaderMap, state: &AppState) -> impl Iterator<Item = HeaderValue> {
-    pending_names(headers, state).filter_map(|(name, https)| {
-        let cookie = Cookie::build((name, ""))
-            .path("/")
-            .same_site(SameSite::Lax)
-            .secure(https)
-            .max_age(Duration::ZERO);
-        HeaderValue::try_from(cookie.to_string()).ok()
-    })
+    delete_sent(headers, state, logout_pending_cookie)
 }
 
-/// The names under which the browser has sent the cookie of a pending logout, and whether each is one for
-/// https: a script chooses the name by the scheme of the page, which may differ from the settings.
-fn pending_names(headers: &HeaderMap, state: &AppState) -> impl Iterator<Item = (String, bool)> {
+/// The confirmed logout that a plain form of this browser has made within the last minute.
+pub fn signed_out(headers: &HeaderMap, state: &AppState) -> Option<ConfirmedLogout> {
+    let name = sent_names(headers, state, signed_out_cookie).next()?.0;
+    values(headers, &name).find_map(|value| value.parse().ok())
+}
+
+/// The `Set-Cookie` header that shows a confirmed logout.
+pub fn set_signed_out(revocation: &Revocation, state: &AppState) -> Option<HeaderValue> {
+    let &Revocation { instances, elapsed_ms, .. } = revocation;
+    let https = state.config.server.https;
+    let name = signed_out_cookie(https, &services(&state.auth).next().unwrap_or_default());
+    readable(&name, &ConfirmedLogout { instances, elapsed_ms }.to_string(), SIGNED_OUT_SECONDS, https)
+}
+
+/// The `Set-Cookie` headers that delete the cookie of a confirmed logout.
+pub fn clear_signed_out(headers: &HeaderMap, state: &AppState) -> impl Iterator<Item = HeaderValue> {
+    delete_sent(headers, state, signed_out_cookie)
+}
+
+fn delete_sent(
+    headers: &HeaderMap,
+    state: &AppState,
+    name: fn(bool, &str) -> String,
+) -> impl Iterator<Item = HeaderValue> {
+    sent_names(headers, state, name).filter_map(|(name, https)| readable(&name, "", 0, https))
+}
+
+/// The names under which the browser has sent that cookie, and whether each is one for https: a script chooses
+/// the name by the scheme of the page, which may differ from the settings.
+fn sent_names(
+    headers: &HeaderMap,
+    state: &AppState,
+    name: fn(bool, &str) -> String,
+) -> impl Iterator<Item = (String, bool)> {
     let names = services(&state.auth)
-        .flat_map(|service| [true, false].map(|https| (logout_pending_cookie(https, &service), https)));
+        .flat_map(move |service| [true, false].map(|https| (name(https, &service), https)));
     names.filter(|(name, _)| values(headers, name).next().is_some())
 }
 
@@ -190,9 +236,18 @@ pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item =
 }
 
 fn header_value(name: &str, value: &str, seconds: i64, https: bool) -> Option<HeaderValue> {
+    set_cookie(name, value, seconds, https, true)
+}
+
+/// The header for a cookie that scripts can read.
+fn readable(name: &str, value: &str, seconds: i64, https: bool) -> Option<HeaderValue> {
+    set_cookie(name, value, seconds, https, false)
+}
+
+fn set_cookie(name: &str, value: &str, seconds: i64, https: bool, http_only: bool) -> Option<HeaderValue> {
     let cookie = Cookie::build((name, value))
         .path("/")
-        .http_only(true)
+        .http_only(http_only)
         .same_site(SameSite::Strict)
         .secure(https)
         .max_age(Duration::seconds(seconds));

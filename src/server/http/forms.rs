@@ -28,10 +28,18 @@ pub fn page_of_form(request: &Request, server: &ServerConfig) -> Option<String> 
 }
 
 /// Redirects the browser to the page of the form that it has posted to `path`. The page shows the error.
+///
+/// After a login, the page redirects on, unless the browser has not kept the cookie: then it shows that.
 pub fn redirect(page: &str, path: &str, error: Option<ApiError>) -> Response {
-    let address = match error.map(|error| ServerFnUrlError::new(path, error).to_url(page)) {
+    let (page, error) = match (path, error) {
+        ("/api/auth/login" | "/api/auth/register", None) => {
+            (page.replacen("/register", "/login", 1), Some(ApiError::no_refresh_token()))
+        }
+        (_, error) => (page.to_owned(), error),
+    };
+    let address = match error.map(|error| ServerFnUrlError::new(path, error).to_url(&page)) {
         Some(Ok(address)) => address.to_string(),
-        Some(Err(_)) | None => page.to_owned(),
+        Some(Err(_)) | None => page,
     };
     let location = HeaderValue::try_from(address.strip_prefix(NO_ADDRESS).unwrap_or(&address));
     match location {

@@ -72,7 +72,12 @@ pub async fn logout(in_body: Option<RefreshToken>) -> Result<Revocation, ApiErro
     let (auth, reason) = (&context.state.auth, EndReason::SignedOut);
     let answer = auth.logout(context.headers(), &tokens, reason, clock::now()).await;
     match &answer {
-        Ok(_) => context.clear_cookie(),
+        Ok(revocation) => {
+            context.clear_cookie();
+            if context.is_form {
+                context.append_cookie(cookie::set_signed_out(revocation, &context.state));
+            }
+        }
         // The cookies contain no token that was issued here.
         Err(ApiError::InvalidToken | ApiError::MissingToken) => context.forget(&cookies),
         Err(_) => {}
@@ -201,6 +206,8 @@ impl RequestContext {
         if delivery == Delivery::Cookie {
             self.remember_device(device_token);
             self.settle_logout();
+            cookie::clear_signed_out(self.headers(), &self.state)
+                .for_each(|header| self.append_cookie(Some(header)));
         }
         response
     }
@@ -223,7 +230,7 @@ impl RequestContext {
     }
 
     fn clear_cookie(&self) {
-        self.append_cookie(cookie::clear(&self.state));
+        cookie::clear(&self.state).for_each(|header| self.append_cookie(Some(header)));
         self.cookies().clear_others(&self.state).for_each(|header| self.append_cookie(Some(header)));
         self.settle_logout();
     }
@@ -246,7 +253,8 @@ impl RequestContext {
             Delivery::Body => Some(pair.refresh_token),
             Delivery::Cookie => {
                 let seconds = pair.refresh_expires_at - now;
-                self.append_cookie(cookie::set(&pair.refresh_token, seconds, &self.state));
+                cookie::set(&pair.refresh_token, pair.session_id, seconds, &self.state)
+                    .for_each(|header| self.append_cookie(Some(header)));
                 self.cookies().clear_others(&self.state).for_each(|header| self.append_cookie(Some(header)));
                 None
             }

@@ -25,6 +25,8 @@ task_local! {
 pub struct RequestContext {
     pub state: AppState,
     pub parts: Parts,
+    /// Whether a browser has posted this call as a plain form.
+    pub is_form: bool,
     cookies: Mutex<Vec<HeaderValue>>,
 }
 
@@ -33,9 +35,10 @@ impl RequestContext {
     pub async fn provide<T>(
         state: AppState,
         parts: Parts,
+        is_form: bool,
         call: impl Future<Output = T>,
     ) -> (T, Vec<HeaderValue>) {
-        let context = Arc::new(Self { state, parts, cookies: Mutex::default() });
+        let context = Arc::new(Self { state, parts, is_form, cookies: Mutex::default() });
         let result = CURRENT.scope(Arc::clone(&context), call).await;
         let cookies = mem::take(&mut *context.cookies.lock().unwrap_or_else(PoisonError::into_inner));
         (result, cookies)

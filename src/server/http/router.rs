@@ -37,7 +37,7 @@ use crate::{
     api::{
         INSTANCE_HEADER,
         error::ApiError,
-        types::{EndReason, Presence},
+        types::{ConfirmedLogout, EndReason, Presence},
     },
     app::{
         self,
@@ -145,6 +145,7 @@ fn pages(state: &AppState, docs: Arc<Docs>) -> Router<AppState> {
     let site = Site {
         options: state.leptos.clone(),
         root: Arc::clone(&state.assets),
+        https: state.config.server.https,
         app_parts: assets::parts_of_app(&state.leptos).into(),
         services,
         notes,
@@ -263,6 +264,11 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
         request.extensions_mut().insert(SiteOrigin(origin.to_string().into()));
     }
     request.extensions_mut().insert(presence);
+    if presence != Presence::SignedIn
+        && let Some(confirmed) = cookie::signed_out(request.headers(), &state)
+    {
+        request.extensions_mut().insert(confirmed);
+    }
     let mut response = next.run(request).await;
     // The end of a session is shown once, by a page and not by a file; then the cookie is deleted. It is not
     // shown to a user who has signed out, whose logout may still need the cookie to be confirmed.
@@ -284,6 +290,9 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
 fn provide_page_context(extensions: &Extensions, headers: &HeaderMap) {
     if let Some(presence) = extensions.get::<Presence>() {
         provide_context(*presence);
+    }
+    if let Some(confirmed) = extensions.get::<ConfirmedLogout>() {
+        provide_context(*confirmed);
     }
     if let Some(origin) = extensions.get::<SiteOrigin>() {
         provide_context(origin.clone());

@@ -179,6 +179,14 @@ impl Auth {
         let Some((session_id, _)) = refresh_token::verify(&self.ring().keys, token) else {
             return Ok(Presence::Anonymous);
         };
+        self.presence_in(session_id, now).await
+    }
+
+    /// The presence of someone who is signed in with this session.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`].
+    pub async fn presence_in(&self, session_id: SessionId, now: UnixSeconds) -> Result<Presence, ApiError> {
         let now = self.allowlist.shared_time(now);
         let remembered = self.allowlist.remembers_session(session_id, now);
         if remembered == Some(true) {

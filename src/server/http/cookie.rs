@@ -1,8 +1,9 @@
 //! The cookies: one with the refresh token of a browser, and one that shows that the browser is known to an
 //! account. Both are HttpOnly, so that scripts cannot read them, SameSite=Strict, so that other sites cannot
 //! send them, and with https bound to this host (`__Host-`). Beside the refresh token goes one with the id of the
-//! session, which scripts can read. Another one is set by scripts: it shows that a logout waits for confirmation.
-//! The last one shows, for a minute, that a logout without scripts was confirmed.
+//! session, which scripts can read, and which browsers also send when a link in another site is followed
+//! (SameSite=Lax): by it a page is drawn as signed in, and no call accepts it. Another one is set by scripts: it shows
+//! that a logout waits for confirmation. The last one shows, for a minute, that a logout without scripts was confirmed.
 //!
 //! Browsers also send the cookies of all other services on the host. Whatever bytes these contain, the
 //! cookies of Hallpass are found among them. Refresh tokens of another service under the name of earlier
@@ -141,6 +142,13 @@ fn delete(name: &str, https: bool) -> impl Iterator<Item = HeaderValue> + use<> 
     header_value(name, "", 0, https).into_iter().chain(session_id)
 }
 
+/// The id of the session in the cookies, which proves nothing.
+pub fn session_id(headers: &HeaderMap, state: &AppState) -> Option<SessionId> {
+    let mut names =
+        services(&state.auth).map(|service| session_id_cookie(state.config.server.https, &service));
+    names.find_map(|name| values(headers, &name).find_map(|value| value.parse().ok()))
+}
+
 /// The name of the cookie with the session's id that goes with the refresh token of that name.
 fn session_id_name(name: &str) -> String {
     name.replacen(REFRESH, &session_id_cookie(false, ""), 1)
@@ -239,7 +247,7 @@ fn header_value(name: &str, value: &str, seconds: i64, https: bool) -> Option<He
     set_cookie(name, value, seconds, https, true)
 }
 
-/// The header for a cookie that scripts can read.
+/// The header for a cookie that scripts can read. It holds no secret, so it may come with a link in another site.
 fn readable(name: &str, value: &str, seconds: i64, https: bool) -> Option<HeaderValue> {
     set_cookie(name, value, seconds, https, false)
 }
@@ -248,7 +256,7 @@ fn set_cookie(name: &str, value: &str, seconds: i64, https: bool, http_only: boo
     let cookie = Cookie::build((name, value))
         .path("/")
         .http_only(http_only)
-        .same_site(SameSite::Strict)
+        .same_site(if http_only { SameSite::Strict } else { SameSite::Lax })
         .secure(https)
         .max_age(Duration::seconds(seconds));
     HeaderValue::try_from(cookie.to_string()).ok()

@@ -254,7 +254,8 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
         Presence::Anonymous
     } else {
         match cookies.presence(&state.auth, clock::now()).await {
-            Ok(found) => found.map(|(_, presence)| presence).unwrap_or_default(),
+            Ok(Some((_, presence))) => presence,
+            Ok(None) => presence_of_arrival(&state, request.headers()).await,
             // Undetermined counts as signed in: every call of the page is checked again.
             Err(_) => Presence::SignedIn,
         }
@@ -284,6 +285,17 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
         }
     }
     response
+}
+
+/// The presence when the browser has sent no refresh token: after a link in another site it leaves it out, and sends the
+/// id of the session alone. That is enough to draw a page, which holds no data of the user; its calls are those of this
+/// site again. The end of a session is shown by a page that has the token, and can forget it.
+async fn presence_of_arrival(state: &AppState, headers: &HeaderMap) -> Presence {
+    let Some(session_id) = cookie::session_id(headers, state) else { return Presence::Anonymous };
+    match state.auth.presence_in(session_id, clock::now()).await {
+        Ok(Presence::SignedIn) | Err(_) => Presence::SignedIn,
+        Ok(_) => Presence::Anonymous,
+    }
 }
 
 /// Provides whether the browser is signed in, the address of the site, and the theme.

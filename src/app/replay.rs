@@ -158,47 +158,64 @@ fn Replay(token: HeldToken, copy: RwSignal<Option<HeldToken>>) -> impl IntoView 
             {move || unheard().map(|text| view! { <p class="note">{text}</p> })}
             <p class="punchline">{move || if is_done.get() { verdict() } else { String::new() }}</p>
         </div>
-        <div class="verdicts">
-            <section class="verdict" aria-labelledby="elsewhere">
-                <h2 id="elsewhere">"An ordinary JWT check says"</h2>
-                {move || match check.get() {
-                    None => view! { <p class="verdict-word">"—"</p> }.into_any(),
-                    Some(StatelessCheck { is_valid: true, .. }) if left.get() > 0 => view! {
-                        <p class="verdict-word bad">"Still valid"</p>
-                        <p class="hint">{move || format!("The signature is right, and the token does not expire for another {}. Where nothing else is checked, anyone who holds a copy can still use it.", minutes(left.get()))}</p>
-                    }.into_any(),
-                    Some(_) => view! {
-                        <p class="verdict-word">"Expired"</p>
-                        <p class="hint">"No server accepts an expired token."</p>
-                    }.into_any(),
-                }}
-            </section>
-            <section class="verdict" aria-labelledby="here">
-                <h2 id="here">"Hallpass says"</h2>
-                {move || is_refused.get().then(|| view! { <p class="verdict-word good">"Refused"</p> })}
-                <TableFrame id="answers" caption="Responses to the copy">
-                    <thead>
-                        <tr>
-                            <th scope="col">"Server"</th>
-                            <th scope="col">"Response"</th>
-                            <th scope="col" class="figure">"Time"</th>
-                        </tr>
-                    </thead>
-                    <tbody>
-                        {move || answers.get().into_iter().map(|answer| view! { <AnswerRow answer /> }).collect_view()}
-                        {move || answers.with(Vec::is_empty).then(|| view! { <tr><td colspan="3" class="hint">"No response yet."</td></tr> })}
-                    </tbody>
-                </TableFrame>
-            </section>
-        </div>
+        <Show when=has_answers>
+            <div class="verdicts">
+                {move || check.get().map(|check| view! { <StatelessVerdict check left /> })}
+                <section class="verdict" aria-labelledby="here">
+                    <h2 id="here">"Hallpass says"</h2>
+                    {move || is_refused.get().then(|| view! { <p class="verdict-word good">"Refused"</p> })}
+                    <TableFrame id="answers" caption="Responses to the copy">
+                        <thead>
+                            <tr>
+                                <th scope="col">"Server"</th>
+                                <th scope="col">"Response"</th>
+                                <th scope="col" class="figure">"Time"</th>
+                            </tr>
+                        </thead>
+                        <tbody>
+                            {move || answers.get().into_iter().map(|answer| view! { <AnswerRow answer /> }).collect_view()}
+                        </tbody>
+                    </TableFrame>
+                </section>
+            </div>
+        </Show>
         <Show when=move || is_done.get() && confirmed() == 1>
             <p class="hint">"Only one server is running. With several, the copy is sent to each of them."</p>
         </Show>
         <p class="actions">
-            <a href="/login" rel="external" class="button small">"Sign in again"</a>
+            <a href="/login" rel="external" class="button small" class:quiet=move || !is_done.get()>"Sign in again"</a>
             <a href="/docs" rel="external" class="button small quiet">"Use the API"</a>
             <button type="button" class="button small quiet" on:click=forget>"Delete the copy"</button>
         </p>
+    }
+}
+
+/// The result of a check that does not ask whether the token has been revoked.
+#[component]
+fn StatelessVerdict(
+    check: StatelessCheck,
+    /// Seconds until the token expires.
+    left: RwSignal<u32>,
+) -> impl IntoView {
+    let verdict = move || {
+        match check.is_valid && left.get() > 0 {
+        true => view! {
+            <p class="verdict-word bad">"Still valid"</p>
+            <p class="hint">{move || format!("The signature is right, and the token does not expire for another {}. Where nothing else is checked, anyone who holds a copy can still use it.", minutes(left.get()))}</p>
+        }
+        .into_any(),
+        false => view! {
+            <p class="verdict-word">"Expired"</p>
+            <p class="hint">"No server accepts an expired token."</p>
+        }
+        .into_any(),
+    }
+    };
+    view! {
+        <section class="verdict" aria-labelledby="elsewhere">
+            <h2 id="elsewhere">"An ordinary JWT check says"</h2>
+            {verdict}
+        </section>
     }
 }
 

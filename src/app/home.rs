@@ -10,6 +10,7 @@ pub fn HomePage() -> impl IntoView {
     let session = Session::expect();
     view! {
         <section class="hero">
+            <div>
             <SignOutNote />
             <h1>"Sign out, and the token is dead. " <em>"Everywhere. Now."</em></h1>
             <p class="lead">
@@ -28,6 +29,9 @@ pub fn HomePage() -> impl IntoView {
                     <a href="/account" class="button">"See your token"</a>
                 </Show>
             </p>
+            <p class="links"><a href="#how">"How it works"</a> " " <a href="/docs">"API"</a></p>
+            </div>
+            <Verdicts />
         </section>
         <section aria-labelledby="how">
             <h2 id="how">"How a token lives and dies"</h2>
@@ -51,6 +55,26 @@ pub fn HomePage() -> impl IntoView {
             <p>"Once you are signed in, the page Token takes you through four steps, in a minute: use your token, copy it, sign out, and send the copy to every server. Each server answers:"</p>
             <pre class="code" tabindex="0"><code>{EXAMPLE}</code></pre>
         </section>
+    }
+}
+
+/// The verdicts on a copied token, as the page that sends one shows them.
+#[component]
+fn Verdicts() -> impl IntoView {
+    view! {
+        <figure class="example">
+            <figcaption>"Example: a copy of a token, sent a second after its owner has signed out"</figcaption>
+            <div class="verdict">
+                <p>"An ordinary JWT check says"</p>
+                <p class="verdict-word bad">"Still valid"</p>
+                <p class="hint">"The signature is right, and the token does not expire for another 4 min 58 s."</p>
+            </div>
+            <div class="verdict">
+                <p>"Hallpass says"</p>
+                <p class="verdict-word good">"Refused"</p>
+                <p class="hint">"By all 3 servers: 401 Unauthorized."</p>
+            </div>
+        </figure>
     }
 }
 

@@ -41,7 +41,7 @@ pub fn validate_new_password(password: &SecretString, email: &str) -> Result<(),
     let refuse = |advice: &str| Err(ApiError::invalid_field("password", advice));
     let chars = text.chars().count();
     if chars < *LENGTH.start() {
-        return refuse("Use at least 8 characters. A few words work well.");
+        return refuse("Use at least 8 characters.");
     }
     if chars > *LENGTH.end() {
         return refuse("Use at most 128 characters.");

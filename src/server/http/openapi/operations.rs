@@ -40,7 +40,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         )
     };
     let address = ("email".to_owned(), "Enter an e-mail address, like ann@example.com.".to_owned());
-    let short = ("password".to_owned(), "Use at least 8 characters. A few words work well.".to_owned());
+    let short = ("password".to_owned(), "Use at least 8 characters.".to_owned());
 
     let of_tokens = vec![
         Call::of(

@@ -1,5 +1,5 @@
 import type { Page } from "@playwright/test";
-import { expect, expectNoViolations, PASSWORD, refused, test, type Visitor } from "./support";
+import { expect, expectNoViolations, freshEmail, PASSWORD, refused, test, type Visitor } from "./support";
 
 /** The states of the pages, and the way to each. */
 const states: Record<string, (visitor: Visitor, page: Page) => Promise<void>> = {
@@ -20,7 +20,20 @@ const states: Record<string, (visitor: Visitor, page: Page) => Promise<void>> = 
     await page.getByRole("button", { name: "Create account" }).click();
     await expect(page.getByLabel("E-mail")).toHaveAttribute("aria-invalid", "true");
   },
+  "/register with a taken address and the password shown": async (visitor, page) => {
+    await visitor.open("/register");
+    await visitor.fillIn("admin@example.com", PASSWORD);
+    await page.getByRole("button", { name: "Show password" }).click();
+    await page.getByRole("button", { name: "Create account" }).click();
+    await expect(page.getByRole("link", { name: "Sign in instead" })).toBeVisible();
+  },
+  "/login to continue": (visitor) => visitor.open("/login?next=/sessions"),
   "/account": openAccount,
+  "/account with the menu open": async (visitor, page) => {
+    await openAccount(visitor);
+    await page.locator(".user-menu summary").click();
+    await expect(page.getByRole("banner").getByRole("link", { name: "Password" })).toBeVisible();
+  },
   "/account with an answer and a copy": async (visitor, page) => {
     await openAccount(visitor);
     await page.getByRole("button", { name: "Call the API" }).click();
@@ -42,6 +55,17 @@ const states: Record<string, (visitor: Visitor, page: Page) => Promise<void>> = 
     await page.getByRole("button", { name: "End other sessions" }).click();
     await expect(page.getByRole("dialog")).toBeVisible();
   },
+  "/sessions with one that has ended": async (visitor, page) => {
+    const email = await visitor.beginSession();
+    await visitor.open("/sessions");
+    // Past this browser, whose session it would replace.
+    const body = new URLSearchParams({ email, password: PASSWORD, delivery: "body" });
+    expect((await fetch(new URL("/api/auth/login", page.url()), { method: "POST", body })).status).toBe(200);
+    await page.reload();
+    await page.getByRole("button", { name: /^End the session/ }).click();
+    await expect(page.locator(".toast")).toBeVisible();
+    await expect(page.getByText("Ended", { exact: true })).toBeFocused();
+  },
   "/password with errors": async (visitor, page) => {
     await visitor.beginSession();
     await visitor.open("/password");
@@ -60,6 +84,20 @@ const states: Record<string, (visitor: Visitor, page: Page) => Promise<void>> = 
     await expect(page.getByRole("row", { name: /401/ })).toBeVisible();
   },
   "/admin": openAdmin,
+  "/admin with a question about a user": async (visitor, page) => {
+    const email = freshEmail();
+    expect((await page.request.post("/api/auth/register", { form: { email, password: PASSWORD } })).status()).toBe(200);
+    await openAdmin(visitor, page);
+    await page.getByLabel("E-mail address").fill(email);
+    await page.getByRole("button", { name: "Find" }).click();
+    await page.getByRole("button", { name: `Disable ${email}` }).click();
+    await expect(page.getByRole("dialog", { name: `Disable ${email}?` })).toBeVisible();
+  },
+  "/admin of a user who is none": async (visitor, page) => {
+    await visitor.beginSession();
+    await visitor.open("/admin");
+    await expect(page.getByText("Only an administrator may see this page.")).toBeVisible();
+  },
   "/admin with a dialog": async (visitor, page) => {
     await openAdmin(visitor, page);
     await page.getByRole("button", { name: "End all sessions of all users" }).click();
@@ -98,7 +136,7 @@ async function openAdmin(visitor: Visitor, page: Page) {
 for (const colorScheme of ["light", "dark"] as const) {
   for (const viewport of [{ width: 1280, height: 900 }, { width: 320, height: 640 }]) {
     test.describe(`${colorScheme}, ${viewport.width} px`, () => {
-      test.use({ colorScheme, viewport, expectedFault: refused(401, 404, 422) });
+      test.use({ colorScheme, viewport, expectedFault: refused(401, 403, 404, 409, 422) });
 
       for (const [state, reach] of Object.entries(states)) {
         test(`axe finds nothing, nothing overflows: ${state}`, async ({ visitor, page }) => {

@@ -25,10 +25,58 @@ test("a session that is ended from another device says so there, in each tab, wi
   await expect(live.getByRole("listitem").filter({ hasText: "this device" })).toContainText(/Chrome on/);
   // By this order: this one, then the one that was used last.
   await live.getByRole("listitem").nth(1).getByRole("button", { name: "End" }).click();
-  await here.first.expectToast(/Done\. The server confirmed it in (\d+ ms|less than a millisecond)\./);
-  await expect(live.getByRole("listitem")).toHaveCount(2);
+  await here.first.expectToast(/The session on Chrome on .+ has ended\. The server confirmed it in (\d+ ms|less than a millisecond)\./);
+  await expect(live.getByRole("listitem").nth(1)).toContainText("Ended");
+  await expect(live.getByRole("button", { name: /^End/ })).toHaveCount(1);
   for (const tab of there.tabs) await tab.expectEnded("this session was ended from another device");
   await here.expectSignedIn(email);
+});
+
+test("two quick clicks at one spot end one session, which stays in its place", async ({ visitor, page, request }) => {
+  const email = await visitor.register();
+  const form = { email, password: PASSWORD, delivery: "body" };
+  for (let count = 0; count < 3; count++) expect((await request.post("/api/auth/login", { form })).status()).toBe(200);
+  await visitor.open("/sessions");
+  const rows = page.getByRole("list", { name: "Live sessions" }).getByRole("listitem");
+  await expect(rows).toHaveCount(4);
+  const { x, y, width, height } = (await rows.nth(1).getByRole("button").boundingBox())!;
+  await page.mouse.click(x + width / 2, y + height / 2);
+  await expect(rows.nth(1)).toContainText("Ended");
+  await page.mouse.click(x + width / 2, y + height / 2);
+  await visitor.expectToast(/has ended/);
+  await page.reload();
+  await expect(rows).toHaveCount(3);
+});
+
+test("the focus stays in its place when a session is ended by the keyboard", async ({ visitor, page, request }) => {
+  const email = await visitor.register();
+  const form = { email, password: PASSWORD, delivery: "body" };
+  for (let count = 0; count < 2; count++) expect((await request.post("/api/auth/login", { form })).status()).toBe(200);
+  await visitor.open("/sessions");
+  const rows = page.getByRole("list", { name: "Live sessions" }).getByRole("listitem");
+  await expect(rows.nth(0).getByRole("button")).toHaveText("Sign out");
+  await rows.nth(1).getByRole("button").focus();
+  await page.keyboard.press("Enter");
+  await expect(rows.nth(1).getByText("Ended", { exact: true })).toBeFocused();
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Tab");
+  await expect(rows.nth(2).getByRole("button", { name: /^End/ })).toBeFocused();
+});
+
+test("a session signs itself out in the list as at the top", async ({ visitor, page }) => {
+  await visitor.beginSession();
+  await visitor.open("/sessions");
+  await page.getByRole("listitem").filter({ hasText: "this device" }).getByRole("button", { name: "Sign out" }).click();
+  await expect(page.getByText(/Your token was revoked on the server/)).toBeVisible();
+});
+
+test("password managers see whose password a form is about", async ({ visitor, page }) => {
+  const email = await visitor.beginSession();
+  await visitor.open("/password");
+  await expect(page.locator("form.narrow [autocomplete=username]")).toHaveValue(email);
+  await visitor.open("/sessions");
+  await page.getByRole("button", { name: "Sign out everywhere" }).click();
+  await expect(page.locator("dialog[open] [autocomplete=username]")).toHaveValue(email);
 });
 
 test("ending all others asks for the password, and keeps this one", async ({ request, browser }) => {
@@ -43,7 +91,8 @@ test("ending all others asks for the password, and keeps this one", async ({ req
   await expect(form.getByLabel(/Your password/)).toHaveAccessibleDescription("This is not your password.");
   await form.getByLabel(/Your password/).fill(PASSWORD);
   await form.getByRole("button", { name: "End other sessions" }).click();
-  await here.first.expectToast(/Done\. The server confirmed it in (\d+ ms|less than a millisecond)\./);
+  await here.first.expectToast(/All your other sessions have ended\. The server confirmed it in (\d+ ms|less than a millisecond)\./);
+  await expect(page.getByRole("list", { name: "Live sessions" }).getByText("Ended", { exact: true })).toHaveCount(2);
   for (const tab of there.tabs) await tab.expectSignedOut();
   await here.expectSignedIn(email);
 });

@@ -87,7 +87,7 @@ test.describe("with the keyboard alone", () => {
     await expect(dialog.getByLabel(/Your password/)).toBeFocused();
     await page.keyboard.type(PASSWORD);
     await page.keyboard.press("Enter");
-    await visitor.expectToast(/Done\. The server confirmed it/);
+    await visitor.expectToast(/All your other sessions have ended/);
 
     await tabTo(page, "link", "Password", main(page));
     await page.keyboard.press("Enter");

@@ -119,7 +119,7 @@ test.describe("with fields that cannot be accepted", () => {
     await visitor.fillIn(freshEmail(), "password1");
     await page.getByRole("button", { name: "Create account" }).click();
     await expect(page.getByLabel("Password")).toBeFocused();
-    await expect(page.getByLabel("Password")).toHaveAccessibleDescription(/too common/);
+    await expect(page.getByLabel("Password")).toHaveAccessibleDescription(/^At least 8 characters.*too common/);
     await expect(page.getByLabel("E-mail")).not.toHaveAttribute("aria-invalid");
   });
 
@@ -131,9 +131,52 @@ test.describe("with fields that cannot be accepted", () => {
     await visitor.fillIn(email, PASSWORD);
     await page.getByRole("button", { name: "Create account" }).click();
     await expect(page.getByLabel("E-mail")).toHaveAccessibleDescription(/already exists/);
-    await visitor.signIn(email, "wrong password");
+    await page.getByRole("link", { name: "Sign in instead" }).click();
+    await expect(page).toHaveURL("/login");
+    await visitor.expectLive();
+    await expect(page.getByLabel("E-mail")).toHaveValue(email);
+    await page.getByLabel("Password").fill("wrong password");
+    await page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
     await expect(page.getByRole("alert")).toHaveText("The e-mail address or the password is wrong.");
+    // It is selected, so that typing replaces it.
+    await page.keyboard.type(PASSWORD);
+    await expect(page.getByLabel("Password")).toHaveValue(PASSWORD);
+    await page.keyboard.press("Enter");
+    await visitor.expectAccountOf(email);
   });
+});
+
+test("a password can be shown, and is hidden again", async ({ visitor, page }) => {
+  await visitor.open("/login");
+  const [field, reveal] = [page.getByLabel("Password"), page.getByRole("button", { name: "Show password" })];
+  await field.fill(PASSWORD);
+  await expect(field).toHaveAttribute("type", "password");
+  await reveal.click();
+  await expect(field).toHaveAttribute("type", "text");
+  await expect(reveal).toHaveAttribute("aria-pressed", "true");
+  await expect(field).toHaveValue(PASSWORD);
+  await reveal.click();
+  await expect(field).toHaveAttribute("type", "password");
+});
+
+test("the form says why it is there, and what to do without a password", async ({ visitor, page }) => {
+  for (const [path, heading] of [["/login", "Sign in"], ["/login?next=/sessions", "Sign in to continue"], ["/login?next=//evil.test", "Sign in"]]) {
+    await visitor.open(path);
+    await expect(page.getByRole("heading", { name: heading, exact: true })).toBeVisible();
+    await expect(page.getByText("Forgot your password? Ask your administrator: this site sends no mail.")).toBeVisible();
+  }
+});
+
+test("the other form keeps the address that was typed, out of its URL and once", async ({ visitor, page }) => {
+  await visitor.open("/login");
+  const email = freshEmail();
+  await page.getByLabel("E-mail").fill(email);
+  await page.getByRole("main").getByRole("link", { name: "Create an account" }).click();
+  await expect(page).toHaveURL("/register");
+  await expect(page.getByLabel("E-mail")).toHaveValue(email);
+  await expect(page.getByLabel("Password")).toBeFocused();
+  await page.reload();
+  await expect(page.getByLabel("E-mail")).toHaveValue("");
 });
 
 test.describe("without JavaScript", () => {
@@ -145,23 +188,32 @@ test.describe("without JavaScript", () => {
     await page.getByLabel("Password").fill(PASSWORD);
     await page.getByRole("button", { name: "Create account" }).click();
     await expect(page).toHaveURL("/account");
+    await page.locator(".user-menu summary").click();
+    await page.getByRole("banner").getByRole("link", { name: "Sessions" }).click();
+    await expect(page).toHaveURL("/sessions");
     await page.getByRole("banner").getByRole("button", { name: "Sign out" }).click();
-    await expect(page).toHaveURL("/login");
+    await expect(page).toHaveURL("/login?next=/sessions");
   });
 });
 
 test("everything can be done with the keyboard", async ({ visitor, page }) => {
-  await visitor.open("/register");
   const press = (key: string) => page.keyboard.press(key);
+  await visitor.open("/");
   await press("Tab");
   await expect(page.getByRole("link", { name: "Skip to the content" })).toBeFocused();
   await press("Enter");
   await press("Tab");
+  await expect(page.getByRole("main").getByRole("link", { name: "Create account" })).toBeFocused();
+  await press("Enter");
+  await expect(page).toHaveURL("/register");
+  await visitor.expectLive();
   await expect(page.getByLabel("E-mail")).toBeFocused();
   const email = freshEmail();
   await page.keyboard.type(email);
   await press("Tab");
   await page.keyboard.type(PASSWORD);
+  await press("Tab");
+  await expect(page.getByRole("button", { name: "Show password" })).toBeFocused();
   await press("Tab");
   await expect(page.getByRole("button", { name: "Create account" })).toBeFocused();
   await press("Enter");

@@ -31,6 +31,24 @@ test("the token is taken apart, as it is", async ({ visitor, page }) => {
   }
 });
 
+test.describe("with a clipboard", () => {
+  test.use({ permissions: ["clipboard-read", "clipboard-write"] });
+
+  test("the token is copied whole", async ({ visitor, page }) => {
+    await visitor.register();
+    await page.getByRole("button", { name: "Copy the token" }).click();
+    await expect(page.getByText("Copied")).toBeVisible();
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(await visitor.bearer());
+  });
+});
+
+test("a browser without a clipboard says what to do", async ({ visitor, page }) => {
+  await page.addInitScript(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+  await visitor.register();
+  await page.getByRole("button", { name: "Copy the token" }).click();
+  await expect(page.getByText("Select the text and copy it.")).toBeVisible();
+});
+
 test("the next token is fetched when asked for, and seen to come", async ({ visitor, page }) => {
   await visitor.register();
   const first = await visitor.bearer();
@@ -46,7 +64,13 @@ test.describe("a kept copy", () => {
 
   test("is refused after log-out, though its signature is good", async ({ visitor, page }) => {
     await walkTo(visitor);
+    const verdicts = page.getByRole("region", { name: /says$/ });
+    const again = page.getByRole("main").getByRole("link", { name: "Sign in again" });
+    await expect(verdicts).toHaveCount(0);
+    await expect(again).toHaveClass(/quiet/);
     await page.getByRole("button", { name: "Send the copy" }).click();
+    await expect(verdicts).toHaveCount(2);
+    await expect(again).not.toHaveClass(/quiet/);
     const answers = page.getByRole("table", { name: "Responses to the copy" });
     await expect(answers.getByRole("row", { name: /401 Unauthorized (< 1|\d+) ms/ })).toHaveCount(1);
     await expect(page.getByRole("region", { name: "An ordinary JWT check says" })).toContainText(/Still valid.*for another \d min/s);

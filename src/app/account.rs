@@ -5,11 +5,11 @@ use leptos_meta::Title;
 use leptos_router::components::A;
 
 use super::{
-    components::{ActionButton, Waiting, each_second},
+    components::{ActionButton, each_second},
     form::BrowserLimitation,
     nav::{LogoutButton, NeedsScripts},
-    resource_view::Trouble,
-    token::{Exchange, TokenParts, minutes},
+    resource_view::Latest,
+    token::{DecodedToken, EncodedToken, Exchange, minutes},
     walk::{Step, WalkStep},
 };
 use crate::{
@@ -30,24 +30,15 @@ const RETRY_AFTER: u32 = 10;
 #[component]
 pub fn AccountPage() -> impl IntoView {
     let answer = ask_account();
-    let account = RwSignal::new(None::<Account>);
-    let trouble = RwSignal::new(None::<ApiError>);
+    let account = Latest::of(answer);
     let token = RwSignal::new(None::<HeldToken>);
-    Effect::new(move || match answer.get() {
-        Some(Ok(found)) => {
-            account.set(Some(found));
-            trouble.set(None);
-        }
-        Some(Err(error)) => trouble.set(Some(error)),
-        None => {}
-    });
-    let again = move || answer.refetch();
     // A token has arrived after an error, so the account can be loaded.
     Effect::new(move || {
-        if token.with(Option::is_some) && trouble.with_untracked(Option::is_some) {
-            again();
+        if token.with(Option::is_some) && account.has_failed() {
+            account.ask_again();
         }
     });
+    let email = move || account.found.get().unwrap_or_default().email;
     view! {
         <Title text="Your token" />
         <section class="card full">
@@ -55,28 +46,15 @@ pub fn AccountPage() -> impl IntoView {
             <AccountNav account=answer />
             <NeedsScripts />
             <BrowserLimitation />
-            {move || trouble.get().map(|error| view! { <Trouble error on_retry=again /> })}
-            <Show
-                when=move || account.with(Option::is_some)
-                fallback=move || {
-                    view! {
-                        <Show when=move || trouble.with(Option::is_none)>
-                            <Waiting words="Loading your token…" />
-                        </Show>
-                    }
-                }
-            >
-                <p class="lead">
-                    "Signed in as " <strong>{move || account.get().unwrap_or_default().email}</strong>
-                    "."
-                </p>
+            {account.state("Loading your token…")}
+            <Show when=move || account.found.with(Option::is_some)>
+                <p class="lead">"Signed in as " <strong>{email}</strong> "."</p>
+                <Life token on_due=move || account.ask_again() />
+                <p class="hint">"Your browser sends this token with every API request:"</p>
+                <EncodedToken token />
                 <div class="columns">
                     <Walk token />
-                    <div>
-                        <Life token on_due=again />
-                        <p class="hint">"Your browser sends this token with every API request:"</p>
-                        <TokenParts token />
-                    </div>
+                    <div><DecodedToken token /></div>
                 </div>
             </Show>
         </section>
@@ -88,6 +66,13 @@ pub fn AccountPage() -> impl IntoView {
 pub fn ask_account() -> LocalResource<Result<Account, ApiError>> {
     let session = Session::expect();
     LocalResource::new(move || session.call(api::account::me))
+}
+
+/// The address of the account, hidden: password managers need it to know whose password a form is about.
+#[component]
+pub fn Username(account: LocalResource<Result<Account, ApiError>>) -> impl IntoView {
+    let email = move || account.get().and_then(Result::ok).map(|account| account.email);
+    view! { <input type="text" autocomplete="username" value=email readonly hidden /> }
 }
 
 /// The tabs that link the pages about the user's account.

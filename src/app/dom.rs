@@ -13,6 +13,13 @@ pub fn focus_on_main() {
     }
 }
 
+/// Moves the focus to the element, if the element that had it was removed.
+pub fn focus_if_lost(element: &HtmlElement) {
+    if document().active_element().is_none_or(|active| active.tag_name() == "BODY") {
+        let _ = element.focus();
+    }
+}
+
 /// The id of the element that contains the page. It is not `<body>`, because browser extensions put elements
 /// of their own there.
 pub const PAGE: &str = "page";

@@ -17,7 +17,7 @@ use super::{
     components::{Field, each_second},
     query::{is_failed_logout, query},
     relative_time::duration,
-    return_to::next_page,
+    return_to::{next_page, with_next},
 };
 use crate::{
     api::{error::ApiError, types::ConfirmedLogout},
@@ -25,6 +25,7 @@ use crate::{
         lazy_app,
         session::{Session, SignOutNotice},
         storage::browser_limitation,
+        typed_email,
     },
 };
 
@@ -102,6 +103,14 @@ pub fn focus(field: NodeRef<html::Input>) {
     }
 }
 
+/// Focuses the field, so that typing replaces its text.
+fn select(field: NodeRef<html::Input>) {
+    focus(field);
+    if let Some(input) = field.get_untracked() {
+        input.select();
+    }
+}
+
 /// The form to register or to sign in, with its two fields.
 #[derive(Clone, Copy)]
 pub struct CredentialsForm {
@@ -114,14 +123,22 @@ impl CredentialsForm {
     /// An empty form, or one with the error of a form that was posted before the page was hydrated.
     pub fn new() -> Self {
         let sending = Sending::with_posted_error();
+        let (email, password) = (NodeRef::<html::Input>::new(), NodeRef::new());
         let (session, next) = (Session::expect(), next_page());
         // The session may have begun by this form or in another tab.
         Effect::new(move || {
             if session.is_signed_in() {
                 let _ = window().location().replace(&next);
             }
+            if let Some(typed) = typed_email::take()
+                && let Some(input) = email.get_untracked()
+                && input.value().is_empty()
+            {
+                input.set_value(&typed);
+                focus(password);
+            }
         });
-        Self { email: NodeRef::new(), password: NodeRef::new(), sending }
+        Self { email, password, sending }
     }
 
     /// Sends the fields with `call`, and focuses the first field that needs attention if it fails. After
@@ -130,10 +147,10 @@ impl CredentialsForm {
     where
         F: Future<Output = Result<(), ApiError>> + 'static,
     {
-        let on_answer = move |answer: Result<(), &ApiError>| {
-            if let Err(error) = answer {
-                focus(if error_of(error, "email").is_some() { self.email } else { self.password });
-            }
+        let on_answer = move |answer: Result<(), &ApiError>| match answer {
+            Ok(()) => {}
+            Err(error) if error_of(error, "email").is_some() => focus(self.email),
+            Err(_) => select(self.password),
         };
         let form = event.target().and_then(|target| target.dyn_into::<HtmlFormElement>().ok());
         let fields =
@@ -164,7 +181,7 @@ pub fn preload_app(_: Event) {
 /// written.
 const ADVICE: [(&str, &str); 2] = [
     ("email", "Enter an e-mail address, like ann@example.com."),
-    ("password", "Use a password of at least 8 characters that is not a common one."),
+    ("password", "Use a password that is long enough and not a common one."),
 ];
 
 /// The code for a login whose cookie the browser has not kept, in the text of [`error_from_query`].
@@ -221,7 +238,9 @@ fn sanitized_error(posted: &str) -> Option<ApiError> {
 fn error_of(error: &ApiError, name: &str) -> Option<String> {
     match error {
         ApiError::InvalidFields(fields) => fields.get(name).cloned(),
-        ApiError::EmailTaken if name == "email" => Some(error.to_string()),
+        ApiError::EmailTaken if name == "email" => {
+            Some("An account with this e-mail address already exists.".to_owned())
+        }
         _ => None,
     }
 }
@@ -238,12 +257,20 @@ pub fn CredentialsFields(
     button: (&'static str, &'static str),
 ) -> impl IntoView {
     let error = move |name| form.sending.field_error(name);
+    let is_taken = move || form.sending.error.with(|error| *error == Some(ApiError::EmailTaken));
     view! {
         <FormAlert sending=form.sending fields=&["email", "password"] />
-        <Field name="email" label="E-mail" kind="email" autocomplete="username" input=form.email error=error("email") />
+        <Field name="email" label="E-mail" kind="email" autocomplete="username" autofocus=true input=form.email error=error("email") />
+        {move || is_taken().then(|| view! { <p><OtherForm form to="/login" words="Sign in instead" /></p> })}
         <Field name="password" label="Password" autocomplete=password_autocomplete hint=password_hint input=form.password error=error("password") />
         <SubmitButton sending=form.sending words=button />
     }
+}
+
+/// A link to the other form, which takes the typed address along.
+#[component]
+pub fn OtherForm(form: CredentialsForm, to: &'static str, words: &'static str) -> impl IntoView {
+    view! { <a href=with_next(to) on:click=move |_| typed_email::keep(&value(form.email))>{words}</a> }
 }
 
 /// The server's error about the form as a whole, not about one of its `fields`.
@@ -290,9 +317,10 @@ pub fn SubmitButton(
     sending: Sending,
     /// The label, at rest and busy.
     words: (&'static str, &'static str),
+    #[prop(default = "button")] class: &'static str,
 ) -> impl IntoView {
     view! {
-        <button type="submit" class="button" aria-disabled=move || sending.busy.get().to_string()>
+        <button type="submit" class=class aria-disabled=move || sending.busy.get().to_string()>
             {move || if sending.busy.get() { words.1 } else { words.0 }}
         </button>
     }

@@ -3,8 +3,8 @@
 use leptos::prelude::*;
 
 use super::{
-    form::{BrowserLimitation, CredentialsFields, CredentialsForm, SignOutNote, preload_app},
-    return_to::with_next,
+    form::{BrowserLimitation, CredentialsFields, CredentialsForm, OtherForm, SignOutNote, preload_app},
+    return_to::has_next,
 };
 use crate::client::session::Session;
 
@@ -14,7 +14,7 @@ pub fn LoginPage() -> impl IntoView {
     let form = CredentialsForm::new();
     view! {
         <section class="card">
-            <h1>"Sign in"</h1>
+            <h1>{if has_next() { "Sign in to continue" } else { "Sign in" }}</h1>
             <SignOutNote />
             <BrowserLimitation />
             <form
@@ -26,7 +26,8 @@ pub fn LoginPage() -> impl IntoView {
             >
                 <CredentialsFields form password_autocomplete="current-password" password_hint="" button=("Sign in", "Signing in…") />
             </form>
-            <p class="aside">"New here? " <a href=with_next("/register")>"Create an account"</a></p>
+            <p class="aside">"Forgot your password? Ask your administrator: this site sends no mail."</p>
+            <p class="aside">"New here? " <OtherForm form to="/register" words="Create an account" /></p>
         </section>
     }
 }

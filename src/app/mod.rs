@@ -32,6 +32,7 @@ use self::{
     sessions::SessionsPage,
     signed_out::SignedOut,
     theme::ThemeSwitch,
+    user_menu::UserMenu,
 };
 use crate::client::{session::Session, sse, token::kept_copy};
 
@@ -55,11 +56,13 @@ mod relative_time;
 mod replay;
 mod resource_view;
 pub mod return_to;
+mod session_rows;
 mod sessions;
 pub mod shell;
 mod signed_out;
 pub mod theme;
 mod token;
+mod user_menu;
 mod walk;
 
 /// The mode that renders a page completely before the first byte is sent: a redirect needs the headers, and a
@@ -76,7 +79,7 @@ pub fn App() -> impl IntoView {
         <Title formatter=|title: String| titled(&title) />
         <Router>
             <SkipLink />
-            <Nav path=use_location().pathname.into() />
+            <Nav path=use_location().pathname.into() account=UserMenu />
             <FocusOnNavigation />
             <main id="main" tabindex="-1">
                 <FlatRoutes fallback=NotFoundPage>

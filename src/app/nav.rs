@@ -57,12 +57,12 @@ pub fn NeedsScripts() -> impl IntoView {
 pub fn Nav(
     /// The path of the current page.
     path: Signal<String>,
+    /// The place of the pages about the account: a link to the first of them, or the app's menu.
+    #[prop(default = (|| view! { <a href="/account">"Account"</a> }).into(), into)]
+    account: ViewFn,
 ) -> impl IntoView {
     let session = Session::expect();
     let current = move |link: &'static str| move || path.with(|path| path == link).then_some("page");
-    // The tabs of the account page have addresses of their own.
-    let is_account =
-        move || path.with(|path| ["/account", "/sessions", "/password", "/admin"].contains(&path.as_str()));
     view! {
         <header class="bar">
             <a href="/" rel="external" class="brand">
@@ -82,7 +82,7 @@ pub fn Nav(
                         }
                     }
                 >
-                    <a href="/account" aria-current=move || is_account().then_some("page")>"Account"</a>
+                    {account.run()}
                     <a href="/cluster" aria-current=current("/cluster")>"Servers"</a>
                     <LogoutButton />
                 </Show>

@@ -4,7 +4,7 @@ use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_meta::Title;
 
 use super::{
-    account::{AccountNav, ask_account},
+    account::{AccountNav, Username, ask_account},
     components::Field,
     form::{FormAlert, Sending, SubmitButton, focus, value},
     nav::NeedsScripts,
@@ -23,6 +23,7 @@ pub fn PasswordPage() -> impl IntoView {
     let sending = Sending::with_posted_error();
     let (current, new) = (NodeRef::<html::Input>::new(), NodeRef::<html::Input>::new());
     let done = RwSignal::new(None::<Revocation>);
+    let account = ask_account();
     let submit = move |event: SubmitEvent| {
         let (old_text, new_text) = (value(current), value(new));
         done.set(None);
@@ -54,14 +55,15 @@ pub fn PasswordPage() -> impl IntoView {
     };
     view! {
         <Title text="Change password" />
-        <section class="card wide">
+        <section class="card full">
             <h1>"Change password"</h1>
-            <AccountNav account=ask_account() />
+            <AccountNav account />
             <p class="lead">"Changing your password signs you out everywhere else."</p>
             <NeedsScripts />
             <div role="status">{note}</div>
             <form class="narrow" method="post" action="/api/account/change_password" novalidate on:submit=submit>
                 <FormAlert sending fields=&["current", "new"] />
+                <Username account />
                 <Field name="current" label="Current password" autocomplete="current-password" input=current error=sending.field_error("current") />
                 <Field name="new" label="New password" autocomplete="new-password" hint="At least 8 characters. A few words work well." input=new error=sending.field_error("new") />
                 <SubmitButton sending words=("Change password", "Changing…") />

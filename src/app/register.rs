@@ -2,10 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::{
-    form::{BrowserLimitation, CredentialsFields, CredentialsForm, preload_app},
-    return_to::with_next,
-};
+use super::form::{BrowserLimitation, CredentialsFields, CredentialsForm, OtherForm, preload_app};
 use crate::client::session::Session;
 
 #[component]
@@ -30,7 +27,7 @@ pub fn RegisterPage() -> impl IntoView {
                     button=("Create account", "Creating account…")
                 />
             </form>
-            <p class="aside">"Have an account? " <a href=with_next("/login")>"Sign in"</a></p>
+            <p class="aside">"Have an account? " <OtherForm form to="/login" words="Sign in" /></p>
         </section>
     }
 }

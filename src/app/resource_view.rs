@@ -8,6 +8,73 @@ use super::{
 };
 use crate::api::{error::ApiError, types::Revocation};
 
+/// The last good answer to a call. It stays while the call is repeated, so that the elements that show it, and
+/// the focus in them, can stay, too.
+pub struct Latest<T: Send + Sync + 'static> {
+    pub found: RwSignal<Option<T>>,
+    trouble: RwSignal<Option<ApiError>>,
+    answer: LocalResource<Result<T, ApiError>>,
+}
+
+impl<T: Send + Sync> Copy for Latest<T> {}
+
+impl<T: Send + Sync> Clone for Latest<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Clone + Send + Sync> Latest<T> {
+    pub fn of(answer: LocalResource<Result<T, ApiError>>) -> Self {
+        let (found, trouble) = (RwSignal::new(None), RwSignal::new(None));
+        Effect::new(move || match answer.get() {
+            Some(Ok(new)) => {
+                found.set(Some(new));
+                trouble.set(None);
+            }
+            Some(Err(error)) => trouble.set(Some(error)),
+            None => {}
+        });
+        Self { found, trouble, answer }
+    }
+
+    pub fn has_failed(self) -> bool {
+        self.trouble.with_untracked(Option::is_some)
+    }
+
+    pub fn ask_again(self) {
+        self.answer.refetch();
+    }
+
+    /// Shows that the first answer is pending, in these words, or the error of the last call.
+    pub fn state(self, words: &'static str) -> impl IntoView {
+        let is_pending = move || self.found.with(Option::is_none) && self.trouble.with(Option::is_none);
+        view! {
+            <PendingOrFailed
+                is_pending=Signal::derive(is_pending)
+                trouble=self.trouble
+                on_retry=move |()| self.ask_again()
+                words
+            />
+        }
+    }
+}
+
+#[component]
+fn PendingOrFailed(
+    is_pending: Signal<bool>,
+    trouble: RwSignal<Option<ApiError>>,
+    #[prop(into)] on_retry: Callback<()>,
+    words: &'static str,
+) -> impl IntoView {
+    view! {
+        {move || trouble.get().map(|error| view! { <Trouble error on_retry=move || on_retry.run(()) /> })}
+        <Show when=move || is_pending.get()>
+            <Waiting words />
+        </Show>
+    }
+}
+
 /// The answer to a call, rendered by `view`. It stays visible while the call is repeated.
 #[component]
 pub fn Answered<T: Clone + 'static>(
@@ -67,17 +134,21 @@ impl Outcome {
         Self { trouble: RwSignal::new(None), toasts: Toasts::expect() }
     }
 
-    pub fn tell(self, answer: Result<Revocation, ApiError>) {
+    /// Shows the result. `done` is the sentence about it if the call has succeeded.
+    pub fn tell(self, done: &str, answer: Result<Revocation, ApiError>) {
         match answer {
-            Ok(revocation) => {
-                self.trouble.try_set(None);
-                self.toasts.show(format!("Done. {}", confirmation(&revocation)));
-            }
+            Ok(revocation) => self.succeed(format!("{done} {}", confirmation(&revocation))),
             Err(error) => self.fail(error),
         }
     }
 
+    pub fn succeed(self, words: String) {
+        self.trouble.try_set(None);
+        self.toasts.show(words);
+    }
+
     pub fn fail(self, error: ApiError) {
+        self.toasts.dismiss();
         self.trouble.try_set(Some(or_unconfirmed(error, RELOAD)));
     }
 

@@ -15,6 +15,11 @@ pub fn next_page() -> String {
     query("next").filter(|path| is_ours(path)).unwrap_or_else(|| HOME.into())
 }
 
+/// Whether the address of this page names a page to return to.
+pub fn has_next() -> bool {
+    query("next").is_some_and(|path| is_ours(&path))
+}
+
 /// The address of another form, with the same page to return to.
 pub fn with_next(form: &str) -> String {
     leading_to(form, &next_page())

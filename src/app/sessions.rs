@@ -4,51 +4,50 @@ use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_meta::Title;
 
 use super::{
-    account::{AccountNav, ask_account},
-    components::{ActionButton, Dialog, Facts, Field},
+    account::{AccountNav, Username, ask_account},
+    components::{Dialog, Facts, Field},
     form::{FormAlert, Sending, SubmitButton, focus, value},
     nav::NeedsScripts,
-    relative_time::{ago, minutes_ago},
-    resource_view::{Answered, Outcome, RELOAD, or_unconfirmed},
+    relative_time::ago,
+    resource_view::{Answered, Latest, Outcome, RELOAD, or_unconfirmed},
+    session_rows::{SessionRows, network},
 };
 use crate::{
     api::{
         self,
         error::ApiError,
-        types::{EndReason, EventKind, Revocation, SecurityEvent, SessionInfo},
+        types::{Account, EndReason, EventKind, Revocation, SecurityEvent},
     },
     client::session::Session,
 };
 
-/// How many sessions are shown until the user asks for the others.
-const SHOWN: usize = 10;
-
 #[component]
 pub fn SessionsPage() -> impl IntoView {
     let session = Session::expect();
-    let list = LocalResource::new(move || session.call(api::account::sessions));
+    let list = Latest::of(LocalResource::new(move || session.call(api::account::sessions)));
     let events = LocalResource::new(move || session.call(api::account::events));
     let outcome = Outcome::new();
-    let on_ended = move |answer: Result<Revocation, ApiError>| {
-        outcome.tell(answer);
-        list.refetch();
+    let account = ask_account();
+    let on_ended = move || {
+        list.ask_again();
         events.refetch();
     };
+    let end = move |id: String| session.call(move || api::account::revoke_session(id.clone()));
     view! {
         <Title text="Your sessions" />
-        <section class="card wide">
+        <section class="card full">
             <h1>"Your sessions"</h1>
-            <AccountNav account=ask_account() />
+            <AccountNav account />
             <p class="lead">"Each sign-in on a device or in a browser is a session. When you end a session, every server refuses its tokens at once."</p>
             <NeedsScripts />
             {outcome.view()}
-            <Answered
-                answer=list
-                view=move |list| view! { <List sessions=list.sessions now=list.now on_ended /> }.into_any()
-            />
-            <EndMany on_ended />
+            {list.state("Loading…")}
+            <Show when=move || list.found.with(Option::is_some)>
+                <SessionRows list=list.found end on_ended outcome />
+            </Show>
+            <EndMany account outcome on_ended />
         </section>
-        <section class="card wide needs-scripts" aria-labelledby="events">
+        <section class="card full needs-scripts" aria-labelledby="events">
             <h2 id="events">"Recent activity"</h2>
             <Answered
                 answer=events
@@ -61,74 +60,19 @@ pub fn SessionsPage() -> impl IntoView {
     }
 }
 
-#[component]
-fn List(
-    sessions: Vec<SessionInfo>,
-    now: i64,
-    on_ended: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync + 'static,
-) -> impl IntoView {
-    let count = sessions.len();
-    let shows_all = RwSignal::new(count <= SHOWN);
-    let sessions = StoredValue::new(sessions);
-    let rows = move || {
-        let shown = if shows_all.get() { count } else { SHOWN };
-        let rows = sessions.get_value().into_iter().take(shown);
-        rows.map(|info| view! { <Row info now on_ended /> }).collect_view()
-    };
-    view! {
-        <ul class="rows" aria-label="Live sessions">{rows}</ul>
-        <Show when=move || !shows_all.get()>
-            <button type="button" class="button quiet small" on:click=move |_| shows_all.set(true)>
-                {format!("Show all {count} sessions")}
-            </button>
-        </Show>
-    }
-}
-
-#[component]
-fn Row(
-    info: SessionInfo,
-    now: i64,
-    on_ended: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync + 'static,
-) -> impl IntoView {
-    let session = Session::expect();
-    let SessionInfo { session_id, device, address, created_at, last_seen_at, is_current } = info;
-    let label = format!("End the session on {device}");
-    let end = move || {
-        let session_id = session_id.clone();
-        async move {
-            let call = || api::account::revoke_session(session_id.clone());
-            if is_current {
-                if let Err(error) = session.end_by(call).await {
-                    on_ended(Err(error));
-                }
-            } else {
-                on_ended(session.call(call).await);
-            }
-        }
-    };
-    let (created, seen) = (minutes_ago(now - created_at), minutes_ago(now - last_seen_at));
-    let facts = vec![format!("Signed in {created}"), format!("Last seen {seen}"), network(&address)];
-    view! {
-        <li>
-            <div>
-                <strong>{device}</strong>
-                {is_current.then(|| view! { " " <span class="badge good">"this device"</span> })}
-                <Facts facts />
-            </div>
-            <ActionButton words=("End", "Ending…") action=end label />
-        </li>
-    }
-}
-
 /// The buttons that end all other sessions, or all, after the password has been entered again.
 #[component]
-fn EndMany(on_ended: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync + 'static) -> impl IntoView {
+fn EndMany(
+    account: LocalResource<Result<Account, ApiError>>,
+    outcome: Outcome,
+    on_ended: impl Fn() + Copy + Send + Sync + 'static,
+) -> impl IntoView {
     let (ends_others, ends_all) = (RwSignal::new(false), RwSignal::new(false));
     let on_done = move |answer| {
         ends_others.set(false);
         ends_all.set(false);
-        on_ended(answer);
+        outcome.tell("All your other sessions have ended.", answer);
+        on_ended();
     };
     view! {
         <p class="actions needs-scripts">
@@ -136,16 +80,17 @@ fn EndMany(on_ended: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync 
             <button type="button" class="button small quiet" on:click=move |_| ends_all.set(true)>"Sign out everywhere"</button>
         </p>
         <Dialog open=ends_others title="End all other sessions">
-            <Confirm keep_current=true on_done on_cancel=move || ends_others.set(false) />
+            <Confirm account keep_current=true on_done on_cancel=move || ends_others.set(false) />
         </Dialog>
         <Dialog open=ends_all title="Sign out everywhere">
-            <Confirm keep_current=false on_done on_cancel=move || ends_all.set(false) />
+            <Confirm account keep_current=false on_done on_cancel=move || ends_all.set(false) />
         </Dialog>
     }
 }
 
 #[component]
 fn Confirm(
+    account: LocalResource<Result<Account, ApiError>>,
     keep_current: bool,
     on_done: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync + 'static,
     on_cancel: impl Fn() + 'static,
@@ -182,16 +127,12 @@ fn Confirm(
         <form novalidate on:submit=submit>
             <p>{effect}</p>
             <FormAlert sending fields=&["password"] />
+            <Username account />
             <Field name="password" label="Your password" autocomplete="current-password" input=password error=sending.field_error("password") />
-            <SubmitButton sending words />
+            <SubmitButton sending words class="button danger" />
             <button type="button" class="button quiet" on:click=move |_| on_cancel()>"Cancel"</button>
         </form>
     }
-}
-
-/// The network that a session was started from, as a fact; empty if it is not known.
-pub fn network(address: &str) -> String {
-    if address.is_empty() { String::new() } else { format!("Network {address}") }
 }
 
 fn event_row(event: &SecurityEvent, now: i64) -> impl IntoView + use<> {

@@ -1,23 +1,35 @@
-//! Views of an access token: its decoded parts, and the answer to a call with it.
+//! Views of an access token: encoded, decoded, and the answer to a call with it.
 
 use leptos::prelude::*;
 
-use super::components::CodeBlock;
+use super::components::{CodeBlock, CopyButton};
 use crate::client::token::{Answer, HeldToken, Responder, Statement, time_of_day};
 
-/// The encoded token, and its decoded parts.
+/// The token as it is sent.
 #[component]
-pub fn TokenParts(#[prop(into)] token: Signal<Option<HeldToken>>) -> impl IntoView {
-    let parts = Memo::new(move |_| token.get().map(|token| token.parts()).unwrap_or_default());
-    let encoded = move |part: usize| parts.with(|parts| parts.encoded[part].clone());
+pub fn EncodedToken(#[prop(into)] token: Signal<Option<HeldToken>>) -> impl IntoView {
+    let parts = Memo::new(move |_| token.get().map(|token| token.parts().encoded).unwrap_or_default());
+    let part = move |number: usize| move || parts.with(|parts| parts[number].clone());
     view! {
-        <p class="jwt" role="group" aria-label="The token as it is sent">
-            <span class="jwt-header">{move || encoded(0)}</span>
-            "."
-            <span class="jwt-claims">{move || encoded(1)}</span>
-            "."
-            <span class="jwt-signature">{move || encoded(2)}</span>
-        </p>
+        <div class="code-block">
+            <p class="jwt" role="group" aria-label="The token as it is sent">
+                <span class="jwt-header">{part(0)}</span>
+                "."
+                <span class="jwt-claims">{part(1)}</span>
+                "."
+                <span class="jwt-signature">{part(2)}</span>
+            </p>
+            <CopyButton text=Signal::derive(move || parts.get().join(".")) what="the token" />
+        </div>
+    }
+}
+
+/// The decoded parts of the token.
+#[component]
+pub fn DecodedToken(#[prop(into)] token: Signal<Option<HeldToken>>) -> impl IntoView {
+    let parts = Memo::new(move |_| token.get().map(|token| token.parts()).unwrap_or_default());
+    view! {
+        <h2>"What it says"</h2>
         <h3 class="jwt-header">"Header"</h3>
         <Statements statements=Signal::derive(move || parts.get().header) />
         <h3 class="jwt-claims">"Claims"</h3>

@@ -23,4 +23,5 @@ pub mod sse;
 pub mod storage;
 mod timeout;
 pub mod token;
+pub mod typed_email;
 mod web_lock;

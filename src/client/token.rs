@@ -117,6 +117,11 @@ impl HeldToken {
         TokenParts { encoded, header, claims }
     }
 
+    /// The address of its user.
+    pub fn email(&self) -> Option<String> {
+        self.parts().claims.into_iter().find(|claim| claim.name == "email").map(|claim| claim.value)
+    }
+
     /// Makes the call with this token alone: no cookie, no renewal.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use leptos::prelude::*;
 
+use super::copy_button::CopyButton;
+
 /// Lines of text that must not be wrapped: they scroll in their frame, also by keyboard.
 #[component]
 pub fn CodeBlock(
@@ -10,8 +12,11 @@ pub fn CodeBlock(
     #[prop(into)] text: Signal<String>,
 ) -> impl IntoView {
     view! {
-        <pre class="code" tabindex="0" role="group" aria-label=label>
-            <code>{text}</code>
-        </pre>
+        <div class="code-block">
+            <pre class="code" tabindex="0" role="group" aria-label=label>
+                <code>{text}</code>
+            </pre>
+            <CopyButton text what=label />
+        </div>
     }
 }

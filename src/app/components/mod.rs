@@ -2,12 +2,13 @@
 //! sessions, calls or tokens. Their styles are in `style/main.css` under the same names.
 
 pub use self::{
-    button::ActionButton, code_block::CodeBlock, dialog::Dialog, facts::Facts, field::Field,
-    interval::each_second, loading::Waiting, table::TableFrame, toast::Toasts,
+    button::ActionButton, code_block::CodeBlock, copy_button::CopyButton, dialog::Dialog, facts::Facts,
+    field::Field, interval::each_second, loading::Waiting, table::TableFrame, toast::Toasts,
 };
 
 mod button;
 mod code_block;
+mod copy_button;
 mod dialog;
 mod facts;
 mod field;

@@ -16,7 +16,7 @@ pub fn TableFrame(
 ) -> impl IntoView {
     view! {
         <div class=format!("table-frame {class}") tabindex="0" role="group" aria-labelledby=id>
-            <table>
+            <table role="table">
                 <caption id=id>{caption}</caption>
                 {children()}
             </table>

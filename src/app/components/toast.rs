@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use leptos::prelude::*;
 
+use crate::app::dom::focus_on_main;
+
 /// How long a message is shown. Messages that must not be missed do not belong here.
 const STAYS: Duration = Duration::from_secs(8);
 
@@ -42,11 +44,27 @@ impl Toasts {
         );
     }
 
+    /// Removes the message.
+    pub fn dismiss(self) {
+        self.words.set(None);
+    }
+
     /// The view of the place.
     pub fn view(self) -> impl IntoView {
+        // A message that contains the focus stays, which would be lost with it.
+        let keep = move |_| self.count.update_value(|count| *count += 1);
+        let close = move |_| {
+            self.dismiss();
+            focus_on_main();
+        };
         view! {
             <div role="status" class="toast-place">
-                {move || self.words.get().map(|words| view! { <p class="toast">{words}</p> })}
+                {move || self.words.get().map(|words| view! {
+                    <div class="toast" on:focusin=keep>
+                        <p>{words}</p>
+                        <button type="button" class="toast-close" aria-label="Close" on:click=close></button>
+                    </div>
+                })}
             </div>
         }
     }

@@ -1,0 +1,39 @@
+//! The button that ends the sessions of all users. Asks for confirmation, because it cannot be undone.
+
+use leptos::prelude::*;
+
+use crate::{
+    api::{self, error::ApiError},
+    app::{
+        components::{ActionButton, Dialog},
+        resource_view::{RELOAD, or_unconfirmed},
+    },
+    client::session::Session,
+};
+
+#[component]
+pub fn EndAll() -> impl IntoView {
+    let session = Session::expect();
+    let asks = RwSignal::new(false);
+    let error = RwSignal::new(None::<ApiError>);
+    let end = move || async move {
+        if let Err(failure) = session.end_by(api::admin::revoke_all_sessions).await {
+            error.try_set(Some(or_unconfirmed(failure, RELOAD)));
+        }
+    };
+    view! {
+        <section class="card full needs-scripts" aria-labelledby="everyone">
+            <h2 id="everyone">"All users"</h2>
+            <p>"End the sessions of all users, including your own. Everyone can sign in again."</p>
+            <button type="button" class="button small quiet" on:click=move |_| asks.set(true)>"End all sessions of all users"</button>
+            <Dialog open=asks title="End all sessions of all users?">
+                <p>"Everyone will have to sign in again, including you."</p>
+                <div role="alert">{move || error.get().map(|error| view! { <p class="alert">{error.to_string()}</p> })}</div>
+                <p class="actions">
+                    <ActionButton class="button small danger" words=("Yes, end all sessions", "Ending…") action=end />
+                    <button type="button" class="button small quiet" autofocus on:click=move |_| asks.set(false)>"Cancel"</button>
+                </p>
+            </Dialog>
+        </section>
+    }
+}

@@ -63,7 +63,7 @@ async function expectNotice(page: Page, text: RegExp) {
 
 /** The notice's buttons work without wasm. */
 async function expectButtonsWork(page: Page) {
-  await notice(page).getByRole("link", { name: "Reload" }).click();
+  await notice(page).getByRole("button", { name: "Reload" }).click();
   await expect(notice(page)).toBeVisible();
   await expect(page).toHaveURL("/account");
   await notice(page).getByRole("button", { name: "Sign out" }).click();

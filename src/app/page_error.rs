@@ -31,7 +31,7 @@ pub fn PageErrorNotice() -> impl IntoView {
         <div id="page-error" class="bar-note page-error" role="alert" hidden>
             {texts.into_iter().collect_view()}
             <div class="actions">
-                <a href="" class="button small">"Reload"</a>
+                <button type="button" class="button small" data-reload>"Reload"</button>
                 {is_signed_in.then(|| view! { <form method="post" action="/api/auth/logout" class="inline"><button type="submit" class="button small quiet">"Sign out"</button></form> })}
             </div>
         </div>

@@ -25,6 +25,9 @@
     });
   };
 
+  // Listens first, so that this button works after a panic, too.
+  window.addEventListener("click", ({ target }) => target.matches && target.matches("[data-reload]") && location.reload(), true);
+
   const start = async () => {
     const [page, response] = await Promise.all([import(js), fetch(wasm)]);
     await page.default({ module_or_path: response });

@@ -69,7 +69,7 @@ impl Session {
         provide_context(session);
         Effect::new(move || {
             match drawn {
-                Presence::SignedIn => session.shown.set_value(storage::session_id()),
+                Presence::SignedIn => session.shown.set_value(cookie::session_id()),
                 Presence::Ended(_) => storage::clear(),
                 Presence::Anonymous if confirmed.is_some() => storage::clear(),
                 Presence::Anonymous => {}
@@ -132,7 +132,7 @@ impl Session {
     }
 
     fn begin(self) {
-        self.shown.set_value(storage::session_id());
+        self.shown.set_value(cookie::session_id());
         self.sign_out_notice.set(None);
         self.presence.set(Presence::SignedIn);
     }
@@ -300,7 +300,7 @@ impl Session {
     /// Whether the cookies of this browser are those of another session than the one that this tab shows.
     fn is_replaced(self) -> bool {
         let shown = self.shown.get_value();
-        shown.is_some() && storage::session_id().is_some_and(|current| shown != Some(current))
+        shown.is_some() && cookie::session_id().is_some_and(|current| shown != Some(current))
     }
 
     /// Adopts a change to the session that the cookies show. Returns whether there was one.

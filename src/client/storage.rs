@@ -145,12 +145,6 @@ pub fn forget_last_seen() {
     LAST_SEEN.take();
 }
 
-/// The id of this browser's session: that of its cookies or else of its token. `None` if it is not known.
-pub fn session_id() -> Option<String> {
-    let of_token = || load().map(|token| token.session_id).filter(|id| !id.is_empty());
-    cookie::session_id().or_else(of_token)
-}
-
 /// Whether this browser stores a token, even one that cannot be read.
 pub fn holds_a_token() -> bool {
     text(KEY).is_some() || UNSTORED.with_borrow(Option::is_some)

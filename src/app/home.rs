@@ -11,25 +11,25 @@ pub fn HomePage() -> impl IntoView {
     view! {
         <section class="hero">
             <div>
-            <SignOutNote />
-            <h1>"Sign out, and the token is dead. " <em>"Everywhere. Now."</em></h1>
-            <p class="lead">
-                "A JWT is checked without asking a database. That is fast, but it usually means that a token cannot be revoked: after you sign out, a copy still works until it expires. Hallpass is just as fast, and can revoke a token: a request needs no network call, and once you have signed out, no server accepts the token again."
-            </p>
-            <p class="actions">
-                <Show
-                    when=move || session.is_signed_in()
-                    fallback=|| {
-                        view! {
-                            <a href="/register" class="button">"Create account"</a>
-                            <a href="/login" class="button quiet">"Sign in"</a>
+                <SignOutNote />
+                <h1>"Sign out, and the token is dead. " <em>"Everywhere. Now."</em></h1>
+                <p class="lead">
+                    "A JWT is checked without asking a database. That is fast, but it usually means that a token cannot be revoked: after you sign out, a copy still works until it expires. Hallpass is just as fast, and can revoke a token: a request needs no network call, and once you have signed out, no server accepts the token again."
+                </p>
+                <p class="actions">
+                    <Show
+                        when=move || session.is_signed_in()
+                        fallback=|| {
+                            view! {
+                                <a href="/register" class="button">"Create account"</a>
+                                <a href="/login" class="button quiet">"Sign in"</a>
+                            }
                         }
-                    }
-                >
-                    <a href="/account" class="button">"See your token"</a>
-                </Show>
-            </p>
-            <p class="links"><a href="#how">"How it works"</a> " " <a href="/docs">"API"</a></p>
+                    >
+                        <a href="/account" class="button">"See your token"</a>
+                    </Show>
+                </p>
+                <p class="links"><a href="#how">"How it works"</a> " " <a href="/docs">"API"</a></p>
             </div>
             <Verdicts />
         </section>

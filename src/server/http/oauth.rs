@@ -18,7 +18,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::{
-    api::error::ApiError,
+    api::{error::ApiError, types::Revocation},
     server::{
         AppState,
         auth::{clients::AuthenticatedClient, subject::SubjectIdentifier},
@@ -57,11 +57,12 @@ async fn revoke(
     State(state): State<AppState>,
     headers: HeaderMap,
     fields: Fields,
-) -> Result<Response, ApiError> {
+) -> Result<Json<Revocation>, ApiError> {
     let token = presented(&state, &headers, fields).await?;
     let revoked = state.auth.revoke_token(&token, clock::now()).await?;
     // RFC 7009, 2.2: an unknown token needs no revocation.
-    Ok(revoked.map_or_else(|| StatusCode::OK.into_response(), |revoked| Json(revoked).into_response()))
+    let nothing = Revocation { instances: 0, acknowledged: 0, elapsed_ms: 0 };
+    Ok(Json(revoked.unwrap_or(nothing)))
 }
 
 /// The body of a request for global token revocation.

@@ -164,7 +164,8 @@ impl Call {
 
     /// Describes a `POST` request with a form about a token, by an example of the answer.
     pub fn about_token<T: Serialize + ToSchema>(path: &'static str, words: &str, example: &T) -> Self {
-        let token = ObjectBuilder::new().property("token", String::schema()).required("token");
+        let token = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+        let token = ObjectBuilder::new().property("token", token).required("token");
         let content = ContentBuilder::new()
             .schema(Some(token.property("token_type_hint", String::schema())))
             .example(Some(json!({ "token": "eyJ0eXAi" })));

@@ -171,7 +171,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         Call::about_token(
             oauth::REVOKE,
             "Ends the session of an access token or a refresh token, everywhere, as a logout does (RFC 7009). A token that was not \
-             issued here is answered with 200 as well.",
+             issued here is answered with 200 as well, with zeros.",
             &revocation(),
         ),
         Call::command::<UserToRevoke>(

@@ -78,7 +78,7 @@ impl Call<'_> {
         let described: Vec<_> = fields(&self.operation["requestBody"]["content"]).collect();
         match described[..] {
             [] => vec![(None, Value::Null)],
-            [(JSON, ref content)] if self.path.starts_with("/api/") => {
+            [(JSON, content)] if self.path.starts_with("/api/") => {
                 [JSON, FORM].map(|media_type| (Some(media_type), content["example"].clone())).into()
             }
             [(media_type, content)] => vec![(Some(media_type), content["example"].clone())],
@@ -371,6 +371,31 @@ async fn openapi_document_and_docs_page_are_valid() {
         }
     }
     assert!(server.get("/").send().await.unwrap().text().await.unwrap().contains("href=\"/docs\""));
+}
+
+#[tokio::test]
+async fn document_states_the_limits_of_fields_and_the_license() {
+    let home = Home::new();
+    let server = home.start().await;
+    let description = description(&server).await;
+    let field = |path: &str, field: &str| {
+        description["paths"][path]["post"]["requestBody"]["content"][JSON]["schema"]["properties"][field]
+            .clone()
+    };
+    let limits =
+        |path, name| (field(path, name)["minLength"].clone(), field(path, name)["maxLength"].clone());
+    for path in ["/api/auth/register", "/api/auth/login"] {
+        assert_eq!(field(path, "email")["format"], "idn-email");
+        assert_eq!(limits(path, "email"), (json!(3), json!(254)));
+    }
+    let password = (json!(8), json!(128));
+    assert_eq!(limits("/api/auth/register", "password"), password);
+    assert_eq!(limits("/api/account/change_password", "new"), password);
+    for (length, expected) in [(7, 422), (8, 200), (128, 200), (129, 422)] {
+        let body = json!({ "email": format!("a{length}@example.com"), "password": "é".repeat(length) });
+        assert_eq!(status(server.post("/api/auth/register").json(&body)).await, expected, "{length}");
+    }
+    assert_eq!(description["info"]["license"]["identifier"], env!("CARGO_PKG_LICENSE"));
 }
 
 #[tokio::test]

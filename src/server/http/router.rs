@@ -93,13 +93,13 @@ pub fn service(
 
 fn router(state: AppState) -> Router {
     let description = openapi::description(&cookie::refresh_name(&state));
-    let docs = Docs::new(Reference::of(&description));
+    let docs = Arc::new(Reference::of(&description));
     let description = description.to_string();
-    let site = pages(&state, docs.into())
+    let site = pages(&state, docs)
         .merge(site_files(&state))
         .route("/openapi.json", get(([(header::CONTENT_TYPE, "application/json")], description)))
         .route("/metrics", get(measurements))
-        // `CompressionLayer` says so only of responses that it may compress, and not of files that are compressed already.
+        // `CompressionLayer` sets it only where it may compress, and not on files that are compressed already.
         .layer(SetResponseHeaderLayer::appending(
             header::VARY,
             HeaderValue::from_name(header::ACCEPT_ENCODING),
@@ -138,7 +138,7 @@ fn site_files(state: &AppState) -> Router<AppState> {
 }
 
 /// The pages, and the fallback: the other files, such as the icon, and the page about pages that do not exist.
-fn pages(state: &AppState, docs: Arc<Docs>) -> Router<AppState> {
+fn pages(state: &AppState, docs: Arc<Reference>) -> Router<AppState> {
     let auth = Arc::clone(&state.auth);
     let services = Arc::new(move || cookie::services(&auth).collect::<Vec<_>>().join(" "));
     let notes = state.config.demo.notes.as_deref().map(Arc::from);
@@ -179,24 +179,6 @@ fn pages(state: &AppState, docs: Arc<Docs>) -> Router<AppState> {
 /// The path of the page about the API.
 const DOCS: &str = "/docs";
 
-/// The page about the API, and the policy that lets it run its script.
-struct Docs {
-    reference: Reference,
-    policy: String,
-}
-
-impl Docs {
-    fn new(reference: Reference) -> Self {
-        // The page makes no connections; `connect-src` is for audit tools, which fetch robots.txt from within it.
-        let policy = format!(
-            "default-src 'none'; script-src {}; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
-             form-action 'self'; frame-ancestors 'none'",
-            reference.script_source
-        );
-        Self { reference, policy }
-    }
-}
-
 /// The addresses that scripts may connect to: this origin and, under `make dev`, the watcher that reloads the
 /// page.
 fn connect_sources(options: &LeptosOptions) -> String {
@@ -208,9 +190,9 @@ fn connect_sources(options: &LeptosOptions) -> String {
 }
 
 /// The page about the API in the frame of all pages, for this browser.
-fn docs_page(site: &Site, request: &Request, docs: &Docs) -> impl IntoResponse + use<> {
+fn docs_page(site: &Site, request: &Request, docs: &Reference) -> impl IntoResponse + use<> {
     let origin = request.extensions().get().map(|SiteOrigin(origin)| origin.to_string());
-    let content = docs.reference.html(origin.unwrap_or_else(|| format!("http://{}", site.options.site_addr)));
+    let content = docs.html(origin.unwrap_or_else(|| format!("http://{}", site.options.site_addr)));
     let html = Owner::new().with(|| {
         provide_context(RequestUrl::new(&request.uri().to_string()));
         provide_page_context(request.extensions(), request.headers());

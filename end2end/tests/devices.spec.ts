@@ -183,4 +183,9 @@ test("signing in as someone else ends the session that was there", async ({ visi
   expect((await page.request.post("/api/auth/register", { form: { email: bob, password: PASSWORD } })).status()).toBe(200);
   const headers = { Authorization: `Bearer ${bearer}` };
   expect((await page.request.post("/api/account/me", { headers })).status()).toBe(401);
+  // No tab goes on as ann.
+  for (const { page } of [visitor, other]) {
+    const replaced = page.getByText("someone signed in again in this browser");
+    await expect(page.getByText(`Signed in as ${bob}`).or(replaced)).toBeVisible();
+  }
 });

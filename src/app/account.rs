@@ -72,7 +72,8 @@ pub fn ask_account() -> LocalResource<Result<Account, ApiError>> {
 #[component]
 pub fn Username(account: LocalResource<Result<Account, ApiError>>) -> impl IntoView {
     let email = move || account.get().and_then(Result::ok).map(|account| account.email);
-    view! { <input type="text" autocomplete="username" value=email readonly hidden /> }
+    // In a wrapper, as every input: see `components/field.rs`.
+    view! { <span class="input" hidden><input type="text" autocomplete="username" value=email readonly hidden /></span> }
 }
 
 /// The tabs that link the pages about the user's account.

@@ -1,5 +1,7 @@
 //! The session of this tab, and the three changes to it: it begins, is found to have ended, or is ended here.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
 
@@ -341,9 +343,13 @@ impl Session {
     }
 }
 
-/// Loads the page again, because it shows the data of another session.
+/// Loads the page again, because it shows the data of another session. Several notices of that may arrive before the
+/// page is gone.
 fn reload() {
-    let _ = window().location().reload();
+    static IS_RELOADING: AtomicBool = AtomicBool::new(false);
+    if !IS_RELOADING.swap(true, Ordering::Relaxed) {
+        let _ = window().location().reload();
+    }
 }
 
 /// Refuses to begin a session in a browser that blocks its cookie.

@@ -25,7 +25,7 @@ use self::{
     config::Config,
     db::{Access, Db},
     gate_listener::GateListener,
-    http::other_versions::OtherVersions,
+    other_versions::OtherVersions,
 };
 
 pub mod auth;
@@ -40,6 +40,7 @@ pub mod ids;
 mod limits;
 pub mod metrics;
 mod origin;
+mod other_versions;
 mod production;
 mod trusted_proxies;
 mod user_agent;

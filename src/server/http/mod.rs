@@ -16,7 +16,7 @@ pub mod handlers;
 mod health;
 mod oauth;
 mod openapi;
-pub mod other_versions;
+mod other_versions;
 mod request_context;
 pub mod router;
 mod sse;

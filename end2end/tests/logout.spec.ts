@@ -178,7 +178,7 @@ test.describe("by a plain form", () => {
         await page.getByRole("banner").getByRole("button", { name: "Sign out" }).click();
         await expect(page).toHaveURL(leadsTo);
         await expect(page.getByRole("status").filter({ hasText: confirmed })).toBeVisible();
-        // Whoever signs in next is not signed out.
+        // The next user to sign in is not signed out.
         await page.request.post("/api/auth/login", { form });
         const cookies = await page.context().cookies();
         expect(cookies.filter(({ name }) => name.startsWith("hallpass-signed-out"))).toEqual([]);

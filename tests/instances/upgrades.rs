@@ -70,7 +70,7 @@ impl Site {
                         (None, _) => "",
                     };
                     let body = response.bytes().await.unwrap();
-                    // What was not compressed when it was built may be when it is sent.
+                    // A file that was not compressed when it was built may be compressed when it is sent.
                     if coding == expected {
                         assert_eq!(body, compressed.or(contents(name)).unwrap(), "{url} {accepted}");
                     }

@@ -182,7 +182,7 @@ impl Auth {
         self.presence_in(session_id, now).await
     }
 
-    /// The presence of someone who is signed in with this session.
+    /// The presence to show to the holder of this session.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`].

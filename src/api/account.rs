@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::ApiError,
     protocol::FormOrJson,
-    types::{Account, Revocation, SecurityEvents, SessionList},
+    types::{Accepted, Account, AccountExport, Revocation, SecurityEvents, SessionList, UserProfile},
 };
 use crate::{ToSchema, client::refresh::RefreshingClient};
 
@@ -109,4 +109,83 @@ pub async fn change_password(
     new: String,
 ) -> Result<Revocation, ApiError> {
     crate::server::http::handlers::change_password(current, new).await
+}
+
+/// Returns the account of the bearer's user.
+///
+/// # Errors
+/// 401 without a live token; 503 when it cannot be read.
+#[server(
+    prefix = "/api", endpoint = "account/profile", protocol = FormOrJson, client = RefreshingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn profile() -> Result<UserProfile, ApiError> {
+    crate::server::http::handlers::profile().await
+}
+
+/// Sends the bearer's user another link to confirm their address, unless they have confirmed it. An address gets at most
+/// three in a day.
+///
+/// # Errors
+/// 401 without a live token; 429 after too many requests.
+#[server(
+    prefix = "/api", endpoint = "account/send_verification", protocol = FormOrJson, client = RefreshingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn send_verification() -> Result<Accepted, ApiError> {
+    crate::server::http::handlers::send_verification().await
+}
+
+/// Sends a link to the new address, which makes it that of the account (`auth/verify_email`). The present address is then
+/// told, with a link that undoes it for 72 hours. If another account has the address, the mail says so, and this answer
+/// does not.
+///
+/// # Errors
+/// 401 without a live token; 403 `insufficient_user_authentication` without the password, later than five minutes after
+/// the login; 422 when the address is malformed or the present one, or the password is wrong; 429 after too many
+/// requests.
+#[server(
+    prefix = "/api", endpoint = "account/change_email", protocol = FormOrJson, client = RefreshingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn change_email(
+    /// The new address.
+    #[server(default)]
+    email: String,
+    /// The password of the user. Not needed within five minutes of the login.
+    #[server(default)]
+    password: String,
+) -> Result<Accepted, ApiError> {
+    crate::server::http::handlers::change_email(email, password).await
+}
+
+/// Revokes all sessions of the bearer's user and deletes the account. What remains for as long as a token could still be
+/// presented: random ids and times.
+///
+/// # Errors
+/// 401 without a live token; 403 `insufficient_user_authentication` without the password, later than five minutes after
+/// the login; 409 for the only administrator; 422 when the password is wrong; 429 after too many attempts; 503 when it
+/// cannot be confirmed that the sessions are revoked: the account may have been deleted.
+#[server(
+    prefix = "/api", endpoint = "account/delete", protocol = FormOrJson, client = RefreshingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn delete(
+    /// The password of the user. Not needed within five minutes of the login.
+    #[server(default)]
+    password: String,
+) -> Result<Revocation, ApiError> {
+    crate::server::http::handlers::delete_account(password).await
+}
+
+/// Returns all that is kept about the bearer's user, except for the hash of the password.
+///
+/// # Errors
+/// 401 without a live token; 503 when it cannot be read.
+#[server(
+    prefix = "/api", endpoint = "account/export", protocol = FormOrJson, client = RefreshingClient,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn export() -> Result<AccountExport, ApiError> {
+    crate::server::http::handlers::export().await
 }

@@ -1,4 +1,4 @@
-//! The calls that are open to anyone: register, log in, refresh, log out.
+//! The calls that are open to anyone: register, log in, refresh, log out, and those with the token of a mail.
 //!
 //! The terms for tokens are those of OAuth, but the entry is called `login` and is not a token endpoint with
 //! `grant_type=password`: RFC 9700, 2.4, forbids that grant, and a first-party login is not a delegation.
@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::ApiError,
     protocol::FormOrJson,
-    types::{Delivery, RefreshToken, Revocation, TokenResponse},
+    types::{Accepted, Confirmation, Delivery, RefreshToken, Revocation, TokenResponse},
 };
 use crate::{ToSchema, client::bearer::BearerClient};
 
 /// Creates an account and starts its first session.
 ///
 /// # Errors
-/// 409 when the address is taken; 422 with the fields when the address or the password is not accepted; 429
+/// 409 when the address is taken; 403 `verification_required`, whether it is taken or not, if this site lets only
+/// confirmed addresses in: the rest is in the mail that was sent; 422 with the fields when the address or the password is not accepted; 429
 /// after too many attempts.
 #[server(
     prefix = "/api", endpoint = "auth/register", protocol = FormOrJson,
@@ -35,7 +36,8 @@ pub async fn register(
 /// Exchanges an e-mail address and a password for a pair of tokens, in a new session.
 ///
 /// # Errors
-/// 401 `invalid_grant`, the same for an unknown user and a wrong password; 422 with the fields when the
+/// 401 `invalid_grant`, the same for an unknown user and a wrong password; 403 `verification_required` for the right one,
+/// if the address has to be confirmed first, by the mail that was sent; 422 with the fields when the
 /// address is malformed or the password is empty; 429 after too many attempts.
 #[server(
     prefix = "/api", endpoint = "auth/login", protocol = FormOrJson,
@@ -87,4 +89,58 @@ pub async fn logout(
     refresh_token: Option<RefreshToken>,
 ) -> Result<Revocation, ApiError> {
     crate::server::http::handlers::logout(refresh_token).await
+}
+
+/// Sends a link to choose a new password to the address, if there is a user with it. The answer is the same whether there
+/// is one or not, and no address gets more than three such mails in 20 minutes.
+///
+/// # Errors
+/// 422 when the address is malformed; 429 after too many requests.
+#[server(
+    prefix = "/api", endpoint = "auth/forgot_password", protocol = FormOrJson,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn forgot_password(
+    /// The e-mail address of the user.
+    email: String,
+) -> Result<Accepted, ApiError> {
+    crate::server::http::handlers::forgot_password(email).await
+}
+
+/// Sets the password of the user to whom the token was sent, and revokes all of their sessions. When this succeeds, no
+/// instance accepts any token of these sessions. It starts no session.
+///
+/// # Errors
+/// 401 `invalid_grant` when the token was used, is older than 20 minutes, or the password or the address has changed since
+/// it was sent; 422 when the password is not accepted: the token can be used again; 503 when it cannot be confirmed that
+/// the sessions are revoked: the password may have been changed.
+#[server(
+    prefix = "/api", endpoint = "auth/reset_password", protocol = FormOrJson,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn reset_password(
+    /// The token of the mail.
+    token: String,
+    /// The new password.
+    #[server(default)]
+    password: String,
+) -> Result<Revocation, ApiError> {
+    crate::server::http::handlers::reset_password(token, password).await
+}
+
+/// Does what the link of a mail is for: confirms the address of an account, makes the account that was registered, or
+/// changes the address of an account, or undoes that. A change of the address revokes all sessions of the user.
+///
+/// # Errors
+/// 401 `invalid_grant` when the token was used or has expired, or the address is taken by now; 503 when it cannot be
+/// confirmed that the sessions are revoked: the address may have been changed.
+#[server(
+    prefix = "/api", endpoint = "auth/verify_email", protocol = FormOrJson,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn verify_email(
+    /// The token of the mail.
+    token: String,
+) -> Result<Confirmation, ApiError> {
+    crate::server::http::handlers::verify_email(token).await
 }

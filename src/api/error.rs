@@ -47,6 +47,9 @@ pub enum ApiError {
     /// live token is ever answered with 401.
     #[error("Enter your password to continue.")]
     ReauthenticationRequired,
+    /// The user has not opened the link in the mail that confirms the address.
+    #[error("Confirm your e-mail address first: open the link in the mail that we have sent to you.")]
+    VerificationRequired,
     #[error("Not found.")]
     NotFound,
     #[error("This address does not accept this method.")]
@@ -88,6 +91,11 @@ impl ApiError {
     /// The error for a refresh token that is forged, or whose session was deleted.
     pub fn dead_refresh_token() -> Self {
         Self::InvalidGrant("This session has ended. Sign in again.".into())
+    }
+
+    /// The error for the token of a mail that was used, has expired, or is of an earlier password or address.
+    pub fn dead_mail_token() -> Self {
+        Self::InvalidGrant("This link was used before, or is too old. Ask for a new one.".into())
     }
 
     /// The error for a browser that was signed in and sends no refresh token.
@@ -138,6 +146,7 @@ impl ApiError {
             Self::CrossSite => "cross_site",
             Self::InsufficientScope => "insufficient_scope",
             Self::ReauthenticationRequired => "insufficient_user_authentication",
+            Self::VerificationRequired => "verification_required",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::EmailTaken => "email_taken",
@@ -197,6 +206,7 @@ impl From<ErrorBody> for ApiError {
             "cross_site" => Self::CrossSite,
             "insufficient_scope" => Self::InsufficientScope,
             "insufficient_user_authentication" => Self::ReauthenticationRequired,
+            "verification_required" => Self::VerificationRequired,
             "not_found" => Self::NotFound,
             "method_not_allowed" => Self::MethodNotAllowed,
             "email_taken" => Self::EmailTaken,
@@ -246,6 +256,7 @@ mod tests {
             ApiError::CrossSite,
             ApiError::InsufficientScope,
             ApiError::ReauthenticationRequired,
+            ApiError::VerificationRequired,
             ApiError::NotFound,
             ApiError::MethodNotAllowed,
             ApiError::EmailTaken,

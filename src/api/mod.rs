@@ -73,6 +73,12 @@ pub const HTTPS_ATTRIBUTE: &str = "data-https";
 /// The attribute of `<html>` with the path of the example service `notes`, if it is served beside Hallpass.
 pub const NOTES_ATTRIBUTE: &str = "data-notes";
 
+/// The attribute of the document with the folder of the mails, if there is no mail server.
+pub const MAIL_FOLDER_ATTRIBUTE: &str = "data-mail-folder";
+
+/// The attribute of the document with the path of the page that shows the mails in this folder, if there is one.
+pub const MAIL_PAGE_ATTRIBUTE: &str = "data-mail-page";
+
 /// The path of server-sent events for the holder of a session's cookie: the first is named `live`, the last
 /// is named `ended` and contains an [`types::EndReason`].
 pub const SESSION_EVENTS: &str = "/api/session/events";

@@ -145,11 +145,16 @@ pub enum EndReason {
     Expired,
     /// The user logged in once more while they had the maximum number of sessions.
     Displaced,
+    /// The password was reset by the link in a mail.
+    PasswordReset,
+    EmailChanged,
+    /// The account was deleted.
+    Deleted,
 }
 
 impl EndReason {
     /// The reasons as they are written in the database and in JSON.
-    pub const ALL: [(Self, &str); 12] = [
+    pub const ALL: [(Self, &str); 15] = [
         (Self::SignedOut, "signed_out"),
         (Self::SignedOutEverywhere, "signed_out_everywhere"),
         (Self::EndedElsewhere, "ended_elsewhere"),
@@ -162,6 +167,9 @@ impl EndReason {
         (Self::EndedByAdmin, "ended_by_admin"),
         (Self::Expired, "expired"),
         (Self::Displaced, "displaced"),
+        (Self::PasswordReset, "password_reset"),
+        (Self::EmailChanged, "email_changed"),
+        (Self::Deleted, "deleted"),
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -178,7 +186,7 @@ impl EndReason {
             Self::TokenReused => {
                 "Your session was used from two places, so it was ended: someone may have copied it. Sign in again, and change your password if this was not you."
             }
-            Self::PasswordChanged => {
+            Self::PasswordChanged | Self::PasswordReset => {
                 "You have been signed out, because your password was changed. Sign in with the new one."
             }
             Self::PasswordSet => {
@@ -187,6 +195,10 @@ impl EndReason {
             Self::RoleChanged => "You have been signed out, because your role was changed. Sign in again.",
             Self::Disabled => "You have been signed out: your account is disabled. Ask an administrator.",
             Self::EndedByAdmin => "You have been signed out by an administrator.",
+            Self::EmailChanged => {
+                "You have been signed out, because the e-mail address of your account was changed."
+            }
+            Self::Deleted => "You have been signed out: this account was deleted.",
             Self::Expired => "Your session has expired. Sign in again.",
             Self::Displaced => {
                 "You have been signed out: your account had too many sessions, and this one was the least recently used."
@@ -229,6 +241,11 @@ pub enum EventKind {
     SessionEnded(EndReason),
     PasswordChanged,
     PasswordSet,
+    /// The password was reset by the link in a mail.
+    PasswordReset,
+    EmailChanged,
+    /// The address was changed back by the link in a mail to it.
+    EmailRestored,
     RoleChanged,
     Disabled,
     Enabled,
@@ -303,6 +320,81 @@ pub struct ClientList {
     pub now: i64,
     /// The clients.
     pub clients: Vec<ClientInfo>,
+}
+
+/// The answer of a call that was accepted and has nothing else to say: `{}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Accepted {}
+
+/// What the calling user's account is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UserProfile {
+    /// The e-mail address.
+    pub email: String,
+    /// Whether the user has opened the link in a mail to this address. Notices are sent to confirmed addresses only.
+    pub is_verified: bool,
+    /// When the account was made, in Unix seconds.
+    pub created_at: i64,
+}
+
+/// What a link in a mail has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirmed {
+    /// The address of the account is confirmed.
+    Verified,
+    /// The account was made.
+    Registered,
+    /// The account has the new address.
+    EmailChanged,
+    /// The account has its earlier address again. Its password is void, and has to be reset.
+    EmailRestored,
+}
+
+/// The answer to a link in a mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Confirmation {
+    pub confirmed: Confirmed,
+    /// The end of all sessions, if the address has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
+}
+
+/// A session in an [`AccountExport`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExportedSession {
+    /// The id of the session.
+    pub session_id: String,
+    /// The `User-Agent` header of the login.
+    pub user_agent: String,
+    /// The network that the session was started from.
+    pub address: String,
+    /// The start of the session, in Unix seconds.
+    pub created_at: i64,
+    /// The last refresh, in Unix seconds.
+    pub refreshed_at: i64,
+    /// When the session ends at the latest, in Unix seconds.
+    pub expires_at: i64,
+    /// When the session was revoked, in Unix seconds; `null` if it was not.
+    pub revoked_at: Option<i64>,
+    pub revoke_reason: Option<EndReason>,
+}
+
+/// All that is kept about a user, except for the hash of the password and secrets derived from keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccountExport {
+    /// The time of the export, in Unix seconds.
+    pub exported_at: i64,
+    /// The id of the user.
+    pub user_id: String,
+    pub role: Role,
+    pub profile: UserProfile,
+    /// The last login with the password, in Unix seconds; `null` if there was none.
+    pub last_login_at: Option<i64>,
+    /// The sessions, the latest first.
+    pub sessions: Vec<ExportedSession>,
+    /// What happened to the account, the latest first.
+    pub events: Vec<SecurityEvent>,
 }
 
 /// A confirmed revocation: no instance accepts any token of the revoked sessions from now on.

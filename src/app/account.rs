@@ -85,6 +85,7 @@ pub fn AccountNav(account: LocalResource<Result<Account, ApiError>>) -> impl Int
             <A href="/account">"Token"</A>
             <A href="/sessions">"Sessions"</A>
             <A href="/password">"Password"</A>
+            <A href="/settings">"Settings"</A>
             <Show when=is_admin>
                 <A href="/admin">"Users"</A>
             </Show>

@@ -49,6 +49,15 @@ impl Sending {
         sending
     }
 
+    /// Replaces an error of a posted form whose kind alone is known.
+    pub fn with_words_for(self, kind: &ApiError, words: impl FnOnce() -> ApiError) -> Self {
+        if self.error.with_untracked(|error| error.as_ref().is_some_and(|error| error.code() == kind.code()))
+        {
+            self.error.set(Some(words()));
+        }
+        self
+    }
+
     /// Makes the call, unless one is pending. `on_answer` gets the result; an error is shown in the form.
     pub fn send<T: 'static, F>(
         self,
@@ -289,9 +298,14 @@ pub fn FormAlert(sending: Sending, fields: &'static [&'static str]) -> impl Into
             _ => None,
         })
     };
+    // Not a failure: what is left to do is in a mail.
+    let class = move || {
+        let is_failure = sending.error.with(|error| *error != Some(ApiError::VerificationRequired));
+        if is_failure { "alert" } else { "note" }
+    };
     view! {
         <div role="alert" class="alert-place">
-            {move || text().map(|text| view! { <p class="alert">{text}</p> })}
+            {move || text().map(|text| view! { <p class=class()>{text}</p> })}
         </div>
         {move || wait().map(|seconds| view! { <Wait seconds /> })}
     }

@@ -26,7 +26,7 @@ pub fn LoginPage() -> impl IntoView {
             >
                 <CredentialsFields form password_autocomplete="current-password" password_hint="" button=("Sign in", "Signing in…") />
             </form>
-            <p class="aside">"Forgot your password? Ask your administrator: this site sends no mail."</p>
+            <p class="aside"><OtherForm form to="/forgot" words="Forgot your password?" /></p>
             <p class="aside">"New here? " <OtherForm form to="/register" words="Create an account" /></p>
         </section>
     }

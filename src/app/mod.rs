@@ -23,16 +23,20 @@ use self::{
     cluster::ClusterPage,
     components::Toasts,
     dom::focus_on_main,
+    forgot::ForgotPage,
     frame::{Foot, SkipLink, titled},
     nav::Nav,
     not_found::NotFoundPage,
     password::PasswordPage,
     replay::ReplayPage,
+    reset::ResetPage,
     return_to::redirect_to_sign_in,
     sessions::SessionsPage,
+    settings::SettingsPage,
     signed_out::SignedOut,
     theme::ThemeSwitch,
     user_menu::UserMenu,
+    verify::VerifyPage,
 };
 use crate::client::{session::Session, sse, token::kept_copy};
 
@@ -41,6 +45,7 @@ mod admin;
 mod cluster;
 mod components;
 pub mod dom;
+mod forgot;
 mod form;
 mod frame;
 pub mod front;
@@ -54,15 +59,19 @@ mod query;
 mod register;
 mod relative_time;
 mod replay;
+mod reset;
 mod resource_view;
 pub mod return_to;
+mod sent_mail;
 mod session_rows;
 mod sessions;
+mod settings;
 pub mod shell;
 mod signed_out;
 pub mod theme;
 mod token;
 mod user_menu;
+mod verify;
 mod walk;
 
 /// The mode that renders a page completely before the first byte is sent: a redirect needs the headers, and a
@@ -86,9 +95,13 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/account") view=|| require_login(AccountPage) ssr=WHOLE />
                     <Route path=path!("/sessions") view=|| require_login(SessionsPage) ssr=WHOLE />
                     <Route path=path!("/password") view=|| require_login(PasswordPage) ssr=WHOLE />
+                    <Route path=path!("/settings") view=|| require_login(SettingsPage) ssr=WHOLE />
                     <Route path=path!("/admin") view=|| require_login(AdminPage) ssr=WHOLE />
                     <Route path=path!("/cluster") view=|| require_login(ClusterPage) ssr=WHOLE />
                     <Route path=path!("/replay") view=ReplayPage ssr=WHOLE />
+                    <Route path=path!("/forgot") view=ForgotPage ssr=WHOLE />
+                    <Route path=path!("/reset") view=ResetPage ssr=WHOLE />
+                    <Route path=path!("/verify") view=VerifyPage ssr=WHOLE />
                 </FlatRoutes>
             </main>
             {toasts.view()}

@@ -153,6 +153,9 @@ fn words(kind: EventKind) -> &'static str {
         EventKind::SignedIn => "Signed in",
         EventKind::PasswordChanged => "Password changed",
         EventKind::PasswordSet => "Password set by an administrator",
+        EventKind::PasswordReset => "Password reset by the link in a mail",
+        EventKind::EmailChanged => "E-mail address changed",
+        EventKind::EmailRestored => "E-mail address changed back",
         EventKind::RoleChanged => "Role changed by an administrator",
         EventKind::Disabled => "Account disabled",
         EventKind::Enabled => "Account enabled",
@@ -169,6 +172,9 @@ fn words(kind: EventKind) -> &'static str {
             EndReason::EndedByAdmin => "Session ended by an administrator",
             EndReason::Expired => "Session expired",
             EndReason::Displaced => "Session ended: too many sessions",
+            EndReason::PasswordReset => "Session ended: the password was reset",
+            EndReason::EmailChanged => "Session ended: the e-mail address was changed",
+            EndReason::Deleted => "Session ended: the account was deleted",
         },
     }
 }

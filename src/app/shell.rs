@@ -39,6 +39,14 @@ pub struct Site {
     ///
     /// [`NOTES_ATTRIBUTE`]: crate::api::NOTES_ATTRIBUTE
     pub notes: Option<Arc<str>>,
+    /// The folder of the mails, if there is no mail server: [`MAIL_FOLDER_ATTRIBUTE`].
+    ///
+    /// [`MAIL_FOLDER_ATTRIBUTE`]: crate::api::MAIL_FOLDER_ATTRIBUTE
+    pub mail_folder: Option<Arc<str>>,
+    /// The path of the page that shows them: [`MAIL_PAGE_ATTRIBUTE`].
+    ///
+    /// [`MAIL_PAGE_ATTRIBUTE`]: crate::api::MAIL_PAGE_ATTRIBUTE
+    pub mail_page: Option<&'static str>,
 }
 
 const DESCRIPTION: &str = "JWT login whose logout works at once, on every server.";
@@ -91,11 +99,11 @@ fn without_scripts(site: &Site, title: &'static str, main: AnyView) -> impl Into
 }
 
 fn document(site: &Site, start: AnyView, head: AnyView, body: AnyView) -> impl IntoView + use<> {
-    let Site { options, root, https, services, notes, .. } = site.clone();
+    let Site { options, root, https, services, notes, mail_folder, mail_page, .. } = site.clone();
     let theme = use_context::<Theme>().unwrap_or_default();
     view! {
         <!DOCTYPE html>
-        <html lang="en" data-theme=theme.attribute() data-services=services() data-https=https.then_some("") data-notes=notes>
+        <html lang="en" data-theme=theme.attribute() data-services=services() data-https=https.then_some("") data-notes=notes data-mail-folder=mail_folder data-mail-page=mail_page>
             <head>
                 <meta charset="utf-8" />
                 <meta name="viewport" content="width=device-width, initial-scale=1" />

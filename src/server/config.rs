@@ -2,11 +2,12 @@
 //! one before. An invalid setting stops the instance at start, with an error that names the setting and the
 //! remedy.
 
-use std::{collections::BTreeMap, env, ffi::OsString, path::Path, time::Duration};
+use std::{collections::BTreeMap, env, ffi::OsString, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use leptos::config::LeptosOptions;
+use lettre::message::Mailbox;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use utoipa::ToSchema;
@@ -54,6 +55,12 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS", "throttle.per_address"),
     ("HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE", "throttle.per_device"),
     ("HALLPASS_REFRESHES_PER_SESSION", "throttle.refreshes_per_session"),
+    ("HALLPASS_REQUIRE_VERIFIED", "account.require_verified"),
+    ("HALLPASS_SMTP_URL", "mail.smtp_url"),
+    ("HALLPASS_MAIL_FROM", "mail.from"),
+    ("HALLPASS_MAIL_DIR", "mail.dir"),
+    ("HALLPASS_MAIL_COLOR", "mail.color"),
+    ("HALLPASS_MAIL_ON_SITE", "mail.on_site"),
     ("HALLPASS_DEMO_NOTES", "demo.notes"),
 ];
 
@@ -80,6 +87,8 @@ pub struct Config {
     pub redis: RedisConfig,
     pub password: PasswordConfig,
     pub throttle: ThrottleConfig,
+    pub account: AccountConfig,
+    pub mail: MailConfig,
     pub demo: DemoConfig,
 }
 
@@ -96,6 +105,8 @@ struct Tables {
     redis: RedisConfig,
     password: PasswordConfig,
     throttle: ThrottleConfig,
+    account: AccountConfig,
+    mail: MailConfig,
     demo: DemoConfig,
 }
 
@@ -261,6 +272,46 @@ pub struct ThrottleConfig {
     pub refreshes_per_session: u32,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountConfig {
+    /// Whether a user has to open the link in a mail before they can log in. Otherwise an unconfirmed address
+    /// only gets no notices.
+    pub require_verified: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailConfig {
+    /// The mail server, with a password possibly; `None`: mails are written to `dir`.
+    pub smtp_url: Option<SecretString>,
+    /// The sender, `Name <address>`. The name is also that of the site.
+    pub from: Mailbox,
+    /// The folder for mails if there is no mail server.
+    pub dir: String,
+    /// The color of the button in mails.
+    pub color: HexColor,
+    /// Whether the page `/dev/mail` shows the mails in `dir`.
+    pub on_site: bool,
+}
+
+/// A color as CSS writes it, `#rrggbb`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HexColor(pub String);
+
+impl TryFrom<String> for HexColor {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6);
+        match digits {
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(Self(text)),
+            _ => Err(format!("HALLPASS_MAIL_COLOR is {text:?}: it has to be like #2f4bd8")),
+        }
+    }
+}
+
 impl Config {
     /// Reads the settings from `file`, then from the environment.
     ///
@@ -298,9 +349,10 @@ impl Config {
         // The path of the files contains their version instead (`http/assets.rs`).
         leptos.hash_files = false;
         let nodes_are_set = settings.get::<usize>("redis.nodes").is_ok();
-        let Tables { server, gate, token, database, redis, password, throttle, demo, .. } =
+        let Tables { server, gate, token, database, redis, password, throttle, account, mail, demo, .. } =
             settings.try_deserialize()?;
-        let config = Self { leptos, server, gate, token, database, redis, password, throttle, demo };
+        let config =
+            Self { leptos, server, gate, token, database, redis, password, throttle, account, mail, demo };
         config.check()?;
         config.redis.check_nodes(nodes_are_set)?;
         Ok(config)
@@ -362,6 +414,7 @@ impl Config {
             notes.starts_with('/') && !notes.starts_with("//"),
             "HALLPASS_DEMO_NOTES is {notes}: it must be a path on this site, such as /notes"
         );
+        self.check_mail()?;
         let counts = [
             ("HALLPASS_REQUEST_TIMEOUT", self.server.request_timeout_seconds),
             ("HALLPASS_BODY_LIMIT", self.server.body_limit_bytes as u64),
@@ -377,6 +430,27 @@ impl Config {
             ensure!(count > 0, "{variable} is 0: it has to be at least 1");
         }
         Ok(())
+    }
+
+    fn check_mail(&self) -> Result<()> {
+        let address = self.leptos.site_addr;
+        ensure!(
+            self.mail.smtp_url.is_none() || !self.server.public_url.0.is_empty(),
+            "HALLPASS_SMTP_URL is set, but HALLPASS_PUBLIC_URL is not: set it to the address of this site, which is in the links of mails"
+        );
+        ensure!(
+            !self.mail.on_site
+                || (address.ip().is_loopback() && !self.server.https && self.mail.smtp_url.is_none()),
+            "HALLPASS_MAIL_ON_SITE is true, which shows every mail, with its links, to every visitor: it is for development, without HALLPASS_HTTPS and HALLPASS_SMTP_URL, on a loopback address ({address} is open)"
+        );
+        Ok(())
+    }
+
+    /// The address of the site in mails, such as `https://id.example.com`: the configured one, or that of the listener. Never
+    /// taken from a request, whose `Host` anyone can choose.
+    pub fn site_url(&self, listener: SocketAddr) -> String {
+        let configured = self.server.public_url.0.first();
+        configured.map_or_else(|| format!("http://{listener}"), ToString::to_string)
     }
 }
 

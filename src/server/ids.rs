@@ -1,4 +1,4 @@
-//! The ids of devices and events, and those of the allowlist.
+//! The ids of devices, events and mails, and those of the allowlist.
 
 use hallpass_allowlist::define_id;
 pub use hallpass_allowlist::{InstanceId, InvalidId, SessionId, TokenId, UserId};
@@ -14,4 +14,12 @@ define_id!(
 define_id!(
     /// The id of an event in the history of an account.
     EventId
+);
+define_id!(
+    /// The id of a one-time token that is sent by mail ([`mail_token`](crate::server::auth::mail_token)).
+    MailTokenId
+);
+define_id!(
+    /// The id of a mail in the outbox.
+    MailId
 );

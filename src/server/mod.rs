@@ -1,6 +1,7 @@
 //! The server's half of Hallpass: it issues, verifies and revokes tokens, and renders the pages.
 //!
 //! `http/` has the routes and handlers, `auth/` the rules about accounts, sessions and tokens, `db/` the SQL.
+//! `mail/` sends the mails that `db/` has in its outbox.
 //! `http/` calls `auth/`, `auth/` calls `db/`, and never the other way round. Only `http/router.rs` names
 //! `app/`.
 
@@ -17,7 +18,7 @@ use axum::{
 use futures::{FutureExt, future::OptionFuture};
 use hallpass_allowlist::MemberKind;
 use leptos::config::LeptosOptions;
-use tokio::{net::TcpListener, sync::watch, time, try_join};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time, try_join};
 use tracing::{error, info, warn};
 
 use self::{
@@ -25,6 +26,7 @@ use self::{
     config::Config,
     db::{Access, Db},
     gate_listener::GateListener,
+    mail::Mailer,
     other_versions::OtherVersions,
 };
 
@@ -38,6 +40,7 @@ mod gate_listener;
 pub mod http;
 pub mod ids;
 mod limits;
+mod mail;
 pub mod metrics;
 mod origin;
 mod other_versions;
@@ -111,6 +114,8 @@ pub async fn serve(
         true => None,
         false => Some(http::assets::version(&site).with_context(unreadable)?),
     };
+    let address = listener.local_addr()?;
+    let mailer = Mailer::new(&config, address)?;
     let gate = match &config.gate.addr {
         Some(address) => Some(GateListener::bind(address).await?),
         None => None,
@@ -123,7 +128,6 @@ pub async fn serve(
         let keeping = instance.db.keep_site(version, files).await;
         keeping.context("the site's files cannot be kept in the database")?;
     }
-    let address = listener.local_addr()?;
     info!("Hallpass is running at http://{address}");
     if let Some(address) = &config.gate.addr {
         info!("the gate is open at {address}");
@@ -153,7 +157,7 @@ pub async fn serve(
     let public = axum::serve(listener, service).with_graceful_shutdown(instance.stopped());
     let serving =
         async { try_join!(public.into_future(), gate.map(|served| served.unwrap_or(Ok(())))).map(drop) };
-    instance.run(serving, shutdown).await
+    instance.run(serving, Some(mailer), shutdown).await
 }
 
 /// Serves the gate alone: the instance answers nothing else.
@@ -172,7 +176,7 @@ pub async fn serve_gate(config: Config, shutdown: impl Future<Output = ()> + Sen
     let Some(instance) = unless_stopped(starting, shutdown.as_mut()).await? else { return Ok(()) };
     info!("the gate is open at {address}");
     let serving = instance.serve_gate(gate, &config);
-    instance.run(serving, shutdown).await
+    instance.run(serving, None, shutdown).await
 }
 
 /// The result of `starting`; `None` if `shutdown` resolves first, while it waits for the database or Redis.
@@ -227,10 +231,15 @@ impl Instance {
     async fn run(
         self,
         serving: impl Future<Output = io::Result<()>>,
+        mailer: Option<Mailer>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<()> {
-        let maintaining = tokio::spawn(maintain(Arc::clone(&self.auth)));
-        let following_keys = tokio::spawn(follow_keys(Arc::clone(&self.auth)));
+        let mut background = JoinSet::new();
+        background.spawn(maintain(Arc::clone(&self.auth)));
+        background.spawn(follow_keys(Arc::clone(&self.auth)));
+        if let Some(mailer) = mailer {
+            background.spawn(mailer.run(Arc::clone(&self.auth), self.db.clone()));
+        }
         let out_of_grace = async {
             shutdown.await;
             info!("stopping: finishing the requests under way");
@@ -241,8 +250,7 @@ impl Instance {
             ended = serving => ended.context("the server failed")?,
             () = out_of_grace => warn!("some requests had not finished after {:?}", self.grace),
         }
-        maintaining.abort();
-        following_keys.abort();
+        background.abort_all();
         let leaving = async {
             self.auth.leave().await;
             self.db.close().await;

@@ -90,9 +90,14 @@ impl Home {
         // On a slow machine no request of a test must run into the timeout.
         let server =
             if settings.contains("[server]") { "" } else { "[server]\nrequest_timeout_seconds = 300\n" };
+        let mail = if settings.contains("[mail]") {
+            String::new()
+        } else {
+            format!("[mail]\ndir = \"{path}/mail\"\n")
+        };
         let text = format!(
             "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"{path}/site\"\nsite-addr = \"127.0.0.1:0\"\n\
-             [database]\nurl = \"sqlite://{path}/data/hallpass.db\"\n{server}{password}{throttle}{token}{settings}"
+             [database]\nurl = \"sqlite://{path}/data/hallpass.db\"\n{server}{password}{throttle}{token}{mail}{settings}"
         );
         fs::write(folder.path().join("Leptos.toml"), text).unwrap();
         Self { folder }
@@ -408,4 +413,12 @@ pub fn parts(token: &str) -> (String, Value) {
     let mut parts = token.split('.').map(|part| BASE64.decode(part).unwrap());
     let header = String::from_utf8(parts.next().unwrap()).unwrap();
     (header, serde_json::from_slice(&parts.next().unwrap()).unwrap())
+}
+
+/// The first column of the rows that this statement selects.
+pub async fn rows(home: &Home, select: &'static str) -> Vec<String> {
+    use sqlx::Connection;
+    let url = format!("sqlite://{}", home.database().display());
+    let mut database = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query_scalar(select).fetch_all(&mut database).await.unwrap()
 }

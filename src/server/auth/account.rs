@@ -18,10 +18,7 @@ use crate::{
     server::{
         auth::password::{self, PasswordCheck, Share},
         clock::UnixSeconds,
-        db::{
-            sessions::LiveSession,
-            users::{Change, User},
-        },
+        db::{sessions::LiveSession, user_changes::Change, users::User},
         ids::{SessionId, UserId},
     },
 };

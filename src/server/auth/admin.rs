@@ -12,10 +12,7 @@ use crate::{
     },
     server::{
         clock::UnixSeconds,
-        db::{
-            ChangeError, decode,
-            users::{Change, Email},
-        },
+        db::{ChangeError, decode, user_changes::Change, users::Email},
         ids::{SessionId, UserId},
     },
 };

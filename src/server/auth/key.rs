@@ -1,5 +1,5 @@
-//! A signing key. It yields the key that signs access tokens, the keys that authenticate refresh tokens and device
-//! tokens, and a public key id.
+//! A signing key. It yields the key that signs access tokens, the keys that authenticate refresh tokens, device
+//! tokens and the tokens in mails, and a public key id.
 
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::{
@@ -74,6 +74,7 @@ pub struct Key {
     public: Option<PublicJwk>,
     refresh: hmac::Key,
     device: hmac::Key,
+    mail: hmac::Key,
     /// When the key was made; 0 for one of the settings.
     made: UnixSeconds,
     /// Since when the key signs nothing any more.
@@ -132,7 +133,8 @@ impl Key {
             hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(master, purpose.as_bytes()).as_ref())
         };
         let (refresh, device) = (derive("hallpass refresh token"), derive("hallpass device"));
-        Self { id, algorithm, private, public, refresh, device, made: 0, retired: None }
+        let mail = derive("hallpass mail token");
+        Self { id, algorithm, private, public, refresh, device, mail, made: 0, retired: None }
     }
 
     /// The same key, made at this time, which has signed nothing since it was retired.
@@ -173,6 +175,11 @@ impl Key {
     /// The key that authenticates device tokens ([`device_cookie`](super::device_cookie)).
     pub fn device(&self) -> &hmac::Key {
         &self.device
+    }
+
+    /// The key that authenticates the tokens in mails ([`mail_token`](super::mail_token)).
+    pub fn mail(&self) -> &hmac::Key {
+        &self.mail
     }
 
     /// Since when the key signs nothing any more; `None` if it may sign.

@@ -89,7 +89,8 @@ impl Keys {
         &self.0[0]
     }
 
-    /// The base64url tag that authenticates a message for one purpose: [`Key::refresh`] or [`Key::device`].
+    /// The base64url tag that authenticates a message for one purpose: [`Key::refresh`],
+    /// [`Key::device`] or [`Key::mail`].
     pub fn tag(&self, purpose: fn(&Key) -> &hmac::Key, message: &[u8]) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(purpose(self.current()), message).as_ref())
     }

@@ -20,7 +20,7 @@ use crate::{
         clock::UnixSeconds,
         db::{
             sessions::{NewSession, Started},
-            users::{Added, Email},
+            users::{Added, Email, FIRST_PASSWORD_VERSION},
         },
         ids::{DeviceId, SessionId, TokenId, UserId},
     },
@@ -30,15 +30,13 @@ use crate::{
 /// hashing.
 pub(super) const MAX_PASSWORD_BYTES: usize = 512;
 
-/// The password version of a user who has never changed the password.
-const FIRST_PASSWORD_VERSION: i64 = 0;
-
 impl Auth {
-    /// Creates a user and starts their first session, both or neither.
+    /// Creates a user and starts their first session, both or neither. If users have to confirm their address first, it
+    /// sends a mail instead, and the answer does not show whether there was an account.
     ///
     /// # Errors
     /// [`ApiError::InvalidFields`], [`ApiError::EmailTaken`], [`ApiError::TooManyRequests`],
-    /// [`ApiError::Unavailable`].
+    /// [`ApiError::VerificationRequired`], [`ApiError::Unavailable`].
     pub async fn register(
         &self,
         email: &str,
@@ -54,6 +52,10 @@ impl Auth {
         };
         let share = Share::of(caller.rate_limit_prefix(), &email);
         let hash = self.passwords.hash(share, password).await?;
+        if self.requires_verified {
+            self.db.request_registration(&email, hash, now).await.map_err(unavailable)?;
+            return Err(ApiError::VerificationRequired);
+        }
         let new = new_session(UserId::random(), caller);
         let adding = self.db.add_user(new.user_id, &email, &hash, Some((new, &self.config)), now);
         let (entry, now) = match adding.await.map_err(unavailable)? {
@@ -73,7 +75,8 @@ impl Auth {
     ///
     /// # Errors
     /// [`ApiError::InvalidGrant`], the same and after the same time for an unknown user, a disabled one and
-    /// a wrong password; [`ApiError::InvalidFields`] for a malformed e-mail address or an empty password;
+    /// a wrong password; [`ApiError::VerificationRequired`] for a right one, if the address has to be confirmed first;
+    /// [`ApiError::InvalidFields`] for a malformed e-mail address or an empty password;
     /// [`ApiError::TooManyRequests`], [`ApiError::Unavailable`].
     pub async fn login(
         &self,
@@ -93,7 +96,8 @@ impl Auth {
             None => None,
         };
         let charge = self.throttle.try_login(&email, caller, known_device).await?;
-        let begun = self.begin_session(&email, password, caller, device, now).await;
+        let known = KnownBrowser { device, is_known: known_device.is_some() };
+        let begun = self.begin_session(&email, password, caller, known, now).await;
         // Charge wrong passwords, and right ones beyond their own limit, but not passwords that could not
         // be checked.
         if !matches!(begun, Err(ApiError::InvalidGrant(_) | ApiError::TooManyRequests(_))) {
@@ -115,7 +119,7 @@ impl Auth {
         email: &Email,
         password: SecretString,
         caller: &ClientInfo,
-        device: Option<KnownDevice>,
+        browser: KnownBrowser,
         now: UnixSeconds,
     ) -> Result<TokenPair, ApiError> {
         if password.expose_secret().len() > MAX_PASSWORD_BYTES {
@@ -129,8 +133,13 @@ impl Auth {
             return Err(ApiError::wrong_credentials());
         };
         self.throttle.charge_right_password(user.id).await?;
+        if self.requires_verified && user.email_verified_at.is_none() && user.disabled_at.is_none() {
+            self.db.request_verification(&user, now).await.map_err(unavailable)?;
+            return Err(ApiError::VerificationRequired);
+        }
 
-        let started = self.db.start_session(new_session(user.id, caller), &user, &self.config, now).await;
+        let (new, config) = (new_session(user.id, caller), &self.config);
+        let started = self.db.start_session(new, &user, browser.is_known, config, now).await;
         let Some(Started { entry, now, displaced }) = started.map_err(unavailable)? else {
             return Err(ApiError::wrong_credentials());
         };
@@ -143,7 +152,7 @@ impl Auth {
         info!(user.id = %user_id, session.id = %session, "user {user_id} logged in, session {session}");
         let pair = self.issue_pair(&entry, &user.email, user.role, 0, self.idle_at(now), now).await?;
         // A device keeps its id, and with it the attempts it has been charged for.
-        let id = device.map_or_else(DeviceId::random, |device| device.id);
+        let id = browser.device.map_or_else(DeviceId::random, |device| device.id);
         let device = KnownDevice { id, password_version: user.password_version };
         Ok(TokenPair { device_token: Some(device_cookie::sign(&self.ring().keys, email, device)), ..pair })
     }
@@ -188,6 +197,13 @@ impl Auth {
             device_token: None,
         })
     }
+}
+
+/// What a browser has shown about earlier logins to the account.
+struct KnownBrowser {
+    device: Option<KnownDevice>,
+    /// Whether that was with the present password.
+    is_known: bool,
 }
 
 fn new_session(user_id: UserId, caller: &ClientInfo) -> NewSession {

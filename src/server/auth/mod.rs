@@ -50,6 +50,7 @@ pub mod admin;
 pub mod allowlist;
 pub mod authenticate;
 pub mod clients;
+mod confirmation;
 pub mod device_cookie;
 mod guard_calls;
 pub mod guards;
@@ -60,8 +61,11 @@ pub mod key_folder;
 mod key_ring;
 pub mod keys;
 pub mod login;
+pub mod mail_token;
 pub mod password;
 mod password_queue;
+mod personal_data;
+mod recovery;
 pub mod refresh;
 pub mod refresh_token;
 pub mod revoke;
@@ -78,6 +82,8 @@ pub struct Auth {
     passwords: PasswordHasherPool,
     throttle: Throttle,
     config: TokenConfig,
+    /// Whether only users who have confirmed their address can log in.
+    requires_verified: bool,
     /// What guards have to know; `None` if this instance runs alone.
     guard_settings: Option<Settings>,
     guard_calls: GuardCalls,
@@ -130,6 +136,7 @@ impl Auth {
             guard_settings: allowlist::guard_settings(config),
             guard_calls: GuardCalls::default(),
             config: config.token.clone(),
+            requires_verified: config.account.require_verified,
             db,
         })
     }

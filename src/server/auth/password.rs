@@ -133,8 +133,8 @@ impl PasswordHasherPool {
         self.run(share, move |hasher| hash_with(&hasher.argon2, password.expose_secret().as_bytes())).await?
     }
 
-    /// Compares the password with a stored hash, or with a dummy hash when there is no such user: both take
-    /// the same time.
+    /// Compares the password with a stored hash, or with a dummy hash when there is no such user, or their password is
+    /// void and the hash empty: all take the same time.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] when the queue is full.
@@ -146,6 +146,7 @@ impl PasswordHasherPool {
     ) -> Result<PasswordCheck, ApiError> {
         self.run(share, move |hasher| {
             let password = password.expose_secret().as_bytes();
+            let stored = stored.filter(|hash| !hash.is_empty());
             let known = stored.is_some();
             let stored = stored.as_deref().unwrap_or(&hasher.dummy_hash);
             let stored = PasswordHash::new(stored).map_err(|_| ApiError::Internal)?;

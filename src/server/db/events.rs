@@ -25,6 +25,9 @@ pub(super) const KEPT: i64 = 90 * 86_400;
 pub enum AccountEvent {
     PasswordChanged,
     PasswordSet,
+    PasswordReset,
+    EmailChanged,
+    EmailRestored,
     RoleChanged,
     Disabled,
     Enabled,
@@ -33,9 +36,12 @@ pub enum AccountEvent {
 }
 
 impl AccountEvent {
-    const ALL: [(Self, &str, EventKind); 6] = [
+    const ALL: [(Self, &str, EventKind); 9] = [
         (Self::PasswordChanged, "password_changed", EventKind::PasswordChanged),
         (Self::PasswordSet, "password_set", EventKind::PasswordSet),
+        (Self::PasswordReset, "password_reset", EventKind::PasswordReset),
+        (Self::EmailChanged, "email_changed", EventKind::EmailChanged),
+        (Self::EmailRestored, "email_restored", EventKind::EmailRestored),
         (Self::RoleChanged, "role_changed", EventKind::RoleChanged),
         (Self::Disabled, "disabled", EventKind::Disabled),
         (Self::Enabled, "enabled", EventKind::Enabled),
@@ -99,6 +105,19 @@ impl EventRow {
 }
 
 impl Db {
+    /// The events of the account that have a row of their own, newest first.
+    pub async fn recorded_events_of(&self, user_id: UserId) -> Result<Vec<SecurityEvent>, DbError> {
+        let rows: Vec<EventRow> = sqlx::query_as(
+            "select at, $2 as rank, kind, user_agent, address from account_events where user_id = $1 \
+             order by at desc, id",
+        )
+        .bind(user_id.to_string())
+        .bind(ACCOUNT)
+        .fetch_all(&mut *self.pool.acquire().await?)
+        .await?;
+        Ok(rows.into_iter().filter_map(EventRow::read).collect())
+    }
+
     /// The most recent events of the account, newest first.
     pub async fn events_of(&self, user_id: UserId) -> Result<Vec<SecurityEvent>, DbError> {
         let rows: Vec<EventRow> = sqlx::query_as(

@@ -18,7 +18,7 @@ const DELETE_FOR: Duration = Duration::from_secs(5);
 
 /// The tables with the rows of each that are not needed, and for how many seconds they are kept. An expired
 /// token or session is dead with or without its row.
-const EXPIRED: [(&str, &str, i64); 3] = [
+const EXPIRED: [(&str, &str, i64); 5] = [
     ("access_tokens", "expires_at <= $1", DAY),
     (
         "sessions",
@@ -26,11 +26,19 @@ const EXPIRED: [(&str, &str, i64); 3] = [
         DAY,
     ),
     ("account_events", "at <= $1", events::KEPT),
+    ("mail_tokens", "expires_at <= $1", DAY),
+    (
+        "users",
+        "deleted_at <= $1 and not exists (select 1 from sessions where user_id = users.id) \
+         and not exists (select 1 from account_events where user_id = users.id) \
+         and not exists (select 1 from mail_tokens where user_id = users.id)",
+        DAY,
+    ),
 ];
 
 impl Db {
-    /// Deletes access tokens and sessions that expired more than a day before `now`, and old events, as many
-    /// as there is time for. A failure at one table does not skip the others.
+    /// Deletes access tokens, sessions and tokens of mails that expired more than a day before `now`, old events, and
+    /// what is left of deleted users, as many as there is time for. A failure at one table does not skip the others.
     ///
     /// # Errors
     /// The database cannot be used.

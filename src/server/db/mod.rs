@@ -27,14 +27,18 @@ pub use sqlx::Error as DbError;
 
 pub mod access_tokens;
 pub mod clients;
+mod confirmations;
 pub mod decode;
 pub mod events;
 mod expired;
 mod instances;
+pub mod mail_tokens;
+pub mod outbox;
 mod pool;
 pub mod sessions;
 pub mod site_files;
 mod store;
+pub mod user_changes;
 pub mod users;
 
 /// The timeout of a request's transaction: longer than that of one statement that waits for a row.

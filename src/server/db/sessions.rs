@@ -20,6 +20,7 @@ use crate::{
             allow_time, decode,
             events::{self, AccountEvent},
             is_postgres,
+            outbox::{self, Mail},
         },
         ids::{SessionId, TokenId, UserId},
     },
@@ -80,6 +81,19 @@ pub struct LiveSession {
     pub created_at: UnixSeconds,
     /// When the session began or was last refreshed.
     pub rotated_at: UnixSeconds,
+}
+
+/// All that is kept about a session, for its user.
+#[derive(Debug, FromRow)]
+pub struct SessionRecord {
+    pub id: String,
+    #[sqlx(flatten)]
+    pub device: Device,
+    pub created_at: UnixSeconds,
+    pub rotated_at: UnixSeconds,
+    pub expires_at: UnixSeconds,
+    pub revoked_at: Option<UnixSeconds>,
+    pub revoke_reason: Option<String>,
 }
 
 /// The state of a session.
@@ -181,6 +195,15 @@ impl SessionRow {
     fn is_of(&self, device: &Device) -> bool {
         self.user_agent == device.user_agent && self.address == device.address
     }
+}
+
+/// A session that has just been revoked.
+#[derive(FromRow)]
+struct RevokedRow {
+    user_id: String,
+    revoked_at: i64,
+    #[sqlx(flatten)]
+    device: Device,
 }
 
 /// Starts a session at `now`, in the same transaction as the check that entitles the user to it.
@@ -471,16 +494,16 @@ impl Db {
                         lock_in_order(connection, None, [Some(session_id), by]).await?;
                         require_not_revoked(connection, by).await?;
                     }
-                    let revoked: Vec<(String,)> = sqlx::query_as(AssertSqlSafe(format!(
+                    let revoked: Vec<RevokedRow> = sqlx::query_as(AssertSqlSafe(format!(
                         "update sessions set revoked_at = {clock}, revoke_reason = $1 \
-                     where id = $2 and revoked_at is null returning user_id"
+                     where id = $2 and revoked_at is null returning user_id, revoked_at, user_agent, address"
                     )))
                     .bind(reason.as_str())
                     .bind(session_id.to_string())
                     .fetch_all(&mut *connection)
                     .await?;
                     let user_id = match revoked.first() {
-                        Some((user_id,)) => user_id.clone(),
+                        Some(row) => row.user_id.clone(),
                         None => match find_session(connection, session_id).await? {
                             Some(session) => session.user_id,
                             None => return Ok(None),
@@ -498,8 +521,13 @@ impl Db {
                     .fetch_all(&mut *connection)
                     .await?;
                     let tokens = tokens.iter().map(|(id,)| decode::parse(id)).collect::<Result<_, _>>()?;
-                    let user_id = Some(decode::parse(&user_id)?);
-                    let session = RevokedSession { session_id, user_id, tokens };
+                    let user_id = decode::parse(&user_id)?;
+                    if let (EndReason::TokenReused, Some(row)) = (reason, revoked.first()) {
+                        let (device, address) = (row.device.label(), row.device.address.clone());
+                        let notice = Mail::TokenReused { device, address };
+                        outbox::notify(connection, user_id, &notice, row.revoked_at).await?;
+                    }
+                    let session = RevokedSession { session_id, user_id: Some(user_id), tokens };
                     Ok(Some(Recorded { session, is_new: !revoked.is_empty() }))
                 }
                 .boxed()
@@ -678,6 +706,17 @@ impl Db {
                 .fetch_optional(&mut *self.pool.acquire().await?)
                 .await?;
         row.map(|(user_id, created_at)| Ok((decode::parse(&user_id)?, created_at))).transpose()
+    }
+
+    /// All sessions of the user that are kept, live or not, the latest first.
+    pub async fn all_sessions_of(&self, user_id: UserId) -> Result<Vec<SessionRecord>, DbError> {
+        sqlx::query_as(
+            "select id, user_agent, address, created_at, rotated_at, expires_at, revoked_at, revoke_reason \
+             from sessions where user_id = $1 order by created_at desc, id",
+        )
+        .bind(user_id.to_string())
+        .fetch_all(&mut *self.pool.acquire().await?)
+        .await
     }
 
     /// The user's live sessions: `first` first, then the most recently used ones, at most a thousand.

@@ -1,22 +1,21 @@
 //! The table of users.
 
 use futures::FutureExt;
-use hallpass_allowlist::{RevokedSession, TokenRecord};
+use hallpass_allowlist::TokenRecord;
 use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
-use sqlx::{AssertSqlSafe, FromRow, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, FromRow, Row};
 
 use crate::{
-    api::{
-        error::ApiError,
-        types::{EndReason, Role},
-    },
+    api::{error::ApiError, types::Role},
     server::{
         clock::UnixSeconds,
         config::TokenConfig,
         db::{
-            ChangeError, Db, DbError, MANY_TIMEOUT, allow_time, decode,
+            ChangeError, Db, DbError, decode,
             events::{self, AccountEvent},
+            mail_tokens::{self, MailToken, Purpose},
+            outbox::{self, Mail},
             sessions::{self, NewSession, Started},
         },
         ids::{SessionId, UserId},
@@ -77,7 +76,7 @@ fn nfc(text: &str) -> String {
 }
 
 /// The address, or the part of one, with its domain in ASCII if the domain is valid.
-fn in_ascii(address: &str) -> String {
+pub fn in_ascii(address: &str) -> String {
     let (local, domain) = address.split_at(address.rfind('@').map_or(0, |at| at + 1));
     idna::domain_to_ascii(domain).map_or_else(|_| address.to_owned(), |domain| format!("{local}{domain}"))
 }
@@ -107,7 +106,13 @@ pub struct User {
     pub password_version: i64,
     pub disabled_at: Option<UnixSeconds>,
     pub role: Role,
+    /// When the user proved to receive mail at the address.
+    pub email_verified_at: Option<UnixSeconds>,
+    pub created_at: UnixSeconds,
+    pub last_login_at: Option<UnixSeconds>,
 }
+
+const COLUMNS: &str = "id, email, password_hash, password_version, disabled_at, role, email_verified_at, created_at, last_login_at";
 
 #[derive(FromRow)]
 struct UserRow {
@@ -117,6 +122,9 @@ struct UserRow {
     password_version: i64,
     disabled_at: Option<i64>,
     role: String,
+    email_verified_at: Option<i64>,
+    created_at: i64,
+    last_login_at: Option<i64>,
 }
 
 impl TryFrom<UserRow> for User {
@@ -130,6 +138,9 @@ impl TryFrom<UserRow> for User {
             password_version: row.password_version,
             disabled_at: row.disabled_at,
             role: decode::role(&row.role),
+            email_verified_at: row.email_verified_at,
+            created_at: row.created_at,
+            last_login_at: row.last_login_at,
         })
     }
 }
@@ -153,9 +164,37 @@ pub enum Added {
     EmailTaken,
 }
 
+/// The password version of a user who has never changed the password.
+pub const FIRST_PASSWORD_VERSION: i64 = 0;
+
+/// Adds the row of a user. Returns the time by the clock of the database; `None` if the address is taken, or its
+/// former owner can still have it back.
+pub(super) async fn insert(
+    connection: &mut AnyConnection,
+    id: UserId,
+    email: &str,
+    password_hash: &str,
+    is_verified: bool,
+    clock: &str,
+) -> Result<Option<UnixSeconds>, DbError> {
+    let verified_at = if is_verified { clock } else { "cast(null as bigint)" };
+    let free = mail_tokens::is_not_reserved("$2", clock);
+    let added = sqlx::query(AssertSqlSafe(format!(
+        "insert into users (id, email, password_hash, created_at, email_verified_at) \
+         select $1, $2, $3, {clock}, {verified_at} where {free} on conflict (email) do nothing returning created_at"
+    )))
+    .bind(id.to_string())
+    .bind(email)
+    .bind(password_hash)
+    .fetch_all(connection)
+    .await?;
+    added.first().map(|row| row.try_get(0)).transpose()
+}
+
 impl Db {
-    /// Adds a user and, with `session`, starts their first session: both or neither. The unique address
-    /// decides between two concurrent registrations. `own` is the time by this process's clock.
+    /// Adds a user and, with `session`, starts their first session and asks them by mail to confirm their address:
+    /// all or nothing. Without, the address counts as confirmed. The unique address decides between two concurrent
+    /// registrations. `own` is the time by this process's clock.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -177,23 +216,16 @@ impl Db {
         self.requests()
             .transaction(move |connection| {
                 async move {
-                    let added = sqlx::query(AssertSqlSafe(format!(
-                    "insert into users (id, email, password_hash, created_at) values ($1, $2, $3, {clock}) \
-                     on conflict (email) do nothing returning created_at"
-                )))
-                .bind(id.to_string())
-                .bind(email.as_str())
-                .bind(password_hash)
-                .fetch_all(&mut *connection)
-                .await?;
-                    let Some(row) = added.first() else {
-                        return Ok(Added::EmailTaken);
-                    };
-                    let Some((new, config)) = session else {
-                        return Ok(Added::Done(None));
-                    };
-                    let now = row.try_get(0)?;
+                    let is_verified = session.is_none();
+                    let added = insert(connection, id, email.as_str(), &password_hash, is_verified, &clock);
+                    let Some(now) = added.await? else { return Ok(Added::EmailTaken) };
+                    let Some((new, config)) = session else { return Ok(Added::Done(None)) };
                     let entry = sessions::start(connection, &new, &config, now).await?;
+                    let email = email.as_str();
+                    let token =
+                        MailToken::of_user(Purpose::Verify, email.to_owned(), (id, FIRST_PASSWORD_VERSION));
+                    outbox::add_with_token(connection, &token, email, |token| Mail::Verify { token }, now)
+                        .await?;
                     Ok(Added::Done(Some((entry, now))))
                 }
                 .boxed()
@@ -202,7 +234,8 @@ impl Db {
     }
 
     /// Starts a session for a user whose password was verified. `None` if they have been disabled since then,
-    /// or their password or role has changed. `own` is the time by this process's clock.
+    /// or their password or role has changed. If the user does not know the device, they get a notice. `own` is
+    /// the time by this process's clock.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -210,10 +243,15 @@ impl Db {
         &self,
         new: NewSession,
         user: &User,
+        is_known_device: bool,
         config: &TokenConfig,
         own: UnixSeconds,
     ) -> Result<Option<Started>, DbError> {
         let clock = self.clock_expression(own);
+        // Before the address is confirmed, others may have registered it.
+        let notice = (!is_known_device && user.email_verified_at.is_some()).then(|| {
+            MailToken::of_user(Purpose::SignedIn, user.email.clone(), (user.id, user.password_version))
+        });
         let (password_version, role, config) = (user.password_version, user.role, config.clone());
         self.requests()
             .transaction(move |connection| {
@@ -236,6 +274,11 @@ impl Db {
                     let now = row.try_get(0)?;
                     let entry = sessions::start(connection, &new, &config, now).await?;
                     let displaced = sessions::displace(connection, new.user_id, &config, now).await?;
+                    if let Some(notice) = notice {
+                        let (device, address) = (new.device.label(), new.device.address);
+                        let mail = |_| Mail::SignedIn { device, address, at: now };
+                        outbox::add_with_token(connection, &notice, &notice.email, mail, now).await?;
+                    }
                     Ok(Some(Started { entry, now, displaced }))
                 }
                 .boxed()
@@ -254,10 +297,10 @@ impl Db {
     /// version accepted two forms as two users, each is found by their own.
     pub async fn find_user(&self, email: &Email) -> Result<Option<User>, DbError> {
         let [typed, ascii, lower] = &email.earlier;
-        let row: Option<UserRow> = sqlx::query_as(
-            "select id, email, password_hash, password_version, disabled_at, role from users \
+        let row: Option<UserRow> = sqlx::query_as(AssertSqlSafe(format!(
+            "select {COLUMNS} from users \
              where email in ($1, $2, $3, $4) order by case email when $1 then 1 when $2 then 2 else 3 end limit 1",
-        )
+        )))
         .bind(typed)
         .bind(email.as_str())
         .bind(ascii)
@@ -268,12 +311,11 @@ impl Db {
     }
 
     pub async fn find_user_by_id(&self, id: UserId) -> Result<Option<User>, DbError> {
-        let row: Option<UserRow> = sqlx::query_as(
-            "select id, email, password_hash, password_version, disabled_at, role from users where id = $1",
-        )
-        .bind(id.to_string())
-        .fetch_optional(&mut *self.pool.acquire().await?)
-        .await?;
+        let select = format!("select {COLUMNS} from users where id = $1 and deleted_at is null");
+        let row: Option<UserRow> = sqlx::query_as(AssertSqlSafe(select))
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.pool.acquire().await?)
+            .await?;
         row.map(User::try_from).transpose()
     }
 
@@ -296,7 +338,7 @@ impl Db {
             "select id, email, role, disabled_at, last_login_at, \
              (select count(*) from sessions where user_id = users.id and revoked_at is null \
               and expires_at > $1 and rotated_at > $2) as sessions \
-             from users where email > $3 and (email like $4 escape '\\' or email like $5 escape '\\' \
+             from users where deleted_at is null and email > $3 and (email like $4 escape '\\' or email like $5 escape '\\' \
              or email like $6 escape '\\') order by email limit $7",
         )
         .bind(now)
@@ -320,54 +362,6 @@ impl Db {
             .execute(&mut *self.pool.acquire().await?)
             .await?;
         Ok(())
-    }
-
-    /// Makes a change to a user, revokes their sessions, and records the event: all or nothing. Returns the
-    /// revoked sessions. With `by`, that session authorizes the change.
-    ///
-    /// # Errors
-    /// Nothing is changed: [`ChangeError::NotFound`] if there is no such user or `change` no longer applies
-    /// to them; [`ChangeError::SessionEnded`] if `by` has ended; or the database cannot be used.
-    pub async fn change_user(
-        &self,
-        user_id: UserId,
-        change: Change,
-        by: Option<SessionId>,
-        own: UnixSeconds,
-    ) -> Result<Vec<RevokedSession>, ChangeError> {
-        let clock = self.clock_expression(own);
-        self.revocation_of_many()
-            .transaction(move |connection| {
-                async move {
-                    allow_time(connection, MANY_TIMEOUT).await?;
-                    let (event, reason, except) = change.consequences();
-                    let set = match &change {
-                        Change::Disable => format!("disabled_at = coalesce(disabled_at, {clock})"),
-                        Change::Role(role) => format!("role = '{}'", role.as_str()),
-                        Change::SetPassword { .. } | Change::Password { .. } => {
-                            "password_hash = $2, password_version = password_version + 1".to_owned()
-                        }
-                    };
-                    let if_unchanged = match &change {
-                        Change::Password { version, .. } => format!("and password_version = {version}"),
-                        _ => String::new(),
-                    };
-                    let statement =
-                        format!("update users set {set} where id = $1 {if_unchanged} returning {clock}");
-                    let mut update = sqlx::query(AssertSqlSafe(statement)).bind(user_id.to_string());
-                    if let Change::SetPassword { hash } | Change::Password { hash, .. } = change {
-                        update = update.bind(hash);
-                    }
-                    let updated = update.fetch_all(&mut *connection).await?;
-                    let now = updated.first().ok_or(ChangeError::NotFound)?.try_get(0)?;
-                    sessions::lock_in_order(connection, Some(user_id), [by, None]).await?;
-                    sessions::require_live(connection, by).await?;
-                    events::record(connection, user_id, event, None, now).await?;
-                    Ok(sessions::revoke_all(connection, user_id, except, reason, now).await?)
-                }
-                .boxed()
-            })
-            .await
     }
 
     /// Enables a disabled user. With `by`, that session authorizes the change.
@@ -398,39 +392,6 @@ impl Db {
                 .boxed()
             })
             .await
-    }
-}
-
-/// A change to a user that revokes their sessions.
-#[derive(Clone)]
-pub enum Change {
-    /// The user can no longer log in.
-    Disable,
-    Role(Role),
-    /// The password, set by an administrator.
-    SetPassword {
-        hash: String,
-    },
-    /// The password, changed by the user, if it is still the one of that version. The session `except`
-    /// continues.
-    Password {
-        hash: String,
-        version: i64,
-        except: SessionId,
-    },
-}
-
-impl Change {
-    /// The event that is recorded, the reason for the revocation, and the session that is not revoked.
-    fn consequences(&self) -> (AccountEvent, EndReason, Option<SessionId>) {
-        match self {
-            Self::Disable => (AccountEvent::Disabled, EndReason::Disabled, None),
-            Self::Role(_) => (AccountEvent::RoleChanged, EndReason::RoleChanged, None),
-            Self::SetPassword { .. } => (AccountEvent::PasswordSet, EndReason::PasswordSet, None),
-            Self::Password { except, .. } => {
-                (AccountEvent::PasswordChanged, EndReason::PasswordChanged, Some(*except))
-            }
-        }
     }
 }
 

@@ -22,7 +22,8 @@ impl IntoResponse for ApiError {
             Self::UnauthorizedClient
             | Self::CrossSite
             | Self::InsufficientScope
-            | Self::ReauthenticationRequired => StatusCode::FORBIDDEN,
+            | Self::ReauthenticationRequired
+            | Self::VerificationRequired => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::EmailTaken | Self::Conflict(_) => StatusCode::CONFLICT,

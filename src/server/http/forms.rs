@@ -35,6 +35,10 @@ pub fn redirect(page: &str, path: &str, error: Option<ApiError>) -> Response {
         ("/api/auth/login" | "/api/auth/register", None) => {
             (page.replacen("/register", "/login", 1), Some(ApiError::no_refresh_token()))
         }
+        // These pages have nothing of the page to go back to: the token in its address is used up.
+        ("/api/auth/forgot_password", None) => (format!("{NO_ADDRESS}/forgot?done"), None),
+        ("/api/auth/reset_password", None) => (format!("{NO_ADDRESS}/reset?done"), None),
+        ("/api/auth/verify_email", None) => (format!("{NO_ADDRESS}/verify?done"), None),
         (_, error) => (page.to_owned(), error),
     };
     let address = match error.map(|error| ServerFnUrlError::new(path, error).to_url(&page)) {
@@ -79,6 +83,9 @@ fn page_of(request: &Request, server: &ServerConfig) -> String {
     let form = match request.uri().path() {
         "/api/auth/login" => Some("/login"),
         "/api/auth/register" => Some("/register"),
+        "/api/auth/forgot_password" => Some("/forgot"),
+        "/api/auth/reset_password" => Some("/reset"),
+        "/api/auth/verify_email" => Some("/verify"),
         "/api/account/change_password" => Some("/password"),
         // Every page has the button for logout, and shows the result.
         _ => None,

@@ -7,14 +7,16 @@ use crate::{
     api::{
         error::ApiError,
         types::{
-            AccessToken, Account, ClientList, Delivery, EndReason, RefreshToken, Revocation, Role,
-            SecurityEvents, SessionList, StatelessCheck, TokenResponse, UserList,
+            Accepted, AccessToken, Account, AccountExport, ClientList, Confirmation, Delivery, EndReason,
+            RefreshToken, Revocation, Role, SecurityEvents, SessionList, StatelessCheck, TokenResponse,
+            UserList, UserProfile,
         },
     },
     server::{
         auth::{TokenPair, device_cookie},
         client_info::ClientInfo,
         clock,
+        db::users::Email,
         http::{
             cookie::{self, RefreshCookies},
             request_context::RequestContext,
@@ -85,6 +87,22 @@ pub async fn logout(in_body: Option<RefreshToken>) -> Result<Revocation, ApiErro
     answer
 }
 
+pub async fn forgot_password(email: String) -> Result<Accepted, ApiError> {
+    let context = RequestContext::current()?;
+    context.state.auth.forgot_password(&email, &context.caller(), clock::now()).await?;
+    Ok(Accepted {})
+}
+
+pub async fn reset_password(token: String, password: String) -> Result<Revocation, ApiError> {
+    let context = RequestContext::current()?;
+    context.state.auth.reset_password(&token, password.into(), clock::now()).await
+}
+
+pub async fn verify_email(token: String) -> Result<Confirmation, ApiError> {
+    let context = RequestContext::current()?;
+    context.state.auth.verify_email(&token, clock::now()).await
+}
+
 pub async fn me() -> Result<Account, ApiError> {
     let context = RequestContext::current()?;
     Ok(context.authenticate().await?.account())
@@ -131,6 +149,42 @@ pub async fn change_password(current: String, new: String) -> Result<Revocation,
         context.remember_device(auth.renew_device_token(&authenticated, &devices).await);
     }
     Ok(revocation)
+}
+
+pub async fn profile() -> Result<UserProfile, ApiError> {
+    let context = RequestContext::current()?;
+    context.state.auth.profile(&context.authenticate().await?).await
+}
+
+pub async fn send_verification() -> Result<Accepted, ApiError> {
+    let context = RequestContext::current()?;
+    context.state.auth.send_verification(&context.authenticate().await?, clock::now()).await?;
+    Ok(Accepted {})
+}
+
+pub async fn change_email(email: String, password: String) -> Result<Accepted, ApiError> {
+    let context = RequestContext::current()?;
+    let authenticated = context.authenticate().await?;
+    let (auth, now) = (&context.state.auth, clock::now());
+    let email = Email::parse(&email)?;
+    auth.reauthenticate(&authenticated, password.into(), now).await?;
+    auth.change_email(&authenticated, &email, now).await?;
+    Ok(Accepted {})
+}
+
+pub async fn delete_account(password: String) -> Result<Revocation, ApiError> {
+    let context = RequestContext::current()?;
+    let authenticated = context.authenticate().await?;
+    let (auth, now) = (&context.state.auth, clock::now());
+    auth.reauthenticate(&authenticated, password.into(), now).await?;
+    let revocation = auth.delete_account(&authenticated, now).await?;
+    context.clear_cookie();
+    Ok(revocation)
+}
+
+pub async fn export() -> Result<AccountExport, ApiError> {
+    let context = RequestContext::current()?;
+    context.state.auth.export(&context.authenticate().await?, clock::now()).await
 }
 
 pub async fn users(search: String, after: String) -> Result<UserList, ApiError> {

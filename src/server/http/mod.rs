@@ -8,6 +8,7 @@ mod calls;
 mod client_ip;
 mod cookie;
 pub mod csrf;
+mod dev_mail;
 mod error_response;
 mod forms;
 pub mod gate;

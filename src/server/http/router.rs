@@ -55,7 +55,7 @@ use crate::{
             calls,
             cookie::{self, RefreshCookies},
             csrf::{self, Target},
-            error_response, forms, guards, health, oauth,
+            dev_mail, error_response, forms, guards, health, oauth,
             openapi::{self, page::Reference},
             other_versions, sse, well_known,
         },
@@ -142,6 +142,7 @@ fn pages(state: &AppState, docs: Arc<Reference>) -> Router<AppState> {
     let auth = Arc::clone(&state.auth);
     let services = Arc::new(move || cookie::services(&auth).collect::<Vec<_>>().join(" "));
     let notes = state.config.demo.notes.as_deref().map(Arc::from);
+    let mail = &state.config.mail;
     let site = Site {
         options: state.leptos.clone(),
         root: Arc::clone(&state.assets),
@@ -149,6 +150,8 @@ fn pages(state: &AppState, docs: Arc<Reference>) -> Router<AppState> {
         app_parts: assets::parts_of_app(&state.leptos).into(),
         services,
         notes,
+        mail_folder: mail.smtp_url.is_none().then(|| Arc::from(&*mail.dir)),
+        mail_page: mail.on_site.then_some(dev_mail::PATH),
     };
     let connect = connect_sources(&state.leptos);
     let context = move || page_context(&connect);
@@ -164,6 +167,14 @@ fn pages(state: &AppState, docs: Arc<Reference>) -> Router<AppState> {
         router.route(page.path(), get(async move |request: Request| front(page, request, draw).await))
     });
     let (app, not_found) = (site.clone(), site.clone());
+    let router = match mail.on_site {
+        true => {
+            let (site, folder) = (site.clone(), mail.dir.clone());
+            let page = async move |request: Request| mail_page(site, folder, request).await;
+            router.route(dev_mail::PATH, get(page))
+        }
+        false => router,
+    };
     router
         .route(DOCS, get(async move |request: Request| docs_page(&site, &request, &docs)))
         .leptos_routes_with_handler(
@@ -190,19 +201,37 @@ fn connect_sources(options: &LeptosOptions) -> String {
 }
 
 /// The page about the API in the frame of all pages, for this browser.
-fn docs_page(site: &Site, request: &Request, docs: &Reference) -> impl IntoResponse + use<> {
+fn docs_page(site: &Site, request: &Request, docs: &Reference) -> Response {
     let origin = request.extensions().get().map(|SiteOrigin(origin)| origin.to_string());
     let content = docs.html(origin.unwrap_or_else(|| format!("http://{}", site.options.site_addr)));
+    still_page(site, request, "API", &content, docs.policy.clone())
+}
+
+/// The page of the mails that are files.
+async fn mail_page(site: Site, folder: String, request: Request) -> Response {
+    if !dev_mail::is_local(request.headers()) {
+        return ApiError::NotFound.into_response();
+    }
+    let content = dev_mail::html(&folder).await;
+    let policy = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+    still_page(&site, &request, "Mails", &content, policy.to_owned())
+}
+
+fn still_page(
+    site: &Site,
+    request: &Request,
+    title: &'static str,
+    content: &str,
+    policy: String,
+) -> Response {
     let html = Owner::new().with(|| {
         provide_context(RequestUrl::new(&request.uri().to_string()));
         provide_page_context(request.extensions(), request.headers());
-        shell::still(site, "API", &content).to_html()
+        shell::still(site, title, content).to_html()
     });
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, docs.policy.clone()),
-        (header::CACHE_CONTROL, "private, no-store".to_owned()),
-    ];
-    (headers, Html(html))
+    let headers =
+        [(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "private, no-store".to_owned())];
+    (headers, Html(html)).into_response()
 }
 
 /// A front page, or a redirect if the page is for guests and the browser is signed in.

@@ -2,9 +2,10 @@
 
 use crate::{
     api::types::{
-        AccessToken, Account, ClientInfo, ClientList, ClusterView, EndReason, EventKind, InstanceView,
-        MemberKind, RecentRevocation, RefreshToken, Revocation, Role, SecurityEvent, SecurityEvents,
-        SessionInfo, SessionList, TokenResponse, UserInfo, UserList,
+        AccessToken, Account, AccountExport, ClientInfo, ClientList, ClusterView, EndReason, EventKind,
+        ExportedSession, InstanceView, MemberKind, RecentRevocation, RefreshToken, Revocation, Role,
+        SecurityEvent, SecurityEvents, SessionInfo, SessionList, TokenResponse, UserInfo, UserList,
+        UserProfile,
     },
     server::{
         auth::{
@@ -74,6 +75,43 @@ pub fn events() -> SecurityEvents {
     let events =
         vec![event(60, EventKind::SessionEnded(EndReason::SignedOut)), event(3600, EventKind::SignedIn)];
     SecurityEvents { now: NOW, events }
+}
+
+pub fn profile() -> UserProfile {
+    UserProfile { email: "ann@example.com".into(), is_verified: true, created_at: NOW - 86_400 }
+}
+
+pub fn export() -> AccountExport {
+    let session = ExportedSession {
+        session_id: SESSION.into(),
+        user_agent: "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0".into(),
+        address: "192.0.2.0/24".into(),
+        created_at: NOW - 3600,
+        refreshed_at: NOW - 60,
+        expires_at: NOW + 1_206_000,
+        revoked_at: None,
+        revoke_reason: None,
+    };
+    let event = SecurityEvent {
+        at: NOW - 7200,
+        kind: EventKind::PasswordChanged,
+        device: String::new(),
+        address: String::new(),
+    };
+    AccountExport {
+        exported_at: NOW,
+        user_id: USER.into(),
+        role: Role::User,
+        profile: profile(),
+        last_login_at: Some(NOW - 3600),
+        sessions: vec![session],
+        events: vec![event],
+    }
+}
+
+/// The token of a mail.
+pub fn mail_token() -> String {
+    format!("{TOKEN}.kq3xk0o0r9cTq0m2cB1mYgVq3nq0mXQ1Kc9vUo5w2hQ")
 }
 
 pub fn users() -> UserList {

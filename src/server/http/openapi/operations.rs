@@ -8,7 +8,7 @@ use crate::{
         CLUSTER_EVENTS, SESSION_EVENTS, account, admin, auth,
         error::ApiError,
         token,
-        types::{Delivery, EndReason, Role, StatelessCheck},
+        types::{Accepted, Confirmation, Confirmed, Delivery, EndReason, Role, StatelessCheck},
     },
     server::{
         auth::password::LENGTH,
@@ -47,7 +47,12 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             Who::Anyone,
             auth::Register { email: email(), password: password(), delivery },
             tokens(),
-            vec![ApiError::EmailTaken, ApiError::InvalidFields([address.clone(), short].into()), often()],
+            vec![
+                ApiError::EmailTaken,
+                ApiError::VerificationRequired,
+                ApiError::InvalidFields([address.clone(), short.clone()].into()),
+                often(),
+            ],
         )
         .with_address("email")
         .with_length("password", LENGTH),
@@ -55,7 +60,12 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             Who::Anyone,
             auth::Login { email: email(), password: password(), delivery },
             tokens(),
-            vec![ApiError::wrong_credentials(), ApiError::InvalidFields([address].into()), often()],
+            vec![
+                ApiError::wrong_credentials(),
+                ApiError::VerificationRequired,
+                ApiError::InvalidFields([address.clone()].into()),
+                often(),
+            ],
         )
         .with_address("email")
         .with_length("password", 1..=*LENGTH.end()),
@@ -70,6 +80,26 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             auth::Logout { refresh_token },
             revocation(),
             vec![ApiError::MissingToken, ApiError::InvalidToken],
+        ),
+        Call::of(
+            Who::Anyone,
+            auth::ForgotPassword { email: email() },
+            Accepted {},
+            vec![ApiError::InvalidFields([address].into()), often()],
+        )
+        .with_address("email"),
+        Call::of(
+            Who::Anyone,
+            auth::ResetPassword { token: mail_token(), password: password() },
+            revocation(),
+            vec![ApiError::dead_mail_token(), ApiError::InvalidFields([short].into())],
+        )
+        .with_length("password", LENGTH),
+        Call::of(
+            Who::Anyone,
+            auth::VerifyEmail { token: mail_token() },
+            Confirmation { confirmed: Confirmed::Verified, revocation: None },
+            vec![ApiError::dead_mail_token()],
         ),
     ];
     let of_a_token = vec![Call::of(
@@ -102,6 +132,29 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         )
         .with_length("current", 1..=*LENGTH.end())
         .with_length("new", LENGTH),
+        Call::of(Who::Bearer, account::Profile {}, profile(), vec![]),
+        Call::of(Who::Bearer, account::SendVerification {}, Accepted {}, vec![often()]),
+        Call::of(
+            Who::Bearer,
+            account::ChangeEmail { email: "ann@example.org".into(), password: password() },
+            Accepted {},
+            vec![ApiError::ReauthenticationRequired, not_yours("password"), often()],
+        )
+        .with_address("email"),
+        Call::of(
+            Who::Bearer,
+            account::Delete { password: password() },
+            revocation(),
+            vec![
+                ApiError::ReauthenticationRequired,
+                ApiError::Conflict(
+                    "You are the only administrator. Make another user an administrator first.".into(),
+                ),
+                not_yours("password"),
+                often(),
+            ],
+        ),
+        Call::of(Who::Bearer, account::Export {}, export(), vec![]),
     ];
     let of_administrators = vec![
         Call::of(
@@ -212,7 +265,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         ),
     ];
     vec![
-        ("auth", "Register, log in, refresh, log out", of_tokens),
+        ("auth", "Register, log in, refresh, log out, and the links in mails", of_tokens),
         ("account", "The account of the signed-in user", of_the_account),
         ("admin", "Users and their sessions, for administrators", of_administrators),
         ("token", "A check that ignores revocation, for comparison", of_a_token),

@@ -1,0 +1,251 @@
+//! The outbox: mails that have to be sent. A mail is added in the transaction of the change that it is about, so that
+//! there is a mail if and only if there is the change, and a background task sends it (`server/mail/`).
+
+use futures::FutureExt;
+use serde::{Deserialize, Serialize};
+use sqlx::{AnyConnection, AssertSqlSafe, FromRow};
+use tracing::error;
+
+use super::{
+    Db, DbError, decode,
+    mail_tokens::{self, MailToken, Purpose},
+};
+use crate::{
+    api::types::Role,
+    server::{
+        clock::UnixSeconds,
+        ids::{MailId, MailTokenId, UserId},
+    },
+};
+
+/// How long a mail without a token is tried to be sent, in seconds: 3 days.
+const NOTICE_LIFE: i64 = 3 * 86_400;
+
+/// How long another attempt is not made after one has begun, in seconds. The process that has begun it may have been
+/// killed.
+const ATTEMPT_AGAIN_AFTER: i64 = 60;
+
+/// What a mail says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Mail {
+    /// A link to choose a new password.
+    Reset {
+        token: MailTokenId,
+    },
+    /// A link to confirm the address.
+    Verify {
+        token: MailTokenId,
+    },
+    /// A link to make an account.
+    Register {
+        token: MailTokenId,
+    },
+    /// The address was registered again by someone who does not know that there is an account, or is not its owner.
+    Taken,
+    /// A link to make this the address of the account.
+    ChangeEmail {
+        token: MailTokenId,
+    },
+    /// The address that an account was to have belongs to another account.
+    NewEmailTaken,
+    /// The account has another address now; a link to undo that.
+    EmailChanged {
+        token: MailTokenId,
+    },
+    /// The account has its earlier address again, which this one is.
+    EmailRestored,
+    /// A sign-in from a browser that the account does not know.
+    SignedIn {
+        device: String,
+        address: String,
+        at: UnixSeconds,
+    },
+    PasswordChanged,
+    /// An administrator has set the password.
+    PasswordSet,
+    /// The password was reset by the link in a mail.
+    PasswordReset,
+    RoleChanged {
+        role: Role,
+    },
+    /// A used refresh token was presented again.
+    TokenReused {
+        device: String,
+        address: String,
+    },
+    /// The account was deleted.
+    Deleted,
+}
+
+impl Mail {
+    /// How long the mail is tried to be sent, in seconds.
+    fn life(&self) -> i64 {
+        match self {
+            Self::Reset { .. } => Purpose::Reset.life(),
+            Self::Verify { .. } => Purpose::Verify.life(),
+            Self::Register { .. } => Purpose::Register.life(),
+            Self::ChangeEmail { .. } => Purpose::ChangeEmail.life(),
+            _ => NOTICE_LIFE,
+        }
+    }
+}
+
+/// A mail that this process is about to send.
+#[derive(Debug)]
+pub struct Claimed {
+    pub id: MailId,
+    /// Empty: the mail is not sent.
+    pub recipient: String,
+    pub mail: Mail,
+    /// The number of attempts, with this one.
+    pub attempts: i64,
+    /// Whether this is the last attempt.
+    pub is_last: bool,
+}
+
+/// Adds a mail. With an empty recipient it is never sent, but costs the same time.
+pub async fn add(
+    connection: &mut AnyConnection,
+    recipient: &str,
+    mail: &Mail,
+    now: UnixSeconds,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "insert into outbox (id, recipient, mail, next_attempt_at, expires_at) values ($1, $2, $3, $4, $5)",
+    )
+    .bind(MailId::random().to_string())
+    .bind(recipient)
+    .bind(encode(mail)?)
+    .bind(now)
+    .bind(now + mail.life())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Adds a token and the mail that carries it, unless the address has enough of them.
+pub async fn add_with_token(
+    connection: &mut AnyConnection,
+    token: &MailToken,
+    recipient: &str,
+    mail: impl FnOnce(MailTokenId) -> Mail,
+    now: UnixSeconds,
+) -> Result<(), DbError> {
+    match mail_tokens::add(connection, token, now).await? {
+        Some(id) => add(connection, recipient, &mail(id), now).await,
+        None => Ok(()),
+    }
+}
+
+/// Adds a notice to a user, unless they have not confirmed their address: others may have registered it.
+pub async fn notify(
+    connection: &mut AnyConnection,
+    user_id: UserId,
+    mail: &Mail,
+    now: UnixSeconds,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "insert into outbox (id, recipient, mail, next_attempt_at, expires_at) \
+         select $1, email, $2, $3, $4 from users where id = $5 and email_verified_at is not null",
+    )
+    .bind(MailId::random().to_string())
+    .bind(encode(mail)?)
+    .bind(now)
+    .bind(now + mail.life())
+    .bind(user_id.to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn encode(mail: &Mail) -> Result<String, DbError> {
+    serde_json::to_string(mail).map_err(|error| DbError::Encode(Box::new(error)))
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    recipient: String,
+    mail: String,
+    attempts: i64,
+    is_last: i64,
+}
+
+impl Db {
+    /// Takes mails to send, at most `count`. No other process takes them for a minute, in which they have to be sent
+    /// and deleted, or postponed.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn claim_mails(&self, count: i64, own: UnixSeconds) -> Result<Vec<Claimed>, DbError> {
+        let clock = self.clock_expression(own);
+        let lock = if self.is_postgres() { "for update skip locked" } else { "" };
+        let due = format!("select id from outbox where next_attempt_at <= {clock}");
+        let claim = format!(
+            "update outbox set attempts = attempts + 1, next_attempt_at = {clock} + {ATTEMPT_AGAIN_AFTER} \
+             where id in ({due} order by next_attempt_at limit {count} {lock}) \
+             returning id, recipient, mail, attempts, \
+             case when expires_at <= {clock} then 1 else 0 end as is_last"
+        );
+        let rows: Vec<Row> = self
+            .requests()
+            .transaction(move |connection| {
+                async move {
+                    // Most of the time there is none, and a write would take the writer of SQLite.
+                    let any = sqlx::query(AssertSqlSafe(format!("{due} limit 1")));
+                    if any.fetch_optional(&mut *connection).await?.is_none() {
+                        return Ok::<_, DbError>(Vec::new());
+                    }
+                    sqlx::query_as(AssertSqlSafe(claim)).fetch_all(connection).await
+                }
+                .boxed()
+            })
+            .await?;
+        let mut claimed = Vec::with_capacity(rows.len());
+        for row in rows {
+            match serde_json::from_str(&row.mail) {
+                Ok(mail) => claimed.push(Claimed {
+                    id: decode::parse(&row.id)?,
+                    recipient: row.recipient,
+                    mail,
+                    attempts: row.attempts,
+                    is_last: row.is_last != 0,
+                }),
+                // A newer version has added it, and will send it.
+                Err(error) => error!(mail.id = row.id, "mail {} cannot be read: {error}", row.id),
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Deletes a mail that was sent, or is never going to be.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn delete_mail(&self, id: MailId) -> Result<(), DbError> {
+        self.update_mail(id, "delete from outbox where id = $1".into()).await
+    }
+
+    /// Schedules the next attempt to send a mail, in `seconds`.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn postpone_mail(&self, id: MailId, seconds: i64, own: UnixSeconds) -> Result<(), DbError> {
+        let clock = self.clock_expression(own);
+        let statement = format!("update outbox set next_attempt_at = {clock} + {seconds} where id = $1");
+        self.update_mail(id, statement).await
+    }
+
+    async fn update_mail(&self, id: MailId, statement: String) -> Result<(), DbError> {
+        self.requests()
+            .transaction(move |connection| {
+                async move {
+                    let id = id.to_string();
+                    sqlx::query(AssertSqlSafe(statement)).bind(id).execute(connection).await.map(drop)
+                }
+                .boxed()
+            })
+            .await
+    }
+}

@@ -1,0 +1,312 @@
+//! Changes of a user that revoke their sessions.
+
+use futures::FutureExt;
+use hallpass_allowlist::RevokedSession;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
+
+use crate::{
+    api::types::{EndReason, Role},
+    server::{
+        clock::UnixSeconds,
+        db::{
+            ChangeError, Db, DbError, MANY_TIMEOUT, allow_time,
+            events::{self, AccountEvent},
+            mail_tokens::{self, MailToken, Purpose},
+            outbox::{self, Mail},
+            sessions,
+        },
+        ids::{MailTokenId, SessionId, UserId},
+    },
+};
+
+/// The password hash of a user who has to choose a new password: no password matches it.
+const NO_PASSWORD: &str = "";
+
+/// A change of a user that revokes their sessions.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// The user can no longer log in.
+    Disable,
+    Role(Role),
+    /// The password, set by an administrator.
+    SetPassword {
+        hash: String,
+    },
+    /// The password, changed by the user, if it is still the one of that version. The session `except`
+    /// continues.
+    Password {
+        hash: String,
+        version: i64,
+        except: SessionId,
+    },
+    /// The password, by the token of a mail, if neither password nor address has changed since.
+    ResetPassword {
+        token: MailTokenId,
+        hash: String,
+    },
+    /// The address, by the token of a mail to the new one, if the password has not changed since.
+    Email {
+        token: MailTokenId,
+    },
+    /// The address, by the token of a mail to the earlier one. The password is void, because someone else may know
+    /// it.
+    RestoreEmail {
+        token: MailTokenId,
+    },
+    /// The account is deleted, if the password is still the one of that version.
+    Delete {
+        version: i64,
+    },
+}
+
+/// What a change brings about.
+struct Consequences {
+    event: Option<AccountEvent>,
+    reason: EndReason,
+    /// The session that is not revoked.
+    except: Option<SessionId>,
+    /// The notice to the user, at the address that they have afterwards.
+    notice: Option<Mail>,
+}
+
+impl Change {
+    fn consequences(&self) -> Consequences {
+        let (event, reason, notice) = match self {
+            Self::Disable => (Some(AccountEvent::Disabled), EndReason::Disabled, None),
+            Self::Role(role) => {
+                let notice = Mail::RoleChanged { role: *role };
+                (Some(AccountEvent::RoleChanged), EndReason::RoleChanged, Some(notice))
+            }
+            Self::SetPassword { .. } => {
+                (Some(AccountEvent::PasswordSet), EndReason::PasswordSet, Some(Mail::PasswordSet))
+            }
+            Self::Password { .. } => {
+                (Some(AccountEvent::PasswordChanged), EndReason::PasswordChanged, Some(Mail::PasswordChanged))
+            }
+            Self::ResetPassword { .. } => {
+                (Some(AccountEvent::PasswordReset), EndReason::PasswordReset, Some(Mail::PasswordReset))
+            }
+            Self::Email { .. } => (Some(AccountEvent::EmailChanged), EndReason::EmailChanged, None),
+            Self::RestoreEmail { .. } => {
+                (Some(AccountEvent::EmailRestored), EndReason::EmailChanged, Some(Mail::EmailRestored))
+            }
+            Self::Delete { .. } => (None, EndReason::Deleted, None),
+        };
+        let except = match self {
+            Self::Password { except, .. } => Some(*except),
+            _ => None,
+        };
+        Consequences { event, reason, except, notice }
+    }
+}
+
+impl Db {
+    /// Makes a change to a user, revokes their sessions, records the event, and adds the notices to the outbox: all or
+    /// nothing. Returns the revoked sessions. With `by`, that session authorizes the change.
+    ///
+    /// # Errors
+    /// Nothing is changed: [`ChangeError::NotFound`] if there is no such user or `change` no longer applies
+    /// to them; [`ChangeError::SessionEnded`] if `by` has ended; or the database cannot be used.
+    pub async fn change_user(
+        &self,
+        user_id: UserId,
+        change: Change,
+        by: Option<SessionId>,
+        own: UnixSeconds,
+    ) -> Result<Vec<RevokedSession>, ChangeError> {
+        let clock = self.clock_expression(own);
+        self.revocation_of_many()
+            .transaction(move |connection| {
+                async move {
+                    allow_time(connection, MANY_TIMEOUT).await?;
+                    let Consequences { event, reason, except, notice } = change.consequences();
+                    let now = apply(connection, user_id, change, &clock).await?;
+                    sessions::lock_in_order(connection, Some(user_id), [by, None]).await?;
+                    sessions::require_live(connection, by).await?;
+                    if let Some(event) = event {
+                        events::record(connection, user_id, event, None, now).await?;
+                    }
+                    if let Some(notice) = notice {
+                        outbox::notify(connection, user_id, &notice, now).await?;
+                    }
+                    Ok(sessions::revoke_all(connection, user_id, except, reason, now).await?)
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
+/// Changes the row of the user, which it locks, and what depends on it. Returns the time.
+async fn apply(
+    connection: &mut AnyConnection,
+    user_id: UserId,
+    change: Change,
+    clock: &str,
+) -> Result<UnixSeconds, ChangeError> {
+    let user = Target { user_id, clock };
+    match change {
+        Change::Disable => {
+            let set = format!("disabled_at = coalesce(disabled_at, {clock})");
+            user.update(connection, &set, "true", &[]).await
+        }
+        Change::Role(role) => user.update(connection, "role = $2", "true", &[role.as_str()]).await,
+        Change::SetPassword { hash } => user.update(connection, SET_PASSWORD, "true", &[&hash]).await,
+        Change::Password { hash, version, .. } => {
+            user.update(connection, SET_PASSWORD, &is_version(version), &[&hash]).await
+        }
+        Change::ResetPassword { token, hash } => {
+            let (token, version) = user.take(connection, token, Purpose::Reset).await?;
+            // Who has opened the link receives mail at the address.
+            let set = format!("{SET_PASSWORD}, email_verified_at = coalesce(email_verified_at, {clock})");
+            let condition = format!("{} and email = $3 and disabled_at is null", is_version(version));
+            user.update(connection, &set, &condition, &[&hash, &token.email]).await
+        }
+        Change::Email { token } => user.change_email(connection, token).await,
+        Change::RestoreEmail { token } => user.restore_email(connection, token).await,
+        Change::Delete { version } => user.delete(connection, version).await,
+    }
+}
+
+const SET_PASSWORD: &str = "password_hash = $2, password_version = password_version + 1";
+
+fn is_version(version: i64) -> String {
+    format!("password_version = {version}")
+}
+
+/// The user whose row is changed. `clock` is the expression for the current time.
+struct Target<'a> {
+    user_id: UserId,
+    clock: &'a str,
+}
+
+impl Target<'_> {
+    /// Updates the row if it satisfies the condition. `values` are the parameters from `$2` on.
+    async fn update(
+        &self,
+        connection: &mut AnyConnection,
+        set: &str,
+        condition: &str,
+        values: &[&str],
+    ) -> Result<UnixSeconds, ChangeError> {
+        let clock = self.clock;
+        let statement = format!(
+            "update users set {set} where id = $1 and deleted_at is null and {condition} returning {clock}"
+        );
+        let mut update = sqlx::query(AssertSqlSafe(statement)).bind(self.user_id.to_string());
+        for value in values {
+            update = update.bind((*value).to_owned());
+        }
+        let updated = update.fetch_all(connection).await?;
+        Ok(updated.first().ok_or(ChangeError::NotFound)?.try_get(0)?)
+    }
+
+    /// Uses up a token of this user. Returns it with the version that the password had. Before the row of the user is
+    /// locked: two transactions that each lock both must not do so in different orders.
+    async fn take(
+        &self,
+        connection: &mut AnyConnection,
+        id: MailTokenId,
+        purpose: Purpose,
+    ) -> Result<(MailToken, i64), ChangeError> {
+        let token = mail_tokens::take(connection, id, self.clock).await?;
+        let token = token.filter(|token| token.purpose == purpose).ok_or(ChangeError::NotFound)?;
+        let version = token.user.filter(|(user_id, _)| *user_id == self.user_id).map(|(_, version)| version);
+        Ok((token, version.ok_or(ChangeError::NotFound)?))
+    }
+
+    /// Makes the address of the token that of the user. The owner of the former one can undo it.
+    async fn change_email(
+        &self,
+        connection: &mut AnyConnection,
+        token: MailTokenId,
+    ) -> Result<UnixSeconds, ChangeError> {
+        let (token, version) = self.take(connection, token, Purpose::ChangeEmail).await?;
+        let former = self.lock(connection).await?;
+        let set = format!("email = $2, email_verified_at = {}", self.clock);
+        let condition = format!(
+            "{} and disabled_at is null and not exists (select 1 from users where email = $2) and {}",
+            is_version(version),
+            mail_tokens::is_not_reserved("$2", self.clock)
+        );
+        let now = taken_is_not_found(self.update(connection, &set, &condition, &[&token.email]).await)?;
+        let undo = MailToken::of_user(Purpose::RestoreEmail, former.clone(), (self.user_id, version));
+        let mail = |token| Mail::EmailChanged { token };
+        outbox::add_with_token(connection, &undo, &former, mail, now).await?;
+        Ok(now)
+    }
+
+    /// Makes the address of the token that of the user again, and the password void.
+    async fn restore_email(
+        &self,
+        connection: &mut AnyConnection,
+        token: MailTokenId,
+    ) -> Result<UnixSeconds, ChangeError> {
+        // Addresses that the account had later must not win over this one.
+        let later = "delete from mail_tokens where user_id = $1 and purpose = 'restore_email' and id <> $2 \
+                     and expires_at >= (select expires_at from mail_tokens where id = $2)";
+        sqlx::query(later)
+            .bind(self.user_id.to_string())
+            .bind(token.to_string())
+            .execute(&mut *connection)
+            .await?;
+        let (token, _) = self.take(connection, token, Purpose::RestoreEmail).await?;
+        let set = format!("{SET_PASSWORD}, email = $3, email_verified_at = {}", self.clock);
+        taken_is_not_found(self.update(connection, &set, "true", &[NO_PASSWORD, &token.email]).await)
+    }
+
+    /// Removes what is personal. The row stays as long as there are sessions, which name it.
+    async fn delete(&self, connection: &mut AnyConnection, version: i64) -> Result<UnixSeconds, ChangeError> {
+        let id = self.user_id.to_string();
+        for table in ["mail_tokens", "account_events"] {
+            let statement = AssertSqlSafe(format!("delete from {table} where user_id = $1"));
+            sqlx::query(statement).bind(&id).execute(&mut *connection).await?;
+        }
+        let former = self.lock(connection).await?;
+        let now = self.now(connection).await?;
+        outbox::notify(connection, self.user_id, &Mail::Deleted, now).await?;
+        let set = format!(
+            "email = $2, password_hash = $3, role = 'user', email_verified_at = null, last_login_at = null, \
+             disabled_at = {clock}, deleted_at = {clock}",
+            clock = self.clock
+        );
+        // No address contains a colon outside quotes, so nobody can register this one.
+        // Somebody has to be able to administer the rest.
+        let condition = format!(
+            "{} and email = $4 and (role <> 'admin' or exists (select 1 from users as other \
+             where other.role = 'admin' and other.disabled_at is null and other.id <> $1))",
+            is_version(version)
+        );
+        let now = self
+            .update(connection, &set, &condition, &[&format!("deleted:{id}"), NO_PASSWORD, &former])
+            .await?;
+        sqlx::query("update sessions set user_agent = '', address = '' where user_id = $1")
+            .bind(&id)
+            .execute(connection)
+            .await?;
+        Ok(now)
+    }
+
+    /// Locks the row of the user, and returns the address.
+    async fn lock(&self, connection: &mut AnyConnection) -> Result<String, ChangeError> {
+        let rows: Vec<(String,)> =
+            sqlx::query_as("update users set id = id where id = $1 and deleted_at is null returning email")
+                .bind(self.user_id.to_string())
+                .fetch_all(connection)
+                .await?;
+        rows.into_iter().next().map(|(email,)| email).ok_or(ChangeError::NotFound)
+    }
+
+    async fn now(&self, connection: &mut AnyConnection) -> Result<UnixSeconds, DbError> {
+        let select = AssertSqlSafe(format!("select {}", self.clock));
+        sqlx::query_scalar(select).fetch_one(connection).await
+    }
+}
+
+/// An address that another user has registered in the meantime makes the change inapplicable.
+fn taken_is_not_found(updated: Result<UnixSeconds, ChangeError>) -> Result<UnixSeconds, ChangeError> {
+    updated.map_err(|error| match error {
+        ChangeError::Db(DbError::Database(error)) if error.is_unique_violation() => ChangeError::NotFound,
+        other => other,
+    })
+}

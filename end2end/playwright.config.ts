@@ -5,13 +5,14 @@ import { defineConfig, devices } from "@playwright/test";
 import { freePort } from "./ports";
 
 // This file is read again by each worker: the first reading decides, the environment carries it.
-const ports = ["E2E_PORT", "CLUSTER_PORT", "CLUSTER_NGINX", "CLUSTER_GATED", "CLUSTER_A", "CLUSTER_B", "CLUSTER_C"];
+const ports = ["E2E_PORT", "MAIL_PORT", "CLUSTER_PORT", "CLUSTER_NGINX", "CLUSTER_GATED", "CLUSTER_A", "CLUSTER_B", "CLUSTER_C"];
 for (const name of ports) process.env[name] ??= freePort(ports.map((name) => process.env[name]));
 process.env.E2E_HOME ??= mkdtempSync(join(tmpdir(), "hallpass-e2e-"));
 process.env.CLUSTER_PIDS ??= mkdtempSync(join(tmpdir(), "hallpass-pids-"));
 const url = `http://127.0.0.1:${process.env.E2E_PORT}`;
 const clusterUrl = `http://127.0.0.1:${process.env.CLUSTER_PORT}`;
 const home = process.env.E2E_HOME;
+const python = existsSync("/usr/bin/python3") ? "/usr/bin/python3" : "python3";
 
 export default defineConfig({
   testDir: "tests",
@@ -52,9 +53,18 @@ export default defineConfig({
         LEPTOS_SITE_ADDR: `127.0.0.1:${process.env.E2E_PORT}`,
         DATABASE_URL: `sqlite://${home}/hallpass.db`,
         HALLPASS_KEYS: `${home}/keys`,
+        HALLPASS_PUBLIC_URL: url,
+        HALLPASS_SMTP_URL: `smtp://127.0.0.1:${process.env.MAIL_PORT}`,
         HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS: "100000",
       },
       timeout: 300_000,
+      gracefulShutdown: { signal: "SIGTERM", timeout: 30_000 },
+    },
+    {
+      // Debian's package of the mail server is for the Python of Debian.
+      command: `mkdir -p ${home}/mail && exec ${python} tests/mail_server.py ${home}/mail ${process.env.MAIL_PORT}`,
+      cwd: "..",
+      port: Number(process.env.MAIL_PORT),
       gracefulShutdown: { signal: "SIGTERM", timeout: 30_000 },
     },
     {

@@ -76,6 +76,21 @@ for (const colorScheme of ["light", "dark"] as const) {
       await expect(page.getByLabel("Current password")).toHaveAttribute("aria-invalid", "true");
       await shoot("password-with-errors");
 
+      await visitor.open("/settings");
+      await expect(page.getByText("It is not confirmed yet")).toBeVisible();
+      await shoot("settings");
+      await page.getByRole("button", { name: "Delete account…" }).click();
+      await shoot("settings-dialog", { fullPage: false });
+      await visitor.open("/forgot");
+      await page.getByLabel("E-mail").fill(freshEmail());
+      await page.getByRole("button", { name: "Send the link" }).click();
+      await expect(page.getByText("has no mail server yet")).toBeVisible();
+      await shoot("forgot");
+      for (const page of ["reset", "verify"]) {
+        await visitor.open(`/${page}?token=x`);
+        await shoot(page);
+      }
+
       await signOutSome(request, 12);
       await visitor.open("/cluster");
       await expect(page.getByRole("table", { name: "Running now" })).toBeVisible();

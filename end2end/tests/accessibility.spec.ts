@@ -72,6 +72,26 @@ const states: Record<string, (visitor: Visitor, page: Page) => Promise<void>> = 
     await page.getByRole("button", { name: "Change password" }).click();
     await expect(page.getByLabel("Current password")).toHaveAttribute("aria-invalid", "true");
   },
+  "/forgot with an answer": async (visitor, page) => {
+    await visitor.open("/forgot");
+    await page.getByLabel("E-mail").fill(freshEmail());
+    await page.getByRole("button", { name: "Send the link" }).click();
+    await expect(page.getByText("a mail is on its way")).toBeVisible();
+  },
+  "/reset": (visitor) => visitor.open("/reset?token=x"),
+  "/reset with a dead link": async (visitor, page) => {
+    await visitor.open("/reset?token=x");
+    await page.getByLabel("New password").fill(PASSWORD);
+    await page.getByRole("button", { name: "Change password" }).click();
+    await expect(page.getByRole("alert")).toHaveText(/too old/);
+  },
+  "/verify": (visitor) => visitor.open("/verify?token=x"),
+  "/settings": openSettings,
+  "/settings with a dialog": async (visitor, page) => {
+    await openSettings(visitor, page);
+    await page.getByRole("button", { name: "Delete account…" }).click();
+    await expect(page.getByRole("dialog")).toBeVisible();
+  },
   "/cluster": async (visitor, page) => {
     await visitor.beginSession();
     await visitor.open("/cluster");
@@ -104,6 +124,12 @@ const states: Record<string, (visitor: Visitor, page: Page) => Promise<void>> = 
     await expect(page.getByRole("dialog")).toBeVisible();
   },
 };
+
+async function openSettings(visitor: Visitor, page: Page) {
+  await visitor.beginSession();
+  await visitor.open("/settings");
+  await expect(page.getByText("It is not confirmed yet")).toBeVisible();
+}
 
 async function openAccount(visitor: Visitor) {
   const email = await visitor.beginSession();

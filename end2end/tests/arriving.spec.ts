@@ -18,6 +18,7 @@ for (const [path, heading] of [
   ["/account", "Your access token"],
   ["/sessions", "Sessions"],
   ["/password", "Password"],
+  ["/settings", "Settings"],
   ["/cluster", "Servers"],
 ] as const) {
   test(`a link from another site opens ${path} for a signed-in user, at once`, async ({ visitor, page, baseURL }) => {

@@ -4,7 +4,7 @@ test("the tabs of the account are in one place on all of its pages", async ({ vi
   const form = { email: "admin@example.com", password: PASSWORD };
   expect((await page.request.post("/api/auth/login", { form })).status()).toBe(200);
   const places = [];
-  for (const path of ["/account", "/sessions", "/password", "/admin"]) {
+  for (const path of ["/account", "/sessions", "/password", "/settings", "/admin"]) {
     await visitor.open(path);
     await expect(page.getByRole("navigation", { name: "Account" }).getByRole("link", { name: "Users" })).toBeVisible();
     const { x, y, width } = (await page.getByRole("navigation", { name: "Account" }).boundingBox())!;

@@ -19,7 +19,7 @@ pub fn UserMenu() -> impl IntoView {
         email.set(token.and_then(|token| token.email()));
     });
     close_when_left();
-    let pages = ["/account", "/sessions", "/password", "/admin"];
+    let pages = ["/account", "/sessions", "/password", "/settings", "/admin"];
     let is_current = move || path.with(|path| pages.contains(&path.as_str()));
     view! {
         <details class="user-menu">
@@ -32,6 +32,7 @@ pub fn UserMenu() -> impl IntoView {
                 <a href="/account">"Token"</a>
                 <a href="/sessions">"Sessions"</a>
                 <a href="/password">"Password"</a>
+                <a href="/settings">"Settings"</a>
             </div>
         </details>
     }

@@ -14,6 +14,7 @@ pub fn missing(config: &Config, has_key: bool) -> Vec<String> {
         https(&config.server),
         trusted_proxies(&config.server),
         public_url(config),
+        mail(config),
         sqlite_on_the_network(config),
         relative_sqlite(config),
         site_folder(config),
@@ -49,6 +50,15 @@ fn public_url(config: &Config) -> Option<String> {
         format!(
             "HALLPASS_PUBLIC_URL: it is empty, so /.well-known/oauth-authorization-server names http://{}; set it to the address that browsers show",
             config.leptos.site_addr
+        )
+    })
+}
+
+fn mail(config: &Config) -> Option<String> {
+    config.mail.smtp_url.is_none().then(|| {
+        format!(
+            "HALLPASS_SMTP_URL: it is not set, so users cannot reset a forgotten password: mails are files in {}; set it to the mail server, such as smtps://user:password@mail.example.com",
+            config.mail.dir
         )
     })
 }

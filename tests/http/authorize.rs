@@ -11,6 +11,9 @@ async fn every_call_except_the_open_ones_needs_a_token() {
         "/api/auth/login",
         "/api/auth/refresh",
         "/api/auth/logout",
+        "/api/auth/forgot_password",
+        "/api/auth/reset_password",
+        "/api/auth/verify_email",
         "/api/token/check_statelessly",
     ];
     let home = Home::new();

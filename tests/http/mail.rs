@@ -35,7 +35,10 @@ async fn mail_is_sent_with_the_name_and_the_address_of_the_site() {
     assert_eq!(status(forgot.header(HOST, "evil.example")).await, 200);
     let mail = mails.mailbox.wait_for(ANN, "Reset").await;
     assert!(!mail.text.contains("evil") && mail.text.contains("https://id.example.com/reset?token="));
-    assert_eq!(rows(&home, "select id from outbox").await.len(), 0);
+    // A mail is deleted when the mail server has accepted it.
+    while !rows(&home, "select id from outbox").await.is_empty() {
+        time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
@@ -65,9 +68,10 @@ async fn mail_that_is_refused_for_good_is_dropped() {
     server.register("bob@example.com").await;
     mails.mailbox.wait_for("bob@example.com", CONFIRM).await;
     assert_eq!(mails.mailbox.to(ANN, "").len(), 0);
-    let (_, text) = (0, server.get("/metrics").send().await.unwrap().text().await.unwrap());
     for line in ["hallpass_mails_total{result=\"dropped\"} 1", "hallpass_mails_total{result=\"sent\"} 1"] {
-        assert!(text.contains(line), "{line}");
+        while !server.get("/metrics").send().await.unwrap().text().await.unwrap().contains(line) {
+            time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

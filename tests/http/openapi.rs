@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 
-use crate::support::*;
+use crate::{mailbox::Mailbox, support::*};
 
 const ANN: &str = "ann@example.com";
 const ROOT: &str = "root@example.com";
@@ -16,8 +16,14 @@ const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The errors that no single request provokes: they take many attempts, an old session, or a fault.
-const TOLD_ONLY: [&str; 4] =
-    ["too_many_requests", "insufficient_user_authentication", "server_error", "temporarily_unavailable"];
+const TOLD_ONLY: [&str; 6] = [
+    "verification_required",
+    "conflict",
+    "too_many_requests",
+    "insufficient_user_authentication",
+    "server_error",
+    "temporarily_unavailable",
+];
 
 async fn description(server: &Server) -> Value {
     let (status, description) = answer(server.get("/openapi.json")).await;
@@ -235,6 +241,14 @@ async fn every_example_request_succeeds_with_the_described_response() {
                         *field = value.clone();
                     }
                 }
+                let mail = match call.path {
+                    "/api/auth/verify_email" => Some("Confirm"),
+                    "/api/auth/reset_password" => Some("Reset"),
+                    _ => None,
+                };
+                if let Some(mail) = mail {
+                    body["token"] = json!(token_of(&home, &server, mail).await);
+                }
                 let caller = if call.is_for_administrators() { server.login(ROOT).await } else { ann };
                 let client = home.add_client_with(&["notes", "--may-revoke-users"]);
                 let request = call.request(&server, &caller, &client);
@@ -242,6 +256,13 @@ async fn every_example_request_succeeds_with_the_described_response() {
             }
         }
     }
+}
+
+/// The token of the mail to the user with this subject.
+async fn token_of(home: &Home, server: &Server, mail: &str) -> String {
+    let forgot = server.post("/api/auth/forgot_password").json(&json!({ "email": ANN }));
+    assert_eq!(status(forgot).await, 200);
+    Mailbox::of(home).wait_for(ANN, mail).await.token()
 }
 
 async fn assert_works(
@@ -271,12 +292,13 @@ async fn every_error_response_equals_its_example() {
     let (ann, root) = (server.register(ANN).await, server.login(ROOT).await);
     let (_, me) = answer(server.me(&root.access)).await;
     let description = description(&server).await;
+    let reset = token_of(&home, &server, "Reset").await;
     let (client, other) =
         (home.add_client_with(&["notes", "--may-revoke-users"]), home.add_client("billing"));
     // The same body for all calls: unknown fields are ignored.
     let bad_fields = json!({
         "email": "ann", "password": "short", "current": "short", "new": "staple battery horse",
-        "user_id": me["sub"], "role": "user",
+        "user_id": me["sub"], "role": "user", "token": reset,
     });
     let mut provoked = BTreeSet::new();
     for call in calls(&description) {

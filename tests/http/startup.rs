@@ -97,6 +97,7 @@ fn check_says_what_is_missing_in_production() {
             .env("LEPTOS_SITE_ADDR", "127.0.0.1:3000");
         command.env("HALLPASS_HTTPS", "true").env("HALLPASS_TRUSTED_PROXIES", "127.0.0.1");
         command.env("HALLPASS_PUBLIC_URL", "https://id.example.com");
+        command.env("HALLPASS_SMTP_URL", "smtps://mail.example.com");
         command
     };
     let (made, text) = run(home.command().args(["keys", "new"]).env("HALLPASS_KEYS", &keys));
@@ -107,7 +108,7 @@ fn check_says_what_is_missing_in_production() {
         ("HALLPASS_KEYS", "elsewhere", "HALLPASS_KEYS: there is no signing key in elsewhere"),
         ("HALLPASS_HTTPS", "false", "HALLPASS_HTTPS: it is false"),
         ("HALLPASS_TRUSTED_PROXIES", "", "HALLPASS_TRUSTED_PROXIES: it is empty"),
-        ("HALLPASS_PUBLIC_URL", "", "/.well-known/oauth-authorization-server names http://127.0.0.1:3000"),
+        ("HALLPASS_SMTP_URL", "", "HALLPASS_SMTP_URL: it is not set"),
         ("LEPTOS_SITE_ADDR", "0.0.0.0:3000", "0.0.0.0:3000 is open to other machines"),
         ("DATABASE_URL", "sqlite://data/hallpass.db", "DATABASE_URL: data/hallpass.db is relative"),
         ("LEPTOS_SITE_ROOT", "elsewhere", "LEPTOS_SITE_ROOT: there is no folder elsewhere/pkg"),
@@ -119,6 +120,12 @@ fn check_says_what_is_missing_in_production() {
         assert!(output.status.code() == Some(1) && text.contains(finding), "{name}: {text}");
         assert!(text.contains("not ready for production, findings: 1"), "{name}: {text}");
     }
+    let (output, text) = run(complete().env("HALLPASS_PUBLIC_URL", ""));
+    assert!(!output.status.success() && text.contains("HALLPASS_PUBLIC_URL is not"), "mails need it: {text}");
+    let without_mail = [("HALLPASS_PUBLIC_URL", ""), ("HALLPASS_SMTP_URL", "")];
+    let (output, text) = run(complete().envs(without_mail));
+    let finding = "/.well-known/oauth-authorization-server names http://127.0.0.1:3000";
+    assert!(output.status.success() && text.contains(finding), "{text}");
     // A key that is set, and a database that instances share, are complete, too.
     let key = "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY";
     let (output, text) =

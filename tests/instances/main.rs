@@ -14,6 +14,7 @@ mod gate;
 mod guarantee;
 mod guards;
 mod keys;
+mod mails;
 mod proxies;
 mod races;
 mod requests;

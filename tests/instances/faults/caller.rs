@@ -90,9 +90,36 @@ impl Caller {
         self.log_in("/api/auth/login", session, user, password).await
     }
 
+    /// Asks for a link to reset the password. It is no call that the guarantee is about.
+    pub async fn forgot_password(&self, user: usize) {
+        let request = self.post("/api/auth/forgot_password").json(&json!({ "email": self.email(user) }));
+        let _ = send(request, false).await;
+    }
+
+    /// Sets the password number `number + 1`, with the token of a mail. `session` is one of the user.
+    pub async fn reset_password(&self, session: &Session, token: &str, number: usize) -> Answer {
+        let body = json!({ "token": token, "password": password(number + 1) });
+        let about = About::User { user: session.user, by: session.number, keeps: false };
+        let question = Question::new(Kind::ResetPassword, about).with_password(number);
+        self.call(self.post("/api/auth/reset_password").json(&body), question).await.0
+    }
+
+    pub async fn delete_account(&self, by: &Session, number: usize) -> Answer {
+        let access = by.newest();
+        let request = self.post("/api/account/delete").bearer_auth(&access.token);
+        let request = request.json(&json!({ "password": password(number) }));
+        let about = About::User { user: by.user, by: by.number, keeps: false };
+        let question = Question::new(Kind::DeleteAccount, about).with_token(&access);
+        self.call(request, question.with_password(number)).await.0
+    }
+
+    /// The address of the user, of this run.
+    pub fn email(&self, user: usize) -> String {
+        format!("user-{user}-{}@faults.example", self.history.id)
+    }
+
     async fn log_in(&self, path: &str, session: usize, user: usize, number: usize) -> Result<Pair, Answer> {
-        let email = format!("user-{user}-{}@faults.example", self.history.id);
-        let body = json!({ "email": email, "password": password(number), "delivery": "body" });
+        let body = json!({ "email": self.email(user), "password": password(number), "delivery": "body" });
         let request = self.post(path).json(&body);
         self.pair(request, Question::new(Kind::Login, About::Session(session)).with_password(number)).await
     }

@@ -61,8 +61,7 @@ struct Session {
 /// Finds all violations in a history.
 pub fn check(events: &Events) -> Verdict {
     let sessions = sessions(events);
-    let changes: Vec<_> =
-        events.calls.iter().copied().filter(|call| call.kind == Kind::ChangePassword).collect();
+    let changes: Vec<_> = events.calls.iter().copied().filter(changes_password).collect();
     let mut violations = Vec::new();
     let mut left_out = 0;
     let mut report = |breach, session: usize, calls: &[Option<Call>]| {
@@ -77,12 +76,13 @@ pub fn check(events: &Events) -> Verdict {
         let session = sessions[number];
         let live = session.may_end >= call.ended && call.good_until >= call.ended;
         let dead = session.end.is_some_and(|end| end.ended < call.sent);
-        let needs_live = !matches!(call.kind, Kind::Login | Kind::Logout);
+        let needs_live = !matches!(call.kind, Kind::Login | Kind::Logout | Kind::ResetPassword);
         let running = events.calm.iter().find(|(from, to, _)| *from <= call.sent && call.ended <= *to);
         let running = running.map_or(u64::MAX, |(_, _, running)| *running);
         let is_true =
             |(instances, acknowledged)| acknowledged <= instances && (1..=running).contains(&instances);
-        let password = call.password.map(|_| password(call, session.user, &changes));
+        let presented = call.password.filter(|_| call.kind != Kind::ResetPassword);
+        let password = presented.map(|_| password(call, session.user, &changes));
         let is_wrong = if needs_live { call.answer.is_wrong_password() } else { call.answer.is_no() };
         if call.answer.is_yes() && needs_live && dead {
             report(Breach::Revived, number, &[session.login, session.end, Some(*call)]);
@@ -176,7 +176,7 @@ fn revoke(session: &mut Session, call: &Call) {
         return;
     }
     // A login with a password that is then changed came before the change, which ends the session.
-    let with_the_old_one = call.kind == Kind::ChangePassword && login.password <= call.password;
+    let with_the_old_one = changes_password(call) && login.password <= call.password;
     // A call without a response may still be on its way to the database.
     if login.sent < call.ended || call.answer.is_in_doubt() || with_the_old_one {
         session.may_end = session.may_end.min(call.sent);
@@ -186,6 +186,11 @@ fn revoke(session: &mut Session, call: &Call) {
     if call.answer.is_yes() && began_before && first {
         session.end = Some(*call);
     }
+}
+
+/// Whether no password up to the one that the call presented is right afterwards.
+fn changes_password(call: &Call) -> bool {
+    matches!(call.kind, Kind::ChangePassword | Kind::ResetPassword | Kind::DeleteAccount)
 }
 
 /// Whether the call was refused, so that it changed nothing.

@@ -7,7 +7,10 @@ use crate::faults::{
     },
     history::{
         About, Answer, At, Call, Events,
-        Kind::{self, ChangePassword, Login, Logout, LogoutEverywhere, Me, Refresh, RevokeSession},
+        Kind::{
+            self, ChangePassword, DeleteAccount, Login, Logout, LogoutEverywhere, Me, Refresh, ResetPassword,
+            RevokeSession,
+        },
         NEVER,
     },
 };
@@ -46,6 +49,11 @@ fn revoke_other(times: std::ops::Range<u64>, status: u16) -> Call {
 fn change(number: usize, times: std::ops::Range<u64>, status: u16) -> Call {
     let about = About::User { user: 0, by: 0, keeps: true };
     Call { about, password: Some(number), ..call(ChangePassword, times, status) }
+}
+
+/// A reset that sets the password number `number + 1`, or the deletion of the account with that number.
+fn reset_or_delete(kind: Kind, number: usize, times: std::ops::Range<u64>, status: u16) -> Call {
+    Call { kind, about: About::User { user: 0, by: 0, keeps: false }, ..change(number, times, status) }
 }
 
 /// A login as session 1 with this password.
@@ -98,6 +106,29 @@ fn call_after_an_acknowledged_revocation_must_not_succeed() {
         );
         assert_eq!(breaches(&[&revoked[..], &[call(kind, 31..40, 200)]].concat()), [Revived], "{kind:?}");
     }
+}
+
+#[test]
+fn reset_and_deletion_end_the_session_and_the_old_password() {
+    for kind in [ResetPassword, DeleteAccount] {
+        let login = Call { password: Some(0), ..call(Login, 0..10, 200) };
+        let ended = [login, reset_or_delete(kind, 1000, 20..30, 200)];
+        let with = |calls: &[Call]| breaches(&[&ended[..], calls].concat());
+        assert_eq!(with(&[call(Me, 31..40, 401), login_with(0, 31..40, 401)]), [], "{kind:?}");
+        assert_eq!(with(&[call(Me, 31..40, 200)]), [Revived], "{kind:?}");
+        assert_eq!(with(&[login_with(0, 31..40, 200)]), [Revived], "{kind:?}");
+        assert_eq!(with(&[login_with(1001, 31..40, 401)]), [Refused], "{kind:?}");
+        let refused = [login, reset_or_delete(kind, 1000, 20..30, 401), login_with(0, 31..40, 401)];
+        let expected = if kind == ResetPassword { vec![Refused] } else { vec![Refused, Refused] };
+        assert_eq!(breaches(&refused), expected, "{kind:?}: what was refused has changed nothing");
+    }
+    // It comes from no session, so a dead one does not matter.
+    let calls = [
+        call(Login, 0..10, 200),
+        call(Logout, 20..30, 200),
+        reset_or_delete(ResetPassword, 1000, 40..50, 200),
+    ];
+    assert_eq!(breaches(&calls), []);
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub enum Kind {
     RevokeSession,
     LogoutEverywhere,
     ChangePassword,
+    /// Sets the password by the link in a mail: no session authorizes it.
+    ResetPassword,
+    DeleteAccount,
     /// Opens the event stream of a session.
     Events,
 }
@@ -88,7 +91,8 @@ pub struct Call {
     pub sent: At,
     pub ended: At,
     pub answer: Answer,
-    /// The number of the password that the call presented. A change sets the next one.
+    /// The number of the password that the call presented. A change sets the next one. A reset presents none, and this is
+    /// the one before that which it sets.
     pub password: Option<usize>,
     /// Until this time the presented token had certainly not expired, by any clock involved.
     pub good_until: At,

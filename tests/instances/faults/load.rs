@@ -2,6 +2,7 @@
 //! until they are stopped. The seed determines what they do; when they do it depends on the machine.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -32,6 +33,8 @@ pub struct Load {
     pub callers: Vec<Arc<Caller>>,
     pub sessions: Sessions,
     pub users: Users,
+    /// The folder of the mails that the instances have sent.
+    pub mails: PathBuf,
     /// Calls that run in the background.
     aside: Mutex<JoinSet<()>>,
     slowness: u32,
@@ -58,6 +61,7 @@ impl Running {
             callers: callers.clone(),
             sessions: Sessions::default(),
             users: Users::default(),
+            mails: world.mails().unwrap_or_default(),
             aside: Mutex::default(),
             slowness,
             is_over: AtomicBool::new(false),

@@ -145,9 +145,11 @@ pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fau
         |kind| events.calls.iter().filter(|call| call.kind == kind && call.answer.is_yes()).count();
     println!(
         "\n{kind:?}, seed {seed}: {sessions} sessions, {left_out} in doubt; {} ended from another one, {} changes of a \
-         password\n\n{}",
+         password, {} resets, {} accounts deleted\n\n{}",
         acknowledged(Call::RevokeSession),
         acknowledged(Call::ChangePassword),
+        acknowledged(Call::ResetPassword),
+        acknowledged(Call::DeleteAccount),
         Table(&rows)
     );
     for breach in Breach::ALL {

@@ -105,7 +105,15 @@ fn row(window: &Window, end: At, calls: &[&Call], violations: &[Violation]) -> R
 }
 
 fn is_revocation(call: &Call) -> bool {
-    matches!(call.kind, Kind::Logout | Kind::RevokeSession | Kind::LogoutEverywhere | Kind::ChangePassword)
+    matches!(
+        call.kind,
+        Kind::Logout
+            | Kind::RevokeSession
+            | Kind::LogoutEverywhere
+            | Kind::ChangePassword
+            | Kind::ResetPassword
+            | Kind::DeleteAccount
+    )
 }
 
 /// The longest time from the sending of a call that got no 2xx to the next 2xx of the same instance. With

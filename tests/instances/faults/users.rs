@@ -55,9 +55,11 @@ impl Users {
         self.lists.lock().unwrap().passwords.insert(user, number);
     }
 
-    /// Stops using the account for logins.
-    pub fn retire(&self, user: usize) {
-        self.lists.lock().unwrap().busy.retain(|other| *other != user);
+    /// Stops using the account for logins. Returns whether it was in use.
+    pub fn retire(&self, user: usize) -> bool {
+        let busy = &mut self.lists.lock().unwrap().busy;
+        let place = busy.iter().position(|other| *other == user);
+        place.map(|place| busy.swap_remove(place)).is_some()
     }
 
     pub fn any_busy(&self, rng: &mut Rng) -> Option<usize> {

@@ -5,12 +5,21 @@ use std::{sync::Arc, time::Duration};
 use fastrand::Rng;
 use tokio::time;
 
-use crate::faults::{caller::Caller, history::Answer, load::Load, refresher::refresh, sessions::Session};
+use crate::{
+    faults::{caller::Caller, history::Answer, load::Load, refresher::refresh, sessions::Session},
+    support::mails::token_to,
+};
 
 /// The usual number of live sessions.
 const LIVE: usize = 45;
 /// The number of sessions that are never ended.
 const KEPT: usize = 15;
+
+/// More than a user's password is changed between two resets.
+const PASSWORDS_BETWEEN_RESETS: usize = 1000;
+
+/// How long a mail is waited for. While the database is faulty, none is sent.
+const MAIL_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Writer {
     load: Arc<Load>,
@@ -38,7 +47,7 @@ impl Writer {
             Some(session) if self.rng.bool() => return self.end(&session).await,
             _ => {}
         }
-        match self.rng.u8(..22) {
+        match self.rng.u8(..24) {
             _ if self.load.users.are_too_few() => self.register().await,
             _ if live < LIVE / 2 => self.log_in().await,
             0..5 if live < LIVE => self.log_in().await,
@@ -49,6 +58,8 @@ impl Writer {
             17..19 => self.come_and_go().await,
             19 => self.end_all_of_a_user().await,
             14 | 20 => self.end_from_another().await,
+            21 => self.reset_password().await,
+            22 if self.rng.bool() => self.delete_account().await,
             _ => self.change_password().await,
         }
     }
@@ -155,6 +166,59 @@ impl Writer {
                 let (caller, load, user) = (Arc::clone(caller), Arc::clone(&self.load), by.user);
                 self.load.aside(async move {
                     let _ = caller.login(load.history.new_session(user), user, old).await;
+                });
+            }
+        }
+        self.have_ended(by.user, &sessions, answer);
+    }
+
+    /// Resets the password of a user by the link in a mail.
+    async fn reset_password(&mut self) {
+        let Some(session) = self.any_to_end() else { return };
+        let user = session.user;
+        // No other writer changes the password meanwhile, so that each password has a number of its own.
+        if !self.load.users.retire(user) {
+            return;
+        }
+        let number = self.load.users.password(user) + PASSWORDS_BETWEEN_RESETS;
+        self.caller.forgot_password(user).await;
+        let Some(token) = token_to(&self.load.mails, &self.caller.email(user), "/reset", MAIL_TIMEOUT).await
+        else {
+            return self.load.users.add(user);
+        };
+        let sessions = self.load.sessions.of_user(user);
+        let answer = self.caller.reset_password(&session, &token, number).await;
+        if answer.is_yes() {
+            self.load.users.set_password(user, number + 1);
+            self.load.users.add(user);
+            let old = number - PASSWORDS_BETWEEN_RESETS;
+            for caller in &self.load.callers {
+                let (caller, load, token) = (Arc::clone(caller), Arc::clone(&self.load), token.clone());
+                let session = Arc::clone(&session);
+                self.load.aside(async move {
+                    let _ = caller.login(load.history.new_session(user), user, old).await;
+                    // The link works once.
+                    let again = caller.reset_password(&session, &token, number).await;
+                    assert!(!again.is_yes(), "the token of a mail was accepted twice");
+                });
+            }
+        }
+        self.have_ended(user, &sessions, answer);
+    }
+
+    async fn delete_account(&mut self) {
+        let Some(by) = self.any_to_end() else { return };
+        if !self.load.users.retire(by.user) {
+            return;
+        }
+        let sessions = self.load.sessions.of_user(by.user);
+        let password = self.load.users.password(by.user);
+        let answer = self.caller.delete_account(&by, password).await;
+        if answer.is_yes() {
+            for caller in &self.load.callers {
+                let (caller, load, user) = (Arc::clone(caller), Arc::clone(&self.load), by.user);
+                self.load.aside(async move {
+                    let _ = caller.login(load.history.new_session(user), user, password).await;
                 });
             }
         }

@@ -7,6 +7,7 @@ pub mod gate;
 pub mod health;
 pub mod instance;
 pub mod link;
+pub mod mails;
 pub mod notes;
 pub mod postgres;
 pub mod process;

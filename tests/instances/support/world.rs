@@ -91,6 +91,8 @@ impl Store {
     }
 }
 
+const MAILS: &str = "mails";
+
 /// All processes of a run. They end when this is dropped, the instances first.
 pub struct World {
     pub instances: Vec<Instance>,
@@ -103,8 +105,8 @@ pub struct World {
     /// The servers that have been replaced, but still run or can be inspected.
     retired: (Option<Redis>, Option<Postgres>),
     folder: TempDir,
-    /// The signing keys, if they are in a folder.
-    _keys: Option<TempDir>,
+    /// The signing keys and the mails, if the instances share a folder of them.
+    shared: Option<TempDir>,
 }
 
 impl World {
@@ -127,18 +129,20 @@ impl World {
     /// transaction overrides it.
     pub async fn for_faults(kind: Kind) -> Self {
         let gate = format!("unix:FOLDER/{GATE}");
-        let keys = TempDir::new().unwrap();
-        make_key(keys.path());
+        let shared = TempDir::new().unwrap();
+        let (keys, mails) = (shared.path().join("keys"), shared.path().join(MAILS));
+        make_key(&keys);
         let settings = [
             ("HALLPASS_SIGNING_KEY", ""),
-            ("HALLPASS_KEYS", keys.path().to_str().unwrap()),
+            ("HALLPASS_KEYS", keys.to_str().unwrap()),
+            ("HALLPASS_MAIL_DIR", mails.to_str().unwrap()),
             ("HALLPASS_REFRESH_GRACE", "10"),
             ("HALLPASS_ACCESS_TTL", "60"),
             ("HALLPASS_GATE_ADDR", gate.as_str()),
         ];
         let of_postgres = ["synchronous_commit=off", "wal_writer_delay=10000"];
         let mut world = Self::start_with(kind, true, &settings, &of_postgres).await;
-        world._keys = Some(keys);
+        world.shared = Some(shared);
         let client = Credentials::of_new_client(&world.instances[0]);
         for (number, name) in ["notes-0", "notes-1"].into_iter().enumerate() {
             let notes = Notes::start(&world, name, number, &client).await;
@@ -147,6 +151,11 @@ impl World {
         let address = Address::Socket(world.folder().join("own-gate.sock"));
         world.gate = Some(Gate::start(&world, address).await);
         world
+    }
+
+    /// The folder of the mails, in a world for faults.
+    pub fn mails(&self) -> Option<PathBuf> {
+        self.shared.as_ref().map(|shared| shared.path().join(MAILS))
     }
 
     /// The number of processes that a revocation waits for.
@@ -180,7 +189,7 @@ impl World {
             instances.push(Instance::start(number, folder.path(), &postgres, &store, links, settings).await);
         }
         let (guards, gate, retired) = (Vec::new(), None, (None, None));
-        let mut world = Self { instances, guards, gate, store, postgres, retired, folder, _keys: None };
+        let mut world = Self { instances, guards, gate, store, postgres, retired, folder, shared: None };
         world.wait_until_ready().await;
         world
     }

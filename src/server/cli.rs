@@ -1,7 +1,8 @@
 //! The command line: serving, and managing users and sessions.
 
 use std::{
-    io::{self, IsTerminal},
+    fs::{self, File},
+    io::{self, BufRead, BufReader, BufWriter, IsTerminal},
     path::{Path, PathBuf},
 };
 
@@ -20,9 +21,10 @@ use crate::{
     server::{
         auth::{
             allowlist::{self, Allowlist, RevokeError},
-            clients,
+            breached_passwords, clients,
             key_folder::{KeyFile, KeyFolder},
             keys::Keys,
+            mail_token,
             password::{PasswordHasherPool, Share, validate_new_password},
         },
         clock::{self, UnixSeconds},
@@ -71,6 +73,24 @@ enum Command {
     /// Manage sessions.
     #[command(subcommand)]
     Sessions(SessionsCommand),
+    /// Manage the passwords that are refused.
+    #[command(subcommand)]
+    Passwords(PasswordsCommand),
+}
+
+#[derive(Subcommand)]
+enum PasswordsCommand {
+    /// Make the file for HALLPASS_BREACHED_PASSWORDS from the list of Have I Been Pwned that is ordered by hash.
+    BuildFilter {
+        /// The list, with lines `SHA-1:COUNT`; `-` for standard input.
+        list: PathBuf,
+        /// The file to write.
+        #[arg(long, default_value = "data/breached-passwords")]
+        output: PathBuf,
+        /// Leave out passwords that were seen less often.
+        #[arg(long, default_value_t = 1)]
+        at_least: u64,
+    },
 }
 
 #[derive(Subcommand)]
@@ -120,6 +140,8 @@ enum ClientCommand {
 
 #[derive(Subcommand)]
 enum UserCommand {
+    /// Add a user who chooses the password: sends them a link, and prints it.
+    Invite(UserArg),
     /// Add a user. Asks for the password, or reads it from standard input.
     Add(UserArg),
     /// List all users.
@@ -183,8 +205,28 @@ impl Cli {
             Command::Client(command) => run_client(command, &config).await,
             Command::User(command) => user(command, &config).await,
             Command::Sessions(command) => run_sessions(command, &config).await,
+            Command::Passwords(PasswordsCommand::BuildFilter { list, output, at_least }) => {
+                build_filter(&list, &output, at_least)
+            }
         }
     }
+}
+
+/// Makes the file of breached passwords. It has its name when it is complete.
+fn build_filter(list: &Path, output: &Path, at_least: u64) -> Result<()> {
+    let input: Box<dyn BufRead> = if list == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        let file = File::open(list).with_context(|| format!("{} cannot be read", list.display()))?;
+        Box::new(BufReader::new(file))
+    };
+    let part = output.with_extension("part");
+    let unwritable = || format!("{} cannot be written", part.display());
+    let file = BufWriter::new(File::create(&part).with_context(unwritable)?);
+    let count = breached_passwords::build(input, file, at_least)?;
+    fs::rename(&part, output).with_context(unwritable)?;
+    println!("{count} passwords. Set HALLPASS_BREACHED_PASSWORDS={}", output.display());
+    Ok(())
 }
 
 fn check_settings(config: &Config, is_for_production: bool) -> Result<()> {
@@ -307,6 +349,16 @@ async fn run_client(command: ClientCommand, config: &Config) -> Result<()> {
 async fn user(command: UserCommand, config: &Config) -> Result<()> {
     let now = clock::now();
     match command {
+        UserCommand::Invite(who) => {
+            let email = who.email()?;
+            let db = Db::open(config, Access::Shared).await?;
+            let keys = load_keys(config)?;
+            let token = db.invite(&email, now).await?;
+            let token = token.with_context(|| format!("user {} already exists", email.as_str()))?;
+            let site = config.site_url(config.leptos.site_addr);
+            println!("invited {}; the link works once, for 72 hours:", email.as_str());
+            println!("{site}/reset?token={}", mail_token::sign(&keys, token));
+        }
         UserCommand::Add(who) => {
             let email = who.email()?;
             let db = Db::open(config, Access::Shared).await?;
@@ -455,10 +507,14 @@ async fn find(db: &Db, email: &str) -> Result<User> {
 /// Joins the running instances. This happens before anything is recorded, so that settings that contradict
 /// theirs change nothing. On an SQLite file there are no others: this process has exclusive access to it.
 async fn join(config: &Config, db: &Db) -> Result<Allowlist> {
-    // The running instances have keys; the first process that opens an SQLite file makes one.
-    let load = if config.database.is_shared() { Keys::load } else { Keys::load_or_make };
-    let keys = load(&config.token, clock::now())?;
+    let keys = load_keys(config)?;
     allowlist::join(config, &keys, db.clone()).await
+}
+
+/// The running instances have keys; the first process that opens an SQLite file makes one.
+fn load_keys(config: &Config) -> Result<Keys> {
+    let load = if config.database.is_shared() { Keys::load } else { Keys::load_or_make };
+    load(&config.token, clock::now())
 }
 
 async fn new_password(config: &Config, email: &Email) -> Result<String> {

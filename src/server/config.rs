@@ -51,6 +51,7 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_ARGON2_PARALLELISM", "password.parallelism"),
     ("HALLPASS_PASSWORD_WORKERS", "password.workers"),
     ("HALLPASS_PASSWORD_QUEUE", "password.queue"),
+    ("HALLPASS_BREACHED_PASSWORDS", "password.breached"),
     ("HALLPASS_LOGIN_ATTEMPTS_PER_ACCOUNT", "throttle.per_account"),
     ("HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS", "throttle.per_address"),
     ("HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE", "throttle.per_device"),
@@ -261,6 +262,8 @@ pub struct PasswordConfig {
     pub parallelism: u32,
     pub workers: usize,
     pub queue: usize,
+    /// The file of passwords that are known from breaches.
+    pub breached: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -4,7 +4,7 @@ use hallpass::api::types::EndReason;
 use reqwest::RequestBuilder;
 use serde_json::json;
 
-use crate::support::*;
+use crate::{mailbox::Mailbox, support::*};
 
 const ANN: &str = "ann@example.com";
 const NEW: &str = "staple battery horse";
@@ -37,6 +37,53 @@ async fn password_change_ends_every_other_session() {
     assert!(events.contains(&json!("password_changed")), "{events:?}");
     let ended = events.iter().filter(|kind| kind["session_ended"] == "password_changed");
     assert_eq!(ended.count(), 2, "{events:?}");
+}
+
+#[tokio::test]
+async fn breached_password_is_refused_wherever_one_is_chosen() {
+    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+    let folder = tempfile::tempdir().unwrap();
+    let (list, filter) = (folder.path().join("list"), folder.path().join("filter"));
+    let mut lines: Vec<String> = [NEW, "another known one"]
+        .map(|password| {
+            let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+            hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect::<String>() + ":7"
+        })
+        .into();
+    lines.sort();
+    std::fs::write(&list, lines.join("\n")).unwrap();
+    let settings =
+        format!("[password]\nmemory_kib = 64\niterations = 1\nbreached = \"{}\"\n", filter.display());
+    let home = Home::with(&settings);
+    let (refused, text) = run(&mut home.command());
+    assert!(!refused.status.success() && text.contains("HALLPASS_BREACHED_PASSWORDS"), "{text}");
+    let mut build = home.command();
+    build.args(["passwords", "build-filter"]).arg(&list).arg("--output").arg(&filter);
+    let (built, text) = run(&mut build);
+    assert!(built.status.success() && text.contains("2 passwords"), "{text}");
+    let (added, text) = run_with_input(home.command().args(["user", "add", "bob@example.com"]), NEW);
+    assert!(!added && text.contains("known from a breach"), "{text}");
+
+    let server = home.start().await;
+    let register = json!({ "email": ANN, "password": NEW });
+    let ann = server.register(ANN).await;
+    let forgot = server.post("/api/auth/forgot_password").json(&json!({ "email": ANN }));
+    assert_eq!(status(forgot).await, 200);
+    let token = Mailbox::of(&home).wait_for(ANN, "Reset").await.token();
+    let reset = |password: &str| {
+        server.post("/api/auth/reset_password").json(&json!({ "token": token, "password": password }))
+    };
+    for (request, field) in [
+        (server.post("/api/auth/register").json(&register), "password"),
+        (change(&server, &ann, PASSWORD, NEW), "new"),
+        (reset(NEW), "password"),
+    ] {
+        let (status, refused) = answer(request).await;
+        let advice = refused["fields"][field].as_str().unwrap_or_default();
+        assert!(status == 422 && advice.contains("known from a breach"), "{status}: {refused}");
+    }
+    // What was chosen before goes on: a login chooses no password.
+    assert_eq!(status(reset("staple battery horsf")).await, 200);
 }
 
 #[tokio::test]

@@ -225,6 +225,26 @@ async fn requests_are_limited_by_the_address_of_the_client() {
     assert!(statuses.contains(&429), "{statuses:?}");
 }
 
+/// Nobody but the user knows a password, not even for a moment.
+#[tokio::test]
+async fn invited_user_chooses_the_first_password() {
+    let home = Home::new();
+    let (server, mailbox) = (home.start().await, Mailbox::of(&home));
+    let invite = || run(home.command().args(["user", "invite", ANN]));
+    let (output, text) = invite();
+    assert!(output.status.success(), "{text}");
+    let printed = text.split_once("/reset?token=").unwrap().1.trim().to_owned();
+    assert_eq!(mailbox.wait_for(ANN, "Your Hallpass account").await.token(), printed);
+    for password in ["", PASSWORD, "x"] {
+        assert!(matches!(status(server.try_login(ANN, password)).await.as_u16(), 401 | 422), "{password:?}");
+    }
+    let (output, text) = invite();
+    assert!(!output.status.success() && text.contains("already exists"), "{text}");
+    assert_eq!(status(reset(&server, &printed, PASSWORD)).await, 200);
+    assert_dead(&server, &printed, "used").await;
+    assert_eq!(status(server.try_login(ANN, PASSWORD)).await, 200);
+}
+
 /// Without HTTP, because the time is an argument.
 #[tokio::test]
 async fn link_works_for_twenty_minutes() {

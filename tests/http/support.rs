@@ -25,8 +25,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     net::TcpListener,
+    runtime,
     sync::oneshot,
-    task::JoinHandle,
     time::{self, Instant},
 };
 
@@ -121,21 +121,26 @@ impl Home {
         }
     }
 
-    /// Starts the server in this process.
+    /// Starts the server in this process, with a runtime of its own: while a test waits for the command line, the server
+    /// must not stop in the middle of a transaction.
     pub async fn start(&self) -> Server {
         let config = Config::load(&self.path().join("Leptos.toml")).unwrap();
         self.wait_until_unlocked().await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(async move {
-            server::serve(config, listener, async {
-                let _ = stopped.await;
-            })
-            .await
-            .unwrap();
+        let running = thread::spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).unwrap();
+                let stopped = async { drop(stopped.await) };
+                server::serve(config, listener, stopped).await.unwrap();
+            });
         });
-        let server = Server { url, client: Client::new(), stop, running };
+        // A connection that the server closes after an error, such as 413, must not be used for the next request.
+        let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        let server = Server { url, client, stop, running };
         server.wait_until_ready().await;
         server
     }
@@ -189,14 +194,14 @@ pub struct Server {
     pub url: String,
     pub client: Client,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<()>,
+    running: thread::JoinHandle<()>,
 }
 
 impl Server {
     /// Stops the server and waits until it has ended.
     pub async fn stop(self) {
         self.stop.send(()).unwrap();
-        self.running.await.unwrap();
+        tokio::task::spawn_blocking(|| self.running.join().unwrap()).await.unwrap();
     }
 
     async fn wait_until_ready(&self) {

@@ -31,7 +31,7 @@ impl Site {
         let settings = [("HALLPASS_MAIL_DIR", mails.path().to_str().unwrap())];
         let world = World::with(Kind::Single, &settings).await;
         let api = Api::of(&world);
-        api.register(0, "first@example.com").await;
+        api.register(0, "ann@example.com").await;
         api.confirm_quickly(&world).await;
         Self { _world: world, api, mails }
     }

@@ -121,7 +121,8 @@ impl Auth {
             return Err(invalid_fields([missing, new_one.err()]));
         }
         let user = self.verify_password(authenticated, current, "current").await?;
-        let hash = self.passwords.hash(Share::of_user(user.id), new).await?;
+        let hash = self.passwords.hash(Share::of_user(user.id), new).await;
+        let hash = hash.map_err(|error| error.with_field_name("new"))?;
         let (db, except) = (self.db.clone(), authenticated.session_id());
         let (user_id, version) = (user.id, user.password_version);
         let recording = async move {

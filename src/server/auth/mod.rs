@@ -49,6 +49,7 @@ pub mod account;
 pub mod admin;
 pub mod allowlist;
 pub mod authenticate;
+pub mod breached_passwords;
 pub mod clients;
 mod confirmation;
 pub mod device_cookie;

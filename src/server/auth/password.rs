@@ -5,6 +5,7 @@ use std::{
     collections::HashSet,
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::{Arc, LazyLock},
     thread::{self, available_parallelism},
 };
@@ -15,10 +16,14 @@ use argon2::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::oneshot;
+use tracing::error;
 
 use crate::{
     api::error::ApiError,
-    server::{auth::password_queue::Queue, config::PasswordConfig},
+    server::{
+        auth::{breached_passwords::BreachedPasswords, password_queue::Queue},
+        config::PasswordConfig,
+    },
 };
 
 pub use crate::server::auth::password_queue::Share;
@@ -91,9 +96,27 @@ type Job = Box<dyn FnOnce(&Hasher) + Send>;
 
 struct Hasher {
     argon2: Argon2<'static>,
+    breached: Option<BreachedPasswords>,
     /// A hash with the current parameters, of a random password. The password of an unknown user is
     /// compared with it, so that the check takes as long as a known user's.
     dummy_hash: String,
+}
+
+impl Hasher {
+    fn refuse_breached(&self, password: &str) -> Result<(), ApiError> {
+        let Some(breached) = &self.breached else { return Ok(()) };
+        match breached.contains(password) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(ApiError::invalid_field(
+                "password",
+                "This password is known from a breach of another site. Choose another.",
+            )),
+            Err(error) => {
+                error!(%error, "the file of breached passwords cannot be read: {error}");
+                Err(ApiError::Unavailable)
+            }
+        }
+    }
 }
 
 impl PasswordHasherPool {
@@ -109,11 +132,19 @@ impl PasswordHasherPool {
         let mut secret = [0; 32];
         aws_lc_rs::rand::fill(&mut secret).context("the system's random generator fails")?;
         let dummy_hash = hash_with(&argon2, &secret).context("a password cannot be hashed")?;
+        let breached = match &config.breached {
+            Some(file) => Some(
+                BreachedPasswords::open(Path::new(file))
+                    .with_context(|| format!("HALLPASS_BREACHED_PASSWORDS: {file} cannot be used"))?,
+            ),
+            None => None,
+        };
         let workers = match config.workers {
             0 => available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
             workers => workers,
         };
-        let (hasher, queue) = (Arc::new(Hasher { argon2, dummy_hash }), Arc::new(Queue::new(config.queue)));
+        let (hasher, queue) =
+            (Arc::new(Hasher { argon2, breached, dummy_hash }), Arc::new(Queue::new(config.queue)));
         let jobs = Arc::new(Jobs(Arc::clone(&queue)));
         for _ in 0..workers {
             let (hasher, queue) = (Arc::clone(&hasher), Arc::clone(&queue));
@@ -125,12 +156,17 @@ impl PasswordHasherPool {
         Ok(Self { jobs })
     }
 
-    /// Hashes the password into a PHC string.
+    /// Hashes a new password into a PHC string, unless it is known from a breach.
     ///
     /// # Errors
-    /// [`ApiError::Unavailable`] when the queue is full.
+    /// [`ApiError::InvalidFields`] for a breached password; [`ApiError::Unavailable`] when the queue is full, or the file of
+    /// breached passwords cannot be read.
     pub async fn hash(&self, share: Share, password: SecretString) -> Result<String, ApiError> {
-        self.run(share, move |hasher| hash_with(&hasher.argon2, password.expose_secret().as_bytes())).await?
+        self.run(share, move |hasher| {
+            hasher.refuse_breached(password.expose_secret())?;
+            hash_with(&hasher.argon2, password.expose_secret().as_bytes())
+        })
+        .await?
     }
 
     /// Compares the password with a stored hash, or with a dummy hash when there is no such user, or their password is
@@ -199,7 +235,14 @@ mod tests {
     use super::*;
 
     fn passwords(memory_kib: u32) -> PasswordHasherPool {
-        let config = PasswordConfig { memory_kib, iterations: 1, parallelism: 1, workers: 1, queue: 8 };
+        let config = PasswordConfig {
+            memory_kib,
+            iterations: 1,
+            parallelism: 1,
+            workers: 1,
+            queue: 8,
+            breached: None,
+        };
         PasswordHasherPool::new(&config).unwrap()
     }
 

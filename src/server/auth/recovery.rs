@@ -17,7 +17,7 @@ use crate::{
     server::{
         client_info::ClientInfo,
         clock::UnixSeconds,
-        db::{mail_tokens::Purpose, user_changes::Change, users::Email},
+        db::{user_changes::Change, users::Email},
     },
 };
 
@@ -55,7 +55,7 @@ impl Auth {
     ) -> Result<Revocation, ApiError> {
         let token = mail_token::verify(&self.ring().keys, token).ok_or_else(ApiError::dead_mail_token)?;
         let found = self.db.mail_token(token, now).await.map_err(unavailable)?;
-        let found = found.filter(|found| found.purpose == Purpose::Reset).and_then(|found| {
+        let found = found.filter(|found| found.purpose.allows_reset()).and_then(|found| {
             let (user_id, _) = found.user?;
             Some((found.email, user_id))
         });

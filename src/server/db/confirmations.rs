@@ -10,7 +10,7 @@ use super::{
     mail_tokens::{self, MailToken, Purpose},
     outbox::{self, Mail},
     sessions,
-    users::{self, Email, User},
+    users::{self, Email, FIRST_PASSWORD_VERSION, NO_PASSWORD, User},
 };
 use crate::server::{
     clock::UnixSeconds,
@@ -66,6 +66,34 @@ impl Db {
         let user_at = (user.id, user.password_version);
         let token = MailToken::of_user(Purpose::Verify, user.email.clone(), user_at);
         self.request(token, user.email.clone(), |token| Mail::Verify { token }, own).await
+    }
+
+    /// Adds a user who has no password, and sends a link to choose one. Returns its token; `None` if the address is taken.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn invite(&self, email: &Email, own: UnixSeconds) -> Result<Option<MailTokenId>, DbError> {
+        if self.find_user(email).await?.is_some() {
+            return Ok(None);
+        }
+        let (clock, email) = (self.clock_expression(own), email.as_str().to_owned());
+        self.requests()
+            .transaction(move |connection| {
+                async move {
+                    let id = UserId::random();
+                    let added = users::insert(connection, id, &email, NO_PASSWORD, false, &clock).await?;
+                    let Some(now) = added else { return Ok(None) };
+                    let user = (id, FIRST_PASSWORD_VERSION);
+                    let token = MailToken::of_user(Purpose::Invite, email.clone(), user);
+                    let Some(token) = mail_tokens::add(connection, &token, now).await? else {
+                        return Ok(None);
+                    };
+                    outbox::add(connection, &email, &Mail::Invite { token }, now).await?;
+                    Ok(Some(token))
+                }
+                .boxed()
+            })
+            .await
     }
 
     /// Sends a link to make this address that of the user or, if another account has it, a note that says so. The

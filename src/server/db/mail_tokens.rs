@@ -23,6 +23,8 @@ const SLOTS: [i64; 3] = [0, 1, 2];
 pub enum Purpose {
     /// Choose a new password.
     Reset,
+    /// Choose the first password of an account that an operator has made.
+    Invite,
     /// Confirm the address of an account.
     Verify,
     /// Make an account.
@@ -39,8 +41,9 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [(Self, &str, i64); 7] = [
+    const ALL: [(Self, &str, i64); 8] = [
         (Self::Reset, "reset", 20 * MINUTE),
+        (Self::Invite, "invite", 72 * HOUR),
         (Self::Verify, "verify", 24 * HOUR),
         (Self::Register, "register", 24 * HOUR),
         (Self::Taken, "taken", 24 * HOUR),
@@ -56,6 +59,11 @@ impl Purpose {
     /// How long a token for this can be used, in seconds.
     pub fn life(self) -> i64 {
         Self::ALL.iter().find(|(purpose, ..)| *purpose == self).map_or(0, |(.., life)| *life)
+    }
+
+    /// Whether the holder may choose a password.
+    pub fn allows_reset(self) -> bool {
+        matches!(self, Self::Reset | Self::Invite)
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -33,6 +33,10 @@ pub enum Mail {
     Reset {
         token: MailTokenId,
     },
+    /// A link to choose the first password.
+    Invite {
+        token: MailTokenId,
+    },
     /// A link to confirm the address.
     Verify {
         token: MailTokenId,
@@ -83,6 +87,7 @@ impl Mail {
     fn life(&self) -> i64 {
         match self {
             Self::Reset { .. } => Purpose::Reset.life(),
+            Self::Invite { .. } => Purpose::Invite.life(),
             Self::Verify { .. } => Purpose::Verify.life(),
             Self::Register { .. } => Purpose::Register.life(),
             Self::ChangeEmail { .. } => Purpose::ChangeEmail.life(),

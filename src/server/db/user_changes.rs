@@ -14,13 +14,11 @@ use crate::{
             mail_tokens::{self, MailToken, Purpose},
             outbox::{self, Mail},
             sessions,
+            users::NO_PASSWORD,
         },
         ids::{MailTokenId, SessionId, UserId},
     },
 };
-
-/// The password hash of a user who has to choose a new password: no password matches it.
-const NO_PASSWORD: &str = "";
 
 /// A change of a user that revokes their sessions.
 #[derive(Debug, Clone)]
@@ -156,7 +154,7 @@ async fn apply(
             user.update(connection, SET_PASSWORD, &is_version(version), &[&hash]).await
         }
         Change::ResetPassword { token, hash } => {
-            let (token, version) = user.take(connection, token, Purpose::Reset).await?;
+            let (token, version) = user.take(connection, token, Purpose::allows_reset).await?;
             // Who has opened the link receives mail at the address.
             let set = format!("{SET_PASSWORD}, email_verified_at = coalesce(email_verified_at, {clock})");
             let condition = format!("{} and email = $3 and disabled_at is null", is_version(version));
@@ -207,10 +205,10 @@ impl Target<'_> {
         &self,
         connection: &mut AnyConnection,
         id: MailTokenId,
-        purpose: Purpose,
+        is_right: impl Fn(Purpose) -> bool,
     ) -> Result<(MailToken, i64), ChangeError> {
         let token = mail_tokens::take(connection, id, self.clock).await?;
-        let token = token.filter(|token| token.purpose == purpose).ok_or(ChangeError::NotFound)?;
+        let token = token.filter(|token| is_right(token.purpose)).ok_or(ChangeError::NotFound)?;
         let version = token.user.filter(|(user_id, _)| *user_id == self.user_id).map(|(_, version)| version);
         Ok((token, version.ok_or(ChangeError::NotFound)?))
     }
@@ -221,7 +219,8 @@ impl Target<'_> {
         connection: &mut AnyConnection,
         token: MailTokenId,
     ) -> Result<UnixSeconds, ChangeError> {
-        let (token, version) = self.take(connection, token, Purpose::ChangeEmail).await?;
+        let (token, version) =
+            self.take(connection, token, |purpose| purpose == Purpose::ChangeEmail).await?;
         let former = self.lock(connection).await?;
         let set = format!("email = $2, email_verified_at = {}", self.clock);
         let condition = format!(
@@ -250,7 +249,7 @@ impl Target<'_> {
             .bind(token.to_string())
             .execute(&mut *connection)
             .await?;
-        let (token, _) = self.take(connection, token, Purpose::RestoreEmail).await?;
+        let (token, _) = self.take(connection, token, |purpose| purpose == Purpose::RestoreEmail).await?;
         let set = format!("{SET_PASSWORD}, email = $3, email_verified_at = {}", self.clock);
         taken_is_not_found(self.update(connection, &set, "true", &[NO_PASSWORD, &token.email]).await)
     }

@@ -167,6 +167,9 @@ pub enum Added {
 /// The password version of a user who has never changed the password.
 pub const FIRST_PASSWORD_VERSION: i64 = 0;
 
+/// The password hash of a user who has to choose a password first: none matches it.
+pub const NO_PASSWORD: &str = "";
+
 /// Adds the row of a user. Returns the time by the clock of the database; `None` if the address is taken, or its
 /// former owner can still have it back.
 pub(super) async fn insert(

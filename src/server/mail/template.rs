@@ -59,6 +59,7 @@ impl Mail {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Reset { .. } => "reset",
+            Self::Invite { .. } => "invite",
             Self::Verify { .. } => "verify",
             Self::Register { .. } => "register",
             Self::Taken => "taken",
@@ -131,6 +132,14 @@ fn content(mail: &Mail, recipient: &str, site: &Site, token: impl Fn(MailTokenId
             ..of(
                 format!("Reset your {name} password"),
                 &[format!("You asked for a new password for your {name} account, {recipient}. Choosing one signs out every device.")],
+            )
+        },
+        Mail::Invite { token } => Content {
+            link: Some(("Choose a password", link("reset", *token))),
+            after: vec![hours(Purpose::Invite)],
+            ..of(
+                format!("Your {name} account"),
+                &[format!("An account was made for you at {name}: {recipient}. Choose a password, then sign in.")],
             )
         },
         Mail::Verify { token } => Content {
@@ -350,6 +359,7 @@ mod tests {
         let token = MailTokenId::random();
         let mails = [
             Mail::Reset { token },
+            Mail::Invite { token },
             Mail::Verify { token },
             Mail::Register { token },
             Mail::Taken,

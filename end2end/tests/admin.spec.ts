@@ -86,6 +86,26 @@ test.describe("an administrator who is refused", () => {
     await expect(page.getByRole("alert").filter({ hasText: "The servers could not confirm this" })).toBeVisible();
     await expect(page.locator(".toast")).toHaveCount(0);
   });
+
+  test("sees the reason in the dialog, which stays open until the change is made", async ({ visitor, page, request }) => {
+    const email = freshEmail();
+    expect((await request.post("/api/auth/register", { form: { email, password: PASSWORD } })).status()).toBe(200);
+    await openUsers(visitor, email);
+    const row = page.getByRole("row", { name: new RegExp(`^${email}`) });
+    const question = page.getByRole("dialog", { name: `Disable ${email}?` });
+    const unavailable = { status: 503, json: { error: "temporarily_unavailable", message: "" } };
+    await page.route("**/api/admin/disable_user", (route) => route.fulfill(unavailable));
+    await row.getByRole("button", { name: `Disable ${email}` }).click();
+    await question.getByRole("button", { name: "Disable" }).click();
+    await expect(question.getByRole("alert")).toContainText("The servers could not confirm this");
+    await question.getByRole("button", { name: "Cancel" }).click();
+    await page.unroute("**/api/admin/disable_user");
+    await row.getByRole("button", { name: `Disable ${email}` }).click();
+    await expect(question.getByRole("alert")).toBeEmpty();
+    await question.getByRole("button", { name: "Disable" }).click();
+    await expect(question).toBeHidden();
+    await expect(row.getByText("disabled", { exact: true })).toBeVisible();
+  });
 });
 
 test("the administrator's own row has no buttons to change it", async ({ visitor, page }) => {

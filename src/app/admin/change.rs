@@ -108,20 +108,27 @@ pub fn QuestionDialog(
     let Question { is_open, about } = question;
     let title = move || about.get().map(|(change, user)| change.question(&user.email)).unwrap_or_default();
     let change = move || about.get().map(|(change, _)| change).unwrap_or_default();
-    let make = move || async move {
-        let Some((change, user)) = about.get_untracked() else { return };
-        let answer = change.make(session, &user.user_id).await;
-        is_open.try_set(false);
-        outcome.tell(&change.done(&user.email), answer);
-        on_change();
-    };
-    view! {
-        <Dialog open=is_open title=Signal::derive(title)>
+    let contents = move || {
+        let failure = Outcome::new();
+        let make = move || async move {
+            let Some((change, user)) = about.get_untracked() else { return };
+            match change.make(session, &user.user_id).await {
+                Ok(revocation) => {
+                    is_open.try_set(false);
+                    outcome.tell(&change.done(&user.email), Ok(revocation));
+                }
+                Err(error) => failure.fail(error),
+            }
+            on_change();
+        };
+        view! {
             <p>{change().effect()}</p>
+            {failure.view()}
             <p class="actions">
                 <ActionButton class="button small danger" words=change().words() action=make />
                 <button type="button" class="button small quiet" autofocus on:click=move |_| is_open.set(false)>"Cancel"</button>
             </p>
-        </Dialog>
-    }
+        }
+    };
+    view! { <Dialog open=is_open title=Signal::derive(title)>{contents()}</Dialog> }
 }

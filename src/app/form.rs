@@ -196,6 +196,9 @@ const ADVICE: [(&str, &str); 2] = [
 /// The code for a login whose cookie the browser has not kept, in the text of [`error_from_query`].
 const NO_COOKIE: &str = "no_cookie";
 
+/// The code for a form that was posted by http to a site that needs https, in the text of [`error_from_query`].
+const NEEDS_HTTPS: &str = "needs_https";
+
 /// The error in the address of the page, as text for [`sanitized_error`]: its code, then the names of the
 /// fields that it concerns or the seconds to wait. Empty without an error, and in the browser: the server
 /// parses it, because the wasm of the front contains no JSON.
@@ -208,6 +211,7 @@ fn error_from_query() -> String {
     match error {
         None | Some(ApiError::Transport) => String::new(),
         Some(error) if error == ApiError::no_refresh_token() => NO_COOKIE.to_owned(),
+        Some(error) if error == ApiError::needs_https() => NEEDS_HTTPS.to_owned(),
         Some(ApiError::TooManyRequests(seconds)) => format!("too_many_requests {seconds}"),
         Some(ref error @ ApiError::InvalidFields(ref fields)) => {
             let known = ADVICE.into_iter().map(|(name, _)| name).filter(|name| fields.contains_key(*name));
@@ -221,8 +225,10 @@ fn error_from_query() -> String {
 /// its text.
 fn sanitized_error(posted: &str) -> Option<ApiError> {
     let (code, about) = posted.split_once(' ').unwrap_or((posted, ""));
-    if code == NO_COOKIE {
-        return Some(ApiError::no_refresh_token());
+    match code {
+        NO_COOKIE => return Some(ApiError::no_refresh_token()),
+        NEEDS_HTTPS => return Some(ApiError::needs_https()),
+        _ => {}
     }
     Some(match ApiError::from_code(code) {
         ApiError::InvalidRequest(_) => ApiError::InvalidRequest("The form could not be read.".into()),

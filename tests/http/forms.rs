@@ -237,3 +237,27 @@ async fn login_form_leads_to_a_page_that_says_that_the_cookie_was_not_kept() {
         );
     }
 }
+
+#[tokio::test]
+async fn form_posted_by_http_to_a_site_with_https_leads_to_a_page_that_says_so() {
+    let home = Home::with("[server]\nhttps = true\n");
+    let server = home.start().await;
+    let client = Client::builder().redirect(Policy::none()).build().unwrap();
+    let words = "This site can only keep you signed in over https.";
+    for (path, page) in [("/api/auth/login", "/login?"), ("/api/auth/register", "/register?")] {
+        let post = |origin: &str, accept: &str| {
+            let request = client.post(format!("{}{path}", server.url)).header("host", "id.example.com");
+            let request = request.header("origin", origin).header("accept", accept);
+            request.form(&[("email", ANN), ("password", PASSWORD)]).send()
+        };
+        let response = post("http://id.example.com", "text/html,*/*;q=0.8").await.unwrap();
+        let location = location(&response);
+        assert!(location.starts_with(page), "{location}");
+        let text = server.get(location).send().await.unwrap().text().await.unwrap();
+        assert!(text.contains(words), "{text}");
+        // Programs and other sites get the refusal.
+        for (origin, accept) in [("http://id.example.com", "*/*"), ("http://evil.test", "text/html")] {
+            assert_eq!(post(origin, accept).await.unwrap().status(), 403, "{origin} {accept}");
+        }
+    }
+}

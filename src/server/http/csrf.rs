@@ -107,7 +107,7 @@ impl<'a> Target<'a> {
     /// Whether the origin has a host of this request. Ports are not compared strictly, because proxies drop
     /// the port or write a default one that is not the browser's. This weakens nothing: cookies do not
     /// depend on the port, so a page at another port of this host has them anyway.
-    fn is_host_of(&self, origin: &Origin) -> bool {
+    pub fn is_host_of(&self, origin: &Origin) -> bool {
         let is_port = |port| port == origin.port() || (is_default(port) && is_default(origin.port()));
         self.hosts.iter().any(|host| host.name == origin.host.name && host.port.is_none_or(is_port))
     }

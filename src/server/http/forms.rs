@@ -27,6 +27,15 @@ pub fn page_of_form(request: &Request, server: &ServerConfig) -> Option<String> 
     is_form(request, server).then(|| page_of(request, server))
 }
 
+/// The page of the form, if a browser has posted it by http to a site that keeps its cookies over https only.
+pub fn page_of_form_by_http(request: &Request, server: &ServerConfig) -> Option<String> {
+    let origin = request.headers().get(header::ORIGIN).and_then(|value| Origin::parse(value.to_str().ok()?));
+    let by_http = origin.is_some_and(|origin| {
+        server.https && !origin.is_https && Target::of(request, server).is_host_of(&origin)
+    });
+    (by_http && has_form(request) && accepts_html(request)).then(|| page_of(request, server))
+}
+
 /// Redirects the browser to the page of the form that it has posted to `path`. The page shows the error.
 ///
 /// After a login, the page redirects on, unless the browser has not kept the cookie: then it shows that.
@@ -55,9 +64,8 @@ pub fn redirect(page: &str, path: &str, error: Option<ApiError>) -> Response {
 /// Whether a browser has posted a form: by `Sec-Fetch-Mode` if the browser sends it. Over plain http browsers
 /// leave it out, but name a page of this site in `Origin` or `Referer`, which programs do not.
 fn is_form(request: &Request<Body>, server: &ServerConfig) -> bool {
-    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
-    let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
-    if request.method() != Method::POST || !content_type.starts_with("application/x-www-form-urlencoded") {
+    let text = |name| text(request, name);
+    if !has_form(request) {
         return false;
     }
     match text(SEC_FETCH_MODE) {
@@ -67,9 +75,23 @@ fn is_form(request: &Request<Body>, server: &ServerConfig) -> bool {
             let is_ours = page.is_some_and(|(origin, _)| Target::of(request, server).has_origin(&origin));
             let bearer = text(header::AUTHORIZATION).and_then(|value| value.get(..7));
             let has_bearer = bearer.is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
-            is_ours && !has_bearer && text(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
+            is_ours && !has_bearer && accepts_html(request)
         }
     }
+}
+
+fn has_form(request: &Request) -> bool {
+    let content_type = text(request, header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+    request.method() == Method::POST && content_type.starts_with("application/x-www-form-urlencoded")
+}
+
+fn accepts_html(request: &Request) -> bool {
+    text(request, header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// The value of a header; empty if it is not ASCII.
+fn text(request: &Request, name: HeaderName) -> Option<&str> {
+    request.headers().get(name).map(|value| value.to_str().unwrap_or_default())
 }
 
 /// The address of the form's page: `Referer`, if that names a page on which the answer can be shown. It can

@@ -366,7 +366,10 @@ async fn outermost(State(shared): State<Arc<Outermost>>, request: Request, next:
         csrf::require_same_origin(&request, server).err()
     };
     let mut response = match refusal {
-        Some(refusal) => refusal.into_response(),
+        Some(refusal) => match forms::page_of_form_by_http(&request, server) {
+            Some(page) => forms::redirect(&page, path, Some(ApiError::needs_https())),
+            None => refusal.into_response(),
+        },
         None => next.run(request).await,
     };
     if is_api {

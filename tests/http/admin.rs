@@ -423,3 +423,22 @@ async fn command_line_sets_a_password() {
     let events = server.events(&Pair::of(&back).access).await;
     assert!(events.contains(&json!("password_set")), "{events:?}");
 }
+
+#[tokio::test]
+async fn page_for_administrators_is_403_for_other_users() {
+    let office = Office::open().await;
+    let server = &office.server;
+    server.register(ANN).await;
+    for (email, expected) in [(ROOT, 200), (ANN, 403)] {
+        let browser = browser();
+        let form = [("email", email), ("password", PASSWORD)];
+        assert_eq!(status(browser.post(format!("{}/api/auth/login", server.url)).form(&form)).await, 200);
+        for (path, expected) in [("/admin", expected), ("/account", 200)] {
+            assert_eq!(
+                status(browser.get(format!("{}{path}", server.url))).await,
+                expected,
+                "{email} {path}"
+            );
+        }
+    }
+}

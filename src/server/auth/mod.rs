@@ -31,7 +31,7 @@ use self::{
 use crate::{
     api::{
         error::ApiError,
-        types::{AccessToken, EndReason, Presence, RefreshToken},
+        types::{AccessToken, EndReason, Presence, RefreshToken, Role},
     },
     server::{
         auth::{
@@ -209,6 +209,14 @@ impl Auth {
             (_, Some(_)) => Presence::Ended(EndReason::SignedOut),
             (Err(error), None) => return Err(unavailable(error)),
         })
+    }
+
+    /// The role of the user of this session, by SQL; `None` if it does not know the session.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`].
+    pub async fn role_in(&self, session_id: SessionId) -> Result<Option<Role>, ApiError> {
+        self.db.role_in(session_id).await.map_err(unavailable)
     }
 
     /// The session of this refresh token, if its counter is the current one or the one before: the response

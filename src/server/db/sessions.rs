@@ -695,6 +695,20 @@ impl Db {
             .await
     }
 
+    /// The role of the session's user; `None` if there is no such session.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn role_in(&self, session_id: SessionId) -> Result<Option<Role>, DbError> {
+        let role: Option<String> = sqlx::query_scalar(
+            "select role from users where id = (select user_id from sessions where id = $1)",
+        )
+        .bind(session_id.to_string())
+        .fetch_optional(&mut *self.pool.acquire().await?)
+        .await?;
+        Ok(role.map(|role| decode::role(&role)))
+    }
+
     /// The user of the session, and when it began; `None` if there is no such session.
     pub async fn session_owner(
         &self,

@@ -37,7 +37,7 @@ use crate::{
     api::{
         INSTANCE_HEADER,
         error::ApiError,
-        types::{ConfirmedLogout, EndReason, Presence},
+        types::{ConfirmedLogout, EndReason, Presence, Role},
     },
     app::{
         self,
@@ -191,6 +191,9 @@ fn pages(state: &AppState, docs: Arc<Reference>) -> Router<AppState> {
 const DOCS: &str = "/docs";
 
 /// The addresses that scripts may connect to: this origin and, under `make dev`, the watcher that reloads the
+/// The path of the page for administrators.
+const ADMIN: &str = "/admin";
+
 /// page.
 fn connect_sources(options: &LeptosOptions) -> String {
     if config::is_watched() {
@@ -276,6 +279,9 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
         request.extensions_mut().insert(SiteOrigin(origin.to_string().into()));
     }
     request.extensions_mut().insert(presence);
+    let is_forbidden = presence == Presence::SignedIn
+        && request.uri().path() == ADMIN
+        && is_no_administrator(&state, request.headers()).await;
     if presence != Presence::SignedIn
         && let Some(confirmed) = cookie::signed_out(request.headers(), &state)
     {
@@ -291,7 +297,8 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
         if is_told {
             response.headers_mut().extend(forgotten.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
         }
-        if let Some(error) = failed_logout {
+        let refusal = is_forbidden.then_some(ApiError::InsufficientScope);
+        if let Some(error) = failed_logout.or(refusal) {
             *response.status_mut() = error.into_response().status();
         }
     }
@@ -310,6 +317,13 @@ async fn presence_of_arrival(state: &AppState, headers: &HeaderMap) -> Presence 
 }
 
 /// Provides whether the browser is signed in, the address of the site, and the theme.
+/// Whether SQL says that the user of this session is not an administrator. That decides the status of the page alone,
+/// which holds no data: its calls need the role in the access token.
+async fn is_no_administrator(state: &AppState, headers: &HeaderMap) -> bool {
+    let Some(session_id) = cookie::session_id(headers, state) else { return false };
+    state.auth.role_in(session_id).await.is_ok_and(|role| role == Some(Role::User))
+}
+
 fn provide_page_context(extensions: &Extensions, headers: &HeaderMap) {
     if let Some(presence) = extensions.get::<Presence>() {
         provide_context(*presence);

@@ -1,5 +1,5 @@
 import type { BrowserContext, Page } from "@playwright/test";
-import { expect, freshEmail, PASSWORD, refused, test, Visitor } from "./support";
+import { expect, freshEmail, PASSWORD, refused, sendPastBrowser, test, Visitor } from "./support";
 
 /** The page goes into the background, or comes back, as it does when another tab of its window is chosen. */
 async function setHidden(page: Page, hidden: boolean) {
@@ -42,6 +42,28 @@ test.describe("a tab that shows one user while the browser acts as another", () 
     await other.fillIn(bob, PASSWORD);
     await other.page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
     await other.expectAccountOf(bob);
+    await visitor.expectAccountOf(bob);
+  });
+
+  test("shows the other user although its session ends before the response to their sign-in arrives", async ({ visitor, page, context }) => {
+    const bob = freshEmail();
+    expect((await page.request.post("/api/auth/register", { form: { email: bob, password: PASSWORD, delivery: "body" } })).status()).toBe(200);
+    const other = new Visitor(await context.newPage());
+    await other.page.addInitScript(() => window.addEventListener("storage", (event) => event.stopImmediatePropagation(), true));
+    await other.open("/login");
+    await recordStreams(context);
+    await visitor.register();
+    await expect.poll(() => connections([page], SESSION)).toBe(1);
+    await other.page.route("**/api/auth/login", async (route) => {
+      const answer = await sendPastBrowser(route, ["cookie", "content-type", "accept"]);
+      await expect.poll(() => connections([page], SESSION), "the notice of the end has arrived").toBe(0);
+      const headers = { "content-type": "application/json", "set-cookie": answer.headers.getSetCookie().join("\n") };
+      await route.fulfill({ status: answer.status, headers, body: await answer.text() });
+    });
+    const reloaded = page.waitForEvent("load");
+    await other.fillIn(bob, PASSWORD);
+    await other.page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
+    await reloaded;
     await visitor.expectAccountOf(bob);
   });
 

@@ -23,6 +23,11 @@ const LOGOUT_TIMEOUT_MS: u32 = 5_000;
 /// The delays before an unconfirmed logout is sent again, in milliseconds. The last one repeats.
 const ASK_AGAIN_AFTER_MS: [u32; 5] = [1_000, 2_000, 5_000, 10_000, 30_000];
 
+/// How often and in which interval, in milliseconds, a page looks for the cookies of the session that has replaced its
+/// own.
+const REPLACEMENT_LOOKS: u32 = 30;
+const REPLACEMENT_LOOK_MS: u32 = 100;
+
 /// The notice to the user about the end of the last session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignOutNotice {
@@ -242,7 +247,10 @@ impl Session {
     }
 
     /// Handles the server's notice that the session has ended.
-    pub(super) fn on_revoked(self, reason: EndReason) {
+    pub(super) async fn on_revoked(self, reason: EndReason) {
+        if reason == EndReason::Replaced {
+            self.await_replacement().await;
+        }
         if self.is_ending.get_value() || self.presence.get_untracked() != Presence::SignedIn {
             return;
         }
@@ -303,6 +311,17 @@ impl Session {
     fn is_replaced(self) -> bool {
         let shown = self.shown.get_value();
         shown.is_some() && cookie::session_id().is_some_and(|current| shown != Some(current))
+    }
+
+    /// Waits for the cookies of the session that has replaced the one of this tab: the notice may arrive before the
+    /// response to the login, which sets them.
+    async fn await_replacement(self) {
+        for _ in 0..REPLACEMENT_LOOKS {
+            if self.is_replaced() {
+                return;
+            }
+            TimeoutFuture::new(REPLACEMENT_LOOK_MS).await;
+        }
     }
 
     /// Adopts a change to the session that the cookies show. Returns whether there was one.

@@ -82,9 +82,11 @@ fn subscribe(session: Session) {
             return;
         }
         let on_end = move |reason: String| {
-            // Before the browser reconnects, which the server would refuse after this last event.
-            spawn_local(async move { close() });
-            session.on_revoked(serde_json::from_str(&reason).unwrap_or(EndReason::SignedOut));
+            spawn_local(async move {
+                // Before the browser reconnects, which the server would refuse after this last event.
+                close();
+                session.on_revoked(serde_json::from_str(&reason).unwrap_or(EndReason::SignedOut)).await;
+            });
         };
         let on_refusal = move || {
             spawn_local(async move {

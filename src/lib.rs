@@ -25,7 +25,10 @@ use utoipa::ToSchema;
 #[cfg(feature = "hydrate")]
 #[wasm_bindgen::prelude::wasm_bindgen]
 pub fn hydrate() {
-    use app::front::{Front, FrontPage};
+    use app::{
+        executor,
+        front::{Front, FrontPage},
+    };
     use client::page_error::PageError;
     use leptos::prelude::*;
 
@@ -33,6 +36,7 @@ pub fn hydrate() {
         console_error_panic_hook::hook(panic);
         PageError::Panic.show();
     }));
+    executor::init();
     match FrontPage::at(&window().location().pathname().unwrap_or_default()) {
         Some(page) => hydrate_page(move || view! { <Front page /> }),
         None => wasm_bindgen_futures::spawn_local(async {

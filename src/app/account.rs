@@ -5,7 +5,7 @@ use leptos_meta::Title;
 use leptos_router::components::A;
 
 use super::{
-    components::{ActionButton, each_second},
+    components::{ActionButton, Later, each_second},
     form::BrowserLimitation,
     nav::{LogoutButton, NeedsScripts},
     resource_view::Latest,
@@ -46,15 +46,15 @@ pub fn AccountPage() -> impl IntoView {
             <AccountNav account=answer />
             <NeedsScripts />
             <BrowserLimitation />
+            <p class="lead">"An access token says who you are. Your browser sends it with every API request. Every server accepts it until it expires, which takes five minutes at most, or until you sign out."</p>
             {account.state("Loading your token…")}
             <Show when=move || account.found.with(Option::is_some)>
-                <p class="lead">"Signed in as " <strong>{email}</strong> "."</p>
+                <p>"Signed in as " <strong>{email}</strong> "."</p>
                 <Life token on_due=move || account.ask_again() />
-                <p class="hint">"Your browser sends this token with every API request:"</p>
                 <EncodedToken token />
                 <div class="columns">
-                    <Walk token />
-                    <div><DecodedToken token /></div>
+                    <Later><Walk token /></Later>
+                    <Later><div><DecodedToken token /></div></Later>
                 </div>
             </Show>
         </section>

@@ -20,6 +20,8 @@ pub fn focus_if_lost(element: &HtmlElement) {
     }
 }
 
+const HYDRATED: &str = "data-hydrated";
+
 /// The id of the element that contains the page. It is not `<body>`, because browser extensions put elements
 /// of their own there.
 pub const PAGE: &str = "page";
@@ -35,11 +37,16 @@ pub fn move_foreign_elements() {
     }
 }
 
+/// Whether `data-hydrated` is set on `<html>`.
+pub fn is_hydrated() -> bool {
+    document().document_element().is_some_and(|root| root.has_attribute(HYDRATED))
+}
+
 /// Sets `data-hydrated` on `<html>`, after the effects that are waiting for their turn already.
 pub fn mark_hydrated() {
     spawn_local(async {
         if let Some(root) = document().document_element() {
-            let _ = root.set_attribute("data-hydrated", "");
+            let _ = root.set_attribute(HYDRATED, "");
         }
     });
 }

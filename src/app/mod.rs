@@ -47,6 +47,8 @@ mod components;
 pub mod dom;
 mod forgot;
 mod form;
+#[cfg(feature = "hydrate")]
+pub mod executor;
 mod frame;
 pub mod front;
 mod home;
@@ -90,7 +92,7 @@ pub fn App() -> impl IntoView {
             <SkipLink />
             <Nav path=use_location().pathname.into() account=UserMenu />
             <FocusOnNavigation />
-            <main id="main" tabindex="-1">
+            <main id="main" class="app" tabindex="-1">
                 <FlatRoutes fallback=NotFoundPage>
                     <Route path=path!("/account") view=|| require_login(AccountPage) ssr=WHOLE />
                     <Route path=path!("/sessions") view=|| require_login(SessionsPage) ssr=WHOLE />

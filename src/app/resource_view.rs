@@ -38,6 +38,11 @@ impl<T: Clone + Send + Sync> Latest<T> {
         Self { found, trouble, answer }
     }
 
+    /// Whether there is an answer, or an error.
+    pub fn is_settled(self) -> bool {
+        self.found.with(Option::is_some) || self.trouble.with(Option::is_some)
+    }
+
     pub fn has_failed(self) -> bool {
         self.trouble.with_untracked(Option::is_some)
     }
@@ -48,7 +53,7 @@ impl<T: Clone + Send + Sync> Latest<T> {
 
     /// Shows that the first answer is pending, in these words, or the error of the last call.
     pub fn state(self, words: &'static str) -> impl IntoView {
-        let is_pending = move || self.found.with(Option::is_none) && self.trouble.with(Option::is_none);
+        let is_pending = move || !self.is_settled();
         view! {
             <PendingOrFailed
                 is_pending=Signal::derive(is_pending)

@@ -45,18 +45,23 @@ pub fn SessionsPage() -> impl IntoView {
             <Show when=move || list.found.with(Option::is_some)>
                 <SessionRows list=list.found end on_ended outcome />
             </Show>
-            <EndMany account outcome on_ended />
+            // Below the list only once it is there, because it would push them down.
+            <Show when=move || list.is_settled()>
+                <EndMany account outcome on_ended />
+            </Show>
         </section>
-        <section class="card full needs-scripts" aria-labelledby="events">
-            <h2 id="events">"Recent activity"</h2>
-            <Answered
-                answer=events
-                view=move |found| {
-                    let rows = found.events.into_iter().map(|event| event_row(&event, found.now));
-                    view! { <ul class="rows">{rows.collect_view()}</ul> }.into_any()
-                }
-            />
-        </section>
+        <Show when=move || list.is_settled()>
+            <section class="card full" aria-labelledby="events">
+                <h2 id="events">"Recent activity"</h2>
+                <Answered
+                    answer=events
+                    view=move |found| {
+                        let rows = found.events.into_iter().map(|event| event_row(&event, found.now));
+                        view! { <ul class="rows">{rows.collect_view()}</ul> }.into_any()
+                    }
+                />
+            </section>
+        </Show>
     }
 }
 
@@ -75,7 +80,7 @@ fn EndMany(
         on_ended();
     };
     view! {
-        <p class="actions needs-scripts">
+        <p class="actions">
             <button type="button" class="button small quiet" on:click=move |_| ends_others.set(true)>"End other sessions"</button>
             <button type="button" class="button small quiet" on:click=move |_| ends_all.set(true)>"Sign out everywhere"</button>
         </p>

@@ -17,7 +17,7 @@ use super::{
     page_error::PageErrorNotice,
     theme::Theme,
 };
-use crate::{api::types::Presence, client::session::Session};
+use crate::client::session::Session;
 
 /// The locations of the site's files, and the names in its cookies, for rendering documents.
 #[derive(Clone)]
@@ -29,8 +29,8 @@ pub struct Site {
     ///
     /// [`HTTPS_ATTRIBUTE`]: crate::api::HTTPS_ATTRIBUTE
     pub https: bool,
-    /// The names of the files with the app's part of the wasm; empty if the wasm is not split.
-    pub app_parts: Arc<[String]>,
+    /// Whether the app's part of the wasm is a file of its own.
+    pub is_split: bool,
     /// The names that this service uses in its cookies at that time, separated by spaces: [`SERVICES_ATTRIBUTE`].
     ///
     /// [`SERVICES_ATTRIBUTE`]: crate::api::SERVICES_ATTRIBUTE
@@ -64,7 +64,7 @@ pub fn front(site: &Site, page: FrontPage) -> impl IntoView + use<> {
 
 /// The document around the app.
 pub fn app(site: &Site) -> impl IntoView + use<> {
-    let head = view! { <PreloadLoader site=site.clone() /> <PreloadApp site=site.clone() /> <MetaTags /> };
+    let head = view! { <PreloadLoader site=site.clone() /> <MetaTags /> };
     hydrated(site, head.into_any(), view! { <App /> }.into_any())
 }
 
@@ -171,20 +171,7 @@ fn PreloadLoader(site: Site) -> impl IntoView {
     /// As cargo-leptos names it.
     const LOADER: &str = "__wasm_split.______________________.js";
     let href = format!("{}/{LOADER}", site.folder());
-    (!site.app_parts.is_empty()).then(|| view! { <link rel="modulepreload" href=href nonce=use_nonce() /> })
-}
-
-/// Preloads the part of the wasm with the app, for signed-in users: visitors do not need it yet.
-#[component]
-fn PreloadApp(site: Site) -> impl IntoView {
-    if use_context() != Some(Presence::SignedIn) {
-        return None;
-    }
-    let folder = site.folder();
-    let links = site.app_parts.iter().map(|file| {
-        view! { <link rel="preload" href=format!("{folder}/{file}.wasm") r#as="fetch" crossorigin="" fetchpriority="low" /> }
-    });
-    Some(links.collect_view())
+    site.is_split.then(|| view! { <link rel="modulepreload" href=href nonce=use_nonce() /> })
 }
 
 impl Site {

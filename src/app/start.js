@@ -28,10 +28,18 @@
   // Listens first, so that this button works after a panic, too.
   window.addEventListener("click", ({ target }) => target.matches && target.matches("[data-reload]") && location.reload(), true);
 
+  // Resolves after the first paint, which hydration would delay. A hidden page is not painted.
+  const painted = () =>
+    new Promise((resolve) => {
+      if (document.hidden) resolve();
+      else requestAnimationFrame(() => setTimeout(resolve));
+    });
+
   const start = async () => {
     const [page, response] = await Promise.all([import(js), fetch(wasm)]);
     await page.default({ module_or_path: response });
     await parsed;
+    await painted();
     page.hydrate();
   };
 

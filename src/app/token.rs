@@ -12,7 +12,7 @@ pub fn EncodedToken(#[prop(into)] token: Signal<Option<HeldToken>>) -> impl Into
     let part = move |number: usize| move || parts.with(|parts| parts[number].clone());
     view! {
         <div class="code-block">
-            <p class="jwt" role="group" aria-label="The token as it is sent">
+            <p class="jwt" tabindex="0" role="group" aria-label="The token as it is sent">
                 <span class="jwt-header">{part(0)}</span>
                 "."
                 <span class="jwt-claims">{part(1)}</span>

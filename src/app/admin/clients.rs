@@ -27,7 +27,7 @@ pub fn Clients() -> impl IntoView {
         }
     };
     view! {
-        <section class="card full needs-scripts" aria-labelledby="clients">
+        <section class="card full" aria-labelledby="clients">
             <h2 id="clients">"Services"</h2>
             <p>"These may ask whether a token is live, and end its session. " <code>"hallpass client add NAME"</code> " adds one."</p>
             <Answered

@@ -22,7 +22,7 @@ pub fn EndAll() -> impl IntoView {
         }
     };
     view! {
-        <section class="card full needs-scripts" aria-labelledby="everyone">
+        <section class="card full" aria-labelledby="everyone">
             <h2 id="everyone">"All users"</h2>
             <p>"End the sessions of all users, including your own. Everyone can sign in again."</p>
             <button type="button" class="button small quiet" on:click=move |_| asks.set(true)>"End all sessions of all users"</button>

@@ -21,8 +21,8 @@ mod users;
 #[component]
 pub fn AdminPage() -> impl IntoView {
     let account = ask_account();
-    let is_admin =
-        Memo::new(move |_| matches!(account.get(), Some(Ok(account)) if account.role == Role::Admin));
+    // What is below the list of users would be pushed down by it.
+    let is_listed = RwSignal::new(false);
     // The number of changes made here. Each change reloads the lists.
     let changes = RwSignal::new(0_u32);
     let opened = RwSignal::new(None::<UserInfo>);
@@ -33,16 +33,17 @@ pub fn AdminPage() -> impl IntoView {
             <h1>"Users"</h1>
             <AccountNav account />
             <NeedsScripts />
+            <p class="lead">"Administrators manage the accounts, roles and sessions of all users here. A change takes effect on every server before this page confirms it."</p>
             <Answered
                 answer=account
                 view=move |account| match account.role {
-                    Role::Admin => view! { <Users own_id=account.sub outcome opened changes /> }.into_any(),
+                    Role::Admin => view! { <Users own_id=account.sub outcome opened changes is_listed /> }.into_any(),
                     Role::User => view! { <p>"Only an administrator may see this page."</p> }.into_any(),
                 }
             />
         </section>
         {move || opened.get().map(|user| view! { <UserSessions user outcome changes /> })}
-        <Show when=move || is_admin.get()>
+        <Show when=move || is_listed.get()>
             <Clients />
             <EndAll />
         </Show>

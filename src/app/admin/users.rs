@@ -25,6 +25,8 @@ pub fn Users(
     /// The user whose sessions are shown.
     opened: RwSignal<Option<UserInfo>>,
     changes: RwSignal<u32>,
+    /// Set once the first answer has arrived.
+    is_listed: RwSignal<bool>,
 ) -> impl IntoView {
     let session = Session::expect();
     let (search, after) = (RwSignal::new(String::new()), RwSignal::new(String::new()));
@@ -34,6 +36,7 @@ pub fn Users(
         let (search, after) = (search.get(), after.get());
         session.call(move || api::admin::users(search.clone(), after.clone()))
     }));
+    Effect::new(move || is_listed.set(list.is_settled()));
     let find = move |event: SubmitEvent| {
         event.prevent_default();
         after.set(String::new());
@@ -54,7 +57,6 @@ pub fn Users(
         view! { <UserRow user=now is_own question outcome opened on_change /> }
     };
     view! {
-        <p class="lead">"Changes take effect on every server before this page confirms them."</p>
         {outcome.view()}
         <form class="find" role="search" on:submit=find>
             <label for="search">"E-mail address"</label>

@@ -3,7 +3,7 @@
 
 pub use self::{
     button::ActionButton, code_block::CodeBlock, copy_button::CopyButton, dialog::Dialog, facts::Facts,
-    field::Field, interval::each_second, loading::Waiting, table::TableFrame, toast::Toasts,
+    field::Field, interval::each_second, later::Later, loading::Waiting, table::TableFrame, toast::Toasts,
 };
 
 mod button;
@@ -13,6 +13,7 @@ mod dialog;
 mod facts;
 mod field;
 mod interval;
+mod later;
 mod loading;
 mod table;
 mod toast;

@@ -5,7 +5,6 @@
 //! name would change the contents of other files.
 
 use std::{
-    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -50,12 +49,10 @@ pub fn contents(root: &Path) -> io::Result<SiteFiles> {
     files.map(|file| Ok((file.to_string_lossy().into_owned(), fs::read(root.join(&file))?.into()))).collect()
 }
 
-/// The names of the wasm files with the part of the app, without their ending; none if the wasm is not split.
-pub fn parts_of_app(options: &LeptosOptions) -> Vec<String> {
+/// Whether the app's part of the wasm is a file of its own.
+pub fn is_split(options: &LeptosOptions) -> bool {
     let folder = Path::new(&*options.site_root).join(&*options.site_pkg_dir);
-    let manifest = fs::read(folder.join("__wasm_split_manifest.json")).unwrap_or_default();
-    let parts = serde_json::from_slice::<HashMap<String, Vec<String>>>(&manifest).unwrap_or_default();
-    parts.get("app").cloned().unwrap_or_default()
+    folder.join("__wasm_split_manifest.json").exists()
 }
 
 /// All files below `root`, by their paths relative to it.

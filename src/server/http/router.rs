@@ -147,7 +147,7 @@ fn pages(state: &AppState, docs: Arc<Reference>) -> Router<AppState> {
         options: state.leptos.clone(),
         root: Arc::clone(&state.assets),
         https: state.config.server.https,
-        app_parts: assets::parts_of_app(&state.leptos).into(),
+        is_split: assets::is_split(&state.leptos),
         services,
         notes,
         mail_folder: mail.smtp_url.is_none().then(|| Arc::from(&*mail.dir)),

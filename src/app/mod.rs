@@ -26,6 +26,7 @@ use self::{
     forgot::ForgotPage,
     frame::{Foot, SkipLink, titled},
     nav::Nav,
+    new_version::NewVersionNotice,
     not_found::NotFoundPage,
     password::PasswordPage,
     replay::ReplayPage,
@@ -38,7 +39,7 @@ use self::{
     user_menu::UserMenu,
     verify::VerifyPage,
 };
-use crate::client::{session::Session, sse, token::kept_copy};
+use crate::client::{new_version::NewVersion, session::Session, sse, token::kept_copy};
 
 mod account;
 mod admin;
@@ -46,14 +47,15 @@ mod cluster;
 mod components;
 pub mod dom;
 mod forgot;
-mod form;
 #[cfg(feature = "hydrate")]
 pub mod executor;
+mod form;
 mod frame;
 pub mod front;
 mod home;
 mod login;
 mod nav;
+mod new_version;
 mod not_found;
 mod page_error;
 mod password;
@@ -84,6 +86,7 @@ const WHOLE: SsrMode = SsrMode::Async;
 #[component]
 pub fn App() -> impl IntoView {
     provide_meta_context();
+    NewVersion::provide();
     sse::follow(Session::provide());
     let toasts = Toasts::provide();
     view! {
@@ -91,6 +94,7 @@ pub fn App() -> impl IntoView {
         <Router>
             <SkipLink />
             <Nav path=use_location().pathname.into() account=UserMenu />
+            <NewVersionNotice />
             <FocusOnNavigation />
             <main id="main" class="app" tabindex="-1">
                 <FlatRoutes fallback=NotFoundPage>

@@ -35,6 +35,10 @@ pub struct Site {
     ///
     /// [`SERVICES_ATTRIBUTE`]: crate::api::SERVICES_ATTRIBUTE
     pub services: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The version of the files, if they do not change: [`VERSION_ATTRIBUTE`].
+    ///
+    /// [`VERSION_ATTRIBUTE`]: crate::api::VERSION_ATTRIBUTE
+    pub version: Option<Arc<str>>,
     /// The path of the example service, if it is served on this site: [`NOTES_ATTRIBUTE`].
     ///
     /// [`NOTES_ATTRIBUTE`]: crate::api::NOTES_ATTRIBUTE
@@ -99,11 +103,11 @@ fn without_scripts(site: &Site, title: &'static str, main: AnyView) -> impl Into
 }
 
 fn document(site: &Site, start: AnyView, head: AnyView, body: AnyView) -> impl IntoView + use<> {
-    let Site { options, root, https, services, notes, mail_folder, mail_page, .. } = site.clone();
+    let Site { options, root, https, services, version, notes, mail_folder, mail_page, .. } = site.clone();
     let theme = use_context::<Theme>().unwrap_or_default();
     view! {
         <!DOCTYPE html>
-        <html lang="en" data-theme=theme.attribute() data-services=services() data-https=https.then_some("") data-notes=notes data-mail-folder=mail_folder data-mail-page=mail_page>
+        <html lang="en" data-theme=theme.attribute() data-services=services() data-https=https.then_some("") data-version=version data-notes=notes data-mail-folder=mail_folder data-mail-page=mail_page>
             <head>
                 <meta charset="utf-8" />
                 <meta name="viewport" content="width=device-width, initial-scale=1" />
@@ -165,7 +169,8 @@ fn Start(site: Site) -> impl IntoView {
 }
 
 /// Preloads the loader of the wasm parts, which the browser would otherwise request only after it has read
-/// the other scripts.
+/// the other scripts. The app's part is not preloaded: it would delay the style sheet and the first part on a slow
+/// connection, and WebKit fetches a preloaded file again.
 #[component]
 fn PreloadLoader(site: Site) -> impl IntoView {
     /// As cargo-leptos names it.

@@ -14,6 +14,7 @@
 pub mod bearer;
 pub mod cookie;
 pub mod lazy_app;
+pub mod new_version;
 pub mod page_error;
 pub mod refresh;
 mod refresh_lock;

@@ -10,6 +10,7 @@ use std::{
     rc::{Rc, Weak},
 };
 
+use js_sys::Array;
 use leptos::task::spawn_local;
 use wasm_bindgen::{JsCast, JsValue, prelude::Closure};
 use web_sys::{BroadcastChannel, EventSource, MessageEvent};
@@ -18,13 +19,17 @@ use super::web_lock::WebLock;
 
 /// What a page receives.
 pub enum Received {
-    /// The data of an event.
-    Event(String),
+    Event {
+        name: String,
+        data: String,
+    },
     /// The connection was lost. The browser opens it again, unless the server has refused it.
-    Lost { is_refused: bool },
+    Lost {
+        is_refused: bool,
+    },
 }
 
-/// A subscription to the events of one name at a path. It ends when it is dropped.
+/// A subscription to events at a path. It ends when it is dropped.
 pub struct SharedStream {
     _subscription: Rc<Subscription>,
 }
@@ -37,34 +42,39 @@ struct Subscription {
 }
 
 impl SharedStream {
-    /// Calls `on_receive` with what arrives.
-    pub fn open(path: &'static str, event: &'static str, on_receive: impl Fn(Received) + 'static) -> Self {
+    /// Calls `on_receive` with the events of these names that arrive.
+    pub fn open(
+        path: &'static str,
+        events: &'static [&'static str],
+        on_receive: impl Fn(Received) + 'static,
+    ) -> Self {
+        let name = format!("{path} {MESSAGES}");
         let subscription = Rc::new_cyclic(|weak: &Weak<Subscription>| Subscription {
             on_receive: Box::new(on_receive),
-            channel: Channel::open(path, weak.clone()),
+            channel: Channel::open(&name, weak.clone()),
             connection: RefCell::default(),
         });
-        let lock = subscription.channel.as_ref().and_then(|_| WebLock::request(path).ok());
+        let lock = subscription.channel.as_ref().and_then(|_| WebLock::request(&name).ok());
         match lock {
             Some(lock) => {
                 let weak = Rc::downgrade(&subscription);
                 spawn_local(async move {
                     let lock = lock.await;
                     if let Some(subscription) = weak.upgrade() {
-                        subscription.connect(path, event, lock);
+                        subscription.connect(path, events, lock);
                     }
                 });
             }
-            None => subscription.connect(path, event, None),
+            None => subscription.connect(path, events, None),
         }
         Self { _subscription: subscription }
     }
 }
 
 impl Subscription {
-    fn connect(self: &Rc<Self>, path: &str, event: &str, lock: Option<WebLock>) {
+    fn connect(self: &Rc<Self>, path: &str, events: &[&str], lock: Option<WebLock>) {
         let (weak, is_leader) = (Rc::downgrade(self), lock.is_some());
-        let connection = Connection::open(path, event, move |received| {
+        let connection = Connection::open(path, events, move |received| {
             let Some(subscription) = weak.upgrade() else { return };
             if let Some(channel) = subscription.channel.as_ref().filter(|_| is_leader) {
                 channel.send(&received);
@@ -80,11 +90,12 @@ type Listener = Closure<dyn Fn(MessageEvent)>;
 /// A connection to the server, closed when it is dropped.
 struct Connection {
     source: EventSource,
-    _listeners: [Listener; 2],
+    _on_event: Listener,
+    _on_error: Listener,
 }
 
 impl Connection {
-    fn open(path: &str, event: &str, on_receive: impl Fn(Received) + Clone + 'static) -> Option<Self> {
+    fn open(path: &str, events: &[&str], on_receive: impl Fn(Received) + Clone + 'static) -> Option<Self> {
         let source = EventSource::new(path).ok()?;
         let failed = source.clone();
         let on_error = {
@@ -94,11 +105,14 @@ impl Connection {
             })
         };
         let on_event = Listener::new(move |message: MessageEvent| {
-            on_receive(Received::Event(message.data().as_string().unwrap_or_default()));
+            let data = message.data().as_string().unwrap_or_default();
+            on_receive(Received::Event { name: message.type_(), data });
         });
-        let _ = source.add_event_listener_with_callback(event, on_event.as_ref().unchecked_ref());
+        for event in events {
+            let _ = source.add_event_listener_with_callback(event, on_event.as_ref().unchecked_ref());
+        }
         source.set_onerror(Some(on_error.as_ref().unchecked_ref()));
-        Some(Self { source, _listeners: [on_event, on_error] })
+        Some(Self { source, _on_event: on_event, _on_error: on_error })
     }
 }
 
@@ -109,7 +123,11 @@ impl Drop for Connection {
     }
 }
 
-/// The channel to the other pages. Events are sent as texts, losses as booleans.
+/// The version of the messages among pages. Pages of another version of the site may read others, so each version has
+/// a leader of its own.
+const MESSAGES: u32 = 2;
+
+/// The channel to the other pages. Events are sent as a name and data, losses as booleans.
 struct Channel {
     channel: BroadcastChannel,
     _listener: Listener,
@@ -122,7 +140,11 @@ impl Channel {
             let data = message.data();
             let received = match data.as_bool() {
                 Some(is_refused) => Received::Lost { is_refused },
-                None => Received::Event(data.as_string().unwrap_or_default()),
+                None => {
+                    let [name, data] =
+                        [0, 1].map(|index| Array::from(&data).get(index).as_string().unwrap_or_default());
+                    Received::Event { name, data }
+                }
             };
             if let Some(subscription) = subscription.upgrade() {
                 (subscription.on_receive)(received);
@@ -134,7 +156,7 @@ impl Channel {
 
     fn send(&self, received: &Received) {
         let _ = self.channel.post_message(&match received {
-            Received::Event(data) => JsValue::from(data),
+            Received::Event { name, data } => Array::of2(&name.into(), &data.into()).into(),
             Received::Lost { is_refused } => JsValue::from(*is_refused),
         });
     }

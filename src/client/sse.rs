@@ -1,4 +1,5 @@
-//! Server-sent events that a page receives: the end of its session, and the state of the cluster.
+//! Server-sent events that a page receives: the version of the site and the end of its session, and the state of the
+//! cluster.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use leptos::{
 
 use super::{
     lazy_app,
+    new_version::NewVersion,
     session::Session,
     shared_stream::{Received, SharedStream},
 };
@@ -49,8 +51,8 @@ pub fn follow(session: Session) {
     });
 }
 
-/// Subscribes to the end of the session for as long as `owner` lives, while the page is visible. A hidden page has no
-/// connection, because the browser may suspend it.
+/// Subscribes to the end of the session, and to the version of the site if the page shows it, for as long as `owner`
+/// lives, while the page is visible. A hidden page has no connection, because the browser may suspend it.
 ///
 /// This is an entry point into the part of the wasm that [`lazy_app`] describes.
 ///
@@ -73,6 +75,7 @@ fn subscribe(session: Session) {
     ];
     on_cleanup(move || listeners.into_iter().for_each(|listener| listener.remove()));
 
+    let version = use_context::<NewVersion>();
     let stream = StoredValue::new_local(None::<SharedStream>);
     let close = move || drop(stream.try_update_value(Option::take));
     Effect::new(move || {
@@ -97,11 +100,12 @@ fn subscribe(session: Session) {
             set_timeout(move || retries.try_update(|tries| *tries += 1).unwrap_or_default(), wait);
         };
         let on_receive = move |received| match received {
-            Received::Event(reason) => on_end(reason),
+            Received::Event { name, data } if name == "ended" => on_end(data),
+            Received::Event { data, .. } => version.into_iter().for_each(|version| version.compare(&data)),
             Received::Lost { is_refused: true } => on_refusal(),
             Received::Lost { is_refused: false } => {}
         };
-        stream.set_value(Some(SharedStream::open(SESSION_EVENTS, "ended", on_receive)));
+        stream.set_value(Some(SharedStream::open(SESSION_EVENTS, &["live", "ended"], on_receive)));
     });
     on_cleanup(close);
 }
@@ -138,10 +142,10 @@ impl LiveCluster {
                     }
                 };
                 let on_receive = move |received| match received {
-                    Received::Event(view) => hear(view),
+                    Received::Event { data, .. } => hear(data),
                     Received::Lost { .. } => lost(),
                 };
-                stream.set_value(Some(SharedStream::open(CLUSTER_EVENTS, "message", on_receive)));
+                stream.set_value(Some(SharedStream::open(CLUSTER_EVENTS, &["message"], on_receive)));
             };
             open();
             // A suspended instance does not close its connections, and the browser does not reconnect after a

@@ -24,6 +24,7 @@ use crate::api::{
 
 const KEY: &str = "hallpass-session";
 const LAST_WORDS: &str = "hallpass-last-words";
+const DISMISSED_VERSION: &str = "hallpass-dismissed-version";
 
 /// A token is renewed when less than this share of its life is left.
 const RENEW_BELOW: f64 = 0.2;
@@ -223,6 +224,15 @@ pub fn set_last_words(words: Option<&str>) {
         Some(words) => set_text(LAST_WORDS, words),
         None => delete(LAST_WORDS),
     }
+}
+
+/// The new version of the site that the user does not want to be notified of, if any.
+pub fn dismissed_version() -> Option<String> {
+    text(DISMISSED_VERSION)
+}
+
+pub fn set_dismissed_version(hash: &str) {
+    set_text(DISMISSED_VERSION, hash);
 }
 
 /// Whether a `storage` event of the browser concerns the token.

@@ -21,6 +21,8 @@ use leptos::config::LeptosOptions;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time, try_join};
 use tracing::{error, info, warn};
 
+use crate::api::types::SiteVersion;
+
 use self::{
     auth::Auth,
     config::Config,
@@ -71,6 +73,8 @@ pub struct Shared {
     /// The prefix of the paths of the site's files, with their version. Empty under `make dev`, where the
     /// files change.
     pub assets: Arc<str>,
+    /// The version of the site, if its files do not change.
+    pub version: Option<SiteVersion>,
     pub other_versions: OtherVersions,
     pub auth: Arc<Auth>,
     pub config: Config,
@@ -110,9 +114,9 @@ pub async fn serve(
         site.display()
     );
     let unreadable = || format!("cannot read {}", site.display());
-    let version = match config::is_watched() {
+    let files = match config::is_watched() {
         true => None,
-        false => Some(http::assets::version(&site).with_context(unreadable)?),
+        false => Some(http::assets::contents(&site).with_context(unreadable)?),
     };
     let address = listener.local_addr()?;
     let mailer = Mailer::new(&config, address)?;
@@ -123,11 +127,15 @@ pub async fn serve(
     let mut shutdown = pin!(shutdown);
     let starting = Instance::start(&config, MemberKind::Instance).boxed();
     let Some(instance) = unless_stopped(starting, shutdown.as_mut()).await? else { return Ok(()) };
-    if let Some(version) = &version {
-        let files = http::assets::contents(&site).with_context(unreadable)?;
-        let keeping = instance.db.keep_site(version, files).await;
-        keeping.context("the site's files cannot be kept in the database")?;
-    }
+    let version = match files {
+        Some(files) => {
+            let hash = http::assets::version(&files);
+            let starting = instance.db.start_site(&hash, files).await;
+            let start = starting.context("the site's files cannot be kept in the database")?;
+            Some(SiteVersion { start, hash })
+        }
+        None => None,
+    };
     info!("Hallpass is running at http://{address}");
     if let Some(address) = &config.gate.addr {
         info!("the gate is open at {address}");
@@ -146,7 +154,8 @@ pub async fn serve(
     let gate = OptionFuture::from(gate.map(|gate| instance.serve_gate(gate, &config)));
     let state = AppState(Arc::new(Shared {
         leptos: config.leptos.clone(),
-        assets: version.map(|version| format!("/{version}")).unwrap_or_default().into(),
+        assets: version.as_ref().map(|version| format!("/{}", version.hash)).unwrap_or_default().into(),
+        version,
         other_versions: OtherVersions::new(instance.db.clone()),
         auth: Arc::clone(&instance.auth),
         config,

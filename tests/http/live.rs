@@ -105,7 +105,9 @@ async fn session_stream_sends_the_end_reason_and_closes() {
         let (_, tokens) = answer(browser.post(at("/api/auth/login")).json(&body)).await;
         let (session, access) = (&tokens["session_id"], tokens["access_token"].as_str().unwrap());
         let mut events = named_events(browser.get(at(SESSION)).send().await.unwrap());
-        assert_eq!(events.next().await.unwrap(), ("live".to_owned(), String::new()));
+        let page = server.get("/").send().await.unwrap().text().await.unwrap();
+        let version = page.split("data-version=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!(events.next().await.unwrap(), ("live".to_owned(), version.to_owned()));
         let mut of_servers = self::events(browser.get(at(EVENTS)).send().await.unwrap());
         of_servers.next().await.unwrap();
         let other = server.login("ann@example.com").await;

@@ -15,28 +15,27 @@ const KEPT_VERSIONS: i64 = 5;
 pub type SiteFiles = BTreeMap<String, Bytes>;
 
 impl Db {
-    /// Keeps the files of a version, and deletes those of versions that were started longest ago.
+    /// Records the start of an instance with this version of the site, and returns the number of the start. The files
+    /// are kept if the version is new; those of the versions that were started longest ago are then deleted.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn keep_site(&self, version: &str, files: SiteFiles) -> Result<(), DbError> {
+    pub async fn start_site(&self, version: &str, files: SiteFiles) -> Result<i64, DbError> {
         let version = version.to_owned();
         self.reserved(super::MANY_TIMEOUT)
             .transaction(move |connection| {
                 async move {
-                let started = "update site_versions set last_start = (select max(last_start) + 1 from site_versions) \
-                               where version = $1";
-                let known = sqlx::query(started).bind(&version).execute(&mut *connection).await?.rows_affected() > 0;
-                if known {
-                    return Ok(());
-                }
                 // Another instance with the same files may start at the same time.
                 let add = "insert into site_versions (version, last_start) \
-                           select $1, coalesce(max(last_start), 0) + 1 from site_versions where true on conflict do nothing";
-                let is_added = sqlx::query(add).bind(&version).execute(&mut *connection).await?.rows_affected() > 0;
-                if !is_added {
-                    return Ok(());
-                }
+                           select $1, coalesce(max(last_start), 0) + 1 from site_versions where true \
+                           on conflict do nothing returning last_start";
+                let added: Option<i64> =
+                    sqlx::query_scalar(add).bind(&version).fetch_optional(&mut *connection).await?;
+                let Some(start) = added else {
+                    let again = "update site_versions set last_start = (select max(last_start) + 1 from site_versions) \
+                                 where version = $1 returning last_start";
+                    return sqlx::query_scalar(again).bind(&version).fetch_one(&mut *connection).await;
+                };
                 for (path, contents) in files {
                     sqlx::query("insert into site_files (version, path, contents) values ($1, $2, $3)")
                         .bind(&version)
@@ -52,7 +51,7 @@ impl Db {
                 .bind(KEPT_VERSIONS)
                 .execute(&mut *connection)
                 .await?;
-                Ok(())
+                Ok(start)
             }
                 .boxed()
             })

@@ -21,31 +21,27 @@ pub const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// The length of a version, in bytes of the hash: long enough that no two builds have the same.
 const VERSION_BYTES: usize = 12;
 
-/// The version of the contents of `folder`: a hash that can be part of a path.
-///
-/// # Errors
-/// The folder, or something in it, cannot be read.
-pub fn version(folder: &Path) -> io::Result<String> {
-    let mut files = list(folder)?;
-    files.sort();
+/// The version of these files: a hash that can be part of a path.
+pub fn version(files: &SiteFiles) -> String {
     let mut hash = Context::new(&SHA256);
-    for file in files {
-        let (name, contents) = (file.as_os_str().as_encoded_bytes(), fs::read(folder.join(&file))?);
-        for part in [name, &contents] {
+    for (path, contents) in files {
+        for part in [path.as_bytes(), contents] {
             // Lengths are hashed too, so that the end of one part cannot pass for the beginning of the next.
             hash.update(&part.len().to_le_bytes());
             hash.update(part);
         }
     }
-    Ok(BASE64_URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..VERSION_BYTES]))
+    BASE64_URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..VERSION_BYTES])
 }
 
-/// The contents of all files below `root`, by their paths relative to it.
+/// The contents of all files below `root`, by their paths relative to it, without the compressed copies that the
+/// build makes of each.
 ///
 /// # Errors
 /// The folder, or something in it, cannot be read.
 pub fn contents(root: &Path) -> io::Result<SiteFiles> {
-    let files = list(root)?.into_iter();
+    let is_copy = |file: &Path| file.extension().is_some_and(|suffix| suffix == "br" || suffix == "gz");
+    let files = list(root)?.into_iter().filter(|file| !is_copy(file));
     files.map(|file| Ok((file.to_string_lossy().into_owned(), fs::read(root.join(&file))?.into()))).collect()
 }
 
@@ -76,13 +72,17 @@ fn list(root: &Path) -> io::Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
+    fn version_of(folder: &Path) -> String {
+        version(&contents(folder).unwrap())
+    }
+
     #[test]
     fn whatever_changes_the_version_does() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let write = |name: &str, contents: &str| {
             fs::write(path(name), contents).unwrap();
-            version(folder.path()).unwrap()
+            version_of(folder.path())
         };
         fs::create_dir(path("snippets")).unwrap();
         let versions = [
@@ -95,10 +95,10 @@ mod tests {
         for (index, one) in versions.iter().enumerate() {
             assert!(!versions[..index].contains(one), "{versions:?}");
         }
-        assert_eq!(version(folder.path()).unwrap(), versions[4]);
+        assert_eq!(version_of(folder.path()), versions[4]);
         fs::remove_file(path("snippets/c.js")).unwrap();
-        assert_eq!(version(folder.path()).unwrap(), versions[2]);
+        assert_eq!(version_of(folder.path()), versions[2]);
         fs::rename(path("b.js"), path("c.js")).unwrap();
-        assert_ne!(version(folder.path()).unwrap(), versions[2]);
+        assert_ne!(version_of(folder.path()), versions[2]);
     }
 }

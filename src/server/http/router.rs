@@ -149,6 +149,7 @@ fn pages(state: &AppState, docs: Arc<Reference>) -> Router<AppState> {
         https: state.config.server.https,
         is_split: assets::is_split(&state.leptos),
         services,
+        version: state.version.as_ref().map(|version| version.to_string().into()),
         notes,
         mail_folder: mail.smtp_url.is_none().then(|| Arc::from(&*mail.dir)),
         mail_page: mail.on_site.then_some(dev_mail::PATH),
@@ -190,10 +191,10 @@ fn pages(state: &AppState, docs: Arc<Reference>) -> Router<AppState> {
 /// The path of the page about the API.
 const DOCS: &str = "/docs";
 
-/// The addresses that scripts may connect to: this origin and, under `make dev`, the watcher that reloads the
 /// The path of the page for administrators.
 const ADMIN: &str = "/admin";
 
+/// The addresses that scripts may connect to: this origin and, under `make dev`, the watcher that reloads the
 /// page.
 fn connect_sources(options: &LeptosOptions) -> String {
     if config::is_watched() {
@@ -278,10 +279,10 @@ async fn presence(State(state): State<AppState>, mut request: Request, next: Nex
     if let Some(origin) = Target::of(&request, &state.config.server).origin() {
         request.extensions_mut().insert(SiteOrigin(origin.to_string().into()));
     }
-    request.extensions_mut().insert(presence);
     let is_forbidden = presence == Presence::SignedIn
         && request.uri().path() == ADMIN
         && is_no_administrator(&state, request.headers()).await;
+    request.extensions_mut().insert(presence);
     if presence != Presence::SignedIn
         && let Some(confirmed) = cookie::signed_out(request.headers(), &state)
     {
@@ -316,7 +317,6 @@ async fn presence_of_arrival(state: &AppState, headers: &HeaderMap) -> Presence 
     }
 }
 
-/// Provides whether the browser is signed in, the address of the site, and the theme.
 /// Whether SQL says that the user of this session is not an administrator. That decides the status of the page alone,
 /// which holds no data: its calls need the role in the access token.
 async fn is_no_administrator(state: &AppState, headers: &HeaderMap) -> bool {
@@ -324,6 +324,7 @@ async fn is_no_administrator(state: &AppState, headers: &HeaderMap) -> bool {
     state.auth.role_in(session_id).await.is_ok_and(|role| role == Some(Role::User))
 }
 
+/// Provides whether the browser is signed in, the address of the site, and the theme.
 fn provide_page_context(extensions: &Extensions, headers: &HeaderMap) {
     if let Some(presence) = extensions.get::<Presence>() {
         provide_context(*presence);

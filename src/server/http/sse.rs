@@ -27,7 +27,10 @@ use crate::{
     api::{
         CLUSTER_EVENTS, SESSION_EVENTS,
         error::ApiError,
-        types::{ClusterView, EndReason, InstanceView, MemberKind, Presence, RecentRevocation, RefreshToken},
+        types::{
+            ClusterView, EndReason, InstanceView, MemberKind, Presence, RecentRevocation, RefreshToken,
+            SiteVersion,
+        },
     },
     server::{
         AppState,
@@ -62,7 +65,7 @@ pub fn routes() -> Router<AppState> {
         .layer(Extension(Arc::<View>::default()))
 }
 
-/// Sends a page the end of its session, with the reason. A browser cannot send the bearer with this request,
+/// Sends a page the version of the site that this instance serves, and the end of the session, with the reason. A browser cannot send the bearer with this request,
 /// so the cookie of the session is used instead, here and in [`cluster`].
 ///
 /// # Errors
@@ -74,7 +77,8 @@ async fn session(
     parts: Parts,
 ) -> Result<Response, ApiError> {
     let (token, place) = signed_in(&state, &streams, &parts).await?;
-    let (end, first) = (ended(state.clone(), token), Event::default().event("live").data(""));
+    let version = state.version.as_ref().map(SiteVersion::to_string).unwrap_or_default();
+    let (end, first) = (ended(state.clone(), token), Event::default().event("live").data(version));
     let last = end.map(|reason| Event::default().event("ended").json_data(reason).unwrap_or_default());
     let events = stream::once(async { first }).chain(last.into_stream());
     Ok(respond(&state, place, events))

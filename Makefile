@@ -135,7 +135,9 @@ e2e-browsers: build
 
 rolling: build browser services
 	@test "$(FROM)" || { echo "Name the commit of the other build: make rolling FROM=v0.1.0"; exit 1; }
-	git worktree add --force --detach target/previous "$(FROM)"
+	@# An earlier run that has failed leaves the folder, with what it has built.
+	if [ -e target/previous ]; then git -C target/previous checkout --detach "$$(git rev-parse "$(FROM)")"; \
+	else git worktree add --force --detach target/previous "$(FROM)"; fi
 	$(MAKE) -C target/previous build
 	cd end2end && npm ci --no-audit --no-fund --silent && \
 		PREVIOUS=../target/previous/target npx playwright test --project rolling --no-deps

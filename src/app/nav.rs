@@ -78,7 +78,7 @@ pub fn Nav(
                     fallback=move || {
                         view! {
                             <a href="/login" rel="external" aria-current=current("/login")>"Sign in"</a>
-                            <a href="/register" rel="external" class="button small">"Create account"</a>
+                            <a href="/register" rel="external" class="button small" aria-current=current("/register")>"Create account"</a>
                         }
                     }
                 >

@@ -11,18 +11,18 @@ use crate::app::{components::TableFrame, relative_time::ago};
 #[component]
 pub fn Servers(stage: Stage) -> impl IntoView {
     view! {
-        <TableFrame id="running" caption="Running now" class="servers">
-                <thead>
-                    <tr>
-                        <th scope="col">"Server"</th>
-                        <th scope="col">"Lease"</th>
-                        <th scope="col">"Checks tokens"</th>
-                        <th scope="col" class="figure">"Lease renewed"</th>
-                        <th scope="col" class="figure">"Sessions"</th>
-                        <th scope="col">"Events applied"</th>
+        <TableFrame id="running" caption="Running now" class="servers as-cards">
+                <thead role="rowgroup">
+                    <tr role="row">
+                        <th scope="col" role="columnheader">"Server"</th>
+                        <th scope="col" role="columnheader">"Lease"</th>
+                        <th scope="col" role="columnheader">"Checks tokens"</th>
+                        <th scope="col" role="columnheader" class="figure">"Lease renewed"</th>
+                        <th scope="col" role="columnheader" class="figure">"Sessions"</th>
+                        <th scope="col" role="columnheader">"Events applied"</th>
                     </tr>
                 </thead>
-                <tbody>
+                <tbody role="rowgroup">
                     {each(stage, |scene| scene.present().iter().map(|node| node.key).collect(), server)}
                 </tbody>
         </TableFrame>
@@ -33,8 +33,8 @@ pub fn Servers(stage: Stage) -> impl IntoView {
 fn server(stage: Stage, key: usize) -> AnyView {
     let node = follow(stage, key);
     view! {
-        <tr>
-            <th scope="row">
+        <tr role="row">
+            <th scope="row" role="rowheader">
                 {say_of(node, |node| node.instance.name.clone())}
                 <span class="hint">
                     {say_of(
@@ -47,16 +47,16 @@ fn server(stage: Stage, key: usize) -> AnyView {
                     )}
                 </span>
             </th>
-            <td>{say_of(node, |node| node.status.lease().to_owned())}</td>
-            <td>
+            <td role="cell" data-label="Lease">{say_of(node, |node| node.status.lease().to_owned())}</td>
+            <td role="cell" data-label="Checks tokens">
                 <span class=say_of(
                     node,
                     |node| format!("badge {}", node.status.class()),
                 )>{say_of(node, |node| node.status.memory(node.instance.kind).to_owned())}</span>
             </td>
-            <td class="figure">{say_of(node, |node| format!("{} ms ago", node.instance.renewed_ms))}</td>
-            <td class="figure">{say_of(node, |node| node.instance.sessions.to_string())}</td>
-            <td><code>{say_of(node, positions)}</code></td>
+            <td role="cell" data-label="Lease renewed" class="figure">{say_of(node, |node| format!("{} ms ago", node.instance.renewed_ms))}</td>
+            <td role="cell" data-label="Sessions" class="figure">{say_of(node, |node| node.instance.sessions.to_string())}</td>
+            <td role="cell" data-label="Events applied"><code>{say_of(node, positions)}</code></td>
         </tr>
     }
     .into_any()

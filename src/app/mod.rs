@@ -46,9 +46,9 @@ mod admin;
 mod cluster;
 mod components;
 pub mod dom;
-mod forgot;
 #[cfg(feature = "hydrate")]
 pub mod executor;
+mod forgot;
 mod form;
 mod frame;
 pub mod front;

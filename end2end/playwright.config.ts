@@ -71,7 +71,11 @@ export default defineConfig({
       command: "deploy/cluster",
       cwd: "..",
       url: `${clusterUrl}/proxy/ready`,
-      env: { HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS: "100000", CLUSTER_NOTES: "target/debug/examples/notes" },
+      env: {
+        HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS: "100000",
+        HALLPASS_MAIL_DIR: `${home}/cluster-mail`,
+        CLUSTER_NOTES: "target/debug/examples/notes",
+      },
       timeout: 600_000,
       gracefulShutdown: { signal: "SIGTERM", timeout: 30_000 },
     },

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { get } from "node:http";
 import { join } from "node:path";
 import type { APIRequestContext, APIResponse, Page } from "@playwright/test";
+import { CLUSTER, linkIn } from "./mailbox";
 import { expect, expectNoViolations, freshEmail, PASSWORD, refused, test } from "./support";
 
 // One after the other: some of them stop a server.
@@ -399,3 +400,21 @@ for (const [name, proxy] of proxies) {
     expect(await answer.json()).toMatchObject({ error: "payload_too_large" });
   });
 }
+
+test("a reset of the password is confirmed by every server, and ends the session at each", async ({ visitor, page, request }) => {
+  const email = await visitor.beginSession();
+  const form = { email, password: PASSWORD, delivery: "body" };
+  const { access_token } = await (await request.post(`${first}/api/auth/login`, { form })).json();
+  await visitor.open("/forgot");
+  await page.getByLabel("E-mail").fill(email);
+  await page.getByRole("button", { name: "Send the link" }).click();
+  await expect(page.getByText("has no mail server yet")).toBeVisible();
+  await visitor.open(await linkIn(email, /^Reset/, CLUSTER));
+  await page.getByLabel("New password").fill("staple battery horse");
+  await page.getByRole("button", { name: "Change password" }).click();
+  await expect(page.getByText(/All 5 servers confirmed it in/)).toBeVisible();
+  for (const instance of instances) {
+    expect((await request.post(`${instance}/api/account/me`, withToken(access_token))).status()).toBe(401);
+  }
+  for (const address of notes) expect((await request.get(address, withToken(access_token))).status()).toBe(401);
+});

@@ -78,16 +78,32 @@ async fn only_administrator_cannot_be_deleted() {
     assert_eq!(status(delete(&server, &ann, PASSWORD)).await, 409, "the last one");
 }
 
+/// Nor refresh, and an administrator who looks at them finds them or not.
 #[tokio::test]
 async fn user_cannot_log_in_while_they_are_deleted() {
     let home = Home::new();
+    home.add_administrator("root@example.com");
     let server = home.start().await;
+    let root = server.login("root@example.com").await;
     for round in 0..5 {
         let email = format!("user{round}@example.com");
-        let pair = server.register(&email).await;
+        let (pair, other) = (server.register(&email).await, server.login(&email).await);
+        let (_, me) = answer(server.me(&pair.access)).await;
         let logins = futures::future::join_all((0..8).map(|_| answer(server.try_login(&email, PASSWORD))));
-        let (deleted, logins) = tokio::join!(status(delete(&server, &pair, PASSWORD)), logins);
+        let look = server.call("/api/admin/sessions", &root.access, json!({ "user_id": me["sub"] }));
+        let (deleted, logins, refreshed, looked) = tokio::join!(
+            status(delete(&server, &pair, PASSWORD)),
+            logins,
+            answer(server.refresh(&other.refresh)),
+            status(look)
+        );
         assert_eq!(deleted, 200);
+        assert!(matches!(looked.as_u16(), 200 | 404), "{looked}");
+        if refreshed.0 == 200 {
+            let next = Pair::of(&refreshed.1);
+            assert_invalid_token(&server.me(&next.access).send().await.unwrap(), "refreshed before the end");
+            assert_eq!(status(server.refresh(&next.refresh)).await, 401);
+        }
         for (status_of_login, tokens) in logins {
             assert!(matches!(status_of_login.as_u16(), 200 | 401), "{tokens}");
             if status_of_login == 200 {

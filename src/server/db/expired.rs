@@ -26,7 +26,7 @@ const EXPIRED: [(&str, &str, i64); 5] = [
         DAY,
     ),
     ("account_events", "at <= $1", events::KEPT),
-    ("mail_tokens", "expires_at <= $1", DAY),
+    ("mail_tokens", "expires_at <= $1", 0),
     (
         "users",
         "deleted_at <= $1 and not exists (select 1 from sessions where user_id = users.id) \

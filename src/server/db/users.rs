@@ -237,7 +237,7 @@ impl Db {
     }
 
     /// Starts a session for a user whose password was verified. `None` if they have been disabled since then,
-    /// or their password or role has changed. If the user does not know the device, they get a notice. `own` is
+    /// or their password, role or address has changed. If the user does not know the device, they get a notice. `own` is
     /// the time by this process's clock.
     ///
     /// # Errors
@@ -256,6 +256,7 @@ impl Db {
             MailToken::of_user(Purpose::SignedIn, user.email.clone(), (user.id, user.password_version))
         });
         let (password_version, role, config) = (user.password_version, user.role, config.clone());
+        let email = user.email.clone();
         self.requests()
             .transaction(move |connection| {
                 async move {
@@ -263,12 +264,13 @@ impl Db {
                     // comes first and is seen here, or comes after and revokes this session too.
                     let entitled = sqlx::query(AssertSqlSafe(format!(
                         "update users set last_login_at = {clock} \
-                     where id = $1 and password_version = $2 and role = $3 and disabled_at is null \
+                     where id = $1 and password_version = $2 and role = $3 and email = $4 and disabled_at is null \
                      returning last_login_at"
                     )))
                     .bind(new.user_id.to_string())
                     .bind(password_version)
                     .bind(role.as_str())
+                    .bind(email)
                     .fetch_all(&mut *connection)
                     .await?;
                     let Some(row) = entitled.first() else {

@@ -2,6 +2,7 @@
 alter table users add column email_verified_at bigint;
 -- When the account was deleted. The row is kept, without anything personal, as long as there are sessions of it.
 alter table users add column deleted_at bigint;
+create index users_deleted on users (deleted_at) where deleted_at is not null;
 
 -- One-time tokens that were sent by mail and not used. The text of a token is its id and a MAC over it, so nothing here can be
 -- used without the keys.

@@ -37,7 +37,7 @@ class Mailbox:
     async def handle_DATA(self, server, session, envelope):
         match mode():
             case "refuse":
-                return "550 5.7.1 This mail is not wanted"
+                return f"550 5.1.1 <{envelope.rcpt_tos[0]}>: This mail is not wanted"
             case "defer":
                 return "451 4.3.0 Try again later"
             case "stall":

@@ -178,10 +178,11 @@ pub async fn delete(
     crate::server::http::handlers::delete_account(password).await
 }
 
-/// Returns all that is kept about the bearer's user, except for the hash of the password.
+/// Returns what is kept about the bearer's user, except for the hash of the password and links that were sent and not used.
+/// Of more than 100,000 sessions, the latest.
 ///
 /// # Errors
-/// 401 without a live token; 503 when it cannot be read.
+/// 401 without a live token; 429 after too many exports; 503 when it cannot be read.
 #[server(
     prefix = "/api", endpoint = "account/export", protocol = FormOrJson, client = RefreshingClient,
     input_derive = (Serialize, Deserialize, ToSchema)

@@ -132,7 +132,8 @@ pub async fn reset_password(
 /// changes the address of an account, or undoes that. A change of the address revokes all sessions of the user.
 ///
 /// # Errors
-/// 401 `invalid_grant` when the token was used or has expired, or the address is taken by now; 503 when it cannot be
+/// 401 `invalid_grant` when the token was used or has expired, or the address is taken by now; 422 when the password is
+/// needed, and is missing or wrong: another person may have registered the address; 429 after too many attempts; 503 when it cannot be
 /// confirmed that the sessions are revoked: the address may have been changed.
 #[server(
     prefix = "/api", endpoint = "auth/verify_email", protocol = FormOrJson,
@@ -141,6 +142,10 @@ pub async fn reset_password(
 pub async fn verify_email(
     /// The token of the mail.
     token: String,
+    /// The password of the account. Needed if this site lets only confirmed addresses in, for an account that is to be made or
+    /// confirmed.
+    #[server(default)]
+    password: String,
 ) -> Result<Confirmation, ApiError> {
-    crate::server::http::handlers::verify_email(token).await
+    crate::server::http::handlers::verify_email(token, password).await
 }

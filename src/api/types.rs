@@ -380,7 +380,7 @@ pub struct ExportedSession {
     pub revoke_reason: Option<EndReason>,
 }
 
-/// All that is kept about a user, except for the hash of the password and secrets derived from keys.
+/// What is kept about a user, except for the hash of the password and links that were sent and not used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccountExport {
     /// The time of the export, in Unix seconds.

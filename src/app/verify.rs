@@ -1,11 +1,12 @@
 //! The page that the link in a mail leads to, to confirm an address. Opening it changes nothing, because programs that look
 //! for harmful links open them, too: the user presses a button.
 
-use leptos::{ev::SubmitEvent, prelude::*};
+use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_meta::Title;
 
 use super::{
-    form::{FormAlert, Sending, SubmitButton},
+    components::Field,
+    form::{FormAlert, Sending, SubmitButton, focus, value},
     query::query,
     resource_view::{confirmation, or_unconfirmed},
 };
@@ -20,23 +21,38 @@ const UNCONFIRMED: &str = "The servers could not confirm this, so it may have ta
 #[component]
 pub fn VerifyPage() -> impl IntoView {
     let dead = ApiError::dead_mail_token();
-    let sending = Sending::with_posted_error().with_words_for(&dead, ApiError::dead_mail_token);
+    let no_password =
+        || ApiError::invalid_field("password", "Enter the password that you have chosen for this account.");
+    let sending = Sending::with_posted_error()
+        .with_words_for(&dead, ApiError::dead_mail_token)
+        .with_words_for(&no_password(), no_password);
+    let password = NodeRef::<html::Input>::new();
+    let password_error = sending.field_error("password");
+    // The server asks for it if only confirmed addresses are let in.
+    let needs_password = RwSignal::new(password_error.with_untracked(Option::is_some));
+    Effect::new(move || {
+        if needs_password.get() {
+            focus(password);
+        }
+    });
     let token = SharedValue::new_str(|| query("token").unwrap_or_default()).into_inner();
     let is_done_by_form = SharedValue::new(|| query("done").is_some()).into_inner();
-    let done = RwSignal::new(
-        is_done_by_form.then(|| Done { words: "It is confirmed.".into(), next: ("/login", "Sign in") }),
-    );
+    let done = RwSignal::new(is_done_by_form.then(|| Done {
+        words: "It is done. If you have undone a change of your address, choose a new password.".into(),
+        next: ("/login", "Sign in"),
+    }));
     let is_incomplete = token.is_empty();
     let token = StoredValue::new(token);
     let submit = move |event: SubmitEvent| {
+        let password_text = value(password);
         let call = async move {
-            let answer = api::auth::verify_email(token.get_value()).await;
+            let answer = api::auth::verify_email(token.get_value(), password_text).await;
             answer.map_err(|error| or_unconfirmed(error, UNCONFIRMED))
         };
-        sending.send(&event, call, move |answer| {
-            if let Ok(confirmation) = answer {
-                done.set(Some(Done::of(&confirmation)));
-            }
+        sending.send(&event, call, move |answer| match answer {
+            Ok(confirmation) => done.set(Some(Done::of(&confirmation))),
+            Err(ApiError::InvalidFields(_)) => needs_password.set(true),
+            Err(_) => {}
         });
     };
     view! {
@@ -54,9 +70,12 @@ pub fn VerifyPage() -> impl IntoView {
                     <p class="alert">"The link is not complete. Open it from the mail again, or copy all of it."</p>
                 })}
                 <form method="post" action="/api/auth/verify_email" novalidate on:submit=submit>
-                    <FormAlert sending fields=&[] />
+                    <FormAlert sending fields=&["password"] />
                     <p class="lead">"Press the button to confirm what the mail says."</p>
                     <span class="input" hidden><input type="hidden" name="token" value=token.get_value() /></span>
+                    <Show when=move || needs_password.get()>
+                        <Field name="password" label="Password" autocomplete="current-password" input=password error=password_error />
+                    </Show>
                     <SubmitButton sending words=("Confirm", "Confirming…") />
                 </form>
             </Show>

@@ -37,7 +37,7 @@ use crate::{
             users::{Added, Email, User},
         },
         ids::UserId,
-        production,
+        mail, production,
     },
 };
 
@@ -237,6 +237,7 @@ fn check_settings(config: &Config, is_for_production: bool) -> Result<()> {
     }
     PasswordHasherPool::new(&config.password)?;
     allowlist::check_settings(&config.redis)?;
+    mail::check_settings(&config.mail)?;
     println!("the settings can be used");
     let missing = production::missing(config, has_key);
     for finding in &missing {
@@ -353,6 +354,9 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
             let email = who.email()?;
             let db = Db::open(config, Access::Shared).await?;
             let keys = load_keys(config)?;
+            // The running instances may not have the newest key yet.
+            let oldest = keys.oldest().id().to_owned();
+            let keys = keys.signing_with(&oldest);
             let token = db.invite(&email, now).await?;
             let token = token.with_context(|| format!("user {} already exists", email.as_str()))?;
             let site = config.site_url(config.leptos.site_addr);

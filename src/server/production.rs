@@ -15,6 +15,7 @@ pub fn missing(config: &Config, has_key: bool) -> Vec<String> {
         trusted_proxies(&config.server),
         public_url(config),
         mail(config),
+        sender(config),
         sqlite_on_the_network(config),
         relative_sqlite(config),
         site_folder(config),
@@ -59,6 +60,15 @@ fn mail(config: &Config) -> Option<String> {
         format!(
             "HALLPASS_SMTP_URL: it is not set, so users cannot reset a forgotten password: mails are files in {}; set it to the mail server, such as smtps://user:password@mail.example.com",
             config.mail.dir
+        )
+    })
+}
+
+fn sender(config: &Config) -> Option<String> {
+    let from = &config.mail.from;
+    (config.mail.smtp_url.is_some() && from.email.domain() == "localhost").then(|| {
+        format!(
+            "HALLPASS_MAIL_FROM: it is {from}, which other mail servers refuse; set it to an address of your domain, such as Acme <no-reply@example.com>"
         )
     })
 }

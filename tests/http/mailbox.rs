@@ -66,7 +66,7 @@ impl Mailbox {
 
     /// Waits until there are this many such mails.
     pub async fn wait(&self, count: usize, address: &str, subject: &str) -> Vec<Received> {
-        let deadline = Instant::now() + Duration::from_mins(2);
+        let deadline = Instant::now() + Duration::from_mins(5);
         loop {
             let found = self.to(address, subject);
             if found.len() >= count {

@@ -98,6 +98,7 @@ fn check_says_what_is_missing_in_production() {
         command.env("HALLPASS_HTTPS", "true").env("HALLPASS_TRUSTED_PROXIES", "127.0.0.1");
         command.env("HALLPASS_PUBLIC_URL", "https://id.example.com");
         command.env("HALLPASS_SMTP_URL", "smtps://mail.example.com");
+        command.env("HALLPASS_MAIL_FROM", "Acme <no-reply@example.com>");
         command
     };
     let (made, text) = run(home.command().args(["keys", "new"]).env("HALLPASS_KEYS", &keys));
@@ -109,6 +110,7 @@ fn check_says_what_is_missing_in_production() {
         ("HALLPASS_HTTPS", "false", "HALLPASS_HTTPS: it is false"),
         ("HALLPASS_TRUSTED_PROXIES", "", "HALLPASS_TRUSTED_PROXIES: it is empty"),
         ("HALLPASS_SMTP_URL", "", "HALLPASS_SMTP_URL: it is not set"),
+        ("HALLPASS_MAIL_FROM", "", "HALLPASS_MAIL_FROM: it is Hallpass <hallpass@localhost>"),
         ("LEPTOS_SITE_ADDR", "0.0.0.0:3000", "0.0.0.0:3000 is open to other machines"),
         ("DATABASE_URL", "sqlite://data/hallpass.db", "DATABASE_URL: data/hallpass.db is relative"),
         ("LEPTOS_SITE_ROOT", "elsewhere", "LEPTOS_SITE_ROOT: there is no folder elsewhere/pkg"),
@@ -126,6 +128,8 @@ fn check_says_what_is_missing_in_production() {
     let (output, text) = run(complete().envs(without_mail));
     let finding = "/.well-known/oauth-authorization-server names http://127.0.0.1:3000";
     assert!(output.status.success() && text.contains(finding), "{text}");
+    let (output, text) = run(complete().env("HALLPASS_SMTP_URL", "smtp://mail.example.com"));
+    assert!(!output.status.success() && text.contains("unencrypted"), "{text}");
     // A key that is set, and a database that instances share, are complete, too.
     let key = "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY";
     let (output, text) =

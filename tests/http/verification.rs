@@ -25,6 +25,10 @@ fn verify(server: &Server, token: &str) -> RequestBuilder {
     server.post("/api/auth/verify_email").json(&json!({ "token": token }))
 }
 
+fn verify_with(server: &Server, token: &str, password: &str) -> RequestBuilder {
+    server.post("/api/auth/verify_email").json(&json!({ "token": token, "password": password }))
+}
+
 async fn confirmed(server: &Server, token: &str) -> Value {
     let (status, answer) = answer(verify(server, token)).await;
     assert_eq!(status, 200, "{answer}");
@@ -148,14 +152,16 @@ async fn required_confirmation_does_not_show_who_is_registered() {
     // Before the link is opened there is no account.
     assert_eq!(status(server.try_login("new@example.com", OTHER_PASSWORD)).await, 401);
     let token = mailbox.wait_for("new@example.com", FINISH).await.token();
-    assert_eq!(confirmed(&server, &token).await, json!({ "confirmed": "registered" }));
+    let made = answer(verify_with(&server, &token, OTHER_PASSWORD)).await;
+    assert_eq!(made, (reqwest::StatusCode::OK, json!({ "confirmed": "registered" })));
     assert_eq!(status(server.try_login("new@example.com", OTHER_PASSWORD)).await, 200);
     assert_eq!(status(verify(&server, &token)).await, 401, "once");
 }
 
-/// Someone who registers the address of another must not have a password of their account afterwards.
+/// Someone who registers the address of another must not have a password of their account afterwards, whichever of the
+/// mails the owner of the address opens.
 #[tokio::test]
-async fn password_of_the_account_is_that_of_the_link_that_was_opened() {
+async fn link_of_another_persons_registration_lets_nobody_in() {
     let home = requiring();
     let (server, mailbox) = (home.start().await, Mailbox::of(&home));
     assert_eq!(status(try_register(&server, ANN, OTHER_PASSWORD)).await, 403);
@@ -163,8 +169,12 @@ async fn password_of_the_account_is_that_of_the_link_that_was_opened() {
     assert_eq!(status(try_register(&server, ANN, PASSWORD)).await, 403);
     let mails = mailbox.wait(2, ANN, FINISH).await;
     let mine = mails.iter().find(|mail| mail.id != of_attacker.id).unwrap();
-    confirmed(&server, &mine.token()).await;
-    assert_eq!(status(verify(&server, &of_attacker.token())).await, 401);
+    for password in ["", PASSWORD, "wrong password", &"x".repeat(10_000)] {
+        let (refused, why) = answer(verify_with(&server, &of_attacker.token(), password)).await;
+        assert_eq!((refused.as_u16(), why["fields"]["password"].is_string()), (422, true), "{why}");
+    }
+    assert_eq!(status(verify_with(&server, &mine.token(), PASSWORD)).await, 200);
+    assert_eq!(status(verify_with(&server, &of_attacker.token(), OTHER_PASSWORD)).await, 401);
     assert_eq!(status(server.try_login(ANN, OTHER_PASSWORD)).await, 401);
     assert_eq!(status(server.try_login(ANN, PASSWORD)).await, 200);
     // A mailbox gets three such mails in a day.
@@ -194,7 +204,12 @@ async fn user_of_before_the_requirement_confirms_at_the_next_login() {
     );
     // That of the registration, and this one.
     let mails = mailbox.wait(2, ANN, CONFIRM).await;
-    confirmed(&server, &mails[0].token()).await;
+    assert_eq!(
+        status(verify(&server, &mails[0].token())).await,
+        422,
+        "another person may have made the account"
+    );
+    assert_eq!(status(verify_with(&server, &mails[0].token(), PASSWORD)).await, 200);
     assert_eq!(status(server.try_login(ANN, PASSWORD)).await, 200);
 }
 
@@ -203,6 +218,7 @@ async fn change_of_the_address_is_confirmed_at_the_new_one_and_can_be_undone_at_
     let home = Home::new();
     let (server, mailbox) = (home.start().await, Mailbox::of(&home));
     let (ann, phone) = (server.register(ANN).await, server.login(ANN).await);
+    confirmed(&server, &mailbox.wait_for(ANN, CONFIRM).await.token()).await;
     assert_eq!(answer(change(&server, &ann.access, NEW)).await, (reqwest::StatusCode::OK, json!({})));
     let token = mailbox.wait_for(NEW, MOVE).await.token();
     assert_eq!(status(server.try_login(NEW, PASSWORD)).await, 401, "not confirmed");
@@ -234,12 +250,41 @@ async fn change_of_the_address_is_confirmed_at_the_new_one_and_can_be_undone_at_
     assert_eq!(status(server.try_login(ANN, OTHER_PASSWORD)).await, 200);
 }
 
+/// A stranger to whom a mistyped address belongs must not get the account.
+#[tokio::test]
+async fn address_that_was_never_confirmed_cannot_take_the_account_back() {
+    let home = Home::new();
+    let (server, mailbox) = (home.start().await, Mailbox::of(&home));
+    let ann = server.register("mistyped@example.com").await;
+    assert_eq!(status(change(&server, &ann.access, ANN)).await, 200);
+    confirmed(&server, &mailbox.wait_for(ANN, MOVE).await.token()).await;
+    server.post("/api/auth/forgot_password").json(&json!({ "email": ANN })).send().await.unwrap();
+    mailbox.wait_for(ANN, "Reset").await;
+    assert_eq!(mailbox.to("mistyped@example.com", MOVED).len(), 0);
+    server.register("mistyped@example.com").await;
+}
+
+/// A user can send mails to other addresses, but not to many.
+#[tokio::test]
+async fn mails_that_a_user_asks_for_are_limited() {
+    let home = Home::new();
+    let server = home.start().await;
+    let ann = server.register(ANN).await;
+    let mut statuses = Vec::new();
+    for number in 0..25 {
+        statuses
+            .push(status(change(&server, &ann.access, &format!("user{number}@example.com"))).await.as_u16());
+    }
+    assert!(statuses[..20] == [200; 20] && statuses.contains(&429), "{statuses:?}");
+}
+
 /// Who moves a stolen account on, again and again, must not win over its owner.
 #[tokio::test]
 async fn owner_of_the_first_address_wins_over_those_of_later_ones() {
     let home = Home::new();
     let (server, mailbox) = (home.start().await, Mailbox::of(&home));
     let mut pair = server.register(ANN).await;
+    confirmed(&server, &mailbox.wait_for(ANN, CONFIRM).await.token()).await;
     for next in ["eve@example.com", "mallory@example.com"] {
         assert_eq!(status(change(&server, &pair.access, next)).await, 200);
         confirmed(&server, &mailbox.wait_for(next, MOVE).await.token()).await;
@@ -265,6 +310,7 @@ async fn owner_wins_also_after_the_thief_has_moved_the_account_back() {
     let home = Home::new();
     let (server, mailbox) = (home.start().await, Mailbox::of(&home));
     let mut pair = server.register(ANN).await;
+    confirmed(&server, &mailbox.wait_for(ANN, CONFIRM).await.token()).await;
     for next in ["eve@example.com", "mallory@example.com"] {
         assert_eq!(status(change(&server, &pair.access, next)).await, 200);
         confirmed(&server, &mailbox.wait_for(next, MOVE).await.token()).await;

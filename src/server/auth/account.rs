@@ -165,7 +165,7 @@ impl Auth {
             return Ok(None);
         }
         let user = self.db.find_user_by_id(user_id).await.map_err(unavailable)?;
-        let user = user.ok_or(ApiError::Internal)?;
+        let user = user.ok_or(ApiError::InvalidToken)?;
         let share = Share::of_user(user_id);
         let verified = self.passwords.verify(share, password, Some(user.password_hash.clone())).await?;
         if verified == PasswordCheck::Mismatch {

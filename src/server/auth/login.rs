@@ -20,7 +20,7 @@ use crate::{
         clock::UnixSeconds,
         db::{
             sessions::{NewSession, Started},
-            users::{Added, Email, FIRST_PASSWORD_VERSION},
+            users::{Added, Email},
         },
         ids::{DeviceId, SessionId, TokenId, UserId},
     },
@@ -66,7 +66,7 @@ impl Auth {
         let (user, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user, session.id = %session, "user {user} registered, session {session}");
         let pair = self.issue_pair(&entry, email.as_str(), Role::User, 0, self.idle_at(now), now).await?;
-        let device = KnownDevice { id: DeviceId::random(), password_version: FIRST_PASSWORD_VERSION };
+        let device = KnownDevice { id: DeviceId::random(), password_version: now };
         Ok(TokenPair { device_token: Some(device_cookie::sign(&self.ring().keys, &email, device)), ..pair })
     }
 

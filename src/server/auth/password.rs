@@ -23,6 +23,7 @@ use crate::{
     server::{
         auth::{breached_passwords::BreachedPasswords, password_queue::Queue},
         config::PasswordConfig,
+        db::users::NO_PASSWORD,
     },
 };
 
@@ -170,7 +171,7 @@ impl PasswordHasherPool {
     }
 
     /// Compares the password with a stored hash, or with a dummy hash when there is no such user, or their password is
-    /// void and the hash empty: all take the same time.
+    /// void: all take the same time.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] when the queue is full.
@@ -182,7 +183,7 @@ impl PasswordHasherPool {
     ) -> Result<PasswordCheck, ApiError> {
         self.run(share, move |hasher| {
             let password = password.expose_secret().as_bytes();
-            let stored = stored.filter(|hash| !hash.is_empty());
+            let stored = stored.filter(|hash| hash != NO_PASSWORD);
             let known = stored.is_some();
             let stored = stored.as_deref().unwrap_or(&hasher.dummy_hash);
             let stored = PasswordHash::new(stored).map_err(|_| ApiError::Internal)?;

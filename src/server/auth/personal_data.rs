@@ -27,12 +27,14 @@ impl Auth {
     /// All that is kept about the bearer's user.
     ///
     /// # Errors
-    /// [`ApiError::InvalidToken`] when the account has been deleted concurrently; [`ApiError::Unavailable`].
+    /// [`ApiError::InvalidToken`] when the account has been deleted concurrently; [`ApiError::TooManyRequests`],
+    /// [`ApiError::Unavailable`].
     pub async fn export(
         &self,
         authenticated: &Authenticated,
         now: UnixSeconds,
     ) -> Result<AccountExport, ApiError> {
+        let _ = self.throttle.try_session(authenticated.session_id()).await?;
         let user = self.own_user(authenticated).await?;
         let sessions = self.db.all_sessions_of(user.id).await.map_err(unavailable)?;
         let events = self.db.recorded_events_of(user.id).await.map_err(unavailable)?;

@@ -17,7 +17,10 @@ use crate::{
     server::{
         client_info::ClientInfo,
         clock::UnixSeconds,
-        db::{user_changes::Change, users::Email},
+        db::{
+            user_changes::Change,
+            users::{Email, User},
+        },
     },
 };
 
@@ -56,10 +59,16 @@ impl Auth {
         let token = mail_token::verify(&self.ring().keys, token).ok_or_else(ApiError::dead_mail_token)?;
         let found = self.db.mail_token(token, now).await.map_err(unavailable)?;
         let found = found.filter(|found| found.purpose.allows_reset()).and_then(|found| {
-            let (user_id, _) = found.user?;
-            Some((found.email, user_id))
+            let (user_id, version) = found.user?;
+            Some((found.email, user_id, version))
         });
-        let (email, user_id) = found.ok_or_else(ApiError::dead_mail_token)?;
+        let (email, user_id, version) = found.ok_or_else(ApiError::dead_mail_token)?;
+        // Checked again by the change itself; here, so that a void token costs no hashing.
+        let user = self.db.find_user_by_id(user_id).await.map_err(unavailable)?;
+        let is_good = |user: &User| user.password_version == version && user.email == email;
+        if !user.is_some_and(|user| is_good(&user) && user.disabled_at.is_none()) {
+            return Err(ApiError::dead_mail_token());
+        }
         password::validate_new_password(&new, &email)?;
         let hash = self.passwords.hash(Share::of_user(user_id), new).await?;
         let db = self.db.clone();

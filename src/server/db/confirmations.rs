@@ -10,7 +10,7 @@ use super::{
     mail_tokens::{self, MailToken, Purpose},
     outbox::{self, Mail},
     sessions,
-    users::{self, Email, FIRST_PASSWORD_VERSION, NO_PASSWORD, User},
+    users::{self, Email, NO_PASSWORD, User},
 };
 use crate::server::{
     clock::UnixSeconds,
@@ -52,7 +52,7 @@ impl Db {
             purpose: if is_taken { Purpose::Taken } else { Purpose::Register },
             email: recipient.clone(),
             user: None,
-            password_hash: Some(password_hash),
+            password_hash: (!is_taken).then_some(password_hash),
         };
         let mail = move |token| if is_taken { Mail::Taken } else { Mail::Register { token } };
         self.request(token, recipient, mail, own).await
@@ -83,11 +83,11 @@ impl Db {
                     let id = UserId::random();
                     let added = users::insert(connection, id, &email, NO_PASSWORD, false, &clock).await?;
                     let Some(now) = added else { return Ok(None) };
-                    let user = (id, FIRST_PASSWORD_VERSION);
+                    let user = (id, now);
                     let token = MailToken::of_user(Purpose::Invite, email.clone(), user);
-                    let Some(token) = mail_tokens::add(connection, &token, now).await? else {
-                        return Ok(None);
-                    };
+                    // Without a link the account would be of no use.
+                    let token = mail_tokens::add(connection, &token, now).await?;
+                    let token = token.ok_or(DbError::RowNotFound)?;
                     outbox::add(connection, &email, &Mail::Invite { token }, now).await?;
                     Ok(Some(token))
                 }
@@ -121,11 +121,12 @@ impl Db {
         self.requests()
             .transaction(move |connection| {
                 async move {
-                    sessions::require_live(connection, Some(by)).await?;
                     let now = now(connection, &clock).await?;
                     let mail =
                         |token| if is_taken { Mail::NewEmailTaken } else { Mail::ChangeEmail { token } };
-                    Ok(outbox::add_with_token(connection, &token, &recipient, mail, now).await?)
+                    outbox::add_with_token(connection, &token, &recipient, mail, now).await?;
+                    // Last: the new row has locked that of the user.
+                    sessions::require_live(connection, Some(by)).await
                 }
                 .boxed()
             })

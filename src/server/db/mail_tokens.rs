@@ -14,8 +14,8 @@ use crate::server::{
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 
-/// The number of live tokens of one purpose for one address. Whoever asks for more gets the same answer, and the
-/// mailbox gets no further mail until one of them has expired.
+/// The live tokens of one purpose for one address. A request for more gets the same answer, and the mailbox gets no
+/// further mail until one of them has expired.
 const SLOTS: [i64; 3] = [0, 1, 2];
 
 /// What the holder of a token may do.
@@ -45,7 +45,7 @@ impl Purpose {
         (Self::Reset, "reset", 20 * MINUTE),
         (Self::Invite, "invite", 72 * HOUR),
         (Self::Verify, "verify", 24 * HOUR),
-        (Self::Register, "register", 24 * HOUR),
+        (Self::Register, "register", HOUR),
         (Self::Taken, "taken", 24 * HOUR),
         (Self::SignedIn, "signed_in", HOUR),
         (Self::ChangeEmail, "change_email", HOUR),
@@ -117,6 +117,18 @@ pub async fn add(
     token: &MailToken,
     now: UnixSeconds,
 ) -> Result<Option<MailTokenId>, DbError> {
+    // Two requests at the same time choose the same slot, and one of them has to look again.
+    match add_once(connection, token, now).await? {
+        None => add_once(connection, token, now).await,
+        id => Ok(id),
+    }
+}
+
+async fn add_once(
+    connection: &mut AnyConnection,
+    token: &MailToken,
+    now: UnixSeconds,
+) -> Result<Option<MailTokenId>, DbError> {
     let id = MailTokenId::random();
     let slots = SLOTS.map(|slot| format!("select {slot} as slot")).join(" union all ");
     let added = sqlx::query(AssertSqlSafe(format!(
@@ -159,12 +171,22 @@ pub async fn take(
     rows.into_iter().next().map_or(Ok(None), Row::read)
 }
 
-/// The SQL condition that no account may have this address back that it had before.
-pub fn is_not_reserved(email: &str, clock: &str) -> String {
-    let restore = Purpose::RestoreEmail.as_str();
-    format!(
-        "not exists (select 1 from mail_tokens where purpose = '{restore}' and email = {email} and expires_at > {clock})"
-    )
+/// Whether a user other than `own` had this address before and may have it back.
+pub async fn is_reserved(
+    connection: &mut AnyConnection,
+    email: &str,
+    own: Option<UserId>,
+    clock: &str,
+) -> Result<bool, DbError> {
+    let reserving = sqlx::query(AssertSqlSafe(format!(
+        "select 1 from mail_tokens where purpose = $1 and email = $2 and user_id <> $3 and expires_at > {clock}"
+    )))
+    .bind(Purpose::RestoreEmail.as_str())
+    .bind(email)
+    .bind(own.map(|id| id.to_string()).unwrap_or_default())
+    .fetch_all(connection)
+    .await?;
+    Ok(!reserving.is_empty())
 }
 
 impl Db {

@@ -1,10 +1,13 @@
 //! The outbox: mails that have to be sent. A mail is added in the transaction of the change that it is about, so that
 //! there is a mail if and only if there is the change, and a background task sends it (`server/mail/`).
 
+use std::time::Duration;
+
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, AssertSqlSafe, FromRow};
-use tracing::error;
+use tokio::time;
+use tracing::warn;
 
 use super::{
     Db, DbError, decode,
@@ -21,9 +24,12 @@ use crate::{
 /// How long a mail without a token is tried to be sent, in seconds: 3 days.
 const NOTICE_LIFE: i64 = 3 * 86_400;
 
-/// How long another attempt is not made after one has begun, in seconds. The process that has begun it may have been
-/// killed.
-const ATTEMPT_AGAIN_AFTER: i64 = 60;
+/// How long another attempt is not made after one has begun, in seconds: longer than an attempt takes. The process that
+/// has begun it may have been killed.
+const ATTEMPT_AGAIN_AFTER: i64 = 150;
+
+/// The timeout for finding out whether there is any mail to send.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What a mail says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,8 +111,8 @@ pub struct Claimed {
     pub mail: Mail,
     /// The number of attempts, with this one.
     pub attempts: i64,
-    /// Whether this is the last attempt.
-    pub is_last: bool,
+    /// Whether the mail is of no use any more.
+    pub is_expired: bool,
 }
 
 /// Adds a mail. With an empty recipient it is never sent, but costs the same time.
@@ -174,39 +180,35 @@ struct Row {
     recipient: String,
     mail: String,
     attempts: i64,
-    is_last: i64,
+    is_expired: i64,
 }
 
 impl Db {
-    /// Takes mails to send, at most `count`. No other process takes them for a minute, in which they have to be sent
-    /// and deleted, or postponed.
+    /// Takes mails to send, at most `count`. No other process takes them for two and a half minutes, in which they have to be
+    /// sent and deleted, or postponed.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn claim_mails(&self, count: i64, own: UnixSeconds) -> Result<Vec<Claimed>, DbError> {
+    pub async fn claim_mails(&self, count: usize, own: UnixSeconds) -> Result<Vec<Claimed>, DbError> {
         let clock = self.clock_expression(own);
-        let lock = if self.is_postgres() { "for update skip locked" } else { "" };
         let due = format!("select id from outbox where next_attempt_at <= {clock}");
+        // Most of the time there is none, and a write would take the writer of SQLite.
+        let look = AssertSqlSafe(format!("{due} limit 1"));
+        let looking = async { sqlx::query(look).fetch_optional(&mut *self.pool.acquire().await?).await };
+        if time::timeout(LOOK_TIMEOUT, looking).await.unwrap_or(Err(DbError::PoolTimedOut))?.is_none() {
+            return Ok(Vec::new());
+        }
+        let lock = if self.is_postgres() { "for update skip locked" } else { "" };
         let claim = format!(
             "update outbox set attempts = attempts + 1, next_attempt_at = {clock} + {ATTEMPT_AGAIN_AFTER} \
              where id in ({due} order by next_attempt_at limit {count} {lock}) \
              returning id, recipient, mail, attempts, \
-             case when expires_at <= {clock} then 1 else 0 end as is_last"
+             case when expires_at <= {clock} then 1 else 0 end as is_expired"
         );
-        let rows: Vec<Row> = self
-            .requests()
-            .transaction(move |connection| {
-                async move {
-                    // Most of the time there is none, and a write would take the writer of SQLite.
-                    let any = sqlx::query(AssertSqlSafe(format!("{due} limit 1")));
-                    if any.fetch_optional(&mut *connection).await?.is_none() {
-                        return Ok::<_, DbError>(Vec::new());
-                    }
-                    sqlx::query_as(AssertSqlSafe(claim)).fetch_all(connection).await
-                }
-                .boxed()
-            })
-            .await?;
+        let claiming = self.requests().transaction(move |connection| {
+            async move { sqlx::query_as(AssertSqlSafe(claim)).fetch_all(connection).await }.boxed()
+        });
+        let rows: Vec<Row> = claiming.await?;
         let mut claimed = Vec::with_capacity(rows.len());
         for row in rows {
             match serde_json::from_str(&row.mail) {
@@ -215,10 +217,13 @@ impl Db {
                     recipient: row.recipient,
                     mail,
                     attempts: row.attempts,
-                    is_last: row.is_last != 0,
+                    is_expired: row.is_expired != 0,
                 }),
                 // A newer version has added it, and will send it.
-                Err(error) => error!(mail.id = row.id, "mail {} cannot be read: {error}", row.id),
+                Err(error) if row.is_expired == 0 => {
+                    warn!(mail.id = row.id, "mail {} cannot be read: {error}", row.id);
+                }
+                Err(_) => self.delete_mail(decode::parse(&row.id)?).await?,
             }
         }
         Ok(claimed)

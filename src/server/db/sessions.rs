@@ -30,6 +30,9 @@ use crate::{
 /// these are listed.
 pub const MAX_LIVE_SESSIONS: i64 = 1000;
 
+/// The maximum number of sessions in an export.
+const MAX_EXPORTED: i64 = 100_000;
+
 /// The number of sessions beyond the maximum that a login revokes: the sessions of a user who had more before
 /// there was a limit are revoked little by little.
 const ENDED_BY_A_LOGIN: i64 = 100;
@@ -345,6 +348,15 @@ pub async fn revoke_all(
         first.tokens = tokens.iter().map(|(id,)| decode::parse(id)).collect::<Result<_, _>>()?;
     }
     Ok(sessions)
+}
+
+/// Forgets on which devices the sessions of a user were. The caller has locked the live ones.
+pub async fn forget_devices(connection: &mut AnyConnection, user_id: UserId) -> Result<(), DbError> {
+    sqlx::query("update sessions set user_agent = '', address = '' where user_id = $1")
+        .bind(user_id.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Revokes sessions of a user that are not among the [`MAX_LIVE_SESSIONS`] most recently used ones, at most
@@ -722,13 +734,14 @@ impl Db {
         row.map(|(user_id, created_at)| Ok((decode::parse(&user_id)?, created_at))).transpose()
     }
 
-    /// All sessions of the user that are kept, live or not, the latest first.
+    /// The sessions of the user that are kept, live or not, the latest first, at most 100,000.
     pub async fn all_sessions_of(&self, user_id: UserId) -> Result<Vec<SessionRecord>, DbError> {
         sqlx::query_as(
             "select id, user_agent, address, created_at, rotated_at, expires_at, revoked_at, revoke_reason \
-             from sessions where user_id = $1 order by created_at desc, id",
+             from sessions where user_id = $1 order by created_at desc, id limit $2",
         )
         .bind(user_id.to_string())
+        .bind(MAX_EXPORTED)
         .fetch_all(&mut *self.pool.acquire().await?)
         .await
     }

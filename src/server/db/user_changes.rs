@@ -11,6 +11,7 @@ use crate::{
         db::{
             ChangeError, Db, DbError, MANY_TIMEOUT, allow_time,
             events::{self, AccountEvent},
+            is_postgres,
             mail_tokens::{self, MailToken, Purpose},
             outbox::{self, Mail},
             sessions,
@@ -127,7 +128,11 @@ impl Db {
                     if let Some(notice) = notice {
                         outbox::notify(connection, user_id, &notice, now).await?;
                     }
-                    Ok(sessions::revoke_all(connection, user_id, except, reason, now).await?)
+                    let revoked = sessions::revoke_all(connection, user_id, except, reason, now).await?;
+                    if reason == EndReason::Deleted {
+                        sessions::forget_devices(connection, user_id).await?;
+                    }
+                    Ok(revoked)
                 }
                 .boxed()
             })
@@ -221,17 +226,26 @@ impl Target<'_> {
     ) -> Result<UnixSeconds, ChangeError> {
         let (token, version) =
             self.take(connection, token, |purpose| purpose == Purpose::ChangeEmail).await?;
-        let former = self.lock(connection).await?;
-        let set = format!("email = $2, email_verified_at = {}", self.clock);
+        let (former, is_verified) = self.lock(connection).await?;
+        let set = format!(
+            "email = $2, email_verified_at = {}, password_version = password_version + 1",
+            self.clock
+        );
         let condition = format!(
-            "{} and disabled_at is null and not exists (select 1 from users where email = $2) and {}",
-            is_version(version),
-            mail_tokens::is_not_reserved("$2", self.clock)
+            "{} and disabled_at is null and not exists (select 1 from users where email = $2)",
+            is_version(version)
         );
         let now = taken_is_not_found(self.update(connection, &set, &condition, &[&token.email]).await)?;
-        let undo = MailToken::of_user(Purpose::RestoreEmail, former.clone(), (self.user_id, version));
-        let mail = |token| Mail::EmailChanged { token };
-        outbox::add_with_token(connection, &undo, &former, mail, now).await?;
+        // After the update, which has waited for a change that gives the address up.
+        if mail_tokens::is_reserved(connection, &token.email, Some(self.user_id), self.clock).await? {
+            return Err(ChangeError::NotFound);
+        }
+        // An address that was never confirmed may be that of a stranger.
+        if is_verified {
+            let undo = MailToken::of_user(Purpose::RestoreEmail, former.clone(), (self.user_id, version));
+            let mail = |token| Mail::EmailChanged { token };
+            outbox::add_with_token(connection, &undo, &former, mail, now).await?;
+        }
         Ok(now)
     }
 
@@ -254,46 +268,55 @@ impl Target<'_> {
         taken_is_not_found(self.update(connection, &set, "true", &[NO_PASSWORD, &token.email]).await)
     }
 
-    /// Removes what is personal. The row stays as long as there are sessions, which name it.
+    /// Removes what is personal, except for the devices of the sessions. The row stays as long as there are sessions, which
+    /// name it.
     async fn delete(&self, connection: &mut AnyConnection, version: i64) -> Result<UnixSeconds, ChangeError> {
         let id = self.user_id.to_string();
-        for table in ["mail_tokens", "account_events"] {
-            let statement = AssertSqlSafe(format!("delete from {table} where user_id = $1"));
-            sqlx::query(statement).bind(&id).execute(&mut *connection).await?;
+        let is_postgres = is_postgres(connection);
+        if is_postgres {
+            // Of two administrators who delete themselves at the same time, one has to stay.
+            sqlx::query("select id from users where role = 'admin' order by id for update")
+                .fetch_all(&mut *connection)
+                .await?;
         }
-        let former = self.lock(connection).await?;
+        let (former, _) = self.lock(connection).await?;
+        // A token that is being used locks its row before that of the user.
+        let skip = if is_postgres { "for update skip locked" } else { "" };
+        let tokens = format!(
+            "delete from mail_tokens where id in \
+             (select id from mail_tokens where user_id = $1 or email = $2 {skip})"
+        );
+        sqlx::query(AssertSqlSafe(tokens)).bind(&id).bind(&former).execute(&mut *connection).await?;
+        for (table, column, value) in [("account_events", "user_id", &id), ("outbox", "recipient", &former)] {
+            let delete = AssertSqlSafe(format!("delete from {table} where {column} = $1"));
+            sqlx::query(delete).bind(value).execute(&mut *connection).await?;
+        }
         let now = self.now(connection).await?;
         outbox::notify(connection, self.user_id, &Mail::Deleted, now).await?;
         let set = format!(
-            "email = $2, password_hash = $3, role = 'user', email_verified_at = null, last_login_at = null, \
+            "{SET_PASSWORD}, email = $3, role = 'user', email_verified_at = null, last_login_at = null, \
              disabled_at = {clock}, deleted_at = {clock}",
             clock = self.clock
         );
-        // No address contains a colon outside quotes, so nobody can register this one.
-        // Somebody has to be able to administer the rest.
         let condition = format!(
-            "{} and email = $4 and (role <> 'admin' or exists (select 1 from users as other \
+            "{} and (role <> 'admin' or exists (select 1 from users as other \
              where other.role = 'admin' and other.disabled_at is null and other.id <> $1))",
             is_version(version)
         );
-        let now = self
-            .update(connection, &set, &condition, &[&format!("deleted:{id}"), NO_PASSWORD, &former])
-            .await?;
-        sqlx::query("update sessions set user_agent = '', address = '' where user_id = $1")
-            .bind(&id)
-            .execute(connection)
-            .await?;
-        Ok(now)
+        // No address contains a colon outside quotes, so none can be this one.
+        self.update(connection, &set, &condition, &[NO_PASSWORD, &format!("deleted:{id}")]).await
     }
 
-    /// Locks the row of the user, and returns the address.
-    async fn lock(&self, connection: &mut AnyConnection) -> Result<String, ChangeError> {
-        let rows: Vec<(String,)> =
-            sqlx::query_as("update users set id = id where id = $1 and deleted_at is null returning email")
-                .bind(self.user_id.to_string())
-                .fetch_all(connection)
-                .await?;
-        rows.into_iter().next().map(|(email,)| email).ok_or(ChangeError::NotFound)
+    /// Locks the row of the user, and returns the address, and whether it is confirmed.
+    async fn lock(&self, connection: &mut AnyConnection) -> Result<(String, bool), ChangeError> {
+        let rows: Vec<(String, Option<i64>)> = sqlx::query_as(
+            "update users set id = id where id = $1 and deleted_at is null returning email, email_verified_at",
+        )
+        .bind(self.user_id.to_string())
+        .fetch_all(connection)
+        .await?;
+        let row = rows.into_iter().next().ok_or(ChangeError::NotFound)?;
+        Ok((row.0, row.1.is_some()))
     }
 
     async fn now(&self, connection: &mut AnyConnection) -> Result<UnixSeconds, DbError> {

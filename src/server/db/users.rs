@@ -103,6 +103,7 @@ pub struct User {
     pub id: UserId,
     pub email: String,
     pub password_hash: String,
+    /// Grows with each change of the password or the address, so that a login that read the former ones cannot finish.
     pub password_version: i64,
     pub disabled_at: Option<UnixSeconds>,
     pub role: Role,
@@ -164,14 +165,12 @@ pub enum Added {
     EmailTaken,
 }
 
-/// The password version of a user who has never changed the password.
-pub const FIRST_PASSWORD_VERSION: i64 = 0;
+/// The password hash of a user who has to choose a password first. No password is known to match it, and none is accepted.
+pub const NO_PASSWORD: &str =
+    "$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// The password hash of a user who has to choose a password first: none matches it.
-pub const NO_PASSWORD: &str = "";
-
-/// Adds the row of a user. Returns the time by the clock of the database; `None` if the address is taken, or its
-/// former owner can still have it back.
+/// Adds the row of a user. Returns the time by the clock of the database, which is also the first version of the password:
+/// no earlier account with this address had it. `None` if the address is taken, or its former owner can still have it back.
 pub(super) async fn insert(
     connection: &mut AnyConnection,
     id: UserId,
@@ -181,17 +180,23 @@ pub(super) async fn insert(
     clock: &str,
 ) -> Result<Option<UnixSeconds>, DbError> {
     let verified_at = if is_verified { clock } else { "cast(null as bigint)" };
-    let free = mail_tokens::is_not_reserved("$2", clock);
     let added = sqlx::query(AssertSqlSafe(format!(
-        "insert into users (id, email, password_hash, created_at, email_verified_at) \
-         select $1, $2, $3, {clock}, {verified_at} where {free} on conflict (email) do nothing returning created_at"
+        "insert into users (id, email, password_hash, password_version, created_at, email_verified_at) \
+         values ($1, $2, $3, {clock}, {clock}, {verified_at}) on conflict (email) do nothing \
+         returning password_version"
     )))
     .bind(id.to_string())
     .bind(email)
     .bind(password_hash)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    added.first().map(|row| row.try_get(0)).transpose()
+    let Some(row) = added.first() else { return Ok(None) };
+    // After the insert, which has waited for a change that gives the address up.
+    if mail_tokens::is_reserved(connection, email, None, clock).await? {
+        sqlx::query("delete from users where id = $1").bind(id.to_string()).execute(connection).await?;
+        return Ok(None);
+    }
+    row.try_get(0).map(Some)
 }
 
 impl Db {
@@ -225,8 +230,7 @@ impl Db {
                     let Some((new, config)) = session else { return Ok(Added::Done(None)) };
                     let entry = sessions::start(connection, &new, &config, now).await?;
                     let email = email.as_str();
-                    let token =
-                        MailToken::of_user(Purpose::Verify, email.to_owned(), (id, FIRST_PASSWORD_VERSION));
+                    let token = MailToken::of_user(Purpose::Verify, email.to_owned(), (id, now));
                     outbox::add_with_token(connection, &token, email, |token| Mail::Verify { token }, now)
                         .await?;
                     Ok(Added::Done(Some((entry, now))))
@@ -256,7 +260,6 @@ impl Db {
             MailToken::of_user(Purpose::SignedIn, user.email.clone(), (user.id, user.password_version))
         });
         let (password_version, role, config) = (user.password_version, user.role, config.clone());
-        let email = user.email.clone();
         self.requests()
             .transaction(move |connection| {
                 async move {
@@ -264,13 +267,12 @@ impl Db {
                     // comes first and is seen here, or comes after and revokes this session too.
                     let entitled = sqlx::query(AssertSqlSafe(format!(
                         "update users set last_login_at = {clock} \
-                     where id = $1 and password_version = $2 and role = $3 and email = $4 and disabled_at is null \
+                     where id = $1 and password_version = $2 and role = $3 and disabled_at is null \
                      returning last_login_at"
                     )))
                     .bind(new.user_id.to_string())
                     .bind(password_version)
                     .bind(role.as_str())
-                    .bind(email)
                     .fetch_all(&mut *connection)
                     .await?;
                     let Some(row) = entitled.first() else {
@@ -385,7 +387,7 @@ impl Db {
             .transaction(move |connection| {
                 async move {
                     let enabled = sqlx::query(AssertSqlSafe(format!(
-                        "update users set disabled_at = null where id = $1 returning {clock}"
+                        "update users set disabled_at = null where id = $1 and deleted_at is null returning {clock}"
                     )))
                     .bind(user_id.to_string())
                     .fetch_all(&mut *connection)

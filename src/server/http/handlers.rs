@@ -98,9 +98,9 @@ pub async fn reset_password(token: String, password: String) -> Result<Revocatio
     context.state.auth.reset_password(&token, password.into(), clock::now()).await
 }
 
-pub async fn verify_email(token: String) -> Result<Confirmation, ApiError> {
+pub async fn verify_email(token: String, password: String) -> Result<Confirmation, ApiError> {
     let context = RequestContext::current()?;
-    context.state.auth.verify_email(&token, clock::now()).await
+    context.state.auth.verify_email(&token, password.into(), &context.caller(), clock::now()).await
 }
 
 pub async fn me() -> Result<Account, ApiError> {
@@ -158,7 +158,8 @@ pub async fn profile() -> Result<UserProfile, ApiError> {
 
 pub async fn send_verification() -> Result<Accepted, ApiError> {
     let context = RequestContext::current()?;
-    context.state.auth.send_verification(&context.authenticate().await?, clock::now()).await?;
+    let authenticated = context.authenticate().await?;
+    context.state.auth.send_verification(&authenticated, &context.caller(), clock::now()).await?;
     Ok(Accepted {})
 }
 
@@ -168,7 +169,7 @@ pub async fn change_email(email: String, password: String) -> Result<Accepted, A
     let (auth, now) = (&context.state.auth, clock::now());
     let email = Email::parse(&email)?;
     auth.reauthenticate(&authenticated, password.into(), now).await?;
-    auth.change_email(&authenticated, &email, now).await?;
+    auth.change_email(&authenticated, &email, &context.caller(), now).await?;
     Ok(Accepted {})
 }
 

@@ -1,17 +1,20 @@
 //! Sends the mails in the outbox: a background task of each instance, so that a slow mail server delays no request.
 //!
-//! A mail is deleted from the outbox when the mail server has accepted it. If the instance is killed between the two,
-//! another attempt is made after a minute: a mail may arrive twice, with the same `Message-ID`, and none is lost. A
-//! mail that the server refuses for good, or has not accepted when it is of no use any more, is dropped.
+//! A mail is deleted from the outbox when the mail server has accepted it. If the instance is killed between the two, or
+//! the answer of the mail server does not arrive, another attempt is made: a mail may arrive twice, with the same
+//! `Message-ID`, and none is lost. A mail that the server refuses for good, or has not accepted when it is of no use any
+//! more, is dropped.
 //!
 //! `server/mod.rs` runs it. It calls `auth/` for the text of tokens, and `db/` for the outbox.
 
-use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use futures::{FutureExt, future::join_all};
 use metrics::counter;
-use tokio::time::{self, MissedTickBehavior};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::{self, MissedTickBehavior},
+};
 use tracing::{error, info, warn};
 
 use self::{
@@ -21,7 +24,7 @@ use self::{
 use super::{
     auth::Auth,
     clock,
-    config::Config,
+    config::{Config, MailConfig},
     db::{Db, DbError, outbox::Claimed},
     ids::MailTokenId,
 };
@@ -34,10 +37,11 @@ mod transport;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The number of mails that are sent at a time.
-const AT_ONCE: i64 = 10;
+const AT_ONCE: usize = 10;
 
-/// The timeout for sending one mail. The outbox does not give it to others for longer than this.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// The timeout for sending one mail, which includes that the mail server looks through it. The outbox does not give it to
+/// others for longer than this.
+const SEND_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The first and the longest wait before another attempt, in seconds.
 const AGAIN_AFTER: i64 = 2;
@@ -47,6 +51,14 @@ const AGAIN_AT_MOST: i64 = 600;
 pub struct Mailer {
     site: Site,
     transport: Transport,
+}
+
+/// Checks the settings about mail, without connecting to the mail server.
+///
+/// # Errors
+/// With the name of the variable that cannot be used.
+pub fn check_settings(config: &MailConfig) -> Result<()> {
+    Transport::new(config).map(drop)
 }
 
 impl Mailer {
@@ -60,36 +72,36 @@ impl Mailer {
         Ok(Self { site: Site::of(config, listener), transport })
     }
 
-    /// Sends what comes into the outbox, forever.
+    /// Sends what comes into the outbox, forever. Each mail is a task of its own, so that one that takes long delays no other.
     pub async fn run(self, auth: Arc<Auth>, db: Db) {
+        let mailer = Arc::new(self);
         let mut interval = time::interval(LOOK_EVERY);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Dropped with this task, which stops them.
+        let mut sending = JoinSet::new();
         loop {
-            interval.tick().await;
-            let sending = AssertUnwindSafe(self.send_due(&auth, &db)).catch_unwind();
-            match sending.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!("the outbox cannot be used: {error}"),
-                Err(_) => error!("sending mails panicked; retrying"),
+            tokio::select! {
+                _ = interval.tick() => {}
+                Some(sent) = sending.join_next(), if sending.len() >= AT_ONCE => log(sent),
             }
-        }
-    }
-
-    /// Sends the mails that are due, until there are none.
-    async fn send_due(&self, auth: &Auth, db: &Db) -> Result<(), DbError> {
-        loop {
-            let due = db.claim_mails(AT_ONCE, clock::now()).await?;
-            if due.is_empty() {
-                return Ok(());
+            while let Some(sent) = sending.try_join_next() {
+                log(sent);
             }
-            let sending = due.into_iter().map(|mail| self.send(mail, |id| auth.mail_token(id), db));
-            join_all(sending).await.into_iter().collect::<Result<(), _>>()?;
+            match db.claim_mails(AT_ONCE - sending.len(), clock::now()).await {
+                Ok(due) => {
+                    for mail in due {
+                        let (mailer, auth, db) = (Arc::clone(&mailer), Arc::clone(&auth), db.clone());
+                        sending.spawn(async move { mailer.send(mail, |id| auth.mail_token(id), &db).await });
+                    }
+                }
+                Err(error) => warn!("the outbox cannot be read: {error}"),
+            }
         }
     }
 
     async fn send(
         &self,
-        Claimed { id, recipient, mail, attempts, is_last }: Claimed,
+        Claimed { id, recipient, mail, attempts, is_expired }: Claimed,
         token: impl Fn(MailTokenId) -> String,
         db: &Db,
     ) -> Result<(), DbError> {
@@ -98,6 +110,9 @@ impl Mailer {
         }
         let kind = mail.kind();
         let sending = async {
+            if is_expired {
+                return Err(SendError::Expired);
+            }
             let message = template::message(id, &recipient, &mail, &self.site, token)?;
             self.transport.send(message).await
         };
@@ -107,7 +122,7 @@ impl Mailer {
                 counter!("hallpass_mails_total", "result" => "sent").increment(1);
                 db.delete_mail(id).await
             }
-            Err(error) if error.is_permanent() || is_last => {
+            Err(error) if error.is_permanent() => {
                 counter!("hallpass_mails_total", "result" => "dropped").increment(1);
                 error!(mail.id = %id, mail.kind = kind, %error, "mail {id} ({kind}) was not sent and is dropped: {error}");
                 db.delete_mail(id).await
@@ -119,6 +134,15 @@ impl Mailer {
                 db.postpone_mail(id, wait, clock::now()).await
             }
         }
+    }
+}
+
+/// Logs what went wrong beside the sending of a mail, which is attempted again when its claim ends.
+fn log(sent: Result<Result<(), DbError>, JoinError>) {
+    match sent {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!("the outbox cannot be written: {error}"),
+        Err(error) => error!("sending a mail failed, and is attempted again: {error}"),
     }
 }
 

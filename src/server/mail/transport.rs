@@ -16,8 +16,8 @@ use secrecy::ExposeSecret;
 use super::folder;
 use crate::server::config::MailConfig;
 
-/// The timeout of each step in the conversation with the mail server.
-const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout for connecting to the mail server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where mails go.
 pub enum Transport {
@@ -28,8 +28,7 @@ pub enum Transport {
 /// The reason why a mail was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// With the answer of the mail server, if there was one.
-    #[error("{}", innermost(.0))]
+    #[error("{}", without_address(.0))]
     Smtp(#[from] smtp::Error),
     #[error("it cannot be written: {0}")]
     Io(#[from] std::io::Error),
@@ -37,6 +36,8 @@ pub enum SendError {
     Invalid(String),
     #[error("the mail server took too long")]
     Timeout,
+    #[error("it is too late: the mail is of no use any more")]
+    Expired,
 }
 
 impl SendError {
@@ -44,14 +45,18 @@ impl SendError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Smtp(error) => error.is_permanent(),
-            Self::Invalid(_) => true,
+            Self::Invalid(_) | Self::Expired => true,
             Self::Io(_) | Self::Timeout => false,
         }
     }
 }
 
-/// The message of the innermost error, which says most.
-fn innermost(error: &smtp::Error) -> String {
+/// The code that the mail server has answered, whose words often contain the address of the recipient; without an answer
+/// the message of the innermost error, which says most.
+fn without_address(error: &smtp::Error) -> String {
+    if let Some(code) = error.status() {
+        return format!("the mail server answered {code}");
+    }
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
@@ -70,7 +75,7 @@ impl Transport {
         let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).ok().context(
             "HALLPASS_SMTP_URL has to be like smtps://user:password@mail.example.com or smtp://user:password@mail.example.com:587?tls=required",
         )?;
-        Ok(Self::Smtp(builder.timeout(Some(STEP_TIMEOUT)).build()))
+        Ok(Self::Smtp(builder.timeout(Some(CONNECT_TIMEOUT)).build()))
     }
 
     /// Sends the mail. `Ok` means that the mail server has taken responsibility for it (RFC 5321, 2.1), or that its file
@@ -93,6 +98,7 @@ impl Transport {
 
 /// `smtp://` alone is plain text, which lettre accepts.
 fn require_tls(url: &str) -> Result<()> {
+    let url = url.to_ascii_lowercase();
     let Some(rest) = url.strip_prefix("smtp://") else { return Ok(()) };
     let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -150,6 +156,7 @@ mod tests {
             "smtp://mail.example.com",
             "smtp://ann:secret@mail.example.com:587",
             "smtp://ann:secret@mail.example.com:587?tls=opportunistic",
+            "SMTP://mail.example.com",
             "smtp://127.0.0.1@mail.example.com",
             "smtp://localhost.example.com",
         ] {

@@ -16,6 +16,7 @@
 //! | an account, for right passwords | unlimited hashing by those who know one |
 //! | a session, for the password of its user | guessing with a stolen session |
 //! | a session, for refreshes | unlimited tokens |
+//! | an account, for mails that its user asks for | mails to many strangers |
 //!
 //! The charge for an attempt is refunded when the password was right or could not be checked, and that for
 //! a refresh when the database failed. The charges for right passwords and for registrations are never
@@ -60,6 +61,9 @@ const PER_KNOWN_DEVICES: u32 = 300;
 /// The minimum number of right passwords of one account in a minute: more than any user needs.
 const RIGHT_PER_ACCOUNT: u32 = 300;
 
+/// The number of mails that a user may ask for in an hour.
+const MAILS_PER_ACCOUNT: u32 = 20;
+
 /// The minimum ratio between the refreshes that are allowed and those that a client needs.
 const REFRESH_MARGIN: u32 = 4;
 
@@ -72,6 +76,7 @@ pub struct Throttle {
     known_devices: RateLimit,
     right_passwords: RateLimit,
     refreshes: RateLimit,
+    mails: RateLimit,
     memory: Memory,
     shared: Option<SharedBuckets>,
 }
@@ -93,6 +98,7 @@ impl Throttle {
             known_devices: RateLimit::per(HOUR, config.per_account.saturating_mul(3).max(PER_KNOWN_DEVICES)),
             right_passwords: RateLimit::per(MINUTE, config.per_address.max(RIGHT_PER_ACCOUNT)),
             refreshes: RateLimit::per(MINUTE, config.refreshes_per_session.max(REFRESH_MARGIN * needed)),
+            mails: RateLimit::per(HOUR, MAILS_PER_ACCOUNT),
             memory: Memory::default(),
             shared,
         }
@@ -144,6 +150,15 @@ impl Throttle {
     pub async fn charge_right_password(&self, user_id: UserId) -> Result<(), ApiError> {
         let bucket = BucketKey::of("right passwords", &[&user_id.to_string()]);
         self.count(&[(bucket, self.right_passwords)]).await.map(|_stays| ())
+    }
+
+    /// Charges a mail that a user asks for, to whatever address. Never refunded.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyRequests`], with the seconds to wait.
+    pub async fn charge_mail(&self, user_id: UserId) -> Result<(), ApiError> {
+        let bucket = BucketKey::of("mails", &[&user_id.to_string()]);
+        self.count(&[(bucket, self.mails)]).await.map(|_stays| ())
     }
 
     /// Charges a refresh of a session.

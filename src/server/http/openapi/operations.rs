@@ -97,9 +97,9 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         .with_length("password", LENGTH),
         Call::of(
             Who::Anyone,
-            auth::VerifyEmail { token: mail_token() },
+            auth::VerifyEmail { token: mail_token(), password: password() },
             Confirmation { confirmed: Confirmed::Verified, revocation: None },
-            vec![ApiError::dead_mail_token()],
+            vec![ApiError::dead_mail_token(), often()],
         ),
     ];
     let of_a_token = vec![Call::of(
@@ -158,7 +158,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
                 often(),
             ],
         ),
-        Call::of(Who::Bearer, account::Export {}, export(), vec![]),
+        Call::of(Who::Bearer, account::Export {}, export(), vec![often()]),
     ];
     let of_administrators = vec![
         Call::of(

@@ -182,6 +182,6 @@ fn to_the_minute(time: UnixSeconds) -> UnixSeconds {
     time - time.rem_euclid(60)
 }
 
-fn wrong(field: &str) -> ApiError {
+pub(super) fn wrong(field: &str) -> ApiError {
     ApiError::invalid_field(field, "This is not your password.")
 }

@@ -3,7 +3,7 @@
 use hallpass_allowlist::Whose;
 use tracing::info;
 
-use super::{Auth, authenticate::Authenticated, unavailable};
+use super::{Auth, account::wrong, authenticate::Authenticated, unavailable};
 use crate::{
     api::{
         error::ApiError,
@@ -63,7 +63,8 @@ impl Auth {
     /// comes from the user ([`Auth::reauthenticate`]).
     ///
     /// # Errors
-    /// [`ApiError::Conflict`] for the only administrator; [`ApiError::InvalidToken`] when the bearer's session has been
+    /// [`ApiError::Conflict`] for the only administrator; [`ApiError::InvalidFields`] when the password has been
+    /// changed concurrently; [`ApiError::InvalidToken`] when the bearer's session has been
     /// revoked concurrently; [`ApiError::Unavailable`].
     pub async fn delete_account(
         &self,
@@ -80,8 +81,8 @@ impl Auth {
             ApiError::NotFound if is_admin => ApiError::Conflict(
                 "You are the only administrator. Make another user an administrator first.".into(),
             ),
-            // The password has been changed concurrently, which has ended this session.
-            ApiError::NotFound => ApiError::InvalidToken,
+            // The password or the address has been changed since the request was checked. The session may be live.
+            ApiError::NotFound => wrong("password"),
             other => other,
         })?;
         info!(user.id = %user_id, "user {user_id} deleted the account");

@@ -5,6 +5,7 @@
 //! name would change the contents of other files.
 
 use std::{
+    borrow::Cow,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -21,17 +22,32 @@ pub const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// The length of a version, in bytes of the hash: long enough that no two builds have the same.
 const VERSION_BYTES: usize = 12;
 
+/// The beginning of the name of the script that loads the parts of the wasm. cargo-leptos lists names in it, in an order
+/// that differs between builds of the same commit.
+const LOADER: &str = "__wasm_split.";
+
 /// The version of these files: a hash that can be part of a path.
 pub fn version(files: &SiteFiles) -> String {
     let mut hash = Context::new(&SHA256);
     for (path, contents) in files {
-        for part in [path.as_bytes(), contents] {
+        let contents = match path.starts_with(LOADER) {
+            true => Cow::Owned(sorted_words(contents)),
+            false => Cow::Borrowed(&**contents),
+        };
+        for part in [path.as_bytes(), &contents] {
             // Lengths are hashed too, so that the end of one part cannot pass for the beginning of the next.
             hash.update(&part.len().to_le_bytes());
             hash.update(part);
         }
     }
     BASE64_URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..VERSION_BYTES])
+}
+
+/// The words in a file, in an order that does not depend on theirs.
+fn sorted_words(contents: &[u8]) -> Vec<u8> {
+    let mut words: Vec<_> = contents.split(u8::is_ascii_whitespace).collect();
+    words.sort_unstable();
+    words.join(&b' ')
 }
 
 /// The contents of all files below `root`, by their paths relative to it, without the compressed copies that the
@@ -100,5 +116,15 @@ mod tests {
         assert_eq!(version_of(folder.path()), versions[2]);
         fs::rename(path("b.js"), path("c.js")).unwrap();
         assert_ne!(version_of(folder.path()), versions[2]);
+    }
+
+    #[test]
+    fn order_of_the_names_in_the_loader_does_not_change_the_version() {
+        let version =
+            |path: &str, contents: &'static str| version(&[(path.to_owned(), contents.into())].into());
+        let loader = |contents| version("__wasm_split.______________________.js", contents);
+        assert_eq!(loader("const { memory, table, } = x;"), loader("const { table, memory, } = x;"));
+        assert_ne!(loader("const { memory, table, } = x;"), loader("const { memory, other, } = x;"));
+        assert_ne!(version("a.js", "const { a, b, } = x;"), version("a.js", "const { b, a, } = x;"));
     }
 }

@@ -76,6 +76,7 @@ pub struct Shared {
     /// The version of the site, if its files do not change.
     pub version: Option<SiteVersion>,
     pub other_versions: OtherVersions,
+    pub db: Db,
     pub auth: Arc<Auth>,
     pub config: Config,
     /// True once shutdown has begun. Event streams then end.
@@ -156,7 +157,8 @@ pub async fn serve(
         leptos: config.leptos.clone(),
         assets: version.as_ref().map(|version| format!("/{}", version.hash)).unwrap_or_default().into(),
         version,
-        other_versions: OtherVersions::new(instance.db.clone()),
+        other_versions: OtherVersions::default(),
+        db: instance.db.clone(),
         auth: Arc::clone(&instance.auth),
         config,
         stopping: instance.stopping.subscribe(),

@@ -12,27 +12,23 @@ use crate::server::db::{Db, DbError, site_files::SiteFiles};
 const IN_MEMORY: usize = 2;
 
 /// The files of other versions that were asked for.
+#[derive(Default)]
 pub struct OtherVersions {
-    db: Db,
     /// The versions that were read, the latest last. Locked while one is read, so that it is read once.
     read: Mutex<Vec<(String, Arc<SiteFiles>)>>,
 }
 
 impl OtherVersions {
-    pub fn new(db: Db) -> Self {
-        Self { db, read: Mutex::default() }
-    }
-
     /// The files of this version; none if they are not kept.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn files(&self, version: &str) -> Result<Arc<SiteFiles>, DbError> {
+    pub async fn files(&self, db: &Db, version: &str) -> Result<Arc<SiteFiles>, DbError> {
         let mut read = self.read.lock().await;
         if let Some((_, files)) = read.iter().find(|(known, _)| known == version) {
             return Ok(Arc::clone(files));
         }
-        let files = Arc::new(self.db.site(version).await?);
+        let files = Arc::new(db.site(version).await?);
         if !files.is_empty() {
             if read.len() == IN_MEMORY {
                 read.remove(0);

@@ -281,7 +281,7 @@ impl Auth {
 }
 
 /// Logs a database error and maps it to the error that invites the client to try again.
-fn unavailable(error: DbError) -> ApiError {
+pub fn unavailable(error: DbError) -> ApiError {
     error!(%error, "the database failed: {error}");
     ApiError::Unavailable
 }

@@ -14,7 +14,7 @@ use crate::{
 
 /// Answers with a file of another version.
 pub async fn file(State(state): State<AppState>, Path((version, path)): Path<(String, String)>) -> Response {
-    let files = match state.other_versions.files(&version).await {
+    let files = match state.other_versions.files(&state.db, &version).await {
         Ok(files) => files,
         Err(error) => {
             warn!(%error, "the files of another version cannot be read: {error}");

@@ -209,7 +209,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     let of_streams = vec![
         Call::stream(
             SESSION_EVENTS,
-            "Sends the end of the session and its reason: an event `live` without data first, an event `ended` with the reason last.",
+            "Sends the end of the session and its reason: an event `live` with the version of the site first, an event `ended` with the reason last.",
             &EndReason::SignedOut,
         ),
         Call::stream(

@@ -123,7 +123,7 @@ test.describe("with answers to a refresh that are lost or late", () => {
     const late: (() => Promise<void>)[] = [];
     await page.route("**/api/auth/refresh", async (route) => {
       const answer = await refreshInVain(route);
-      const headers = Object.fromEntries(answer.headers);
+      const headers = { ...Object.fromEntries(answer.headers), "set-cookie": answer.headers.getSetCookie().join("\n") };
       const body = await answer.text();
       late.push(() => route.fulfill({ status: answer.status, headers, body }));
     });

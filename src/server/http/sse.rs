@@ -65,8 +65,8 @@ pub fn routes() -> Router<AppState> {
         .layer(Extension(Arc::<View>::default()))
 }
 
-/// Sends a page the version of the site that this instance serves, and the end of the session, with the reason. A browser cannot send the bearer with this request,
-/// so the cookie of the session is used instead, here and in [`cluster`].
+/// Sends a page the version of the site that this instance serves, and the end of the session, with the reason. A browser
+/// cannot send the bearer with this request, so the cookie of the session is used instead, here and in [`cluster`].
 ///
 /// # Errors
 /// [`ApiError::MissingToken`], [`ApiError::InvalidToken`], [`ApiError::TooManyRequests`],

@@ -148,7 +148,7 @@ fn log(sent: Result<Result<(), DbError>, JoinError>) {
 
 /// The wait after this many attempts, in seconds.
 fn wait_after(attempts: i64) -> i64 {
-    let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(20);
+    let doublings = attempts.saturating_sub(1).clamp(0, 20);
     (AGAIN_AFTER << doublings).min(AGAIN_AT_MOST)
 }
 

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 /// The first bytes of the file.
-const HEADER: &[u8; 16] = b"hallpass-breach1";
+const HEADER: &[u8; 16] = b"breached-sha1-64";
 
 /// The bytes of a hash that are kept.
 const ENTRY: usize = 8;
@@ -175,7 +175,7 @@ mod tests {
     fn file_that_is_not_complete_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for contents in
-            [&b""[..], b"hallpass", b"hallpass-breach1abc", b"another-kind-of-file-of-40-bytes-xxxxxxx"]
+            [&b""[..], b"breached", b"breached-sha1-64abc", b"another-kind-of-file-of-40-bytes-xxxxxxx"]
         {
             std::fs::write(file.path(), contents).unwrap();
             assert!(BreachedPasswords::open(file.path()).is_err(), "{contents:?}");

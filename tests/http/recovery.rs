@@ -48,7 +48,7 @@ async fn reset_ends_every_session_before_it_answers() {
     let (status_of_reset, confirmed) = answer(reset(&server, &token, NEW)).await;
     assert_eq!(status_of_reset, 200, "{confirmed}");
     assert_eq!((&confirmed["instances"], &confirmed["acknowledged"]), (&json!(1), &json!(1)));
-    assert!(confirmed.get("access_token").is_none(), "a reset signs nobody in: {confirmed}");
+    assert!(confirmed.get("access_token").is_none(), "a reset starts no session: {confirmed}");
     for pair in [&one, &other] {
         assert_invalid_token(&server.me(&pair.access).send().await.unwrap(), "a session of before");
         let (refused, why) = answer(server.refresh(&pair.refresh)).await;
@@ -225,7 +225,7 @@ async fn requests_are_limited_by_the_address_of_the_client() {
     assert!(statuses.contains(&429), "{statuses:?}");
 }
 
-/// Nobody but the user knows a password, not even for a moment.
+/// The user alone knows the password, from the first moment on.
 #[tokio::test]
 async fn invited_user_chooses_the_first_password() {
     let home = Home::new();

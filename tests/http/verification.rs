@@ -158,10 +158,10 @@ async fn required_confirmation_does_not_show_who_is_registered() {
     assert_eq!(status(verify(&server, &token)).await, 401, "once");
 }
 
-/// Someone who registers the address of another must not have a password of their account afterwards, whichever of the
+/// A person who registers the address of another must not have a password of that account afterwards, whichever of the
 /// mails the owner of the address opens.
 #[tokio::test]
-async fn link_of_another_persons_registration_lets_nobody_in() {
+async fn link_of_another_persons_registration_gives_no_access() {
     let home = requiring();
     let (server, mailbox) = (home.start().await, Mailbox::of(&home));
     assert_eq!(status(try_register(&server, ANN, OTHER_PASSWORD)).await, 403);
@@ -238,7 +238,7 @@ async fn change_of_the_address_is_confirmed_at_the_new_one_and_can_be_undone_at_
 
     let undo = mailbox.wait_for(ANN, MOVED).await.token();
     assert_eq!(confirmed(&server, &undo).await["confirmed"], "email_restored");
-    assert_invalid_token(&server.me(&moved.access).send().await.unwrap(), "whoever had changed it");
+    assert_invalid_token(&server.me(&moved.access).send().await.unwrap(), "of the one who had changed it");
     for email in [ANN, NEW] {
         assert_eq!(status(server.try_login(email, PASSWORD)).await, 401, "the password is void");
     }
@@ -278,18 +278,23 @@ async fn mails_that_a_user_asks_for_are_limited() {
     assert!(statuses[..20] == [200; 20] && statuses.contains(&429), "{statuses:?}");
 }
 
-/// Who moves a stolen account on, again and again, must not win over its owner.
+/// Ann's account gets the address of a thief, and then another one.
+async fn steal(server: &Server, mailbox: &Mailbox) {
+    let mut pair = server.register(ANN).await;
+    confirmed(server, &mailbox.wait_for(ANN, CONFIRM).await.token()).await;
+    for next in ["eve@example.com", "mallory@example.com"] {
+        assert_eq!(status(change(server, &pair.access, next)).await, 200);
+        confirmed(server, &mailbox.wait_for(next, MOVE).await.token()).await;
+        pair = server.login(next).await;
+    }
+}
+
+/// A thief who moves an account on, again and again, must not win over its owner.
 #[tokio::test]
 async fn owner_of_the_first_address_wins_over_those_of_later_ones() {
     let home = Home::new();
     let (server, mailbox) = (home.start().await, Mailbox::of(&home));
-    let mut pair = server.register(ANN).await;
-    confirmed(&server, &mailbox.wait_for(ANN, CONFIRM).await.token()).await;
-    for next in ["eve@example.com", "mallory@example.com"] {
-        assert_eq!(status(change(&server, &pair.access, next)).await, 200);
-        confirmed(&server, &mailbox.wait_for(next, MOVE).await.token()).await;
-        pair = server.login(next).await;
-    }
+    steal(&server, &mailbox).await;
     let of_owner = mailbox.wait_for(ANN, MOVED).await.token();
     let of_thief = mailbox.wait_for("eve@example.com", MOVED).await.token();
     // The address of the owner cannot be registered meanwhile, which would prevent that they have it back.
@@ -309,13 +314,7 @@ async fn owner_of_the_first_address_wins_over_those_of_later_ones() {
 async fn owner_wins_also_after_the_thief_has_moved_the_account_back() {
     let home = Home::new();
     let (server, mailbox) = (home.start().await, Mailbox::of(&home));
-    let mut pair = server.register(ANN).await;
-    confirmed(&server, &mailbox.wait_for(ANN, CONFIRM).await.token()).await;
-    for next in ["eve@example.com", "mallory@example.com"] {
-        assert_eq!(status(change(&server, &pair.access, next)).await, 200);
-        confirmed(&server, &mailbox.wait_for(next, MOVE).await.token()).await;
-        pair = server.login(next).await;
-    }
+    steal(&server, &mailbox).await;
     confirmed(&server, &mailbox.wait_for("eve@example.com", MOVED).await.token()).await;
     confirmed(&server, &mailbox.wait_for(ANN, MOVED).await.token()).await;
     server.post("/api/auth/forgot_password").json(&json!({ "email": ANN })).send().await.unwrap();

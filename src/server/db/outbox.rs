@@ -51,7 +51,7 @@ pub enum Mail {
     Register {
         token: MailTokenId,
     },
-    /// The address was registered again by someone who does not know that there is an account, or is not its owner.
+    /// The address was registered again, by an owner who has forgotten the account, or by another person.
     Taken,
     /// A link to make this the address of the account.
     ChangeEmail {

@@ -165,7 +165,7 @@ fn content(mail: &Mail, recipient: &str, site: &Site, token: impl Fn(MailTokenId
             link: Some(("Sign in", page("login"))),
             after: vec![
                 format!("If you do not know your password, choose a new one at {}.", page("forgot")),
-                "If this was not you, do nothing: nobody has got access to your account by this.".into(),
+                "If this was not you, do nothing: this has given no access to your account.".into(),
             ],
             ..of(
                 format!("You already have a {name} account"),

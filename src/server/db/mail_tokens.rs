@@ -171,6 +171,24 @@ pub async fn take(
     rows.into_iter().next().map_or(Ok(None), Row::read)
 }
 
+/// Deletes the tokens of a user for this purpose that were issued after this one.
+pub async fn delete_later(
+    connection: &mut AnyConnection,
+    user_id: UserId,
+    purpose: Purpose,
+    id: MailTokenId,
+) -> Result<(), DbError> {
+    let delete = "delete from mail_tokens where user_id = $1 and purpose = $2 and id <> $3 \
+                  and expires_at >= (select expires_at from mail_tokens where id = $3)";
+    sqlx::query(delete)
+        .bind(user_id.to_string())
+        .bind(purpose.as_str())
+        .bind(id.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Whether a user other than `own` had this address before and may have it back.
 pub async fn is_reserved(
     connection: &mut AnyConnection,

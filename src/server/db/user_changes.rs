@@ -226,7 +226,7 @@ impl Target<'_> {
     ) -> Result<UnixSeconds, ChangeError> {
         let (token, version) =
             self.take(connection, token, |purpose| purpose == Purpose::ChangeEmail).await?;
-        let (former, is_verified) = self.lock(connection).await?;
+        let Locked { email: former, is_verified, .. } = self.lock(connection).await?;
         let set = format!(
             "email = $2, email_verified_at = {}, password_version = password_version + 1",
             self.clock
@@ -256,13 +256,7 @@ impl Target<'_> {
         token: MailTokenId,
     ) -> Result<UnixSeconds, ChangeError> {
         // Addresses that the account had later must not win over this one.
-        let later = "delete from mail_tokens where user_id = $1 and purpose = 'restore_email' and id <> $2 \
-                     and expires_at >= (select expires_at from mail_tokens where id = $2)";
-        sqlx::query(later)
-            .bind(self.user_id.to_string())
-            .bind(token.to_string())
-            .execute(&mut *connection)
-            .await?;
+        mail_tokens::delete_later(connection, self.user_id, Purpose::RestoreEmail, token).await?;
         let (token, _) = self.take(connection, token, |purpose| purpose == Purpose::RestoreEmail).await?;
         let set = format!("{SET_PASSWORD}, email = $3, email_verified_at = {}", self.clock);
         taken_is_not_found(self.update(connection, &set, "true", &[NO_PASSWORD, &token.email]).await)
@@ -279,7 +273,7 @@ impl Target<'_> {
                 .fetch_all(&mut *connection)
                 .await?;
         }
-        let (former, _) = self.lock(connection).await?;
+        let Locked { email: former, now, .. } = self.lock(connection).await?;
         // A token that is being used locks its row before that of the user.
         let skip = if is_postgres { "for update skip locked" } else { "" };
         let tokens = format!(
@@ -291,7 +285,6 @@ impl Target<'_> {
             let delete = AssertSqlSafe(format!("delete from {table} where {column} = $1"));
             sqlx::query(delete).bind(value).execute(&mut *connection).await?;
         }
-        let now = self.now(connection).await?;
         outbox::notify(connection, self.user_id, &Mail::Deleted, now).await?;
         let set = format!(
             "{SET_PASSWORD}, email = $3, role = 'user', email_verified_at = null, last_login_at = null, \
@@ -307,22 +300,26 @@ impl Target<'_> {
         self.update(connection, &set, &condition, &[NO_PASSWORD, &format!("deleted:{id}")]).await
     }
 
-    /// Locks the row of the user, and returns the address, and whether it is confirmed.
-    async fn lock(&self, connection: &mut AnyConnection) -> Result<(String, bool), ChangeError> {
-        let rows: Vec<(String, Option<i64>)> = sqlx::query_as(
-            "update users set id = id where id = $1 and deleted_at is null returning email, email_verified_at",
-        )
+    /// Locks the row of the user.
+    async fn lock(&self, connection: &mut AnyConnection) -> Result<Locked, ChangeError> {
+        let rows: Vec<(String, Option<i64>, i64)> = sqlx::query_as(AssertSqlSafe(format!(
+            "update users set id = id where id = $1 and deleted_at is null \
+             returning email, email_verified_at, {}",
+            self.clock
+        )))
         .bind(self.user_id.to_string())
         .fetch_all(connection)
         .await?;
-        let row = rows.into_iter().next().ok_or(ChangeError::NotFound)?;
-        Ok((row.0, row.1.is_some()))
+        let (email, verified_at, now) = rows.into_iter().next().ok_or(ChangeError::NotFound)?;
+        Ok(Locked { email, is_verified: verified_at.is_some(), now })
     }
+}
 
-    async fn now(&self, connection: &mut AnyConnection) -> Result<UnixSeconds, DbError> {
-        let select = AssertSqlSafe(format!("select {}", self.clock));
-        sqlx::query_scalar(select).fetch_one(connection).await
-    }
+/// What the row of the user said when it was locked.
+struct Locked {
+    email: String,
+    is_verified: bool,
+    now: UnixSeconds,
 }
 
 /// An address that another user has registered in the meantime makes the change inapplicable.

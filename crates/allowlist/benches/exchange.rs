@@ -201,6 +201,7 @@ async fn start(url: &str, count: usize) -> Members {
                 equal: BTreeMap::new(),
                 signs: Some("key".into()),
                 accepts: vec!["key".into()],
+                token_form: 0,
                 key_names: ["", ""],
             },
             startup_timeout: Duration::from_secs(30),

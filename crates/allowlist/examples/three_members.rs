@@ -110,6 +110,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 equal: BTreeMap::from([("issuer".to_owned(), "https://example.com".to_owned())]),
                 signs: Some("key 1".to_owned()),
                 accepts: vec!["key 1".to_owned()],
+                token_form: 0,
                 key_names: ["the signing key", "the previous key"],
             },
             startup_timeout: Duration::from_secs(10),

@@ -25,7 +25,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc, Mutex as StdMutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -69,6 +69,9 @@ pub struct SharedSettings {
     pub signs: Option<String>,
     /// The ids of the keys whose tokens are accepted.
     pub accepts: Vec<String>,
+    /// The newest form of tokens that the application reads. Instances that were built before there was a number have 0.
+    #[serde(default)]
+    pub token_form: u32,
     /// The names of the settings for the signing key, and for another key that is accepted.
     #[serde(skip)]
     pub key_names: [&'static str; 2],
@@ -204,6 +207,8 @@ pub struct Agreement<S> {
     clock_offset: AtomicI64,
     /// The database's clock minus [`Uptime`] in milliseconds, when last measured.
     database_clock: AtomicI64,
+    /// The newest form of tokens that all instances read, when last read.
+    token_form: AtomicU32,
     /// The [`Uptime`] at which the last comparison that found no conflict began; zero before the first.
     compared_at: AtomicU64,
 }
@@ -261,6 +266,7 @@ impl<S: SessionStore> Agreement<S> {
             conflict: StdMutex::default(),
             clock_offset: AtomicI64::default(),
             database_clock: AtomicI64::default(),
+            token_form: AtomicU32::default(),
             compared_at: AtomicU64::default(),
         };
         let mut beat = time::interval(BEAT);
@@ -403,6 +409,12 @@ impl<S: SessionStore> Agreement<S> {
         self.state.lock().await.set_bus(partition.index(), None);
     }
 
+    /// The newest form of tokens that all read which have a row. Guards, which sign nothing, are not counted: they ignore
+    /// what they do not know.
+    pub fn token_form(&self) -> u32 {
+        self.token_form.load(Ordering::Relaxed)
+    }
+
     /// The seconds by which the wall clock here is ahead of the database's, if that exceeds the tolerance.
     pub fn clock_offset(&self) -> Option<i64> {
         let offset = self.clock_offset.load(Ordering::Relaxed);
@@ -456,6 +468,7 @@ impl<S: SessionStore> Agreement<S> {
                 }
             }
         }
+        self.token_form.store(state.token_form(), Ordering::Relaxed);
         for (id, other) in state.others.iter().filter(|(_, other)| other.unchanged >= DELETED_AFTER) {
             self.store.delete_instance(id, Some(other.beat)).await?;
         }
@@ -518,6 +531,12 @@ impl State {
         let accepts = |facts: &Facts| facts.shared.accepts.iter().any(|accepted| accepted == key);
         let without = self.others.values().find(|other| !other.facts.as_ref().is_some_and(accepts));
         without.map(|other| other.name.as_str())
+    }
+
+    fn token_form(&self) -> u32 {
+        let theirs = self.others.values().filter_map(|other| other.facts.as_ref()).map(|facts| &facts.shared);
+        let signing = theirs.filter(|shared| shared.signs.is_some()).map(|shared| shared.token_form);
+        signing.fold(self.facts.shared.token_form, u32::min)
     }
 
     /// Returns an error if a live instance follows another Redis in this partition.

@@ -396,6 +396,12 @@ impl<S: SessionStore> Allowlist<S> {
         confirmed.retain(|_, since| since.elapsed() < RETENTION);
     }
 
+    /// The newest form of tokens ([`SharedSettings::token_form`](crate::SharedSettings::token_form)) that all running
+    /// instances read; `None` if this one runs alone.
+    pub fn token_form(&self) -> Option<u32> {
+        self.cluster.as_ref().map(Cluster::token_form)
+    }
+
     /// Tells the other instances which keys this one accepts, and that it signs with `signs` from now on, if all of them
     /// accept that key. Returns whether it may; until then it has to sign with the key before. A process that signs
     /// nothing gives `None`.

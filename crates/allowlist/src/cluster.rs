@@ -281,6 +281,11 @@ impl<S: SessionStore> Cluster<S> {
             .ok()?
     }
 
+    /// See [`Agreement::token_form`].
+    pub fn token_form(&self) -> u32 {
+        self.instance.agreement.token_form()
+    }
+
     /// See [`Agreement::change_keys`].
     pub async fn change_keys(&self, signs: Option<&str>, accepts: &[String]) -> Result<bool, S::Error> {
         self.instance.agreement.change_keys(signs, accepts).await

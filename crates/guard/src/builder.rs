@@ -164,6 +164,7 @@ impl GuardBuilder {
                 equal: settings.equal,
                 signs: None,
                 accepts: accepts.clone(),
+                token_form: 0,
                 key_names: ["HALLPASS_SIGNING_KEY", "HALLPASS_PREVIOUS_SIGNING_KEY"],
             },
             startup_timeout,

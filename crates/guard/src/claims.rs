@@ -23,6 +23,15 @@ pub struct Claims {
     pub iat: UnixSeconds,
     /// From when on it is no longer accepted, in seconds since the Unix epoch.
     pub exp: UnixSeconds,
+    /// When the user signed in, in seconds since the Unix epoch; `None` in tokens of earlier versions of Hallpass.
+    #[serde(default)]
+    pub auth_time: Option<UnixSeconds>,
+    /// How surely the user was recognized: `aal1` by one factor, `aal2` by two (NIST SP 800-63B).
+    #[serde(default)]
+    pub acr: Option<String>,
+    /// How the user signed in: `pwd`, `otp`, `pop`, `user`, `mfa` (RFC 8176).
+    #[serde(default)]
+    pub amr: Vec<String>,
 }
 
 /// The role that tokens do not name.

@@ -39,6 +39,7 @@ pub fn options(bus: Bus, instance_name: impl Into<String>, own_thread: bool) -> 
             equal: BTreeMap::new(),
             signs: Some("key".into()),
             accepts: vec!["key".into()],
+            token_form: 0,
             key_names: ["", ""],
         },
         startup_timeout: STARTUP_TIMEOUT,

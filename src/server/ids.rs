@@ -20,6 +20,14 @@ define_id!(
     MailTokenId
 );
 define_id!(
+    /// The id of a passkey.
+    PasskeyId
+);
+define_id!(
+    /// The id of a passkey ceremony ([`passkeys`](crate::server::auth::passkeys)).
+    CeremonyId
+);
+define_id!(
     /// The id of a mail in the outbox.
     MailId
 );

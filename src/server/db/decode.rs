@@ -5,7 +5,7 @@ use std::str::FromStr;
 use super::DbError;
 use crate::{
     api::types::{EndReason, Role},
-    server::ids::InvalidId,
+    server::{ids::InvalidId, sign_in_method::SignInMethod},
 };
 
 /// Reads the reason in a row. An unknown one counts as signed out.
@@ -17,6 +17,11 @@ pub fn reason(text: &str) -> EndReason {
 /// Reads the role in a row. An unknown one counts as the role with the fewest rights.
 pub fn role(text: &str) -> Role {
     if text == Role::Admin.as_str() { Role::Admin } else { Role::User }
+}
+
+/// Reads how a session began. An unknown way counts as the one that proves least.
+pub fn sign_in_method(text: &str) -> SignInMethod {
+    text.parse().unwrap_or(SignInMethod::Password)
 }
 
 /// Reads an id in a row.

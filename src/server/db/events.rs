@@ -33,10 +33,20 @@ pub enum AccountEvent {
     Enabled,
     /// A refresh was repeated within the grace, from another device or network.
     RefreshedElsewhere,
+    TotpAdded,
+    TotpRemoved,
+    PasskeyAdded,
+    PasskeyRemoved,
+    RecoveryCodesRenewed,
+    /// An operator has removed all factors.
+    FactorsRemoved,
+    RecoveryCodeUsed,
+    /// The password was entered with a wrong code.
+    SecondFactorMissed,
 }
 
 impl AccountEvent {
-    const ALL: [(Self, &str, EventKind); 9] = [
+    const ALL: [(Self, &str, EventKind); 17] = [
         (Self::PasswordChanged, "password_changed", EventKind::PasswordChanged),
         (Self::PasswordSet, "password_set", EventKind::PasswordSet),
         (Self::PasswordReset, "password_reset", EventKind::PasswordReset),
@@ -46,6 +56,14 @@ impl AccountEvent {
         (Self::Disabled, "disabled", EventKind::Disabled),
         (Self::Enabled, "enabled", EventKind::Enabled),
         (Self::RefreshedElsewhere, "refreshed_elsewhere", EventKind::RefreshedElsewhere),
+        (Self::TotpAdded, "totp_added", EventKind::TotpAdded),
+        (Self::TotpRemoved, "totp_removed", EventKind::TotpRemoved),
+        (Self::PasskeyAdded, "passkey_added", EventKind::PasskeyAdded),
+        (Self::PasskeyRemoved, "passkey_removed", EventKind::PasskeyRemoved),
+        (Self::RecoveryCodesRenewed, "recovery_codes_renewed", EventKind::RecoveryCodesRenewed),
+        (Self::FactorsRemoved, "factors_removed", EventKind::FactorsRemoved),
+        (Self::RecoveryCodeUsed, "recovery_code_used", EventKind::RecoveryCodeUsed),
+        (Self::SecondFactorMissed, "second_factor_missed", EventKind::SecondFactorMissed),
     ];
 
     fn as_str(self) -> &'static str {

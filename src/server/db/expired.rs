@@ -18,7 +18,7 @@ const DELETE_FOR: Duration = Duration::from_secs(5);
 
 /// The tables with the rows of each that are not needed, and for how many seconds they are kept. An expired
 /// token or session is dead with or without its row.
-const EXPIRED: [(&str, &str, i64); 5] = [
+const EXPIRED: [(&str, &str, i64); 6] = [
     ("access_tokens", "expires_at <= $1", DAY),
     (
         "sessions",
@@ -27,17 +27,21 @@ const EXPIRED: [(&str, &str, i64); 5] = [
     ),
     ("account_events", "at <= $1", events::KEPT),
     ("mail_tokens", "expires_at <= $1", 0),
+    ("completed_ceremonies", "expires_at <= $1", DAY),
     (
         "users",
         "deleted_at <= $1 and not exists (select 1 from sessions where user_id = users.id) \
          and not exists (select 1 from account_events where user_id = users.id) \
-         and not exists (select 1 from mail_tokens where user_id = users.id)",
+         and not exists (select 1 from mail_tokens where user_id = users.id) \
+         and not exists (select 1 from totp where user_id = users.id) \
+         and not exists (select 1 from recovery_codes where user_id = users.id) \
+         and not exists (select 1 from passkeys where user_id = users.id)",
         DAY,
     ),
 ];
 
 impl Db {
-    /// Deletes access tokens, sessions and tokens of mails that expired more than a day before `now`, old events, and
+    /// Deletes access tokens, sessions, tokens of mails and passkey ceremonies that have expired, old events, and
     /// what is left of deleted users, as many as there is time for. A failure at one table does not skip the others.
     ///
     /// # Errors

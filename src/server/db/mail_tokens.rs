@@ -34,6 +34,8 @@ pub enum Purpose {
     Taken,
     /// Nothing: the token only takes up a slot, for a notice about a new device.
     SignedIn,
+    /// Nothing: the token only takes up a slot, for a notice about a wrong code.
+    WrongCode,
     /// Make this address that of the account.
     ChangeEmail,
     /// Make this address that of the account again.
@@ -41,13 +43,14 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [(Self, &str, i64); 8] = [
+    const ALL: [(Self, &str, i64); 9] = [
         (Self::Reset, "reset", 20 * MINUTE),
         (Self::Invite, "invite", 72 * HOUR),
         (Self::Verify, "verify", 24 * HOUR),
         (Self::Register, "register", HOUR),
         (Self::Taken, "taken", 24 * HOUR),
         (Self::SignedIn, "signed_in", HOUR),
+        (Self::WrongCode, "wrong_code", HOUR),
         (Self::ChangeEmail, "change_email", HOUR),
         (Self::RestoreEmail, "restore_email", 72 * HOUR),
     ];

@@ -86,6 +86,30 @@ pub enum Mail {
     },
     /// The account was deleted.
     Deleted,
+    /// What the user signs in with was changed.
+    FactorsChanged {
+        change: FactorChange,
+    },
+    /// A sign-in with a recovery code.
+    RecoveryCodeUsed,
+    /// The password was entered with a wrong code.
+    WrongCode {
+        device: String,
+        address: String,
+    },
+}
+
+/// A change of what a user signs in with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FactorChange {
+    TotpAdded,
+    TotpRemoved,
+    PasskeyAdded,
+    PasskeyRemoved,
+    RecoveryCodesRenewed,
+    /// All were removed, by an operator.
+    AllRemoved,
 }
 
 impl Mail {

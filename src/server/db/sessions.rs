@@ -23,6 +23,7 @@ use crate::{
             outbox::{self, Mail},
         },
         ids::{SessionId, TokenId, UserId},
+        sign_in_method::SignInMethod,
     },
 };
 
@@ -73,6 +74,14 @@ pub struct NewSession {
     pub user_id: UserId,
     pub token_id: TokenId,
     pub device: Device,
+    pub method: SignInMethod,
+}
+
+/// When and how the user of a session has signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignIn {
+    pub at: UnixSeconds,
+    pub method: SignInMethod,
 }
 
 /// A session as its user sees it.
@@ -163,6 +172,7 @@ pub struct Rotated {
     pub entry: TokenRecord,
     pub email: String,
     pub role: Role,
+    pub sign_in: SignIn,
     /// The counter of the refresh token that is now current.
     pub counter: i64,
     /// The end of the session if it is not refreshed again before.
@@ -181,6 +191,8 @@ struct SessionRow {
     revoke_reason: Option<String>,
     user_agent: String,
     address: String,
+    created_at: i64,
+    sign_in_method: String,
 }
 
 impl SessionRow {
@@ -217,8 +229,8 @@ pub async fn start(
     now: UnixSeconds,
 ) -> Result<TokenRecord, DbError> {
     sqlx::query(
-        "insert into sessions (id, user_id, rotated_at, created_at, expires_at, user_agent, address) \
-         values ($1, $2, $3, $3, $4, $5, $6)",
+        "insert into sessions (id, user_id, rotated_at, created_at, expires_at, user_agent, address, sign_in_method) \
+         values ($1, $2, $3, $3, $4, $5, $6, $7)",
     )
     .bind(new.session_id.to_string())
     .bind(new.user_id.to_string())
@@ -226,6 +238,7 @@ pub async fn start(
     .bind(now + config.refresh_ttl_seconds)
     .bind(&new.device.user_agent)
     .bind(&new.device.address)
+    .bind(new.method.as_str())
     .execute(&mut *connection)
     .await?;
     let entry = TokenRecord {
@@ -386,8 +399,7 @@ pub async fn displace(
     rows.iter().map(|(id,)| session(id)).collect()
 }
 
-const SESSION_COLUMNS: &str =
-    "user_id, counter, rotated_at, expires_at, revoked_at, revoke_reason, user_agent, address";
+const SESSION_COLUMNS: &str = "user_id, counter, rotated_at, expires_at, revoked_at, revoke_reason, user_agent, address, created_at, sign_in_method";
 
 async fn find_session(
     connection: &mut AnyConnection,
@@ -476,6 +488,10 @@ impl Db {
                         entry,
                         email,
                         role: decode::role(&role_text),
+                        sign_in: SignIn {
+                            at: session.created_at,
+                            method: decode::sign_in_method(&session.sign_in_method),
+                        },
                         counter: session.counter,
                         idle_at: session.expires_at.min(now + config.idle_ttl_seconds),
                         now,
@@ -721,17 +737,26 @@ impl Db {
         Ok(role.map(|role| decode::role(&role)))
     }
 
-    /// The user of the session, and when it began; `None` if there is no such session.
-    pub async fn session_owner(
-        &self,
-        session_id: SessionId,
-    ) -> Result<Option<(UserId, UnixSeconds)>, DbError> {
-        let row: Option<(String, i64)> =
-            sqlx::query_as("select user_id, created_at from sessions where id = $1")
+    /// The user of the session; `None` if there is no such session.
+    pub async fn session_owner(&self, session_id: SessionId) -> Result<Option<UserId>, DbError> {
+        let row: Option<(String,)> = sqlx::query_as("select user_id from sessions where id = $1")
+            .bind(session_id.to_string())
+            .fetch_optional(&mut *self.pool.acquire().await?)
+            .await?;
+        row.map(|(user_id,)| decode::parse(&user_id)).transpose()
+    }
+
+    /// When and how the user of a session has signed in.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn sign_in_of(&self, session_id: SessionId) -> Result<Option<SignIn>, DbError> {
+        let row: Option<(i64, String)> =
+            sqlx::query_as("select created_at, sign_in_method from sessions where id = $1")
                 .bind(session_id.to_string())
                 .fetch_optional(&mut *self.pool.acquire().await?)
                 .await?;
-        row.map(|(user_id, created_at)| Ok((decode::parse(&user_id)?, created_at))).transpose()
+        Ok(row.map(|(at, method)| SignIn { at, method: decode::sign_in_method(&method) }))
     }
 
     /// The sessions of the user that are kept, live or not, the latest first, at most 100,000.

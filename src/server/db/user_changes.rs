@@ -2,6 +2,7 @@
 
 use futures::FutureExt;
 use hallpass_allowlist::RevokedSession;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use crate::{
@@ -11,13 +12,14 @@ use crate::{
         db::{
             ChangeError, Db, DbError, MANY_TIMEOUT, allow_time,
             events::{self, AccountEvent},
+            factors::{self, NewPasskey},
             is_postgres,
             mail_tokens::{self, MailToken, Purpose},
-            outbox::{self, Mail},
+            outbox::{self, FactorChange, Mail},
             sessions,
-            users::NO_PASSWORD,
+            users::{self, Locked, NO_PASSWORD},
         },
-        ids::{MailTokenId, SessionId, UserId},
+        ids::{MailTokenId, PasskeyId, SessionId, UserId},
     },
 };
 
@@ -56,6 +58,28 @@ pub enum Change {
     Delete {
         version: i64,
     },
+    /// A factor is added or removed. The session `except` continues.
+    Factor {
+        change: Factor,
+        except: SessionId,
+    },
+    /// All factors are removed, by an operator.
+    RemoveFactors,
+}
+
+/// A factor that is added or removed.
+#[derive(Debug, Clone)]
+pub enum Factor {
+    /// The authenticator app with this secret, of which the code of this time step was entered, and the hashes of the
+    /// recovery codes.
+    AddTotp {
+        secret: SecretString,
+        step: i64,
+        recovery_codes: Vec<String>,
+    },
+    RemoveTotp,
+    AddPasskey(NewPasskey),
+    RemovePasskey(PasskeyId),
 }
 
 /// What a change brings about.
@@ -90,9 +114,22 @@ impl Change {
                 (Some(AccountEvent::EmailRestored), EndReason::EmailChanged, Some(Mail::EmailRestored))
             }
             Self::Delete { .. } => (None, EndReason::Deleted, None),
+            Self::Factor { change, .. } => {
+                let (event, change) = match change {
+                    Factor::AddTotp { .. } => (AccountEvent::TotpAdded, FactorChange::TotpAdded),
+                    Factor::RemoveTotp => (AccountEvent::TotpRemoved, FactorChange::TotpRemoved),
+                    Factor::AddPasskey(_) => (AccountEvent::PasskeyAdded, FactorChange::PasskeyAdded),
+                    Factor::RemovePasskey(_) => (AccountEvent::PasskeyRemoved, FactorChange::PasskeyRemoved),
+                };
+                (Some(event), EndReason::FactorsChanged, Some(Mail::FactorsChanged { change }))
+            }
+            Self::RemoveFactors => {
+                let notice = Mail::FactorsChanged { change: FactorChange::AllRemoved };
+                (Some(AccountEvent::FactorsRemoved), EndReason::FactorsChanged, Some(notice))
+            }
         };
         let except = match self {
-            Self::Password { except, .. } => Some(*except),
+            Self::Password { except, .. } | Self::Factor { except, .. } => Some(*except),
             _ => None,
         };
         Consequences { event, reason, except, notice }
@@ -160,6 +197,10 @@ async fn apply(
         }
         Change::ResetPassword { token, hash } => {
             let (token, version) = user.take(connection, token, Purpose::allows_reset).await?;
+            if !user.lock(connection).await?.is_verified {
+                // Another person may have registered the address, and added these.
+                factors::remove_all(connection, user_id).await?;
+            }
             // Who has opened the link receives mail at the address.
             let set = format!("{SET_PASSWORD}, email_verified_at = coalesce(email_verified_at, {clock})");
             let condition = format!("{} and email = $3 and disabled_at is null", is_version(version));
@@ -168,10 +209,23 @@ async fn apply(
         Change::Email { token } => user.change_email(connection, token).await,
         Change::RestoreEmail { token } => user.restore_email(connection, token).await,
         Change::Delete { version } => user.delete(connection, version).await,
+        Change::Factor { change, .. } => user.change_factor(connection, change).await,
+        Change::RemoveFactors => {
+            let now = user.update(connection, NEXT_VERSION, "true", &[]).await?;
+            factors::remove_all(connection, user_id).await?;
+            Ok(now)
+        }
     }
 }
 
+/// The factors that were added in this time before a change of the address is undone are removed: as long as the change
+/// can be undone, and three days before it.
+const FACTORS_IN_DOUBT: i64 = 6 * 86_400;
+
 const SET_PASSWORD: &str = "password_hash = $2, password_version = password_version + 1";
+
+/// A login that has read what the user signed in with before cannot finish.
+const NEXT_VERSION: &str = "password_version = password_version + 1";
 
 fn is_version(version: i64) -> String {
     format!("password_version = {version}")
@@ -218,6 +272,34 @@ impl Target<'_> {
         Ok((token, version.ok_or(ChangeError::NotFound)?))
     }
 
+    /// Adds or removes a factor.
+    async fn change_factor(
+        &self,
+        connection: &mut AnyConnection,
+        change: Factor,
+    ) -> Result<UnixSeconds, ChangeError> {
+        let user_id = self.user_id;
+        // An account that was deleted has no live session that could ask for it.
+        let locked = users::lock(connection, user_id, self.clock).await?;
+        let Locked { password_version, .. } = locked.ok_or(ChangeError::SessionEnded)?;
+        if matches!(&change, Factor::AddPasskey(new) if new.password_version != password_version) {
+            return Err(ChangeError::NotFound);
+        }
+        let now = self.update(connection, NEXT_VERSION, "true", &[]).await?;
+        let is_changed = match change {
+            Factor::AddTotp { secret, step, recovery_codes } => {
+                let secret = secret.expose_secret();
+                factors::add_totp(connection, user_id, (secret, step), &recovery_codes, self.clock).await?
+            }
+            Factor::RemoveTotp => factors::remove_totp(connection, user_id).await?,
+            Factor::AddPasskey(passkey) => {
+                factors::add_passkey(connection, user_id, &passkey, self.clock).await?
+            }
+            Factor::RemovePasskey(id) => factors::remove_passkey(connection, user_id, id).await?,
+        };
+        if is_changed { Ok(now) } else { Err(ChangeError::NotFound) }
+    }
+
     /// Makes the address of the token that of the user. The owner of the former one can undo it.
     async fn change_email(
         &self,
@@ -249,7 +331,8 @@ impl Target<'_> {
         Ok(now)
     }
 
-    /// Makes the address of the token that of the user again, and the password void.
+    /// Makes the address of the token that of the user again, and the password void. Removes the factors of the last
+    /// days.
     async fn restore_email(
         &self,
         connection: &mut AnyConnection,
@@ -259,7 +342,11 @@ impl Target<'_> {
         mail_tokens::delete_later(connection, self.user_id, Purpose::RestoreEmail, token).await?;
         let (token, _) = self.take(connection, token, |purpose| purpose == Purpose::RestoreEmail).await?;
         let set = format!("{SET_PASSWORD}, email = $3, email_verified_at = {}", self.clock);
-        taken_is_not_found(self.update(connection, &set, "true", &[NO_PASSWORD, &token.email]).await)
+        let updated = self.update(connection, &set, "true", &[NO_PASSWORD, &token.email]).await;
+        let now = taken_is_not_found(updated)?;
+        // Someone who has changed the address may have added a factor before.
+        factors::remove_added_since(connection, self.user_id, now - FACTORS_IN_DOUBT).await?;
+        Ok(now)
     }
 
     /// Removes what is personal, except for the devices of the sessions. The row stays as long as there are sessions, which
@@ -274,6 +361,8 @@ impl Target<'_> {
                 .await?;
         }
         let Locked { email: former, now, .. } = self.lock(connection).await?;
+        // Before tokens of mails: a wrong code locks these rows in the same order.
+        factors::remove_all(connection, self.user_id).await?;
         // A token that is being used locks its row before that of the user.
         let skip = if is_postgres { "for update skip locked" } else { "" };
         let tokens = format!(
@@ -300,26 +389,10 @@ impl Target<'_> {
         self.update(connection, &set, &condition, &[NO_PASSWORD, &format!("deleted:{id}")]).await
     }
 
-    /// Locks the row of the user.
     async fn lock(&self, connection: &mut AnyConnection) -> Result<Locked, ChangeError> {
-        let rows: Vec<(String, Option<i64>, i64)> = sqlx::query_as(AssertSqlSafe(format!(
-            "update users set id = id where id = $1 and deleted_at is null \
-             returning email, email_verified_at, {}",
-            self.clock
-        )))
-        .bind(self.user_id.to_string())
-        .fetch_all(connection)
-        .await?;
-        let (email, verified_at, now) = rows.into_iter().next().ok_or(ChangeError::NotFound)?;
-        Ok(Locked { email, is_verified: verified_at.is_some(), now })
+        let locked = users::lock(connection, self.user_id, self.clock).await?;
+        locked.ok_or(ChangeError::NotFound)
     }
-}
-
-/// What the row of the user said when it was locked.
-struct Locked {
-    email: String,
-    is_verified: bool,
-    now: UnixSeconds,
 }
 
 /// An address that another user has registered in the meantime makes the change inapplicable.

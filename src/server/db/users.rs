@@ -16,7 +16,7 @@ use crate::{
             events::{self, AccountEvent},
             mail_tokens::{self, MailToken, Purpose},
             outbox::{self, Mail},
-            sessions::{self, NewSession, Started},
+            sessions::{self, NewSession},
         },
         ids::{SessionId, UserId},
     },
@@ -98,12 +98,22 @@ fn is_invisible(character: char) -> bool {
     character.is_control() || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
+/// An authenticator app that is in use.
+#[derive(Clone)]
+pub struct Totp {
+    /// As base32.
+    pub secret: String,
+    /// The time step of the last code that was accepted.
+    pub last_step: i64,
+}
+
 /// A user, as a row of the table.
 pub struct User {
     pub id: UserId,
     pub email: String,
     pub password_hash: String,
-    /// Grows with each change of the password or the address, so that a login that read the former ones cannot finish.
+    /// Grows with each change of the password, the address or a factor, so that a login that read the former ones cannot
+    /// finish.
     pub password_version: i64,
     pub disabled_at: Option<UnixSeconds>,
     pub role: Role,
@@ -111,9 +121,15 @@ pub struct User {
     pub email_verified_at: Option<UnixSeconds>,
     pub created_at: UnixSeconds,
     pub last_login_at: Option<UnixSeconds>,
+    /// The authenticator app, if one is in use: the password is then not enough.
+    pub totp: Option<Totp>,
+    pub has_passkey: bool,
 }
 
-const COLUMNS: &str = "id, email, password_hash, password_version, disabled_at, role, email_verified_at, created_at, last_login_at";
+const COLUMNS: &str = "id, email, password_hash, password_version, disabled_at, role, email_verified_at, created_at, last_login_at, \
+     (select secret from totp where user_id = users.id and added_at is not null) as totp_secret, \
+     (select last_step from totp where user_id = users.id and added_at is not null) as totp_last_step, \
+     (select count(*) from passkeys where user_id = users.id) as passkeys";
 
 #[derive(FromRow)]
 struct UserRow {
@@ -126,6 +142,9 @@ struct UserRow {
     email_verified_at: Option<i64>,
     created_at: i64,
     last_login_at: Option<i64>,
+    totp_secret: Option<String>,
+    totp_last_step: Option<i64>,
+    passkeys: i64,
 }
 
 impl TryFrom<UserRow> for User {
@@ -142,6 +161,11 @@ impl TryFrom<UserRow> for User {
             email_verified_at: row.email_verified_at,
             created_at: row.created_at,
             last_login_at: row.last_login_at,
+            totp: row
+                .totp_secret
+                .zip(row.totp_last_step)
+                .map(|(secret, last_step)| Totp { secret, last_step }),
+            has_passkey: row.passkeys > 0,
         })
     }
 }
@@ -163,6 +187,36 @@ pub enum Added {
     /// requested.
     Done(Option<(TokenRecord, UnixSeconds)>),
     EmailTaken,
+}
+
+/// What the row of a user said when it was locked.
+pub struct Locked {
+    pub email: String,
+    pub is_verified: bool,
+    pub password_version: i64,
+    pub now: UnixSeconds,
+}
+
+/// Locks the row of a user; `None` if the account was deleted. Every change of what a user signs in with begins with this,
+/// and locks the rows of sessions, factors and mails after it, in this order.
+pub async fn lock(
+    connection: &mut AnyConnection,
+    id: UserId,
+    clock: &str,
+) -> Result<Option<Locked>, DbError> {
+    let rows: Vec<(String, Option<i64>, i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
+        "update users set id = id where id = $1 and deleted_at is null \
+         returning email, email_verified_at, password_version, {clock}"
+    )))
+    .bind(id.to_string())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().next().map(|(email, verified_at, password_version, now)| Locked {
+        email,
+        is_verified: verified_at.is_some(),
+        password_version,
+        now,
+    }))
 }
 
 /// The password hash of a user who has to choose a password first. No password is known to match it, and none is accepted.
@@ -234,59 +288,6 @@ impl Db {
                     outbox::add_with_token(connection, &token, email, |token| Mail::Verify { token }, now)
                         .await?;
                     Ok(Added::Done(Some((entry, now))))
-                }
-                .boxed()
-            })
-            .await
-    }
-
-    /// Starts a session for a user whose password was verified. `None` if they have been disabled since then,
-    /// or their password, role or address has changed. If the user does not know the device, they get a notice. `own` is
-    /// the time by this process's clock.
-    ///
-    /// # Errors
-    /// The database cannot be used.
-    pub async fn start_session(
-        &self,
-        new: NewSession,
-        user: &User,
-        is_known_device: bool,
-        config: &TokenConfig,
-        own: UnixSeconds,
-    ) -> Result<Option<Started>, DbError> {
-        let clock = self.clock_expression(own);
-        // Before the address is confirmed, others may have registered it.
-        let notice = (!is_known_device && user.email_verified_at.is_some()).then(|| {
-            MailToken::of_user(Purpose::SignedIn, user.email.clone(), (user.id, user.password_version))
-        });
-        let (password_version, role, config) = (user.password_version, user.role, config.clone());
-        self.requests()
-            .transaction(move |connection| {
-                async move {
-                    // A write before the insert locks the row of the user, so that disabling the user either
-                    // comes first and is seen here, or comes after and revokes this session too.
-                    let entitled = sqlx::query(AssertSqlSafe(format!(
-                        "update users set last_login_at = {clock} \
-                     where id = $1 and password_version = $2 and role = $3 and disabled_at is null \
-                     returning last_login_at"
-                    )))
-                    .bind(new.user_id.to_string())
-                    .bind(password_version)
-                    .bind(role.as_str())
-                    .fetch_all(&mut *connection)
-                    .await?;
-                    let Some(row) = entitled.first() else {
-                        return Ok(None);
-                    };
-                    let now = row.try_get(0)?;
-                    let entry = sessions::start(connection, &new, &config, now).await?;
-                    let displaced = sessions::displace(connection, new.user_id, &config, now).await?;
-                    if let Some(notice) = notice {
-                        let (device, address) = (new.device.label(), new.device.address);
-                        let mail = |_| Mail::SignedIn { device, address, at: now };
-                        outbox::add_with_token(connection, &notice, &notice.email, mail, now).await?;
-                    }
-                    Ok(Some(Started { entry, now, displaced }))
                 }
                 .boxed()
             })

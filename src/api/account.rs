@@ -93,7 +93,8 @@ pub async fn logout_everywhere(
 /// Changes the password of the bearer's user, and revokes all of their other sessions.
 ///
 /// # Errors
-/// 401 without a live token; 422 with the fields when the current password is wrong or the new one is not
+/// 401 without a live token; 403 `insufficient_user_authentication` for a user with an authenticator app, later than five
+/// minutes after signing in with it; 422 with the fields when the current password is wrong or the new one is not
 /// accepted; 429 after too many attempts; 503 when it cannot be confirmed that the other sessions are
 /// revoked.
 #[server(

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::ApiError,
     protocol::FormOrJson,
-    types::{Accepted, Confirmation, Delivery, RefreshToken, Revocation, TokenResponse},
+    types::{Accepted, Confirmation, Delivery, PasskeyCeremony, RefreshToken, Revocation, TokenResponse},
 };
 use crate::{ToSchema, client::bearer::BearerClient};
 
@@ -33,12 +33,14 @@ pub async fn register(
     crate::server::http::handlers::register(email, password, delivery).await
 }
 
-/// Exchanges an e-mail address and a password for a pair of tokens, in a new session.
+/// Exchanges an e-mail address and a password for a pair of tokens, in a new session. If the account has an authenticator
+/// app, also a code of it, or a recovery code.
 ///
 /// # Errors
-/// 401 `invalid_grant`, the same for an unknown user and a wrong password; 403 `verification_required` for the right one,
-/// if the address has to be confirmed first, by the mail that was sent; 422 with the fields when the
-/// address is malformed or the password is empty; 429 after too many attempts.
+/// 401 `invalid_grant`, the same for an unknown user and a wrong password, and for a code that is wrong or was used; for
+/// the right password 403 `second_factor_required`, if the code is missing, and `verification_required`, if the address
+/// has to be confirmed first, by the mail that was sent; 422 with the fields when the address is malformed or the password
+/// is empty; 429 after too many attempts.
 #[server(
     prefix = "/api", endpoint = "auth/login", protocol = FormOrJson,
     input_derive = (Serialize, Deserialize, ToSchema)
@@ -48,9 +50,43 @@ pub async fn login(
     email: String,
     /// The password of the user.
     password: String,
+    /// The six digits of the authenticator app, or a recovery code.
+    #[server(default)]
+    code: String,
     #[server(default)] delivery: Delivery,
 ) -> Result<TokenResponse, ApiError> {
-    crate::server::http::handlers::login(email, password, delivery).await
+    crate::server::http::handlers::login(email, password, code, delivery).await
+}
+
+/// Begins a sign-in with a passkey, of whichever user the browser has one.
+///
+/// # Errors
+/// 503 when this site has no name that passkeys could be for.
+#[server(
+    prefix = "/api", endpoint = "auth/begin_passkey_login", protocol = FormOrJson,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn begin_passkey_login() -> Result<PasskeyCeremony, ApiError> {
+    crate::server::http::handlers::begin_passkey_login().await
+}
+
+/// Exchanges the answer of a passkey for a pair of tokens, in a new session.
+///
+/// # Errors
+/// 401 `invalid_grant` when the passkey is unknown, or its answer is not for this ceremony, is too late, or was used;
+/// 403 `verification_required`; 429 after too many attempts.
+#[server(
+    prefix = "/api", endpoint = "auth/login_with_passkey", protocol = FormOrJson,
+    input_derive = (Serialize, Deserialize, ToSchema)
+)]
+pub async fn login_with_passkey(
+    /// The ceremony from `/api/auth/begin_passkey_login`.
+    ceremony: String,
+    /// The credential that the browser has answered with, as JSON text (`JSON.stringify`).
+    credential: String,
+    #[server(default)] delivery: Delivery,
+) -> Result<TokenResponse, ApiError> {
+    crate::server::http::handlers::login_with_passkey(ceremony, credential, delivery).await
 }
 
 /// Exchanges the session's refresh token, from the cookie or the body, for the next pair. The next refresh

@@ -12,6 +12,7 @@ use server_fn::{
 };
 use thiserror::Error;
 
+use super::types::{Assurance, StepUp};
 use crate::ToSchema;
 
 /// The reason why a call failed. The text is for the user. It contains no token and no password, and does not
@@ -43,10 +44,16 @@ pub enum ApiError {
     /// The token is live, but its user may not do this (RFC 6750, 3.1).
     #[error("Only an administrator may do this.")]
     InsufficientScope,
-    /// The user has to enter the password again (RFC 9470, 3). The status is not 401 as there, because no
-    /// live token is ever answered with 401.
-    #[error("Enter your password to continue.")]
-    ReauthenticationRequired,
+    /// The user has to sign in again, perhaps with a second factor (RFC 9470, 3). The status is not 401 as there,
+    /// because no live token is ever answered with 401.
+    #[error("{}", match .0.acr {
+        Assurance::Aal1 => "Sign in again to continue.",
+        Assurance::Aal2 => "Sign in again with your second factor to continue.",
+    })]
+    ReauthenticationRequired(StepUp),
+    /// The password is right, and the account has a second factor.
+    #[error("Enter the code from your authenticator app, or a recovery code.")]
+    SecondFactorRequired,
     /// The user has not opened the link in the mail that confirms the address.
     #[error("Confirm your e-mail address first: open the link in the mail that we have sent to you.")]
     VerificationRequired,
@@ -86,6 +93,16 @@ impl ApiError {
     /// password is wrong.
     pub fn wrong_credentials() -> Self {
         Self::InvalidGrant("The e-mail address or the password is wrong.".into())
+    }
+
+    /// The error for a code of an authenticator app, or a recovery code, that is wrong or was used.
+    pub fn wrong_code() -> Self {
+        Self::InvalidGrant("The code is wrong, or was used before. Wait for the next one.".into())
+    }
+
+    /// The error for a passkey that is not known here, or whose answer cannot be accepted.
+    pub fn wrong_passkey() -> Self {
+        Self::InvalidGrant("This passkey was not accepted. Try again, or sign in in another way.".into())
     }
 
     /// The error for a refresh token that is forged, or whose session was deleted.
@@ -129,11 +146,6 @@ impl ApiError {
         }
     }
 
-    /// The error with this code, without what the code does not determine.
-    pub fn from_code(code: &str) -> Self {
-        ErrorBody { error: code.to_owned(), ..Default::default() }.into()
-    }
-
     /// The code of the error in responses.
     pub fn code(&self) -> &'static str {
         match self {
@@ -145,7 +157,8 @@ impl ApiError {
             Self::UnauthorizedClient => "unauthorized_client",
             Self::CrossSite => "cross_site",
             Self::InsufficientScope => "insufficient_scope",
-            Self::ReauthenticationRequired => "insufficient_user_authentication",
+            Self::ReauthenticationRequired(_) => "insufficient_user_authentication",
+            Self::SecondFactorRequired => "second_factor_required",
             Self::VerificationRequired => "verification_required",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -175,13 +188,25 @@ pub struct ErrorBody {
     /// Only with `too_many_requests`: the seconds until the next attempt is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
+    /// Only with `insufficient_user_authentication`: how the user has to sign in (RFC 9470, 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acr_values: Option<Assurance>,
+    /// Only with `insufficient_user_authentication`: how many seconds ago at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_age: Option<i64>,
 }
 
 impl From<ApiError> for ErrorBody {
     fn from(error: ApiError) -> Self {
+        let step_up = match &error {
+            ApiError::ReauthenticationRequired(step_up) => Some(*step_up),
+            _ => None,
+        };
         Self {
             error: error.code().to_owned(),
             message: error.to_string(),
+            acr_values: step_up.map(|step_up| step_up.acr),
+            max_age: step_up.map(|step_up| step_up.max_age),
             retry_after: match error {
                 ApiError::TooManyRequests(seconds) => Some(seconds),
                 _ => None,
@@ -205,7 +230,11 @@ impl From<ErrorBody> for ApiError {
             "unauthorized_client" => Self::UnauthorizedClient,
             "cross_site" => Self::CrossSite,
             "insufficient_scope" => Self::InsufficientScope,
-            "insufficient_user_authentication" => Self::ReauthenticationRequired,
+            "insufficient_user_authentication" => Self::ReauthenticationRequired(StepUp {
+                acr: body.acr_values.unwrap_or_default(),
+                max_age: body.max_age.unwrap_or_default(),
+            }),
+            "second_factor_required" => Self::SecondFactorRequired,
             "verification_required" => Self::VerificationRequired,
             "not_found" => Self::NotFound,
             "method_not_allowed" => Self::MethodNotAllowed,
@@ -255,7 +284,8 @@ mod tests {
             ApiError::UnauthorizedClient,
             ApiError::CrossSite,
             ApiError::InsufficientScope,
-            ApiError::ReauthenticationRequired,
+            ApiError::ReauthenticationRequired(StepUp { acr: Assurance::Aal2, max_age: 300 }),
+            ApiError::SecondFactorRequired,
             ApiError::VerificationRequired,
             ApiError::NotFound,
             ApiError::MethodNotAllowed,

@@ -6,11 +6,11 @@
 //!
 //! | call | who may make it |
 //! |---|---|
-//! | [`auth::register`], [`auth::login`] | anyone |
+//! | [`auth::register`], [`auth::login`], [`auth::login_with_passkey`] | anyone |
 //! | [`auth::refresh`] | the holder of the session's current refresh token |
 //! | [`auth::logout`] | the holder of any token of the session, an expired access token included |
 //! | [`token::check_statelessly`] | the holder of an access token, live or dead |
-//! | those of [`account`] | the bearer of a live access token |
+//! | those of [`account`] and [`factors`] | the bearer of a live access token |
 //! | those of [`admin`] | an administrator with one |
 //!
 //! There are also server-sent events for the pages of signed-in users: `GET` [`SESSION_EVENTS`] sends the end
@@ -25,6 +25,7 @@ pub mod account;
 pub mod admin;
 pub mod auth;
 pub mod error;
+pub mod factors;
 pub mod protocol;
 pub mod token;
 pub mod types;

@@ -150,11 +150,13 @@ pub enum EndReason {
     EmailChanged,
     /// The account was deleted.
     Deleted,
+    /// An authenticator app or a passkey was added or removed.
+    FactorsChanged,
 }
 
 impl EndReason {
     /// The reasons as they are written in the database and in JSON.
-    pub const ALL: [(Self, &str); 15] = [
+    pub const ALL: [(Self, &str); 16] = [
         (Self::SignedOut, "signed_out"),
         (Self::SignedOutEverywhere, "signed_out_everywhere"),
         (Self::EndedElsewhere, "ended_elsewhere"),
@@ -170,6 +172,7 @@ impl EndReason {
         (Self::PasswordReset, "password_reset"),
         (Self::EmailChanged, "email_changed"),
         (Self::Deleted, "deleted"),
+        (Self::FactorsChanged, "factors_changed"),
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -199,6 +202,9 @@ impl EndReason {
                 "You have been signed out, because the e-mail address of your account was changed."
             }
             Self::Deleted => "You have been signed out: this account was deleted.",
+            Self::FactorsChanged => {
+                "You have been signed out, because an authenticator app or a passkey was added to your account or removed. Sign in again."
+            }
             Self::Expired => "Your session has expired. Sign in again.",
             Self::Displaced => {
                 "You have been signed out: your account had too many sessions, and this one was the least recently used."
@@ -251,6 +257,16 @@ pub enum EventKind {
     Enabled,
     /// A refresh was repeated within the grace, from another device or network.
     RefreshedElsewhere,
+    TotpAdded,
+    TotpRemoved,
+    PasskeyAdded,
+    PasskeyRemoved,
+    RecoveryCodesRenewed,
+    /// An operator has removed the authenticator app and the passkeys.
+    FactorsRemoved,
+    RecoveryCodeUsed,
+    /// The password was entered with a wrong code.
+    SecondFactorMissed,
 }
 
 /// An event of an account.
@@ -337,6 +353,108 @@ pub struct UserProfile {
     pub created_at: i64,
 }
 
+/// How surely the user was recognized when the session began: the claim `acr` of its tokens. The levels are those of
+/// NIST SP 800-63B.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Assurance {
+    /// By one factor: the password.
+    #[default]
+    Aal1,
+    /// By two: the password and a code, or a passkey.
+    Aal2,
+}
+
+impl Assurance {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Aal1 => "aal1",
+            Self::Aal2 => "aal2",
+        }
+    }
+}
+
+/// How a call needs its bearer's session to have begun (RFC 9470, 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepUp {
+    pub acr: Assurance,
+    /// How long ago at most, in seconds.
+    pub max_age: i64,
+}
+
+/// What begins a passkey ceremony in the browser (WebAuthn Level 3, 7).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PasskeyCeremony {
+    /// To be sent back with the credential, within five minutes, once.
+    pub ceremony: String,
+    /// The options as JSON text, for `PublicKeyCredential.parseCreationOptionsFromJSON` or
+    /// `parseRequestOptionsFromJSON`.
+    pub options: String,
+}
+
+/// A passkey of the calling user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PasskeyInfo {
+    /// The id of the passkey.
+    pub passkey_id: String,
+    /// The name that the user has given it.
+    pub name: String,
+    /// When it was added, in Unix seconds.
+    pub created_at: i64,
+    /// The last sign-in with it, in Unix seconds; `null` if there was none.
+    pub last_used_at: Option<i64>,
+    /// Whether it is synchronized between devices; otherwise it is lost with its device.
+    pub is_backed_up: bool,
+    /// How many signatures it has made, as it says; 0 if it does not count.
+    pub signatures: i64,
+}
+
+/// The ways in which the calling user can sign in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MethodList {
+    /// The server's time, in Unix seconds.
+    pub now: i64,
+    /// When an authenticator app was added, in Unix seconds; `null` if there is none.
+    pub totp_added_at: Option<i64>,
+    /// The number of recovery codes that were not used.
+    pub recovery_codes: i64,
+    /// The passkeys, the oldest first.
+    pub passkeys: Vec<PasskeyInfo>,
+    /// How the session that makes the request began.
+    pub acr: Assurance,
+}
+
+/// A secret for an authenticator app, which is in use once a code was entered.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TotpSecret {
+    /// The secret as base32 (RFC 4648, 6), to be typed into the app.
+    pub secret: String,
+    /// The same for apps, as `otpauth://totp/…`.
+    pub uri: String,
+    /// The URI as a QR code: an SVG document.
+    pub qr_svg: String,
+}
+
+/// Codes with which the user can sign in without the authenticator app, each once. They are shown only here.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecoveryCodes {
+    pub codes: Vec<String>,
+    /// The end of the other sessions, if a factor was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
+}
+
+macro_rules! debug_redacted {
+    ($($name:ident),+) => {$(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($name), "([redacted])"))
+            }
+        }
+    )+};
+}
+debug_redacted!(TotpSecret, RecoveryCodes);
+
 /// What a link in a mail has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -380,7 +498,7 @@ pub struct ExportedSession {
     pub revoke_reason: Option<EndReason>,
 }
 
-/// What is kept about a user, except for the hash of the password and links that were sent and not used.
+/// What is kept about a user, except for secrets and links that were sent and not used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccountExport {
     /// The time of the export, in Unix seconds.
@@ -389,8 +507,16 @@ pub struct AccountExport {
     pub user_id: String,
     pub role: Role,
     pub profile: UserProfile,
-    /// The last login with the password, in Unix seconds; `null` if there was none.
+    /// The last sign-in, in Unix seconds; `null` if there was none.
     pub last_login_at: Option<i64>,
+    /// When an authenticator app was added, in Unix seconds; `null` if there is none. Its secret is not exported.
+    #[serde(default)]
+    pub totp_added_at: Option<i64>,
+    /// The number of recovery codes that were not used.
+    #[serde(default)]
+    pub recovery_codes: i64,
+    #[serde(default)]
+    pub passkeys: Vec<PasskeyInfo>,
     /// The sessions, the latest first.
     pub sessions: Vec<ExportedSession>,
     /// What happened to the account, the latest first.

@@ -158,6 +158,9 @@ enum UserCommand {
     },
     /// Set a user's password and revoke all of their sessions. With SQLite, stop the running instance first.
     SetPassword(UserArg),
+    /// Remove a user's authenticator app, recovery codes and passkeys, which they have lost, and revoke all of their
+    /// sessions. With SQLite, stop the running instance first.
+    RemoveFactors(UserArg),
 }
 
 #[derive(Subcommand)]
@@ -410,6 +413,12 @@ async fn user(command: UserCommand, config: &Config) -> Result<()> {
             let hash = new_password(config, &email).await?;
             change(user.id, Change::SetPassword { hash }, config, db).await?;
             println!("set the password of {}; all of their sessions are revoked", user.email);
+        }
+        UserCommand::RemoveFactors(who) => {
+            let db = Db::open(config, Access::Exclusive).await?;
+            let user = find(&db, &who.email).await?;
+            change(user.id, Change::RemoveFactors, config, db).await?;
+            println!("removed the factors of {}; all of their sessions are revoked", user.email);
         }
     }
     Ok(())

@@ -57,6 +57,7 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE", "throttle.per_device"),
     ("HALLPASS_REFRESHES_PER_SESSION", "throttle.refreshes_per_session"),
     ("HALLPASS_REQUIRE_VERIFIED", "account.require_verified"),
+    ("HALLPASS_ADMIN_SECOND_FACTOR", "account.admin_second_factor"),
     ("HALLPASS_SMTP_URL", "mail.smtp_url"),
     ("HALLPASS_MAIL_FROM", "mail.from"),
     ("HALLPASS_MAIL_DIR", "mail.dir"),
@@ -281,6 +282,8 @@ pub struct AccountConfig {
     /// Whether a user has to open the link in a mail before they can log in. Otherwise an unconfirmed address
     /// only gets no notices.
     pub require_verified: bool,
+    /// Whether administrators need a second factor, entered in the last 15 minutes, to change other users.
+    pub admin_second_factor: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -447,6 +450,12 @@ impl Config {
             "HALLPASS_MAIL_ON_SITE is true, which shows every mail, with its links, to every visitor: it is for development, without HALLPASS_HTTPS and HALLPASS_SMTP_URL, on a loopback address ({address} is open)"
         );
         Ok(())
+    }
+
+    /// The name of the site: that of the sender of its mails.
+    pub fn site_name(&self) -> &str {
+        let from = &self.mail.from;
+        from.name.as_deref().unwrap_or_else(|| from.email.domain())
     }
 
     /// The address of the site in mails, such as `https://id.example.com`: the configured one, or that of the listener. Never

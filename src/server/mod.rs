@@ -47,6 +47,7 @@ pub mod metrics;
 mod origin;
 mod other_versions;
 mod production;
+pub mod sign_in_method;
 mod trusted_proxies;
 mod user_agent;
 

@@ -15,6 +15,7 @@ pub fn missing(config: &Config, has_key: bool) -> Vec<String> {
         trusted_proxies(&config.server),
         public_url(config),
         mail(config),
+        admin_second_factor(config),
         sender(config),
         sqlite_on_the_network(config),
         relative_sqlite(config),
@@ -52,6 +53,12 @@ fn public_url(config: &Config) -> Option<String> {
             "HALLPASS_PUBLIC_URL: it is empty, so /.well-known/oauth-authorization-server names http://{}; set it to the address that browsers show",
             config.leptos.site_addr
         )
+    })
+}
+
+fn admin_second_factor(config: &Config) -> Option<String> {
+    (!config.account.admin_second_factor).then(|| {
+        "HALLPASS_ADMIN_SECOND_FACTOR: it is false, so the password of an administrator is enough to change every user; set it to true".into()
     })
 }
 

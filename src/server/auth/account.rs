@@ -23,9 +23,6 @@ use crate::{
     },
 };
 
-/// How long after signing in a user need not enter the password again, in seconds.
-const RECENT_SIGN_IN: i64 = 300;
-
 impl Auth {
     /// The live sessions of the bearer's user.
     ///
@@ -78,30 +75,10 @@ impl Auth {
         Ok(SecurityEvents { now, events })
     }
 
-    /// Checks that the request comes from the user and not from somebody else at their device (ASVS 5.0,
-    /// 7.5.2): by the password, or because the session was started with it at most five minutes ago.
-    ///
-    /// # Errors
-    /// [`ApiError::ReauthenticationRequired`]; [`ApiError::InvalidFields`] for a wrong password;
-    /// [`ApiError::TooManyRequests`], [`ApiError::Unavailable`].
-    pub async fn reauthenticate(
-        &self,
-        authenticated: &Authenticated,
-        password: SecretString,
-        now: UnixSeconds,
-    ) -> Result<(), ApiError> {
-        if !password.expose_secret().is_empty() {
-            return self.verify_password(authenticated, password, "password").await.map(drop);
-        }
-        let now = self.allowlist.shared_time(now);
-        let session = self.db.session_owner(authenticated.session_id()).await.map_err(unavailable)?;
-        let is_recent = session.is_some_and(|(_, created_at)| now - created_at <= RECENT_SIGN_IN);
-        if is_recent { Ok(()) } else { Err(ApiError::ReauthenticationRequired) }
-    }
-
     /// Changes the password of the bearer's user, and revokes all of their other sessions.
     ///
     /// # Errors
+    /// [`ApiError::ReauthenticationRequired`] when the user has an authenticator app, and has not signed in with it lately;
     /// [`ApiError::InvalidFields`] when the current password is wrong or the new one is not acceptable;
     /// [`ApiError::InvalidToken`] when the bearer's session has been revoked concurrently;
     /// [`ApiError::TooManyRequests`]; [`ApiError::Unavailable`] when the change cannot be confirmed: the
@@ -121,6 +98,9 @@ impl Auth {
             return Err(invalid_fields([missing, new_one.err()]));
         }
         let user = self.verify_password(authenticated, current, "current").await?;
+        if user.totp.is_some() {
+            self.require_recent(authenticated, SecretString::default(), now).await?;
+        }
         let hash = self.passwords.hash(Share::of_user(user.id), new).await;
         let hash = hash.map_err(|error| error.with_field_name("new"))?;
         let (db, except) = (self.db.clone(), authenticated.session_id());
@@ -140,7 +120,7 @@ impl Auth {
     }
 
     /// The bearer's user, if the password is theirs.
-    async fn verify_password(
+    pub(super) async fn verify_password(
         &self,
         authenticated: &Authenticated,
         password: SecretString,

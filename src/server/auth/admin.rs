@@ -4,7 +4,7 @@
 use hallpass_allowlist::Whose;
 use tracing::info;
 
-use super::{Auth, authenticate::Administrator, unavailable};
+use super::{Auth, authenticate::Administrator, not_changed, step_up::ConfirmedAdministrator, unavailable};
 use crate::{
     api::{
         error::ApiError,
@@ -12,7 +12,7 @@ use crate::{
     },
     server::{
         clock::UnixSeconds,
-        db::{ChangeError, decode, user_changes::Change, users::Email},
+        db::{decode, user_changes::Change, users::Email},
         ids::{SessionId, UserId},
     },
 };
@@ -72,7 +72,7 @@ impl Auth {
     /// [`ApiError::Unavailable`].
     pub async fn disable_user(
         &self,
-        administrator: &Administrator,
+        administrator: &ConfirmedAdministrator,
         user_id: &str,
         now: UnixSeconds,
     ) -> Result<Revocation, ApiError> {
@@ -94,17 +94,13 @@ impl Auth {
     /// [`ApiError::Unavailable`].
     pub async fn enable_user(
         &self,
-        administrator: &Administrator,
+        administrator: &ConfirmedAdministrator,
         user_id: &str,
         now: UnixSeconds,
     ) -> Result<(), ApiError> {
         let user_id = someone_else(administrator, user_id)?;
         let enabled = self.db.enable_user(user_id, Some(administrator.session_id()), now).await;
-        enabled.map_err(|error| match error {
-            ChangeError::NotFound => ApiError::NotFound,
-            ChangeError::SessionEnded => ApiError::InvalidToken,
-            ChangeError::Db(error) => unavailable(error),
-        })?;
+        enabled.map_err(not_changed)?;
         let by = administrator.user_id();
         info!(user.id = %user_id, admin.id = %by, "administrator {by} enabled user {user_id}");
         Ok(())
@@ -118,7 +114,7 @@ impl Auth {
     /// [`ApiError::Unavailable`].
     pub async fn set_role(
         &self,
-        administrator: &Administrator,
+        administrator: &ConfirmedAdministrator,
         user_id: &str,
         role: Role,
         now: UnixSeconds,
@@ -140,7 +136,7 @@ impl Auth {
     /// concurrently; [`ApiError::Unavailable`].
     pub async fn end_users_session(
         &self,
-        administrator: &Administrator,
+        administrator: &ConfirmedAdministrator,
         session_id: &str,
         now: UnixSeconds,
     ) -> Result<Revocation, ApiError> {
@@ -161,7 +157,7 @@ impl Auth {
     /// concurrently; [`ApiError::Unavailable`].
     pub async fn end_users_sessions(
         &self,
-        administrator: &Administrator,
+        administrator: &ConfirmedAdministrator,
         user_id: &str,
         now: UnixSeconds,
     ) -> Result<Revocation, ApiError> {
@@ -180,7 +176,7 @@ impl Auth {
     /// [`ApiError::Unavailable`].
     pub async fn end_all_sessions(
         &self,
-        administrator: &Administrator,
+        administrator: &ConfirmedAdministrator,
         now: UnixSeconds,
     ) -> Result<Revocation, ApiError> {
         let db = self.db.clone();
@@ -201,7 +197,7 @@ impl Auth {
 
 /// Parses the id of a user other than the administrator, so that the last administrator cannot lock
 /// themselves out.
-fn someone_else(administrator: &Administrator, user_id: &str) -> Result<UserId, ApiError> {
+fn someone_else(administrator: &ConfirmedAdministrator, user_id: &str) -> Result<UserId, ApiError> {
     let user_id = user_id.parse().map_err(|_| ApiError::NotFound)?;
     if user_id == administrator.user_id() {
         return Err(ApiError::invalid_field(

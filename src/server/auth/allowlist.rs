@@ -64,12 +64,21 @@ fn cluster_options(config: &Config, kind: MemberKind, keys: &Keys) -> Result<Opt
         shared: SharedSettings {
             equal: equal_settings(config),
             signs: Some(keys.current().id().to_owned()),
+            token_form: TOKEN_FORM,
             accepts: keys.all().map(|key: &Key| key.id().to_owned()).collect(),
             key_names: ["HALLPASS_SIGNING_KEY", "HALLPASS_PREVIOUS_SIGNING_KEY"],
         },
         startup_timeout: config.server.startup_wait(),
         own_thread: true,
     }))
+}
+
+/// The form of tokens that this version reads: 1 has the claims `auth_time`, `acr` and `amr`.
+const TOKEN_FORM: u32 = 1;
+
+/// Whether all running instances accept tokens that say how the user signed in, and ask for second factors.
+pub fn all_know_factors(allowlist: &Allowlist) -> bool {
+    allowlist.token_form().is_none_or(|form| form >= TOKEN_FORM)
 }
 
 /// The settings that all instances and guards must have in common.

@@ -148,7 +148,7 @@ impl Auth {
 
     /// Sends a link to the new address, which makes it that of the bearer's user. If another account has it, its owner
     /// gets a note instead, and the answer is the same. The caller has checked that the request comes from the user
-    /// ([`Auth::reauthenticate`]).
+    /// ([`Auth::require_recent`]).
     ///
     /// # Errors
     /// [`ApiError::InvalidFields`] for what is not an address, or is theirs already; [`ApiError::InvalidToken`] when the

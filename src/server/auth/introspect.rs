@@ -8,7 +8,10 @@ use utoipa::{
 
 use super::{Auth, jwt::Claims};
 use crate::{
-    api::{error::ApiError, types::Role},
+    api::{
+        error::ApiError,
+        types::{Assurance, Role},
+    },
     server::clock::UnixSeconds,
 };
 
@@ -16,7 +19,7 @@ use crate::{
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Introspection {
-    Live(LiveToken),
+    Live(Box<LiveToken>),
     /// Whatever is wrong with the token.
     Dead {
         #[schema(schema_with = only::<false>)]
@@ -51,14 +54,24 @@ pub struct LiveToken {
     pub iat: UnixSeconds,
     /// When it expires, in seconds since 1970.
     pub exp: UnixSeconds,
+    /// When the user signed in, in seconds since 1970 (RFC 9470, 6.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<UnixSeconds>,
+    /// How surely the user was recognized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acr: Option<Assurance>,
+    /// How the user signed in: `pwd`, `otp`, `pop`, `user`, `mfa` (RFC 8176).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
 }
 
 impl From<Claims> for LiveToken {
     fn from(claims: Claims) -> Self {
-        let Claims { iss, aud, sub, sid, jti, email, role, iat, exp } = claims;
+        let Claims { iss, aud, sub, sid, jti, email, role, iat, exp, auth_time, acr, amr } = claims;
         let [sub, sid, jti] = [sub.to_string(), sid.to_string(), jti.to_string()];
         let (active, token_type) = (true, "Bearer".into());
-        Self { active, token_type, username: email, role, iss, aud, sub, sid, jti, iat, exp }
+        let username = email;
+        Self { active, token_type, username, role, iss, aud, sub, sid, jti, iat, exp, auth_time, acr, amr }
     }
 }
 
@@ -75,6 +88,8 @@ impl Auth {
         }
         // A key that was forgotten in this moment has signed nothing that has not expired.
         let claims = self.ring().jwt.verify(token);
-        Ok(claims.map_or(Introspection::Dead { active: false }, |claims| Introspection::Live(claims.into())))
+        Ok(claims.map_or(Introspection::Dead { active: false }, |claims| {
+            Introspection::Live(Box::new(claims.into()))
+        }))
     }
 }

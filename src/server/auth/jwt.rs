@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{key::Key, keys::Keys};
 use crate::{
-    api::types::{AccessToken, Role},
+    api::types::{AccessToken, Assurance, Role},
     server::{
         clock::UnixSeconds,
         config::{SigningAlgorithm, TokenConfig},
+        db::sessions::SignIn,
         ids::{SessionId, TokenId, UserId},
     },
 };
@@ -32,6 +33,22 @@ pub struct Claims {
     pub role: Role,
     pub iat: UnixSeconds,
     pub exp: UnixSeconds,
+    /// When, how and how surely the user signed in (RFC 9068, 2.2.1); absent in tokens of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<UnixSeconds>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<Assurance>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
+}
+
+/// What an access token says about its user and their sign-in.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    pub email: &'a str,
+    pub role: Role,
+    /// `None` while an instance is running that does not accept tokens which say it.
+    pub sign_in: Option<SignIn>,
 }
 
 impl AccessClaims for Claims {
@@ -68,13 +85,8 @@ impl Jwt {
     ///
     /// # Errors
     /// Never with the keys that [`Jwt::new`] accepted.
-    pub fn sign(
-        &self,
-        entry: &TokenRecord,
-        email: &str,
-        role: Role,
-        now: UnixSeconds,
-    ) -> Result<AccessToken> {
+    pub fn sign(&self, entry: &TokenRecord, subject: &Subject<'_>, now: UnixSeconds) -> Result<AccessToken> {
+        let Subject { email, role, sign_in } = *subject;
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: self.audience.clone(),
@@ -85,6 +97,11 @@ impl Jwt {
             role,
             iat: now,
             exp: entry.expires_at,
+            auth_time: sign_in.map(|sign_in| sign_in.at),
+            acr: sign_in.map(|sign_in| sign_in.method.assurance()),
+            amr: sign_in.map_or_else(Vec::new, |sign_in| {
+                sign_in.method.references().iter().map(ToString::to_string).collect()
+            }),
         };
         Ok(AccessToken::new(encode(&self.header, &claims, &self.signing_key)?))
     }

@@ -1,5 +1,5 @@
 //! A signing key. It yields the key that signs access tokens, the keys that authenticate refresh tokens, device
-//! tokens and the tokens in mails, and a public key id.
+//! tokens, the tokens in mails and passkey ceremonies, and a public key id.
 
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::{
@@ -75,6 +75,7 @@ pub struct Key {
     refresh: hmac::Key,
     device: hmac::Key,
     mail: hmac::Key,
+    passkey: hmac::Key,
     /// When the key was made; 0 for one of the settings.
     made: UnixSeconds,
     /// Since when the key signs nothing any more.
@@ -133,8 +134,8 @@ impl Key {
             hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(master, purpose.as_bytes()).as_ref())
         };
         let (refresh, device) = (derive("hallpass refresh token"), derive("hallpass device"));
-        let mail = derive("hallpass mail token");
-        Self { id, algorithm, private, public, refresh, device, mail, made: 0, retired: None }
+        let (mail, passkey) = (derive("hallpass mail token"), derive("hallpass passkey ceremony"));
+        Self { id, algorithm, private, public, refresh, device, mail, passkey, made: 0, retired: None }
     }
 
     /// The same key, made at this time, which has signed nothing since it was retired.
@@ -180,6 +181,11 @@ impl Key {
     /// The key that authenticates the tokens in mails ([`mail_token`](super::mail_token)).
     pub fn mail(&self) -> &hmac::Key {
         &self.mail
+    }
+
+    /// The key that authenticates the state of passkey ceremonies ([`passkeys`](super::passkeys)).
+    pub fn passkey(&self) -> &hmac::Key {
+        &self.passkey
     }
 
     /// Since when the key signs nothing any more; `None` if it may sign.

@@ -90,7 +90,7 @@ impl Keys {
     }
 
     /// The base64url tag that authenticates a message for one purpose: [`Key::refresh`],
-    /// [`Key::device`] or [`Key::mail`].
+    /// [`Key::device`], [`Key::mail`] or [`Key::passkey`].
     pub fn tag(&self, purpose: fn(&Key) -> &hmac::Key, message: &[u8]) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(purpose(self.current()), message).as_ref())
     }

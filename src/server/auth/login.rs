@@ -7,10 +7,12 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::{error, info};
 
 use super::{
-    Auth, TokenPair,
+    Auth, TokenPair, allowlist,
     authenticate::Authenticated,
     device_cookie::{self, KnownDevice},
-    refresh_token, unavailable,
+    jwt::Subject,
+    passkeys::Passkeys,
+    recovery_code, refresh_token, totp, unavailable,
 };
 use crate::{
     api::{error::ApiError, types::Role},
@@ -19,10 +21,13 @@ use crate::{
         client_info::ClientInfo,
         clock::UnixSeconds,
         db::{
-            sessions::{NewSession, Started},
-            users::{Added, Email},
+            factors::Proof,
+            sessions::{NewSession, SignIn, Started},
+            sign_ins::NotStarted,
+            users::{Added, Email, User},
         },
         ids::{DeviceId, SessionId, TokenId, UserId},
+        sign_in_method::SignInMethod,
     },
 };
 
@@ -56,7 +61,7 @@ impl Auth {
             self.db.request_registration(&email, hash, now).await.map_err(unavailable)?;
             return Err(ApiError::VerificationRequired);
         }
-        let new = new_session(UserId::random(), caller);
+        let new = new_session(UserId::random(), SignInMethod::Password, caller);
         let adding = self.db.add_user(new.user_id, &email, &hash, Some((new, &self.config)), now);
         let (entry, now) = match adding.await.map_err(unavailable)? {
             Added::Done(Some(started)) => started,
@@ -65,23 +70,27 @@ impl Auth {
         };
         let (user, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user, session.id = %session, "user {user} registered, session {session}");
-        let pair = self.issue_pair(&entry, email.as_str(), Role::User, 0, self.idle_at(now), now).await?;
+        let sign_in = SignIn { at: now, method: SignInMethod::Password };
+        let subject = Subject { email: email.as_str(), role: Role::User, sign_in: Some(sign_in) };
+        let pair = self.issue_pair(&entry, subject, 0, self.idle_at(now), now).await?;
         let device = KnownDevice { id: DeviceId::random(), password_version: now };
         Ok(TokenPair { device_token: Some(device_cookie::sign(&self.ring().keys, &email, device)), ..pair })
     }
 
-    /// Starts a session for the holder of the password. `devices` is the cookie with the tokens that
-    /// earlier logins gave to this browser ([`device_cookie`]).
+    /// Starts a session for the holder of the password and, if the user has an authenticator app, of a code of it or a
+    /// recovery code. `devices` is the cookie with the tokens that earlier logins gave to this browser
+    /// ([`device_cookie`]).
     ///
     /// # Errors
     /// [`ApiError::InvalidGrant`], the same and after the same time for an unknown user, a disabled one and
-    /// a wrong password; [`ApiError::VerificationRequired`] for a right one, if the address has to be confirmed first;
+    /// a wrong password, and for a wrong or used code; for a right password [`ApiError::SecondFactorRequired`] without
+    /// the code, and [`ApiError::VerificationRequired`] if the address has to be confirmed first;
     /// [`ApiError::InvalidFields`] for a malformed e-mail address or an empty password;
     /// [`ApiError::TooManyRequests`], [`ApiError::Unavailable`].
     pub async fn login(
         &self,
         email: &str,
-        password: SecretString,
+        (password, code): (SecretString, &str),
         caller: &ClientInfo,
         devices: Option<&str>,
         now: UnixSeconds,
@@ -96,8 +105,8 @@ impl Auth {
             None => None,
         };
         let charge = self.throttle.try_login(&email, caller, known_device).await?;
-        let known = KnownBrowser { device, is_known: known_device.is_some() };
-        let begun = self.begin_session(&email, password, caller, known, now).await;
+        let browser = Browser { device, is_known: known_device.is_some() };
+        let begun = self.login_with_password(&email, (password, code), caller, browser, now).await;
         // Charge wrong passwords, and right ones beyond their own limit, but not passwords that could not
         // be checked.
         if !matches!(begun, Err(ApiError::InvalidGrant(_) | ApiError::TooManyRequests(_))) {
@@ -113,13 +122,65 @@ impl Auth {
         Ok(is_known.then_some(device.id))
     }
 
-    /// Starts a session if the password is right.
-    async fn begin_session(
+    /// Starts a session for the holder of a passkey.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidGrant`] when the answer is not accepted, or the user may not sign in;
+    /// [`ApiError::VerificationRequired`] if the address has to be confirmed first; [`ApiError::TooManyRequests`],
+    /// [`ApiError::Unavailable`].
+    pub async fn login_with_passkey(
+        &self,
+        answer: (&str, &str),
+        caller: &ClientInfo,
+        devices: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<TokenPair, ApiError> {
+        let charge = self.throttle.try_address(caller).await?;
+        let begun = self.begin_with_passkey(answer, None, caller, devices, now).await;
+        if !matches!(begun, Err(ApiError::InvalidGrant(_) | ApiError::TooManyRequests(_))) {
+            self.throttle.refund(charge).await;
+        }
+        begun
+    }
+
+    /// With `only`, the passkey has to be one of this user.
+    pub(super) async fn begin_with_passkey(
+        &self,
+        answer: (&str, &str),
+        only: Option<UserId>,
+        caller: &ClientInfo,
+        devices: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<TokenPair, ApiError> {
+        let credential_id = Passkeys::credential_id(answer.1)?;
+        let found = self.db.find_passkey(&credential_id).await.map_err(unavailable)?;
+        let (user_id, passkey) = found.ok_or_else(ApiError::wrong_passkey)?;
+        if only.is_some_and(|only| only != user_id) {
+            return Err(ApiError::wrong_passkey());
+        }
+        // Read before the passkey is checked: a session begins only if nothing has changed since.
+        let user = self.db.find_user_by_id(user_id).await.map_err(unavailable)?;
+        let user = user.ok_or_else(ApiError::wrong_passkey)?;
+        let (ring, shared) = (self.ring(), self.allowlist.shared_time(now));
+        let used = self.passkeys.finish_login(&ring.keys, answer, (user_id, &passkey), shared)?;
+        self.throttle.charge_right_password(user.id).await?;
+        self.require_verified(&user, now).await?;
+        let email = Email::parse(&user.email)?;
+        let device = devices.and_then(|devices| device_cookie::verify(&ring.keys, &email, devices));
+        let is_known = device.is_some_and(|device| device.password_version == user.password_version);
+        let browser = Browser { device, is_known };
+        self.begin_session(&user, &email, Proof::Passkey(used), caller, browser, now).await.map_err(|error| {
+            if error == ApiError::wrong_credentials() { ApiError::wrong_passkey() } else { error }
+        })
+    }
+
+    /// Starts a session if the password is right, and the code if one is needed.
+    async fn login_with_password(
         &self,
         email: &Email,
-        password: SecretString,
+        (password, code): (SecretString, &str),
         caller: &ClientInfo,
-        browser: KnownBrowser,
+        browser: Browser,
         now: UnixSeconds,
     ) -> Result<TokenPair, ApiError> {
         if password.expose_secret().len() > MAX_PASSWORD_BYTES {
@@ -133,24 +194,86 @@ impl Auth {
             return Err(ApiError::wrong_credentials());
         };
         self.throttle.charge_right_password(user.id).await?;
-        if self.requires_verified && user.email_verified_at.is_none() && user.disabled_at.is_none() {
-            self.db.request_verification(&user, now).await.map_err(unavailable)?;
-            return Err(ApiError::VerificationRequired);
-        }
-
-        let (new, config) = (new_session(user.id, caller), &self.config);
-        let started = self.db.start_session(new, &user, browser.is_known, config, now).await;
-        let Some(Started { entry, now, displaced }) = started.map_err(unavailable)? else {
-            return Err(ApiError::wrong_credentials());
-        };
-        self.allowlist.propagate_later(displaced);
+        self.require_verified(&user, now).await?;
+        let proof = self.second_factor(&user, code, caller, now).await?;
+        let pair = self.begin_session(&user, email, proof, caller, browser, now).await?;
         if let Some(hash) = rehashed {
             // The login succeeds either way; the next one will try again to store the new hash.
             let _ = self.db.rehash(&user, &hash).await.map_err(unavailable);
         }
+        Ok(pair)
+    }
+
+    /// Sends a mail to a user who has to confirm the address first, if they are one.
+    ///
+    /// # Errors
+    /// [`ApiError::VerificationRequired`] for such a user; [`ApiError::Unavailable`].
+    async fn require_verified(&self, user: &User, now: UnixSeconds) -> Result<(), ApiError> {
+        if self.requires_verified && user.email_verified_at.is_none() && user.disabled_at.is_none() {
+            self.db.request_verification(user, now).await.map_err(unavailable)?;
+            return Err(ApiError::VerificationRequired);
+        }
+        Ok(())
+    }
+
+    /// What a user with the right password has proved with this code.
+    async fn second_factor(
+        &self,
+        user: &User,
+        code: &str,
+        caller: &ClientInfo,
+        now: UnixSeconds,
+    ) -> Result<Proof, ApiError> {
+        let Some(totp) = &user.totp else { return Ok(Proof::Password) };
+        let code = totp::without_spaces(code);
+        if code.is_empty() {
+            return Err(ApiError::SecondFactorRequired);
+        }
+        if !totp::is_code(&code) {
+            return Ok(Proof::RecoveryCode { hash: recovery_code::hash(user.id, &code) });
+        }
+        match totp::verify(&totp.secret, &code, self.allowlist.shared_time(now)) {
+            Some(step) if step > totp.last_step => Ok(Proof::Totp { step }),
+            // It was right, so it is no attempt to guess one: a form that was sent twice, for example.
+            Some(_) => Err(ApiError::wrong_code()),
+            None => Err(self.wrong_code(user, caller, now).await),
+        }
+    }
+
+    async fn wrong_code(&self, user: &User, caller: &ClientInfo, now: UnixSeconds) -> ApiError {
+        match self.db.record_wrong_code(user, caller.device(), now).await {
+            Ok(()) => ApiError::wrong_code(),
+            // An attempt that is not counted must not tell whether the code was right.
+            Err(error) => unavailable(error),
+        }
+    }
+
+    /// Starts a session for a user who has proved that they are the user, unless what they have shown was used before.
+    async fn begin_session(
+        &self,
+        user: &User,
+        email: &Email,
+        proof: Proof,
+        caller: &ClientInfo,
+        browser: Browser,
+        now: UnixSeconds,
+    ) -> Result<TokenPair, ApiError> {
+        let (is_passkey, method) = (matches!(proof, Proof::Passkey(_)), proof.method());
+        let (new, config) = (new_session(user.id, method, caller), &self.config);
+        let started = self.db.start_session(new, user, proof, browser.is_known, config, now).await;
+        let Started { entry, now, displaced } = match started {
+            Ok(started) => started,
+            Err(NotStarted::Db(error)) => return Err(unavailable(error)),
+            Err(NotStarted::NotEntitled) => return Err(ApiError::wrong_credentials()),
+            Err(NotStarted::ProofUsed) if is_passkey => return Err(ApiError::wrong_passkey()),
+            Err(NotStarted::ProofUsed) => return Err(self.wrong_code(user, caller, now).await),
+        };
+        self.allowlist.propagate_later(displaced);
         let (user_id, session) = (entry.user_id, entry.session_id);
         info!(user.id = %user_id, session.id = %session, "user {user_id} logged in, session {session}");
-        let pair = self.issue_pair(&entry, &user.email, user.role, 0, self.idle_at(now), now).await?;
+        let sign_in = SignIn { at: now, method };
+        let subject = Subject { email: &user.email, role: user.role, sign_in: Some(sign_in) };
+        let pair = self.issue_pair(&entry, subject, 0, self.idle_at(now), now).await?;
         // A device keeps its id, and with it the attempts it has been charged for.
         let id = browser.device.map_or_else(DeviceId::random, |device| device.id);
         let device = KnownDevice { id, password_version: user.password_version };
@@ -176,13 +299,14 @@ impl Auth {
     pub(super) async fn issue_pair(
         &self,
         entry: &TokenRecord,
-        email: &str,
-        role: Role,
+        subject: Subject<'_>,
         counter: i64,
         refresh_expires_at: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<TokenPair, ApiError> {
-        let access_token = self.ring().jwt.sign(entry, email, role, now).map_err(|error| {
+        let is_understood = allowlist::all_know_factors(&self.allowlist);
+        let subject = Subject { sign_in: subject.sign_in.filter(|_| is_understood), ..subject };
+        let access_token = self.ring().jwt.sign(entry, &subject, now).map_err(|error| {
             error!(%error, "an access token could not be signed: {error}");
             ApiError::Internal
         })?;
@@ -200,18 +324,19 @@ impl Auth {
 }
 
 /// What a browser has shown about earlier logins to the account.
-struct KnownBrowser {
+struct Browser {
     device: Option<KnownDevice>,
     /// Whether that was with the present password.
     is_known: bool,
 }
 
-fn new_session(user_id: UserId, caller: &ClientInfo) -> NewSession {
+fn new_session(user_id: UserId, method: SignInMethod, caller: &ClientInfo) -> NewSession {
     NewSession {
         session_id: SessionId::random(),
         user_id,
         token_id: TokenId::random(),
         device: caller.device(),
+        method,
     }
 }
 

@@ -26,6 +26,7 @@ use self::{
     key::PublicJwk,
     key_ring::{KeyRing, Ring},
     keys::Keys,
+    passkeys::Passkeys,
     verified_claims::VerifiedClaims,
 };
 use crate::{
@@ -40,7 +41,7 @@ use crate::{
         },
         clock::UnixSeconds,
         config::{Config, TokenConfig},
-        db::{Db, DbError, sessions::SessionState},
+        db::{ChangeError, Db, DbError, sessions::SessionState},
         ids::SessionId,
     },
 };
@@ -53,6 +54,7 @@ pub mod breached_passwords;
 pub mod clients;
 mod confirmation;
 pub mod device_cookie;
+mod factors;
 mod guard_calls;
 pub mod guards;
 pub mod introspect;
@@ -63,15 +65,19 @@ mod key_ring;
 pub mod keys;
 pub mod login;
 pub mod mail_token;
+pub mod passkeys;
 pub mod password;
 mod password_queue;
 mod personal_data;
 mod recovery;
+mod recovery_code;
 pub mod refresh;
 pub mod refresh_token;
 pub mod revoke;
+pub mod step_up;
 pub mod subject;
 pub mod throttle;
+mod totp;
 mod verified_claims;
 
 /// The entry point of this module, of which each process has one.
@@ -81,10 +87,15 @@ pub struct Auth {
     allowlist: Arc<Allowlist>,
     verified: VerifiedTokens<Arc<VerifiedClaims>>,
     passwords: PasswordHasherPool,
+    passkeys: Passkeys,
     throttle: Throttle,
     config: TokenConfig,
     /// Whether only users who have confirmed their address can log in.
     requires_verified: bool,
+    /// Whether administrators need a second factor to change others.
+    requires_admin_factor: bool,
+    /// The name of the site, for authenticator apps.
+    site_name: String,
     /// What guards have to know; `None` if this instance runs alone.
     guard_settings: Option<Settings>,
     guard_calls: GuardCalls,
@@ -128,6 +139,7 @@ impl Auth {
             key_ring: KeyRing::new(&config.token, keys, now)?,
             verified: VerifiedTokens::default(),
             passwords: PasswordHasherPool::new(&config.password)?,
+            passkeys: Passkeys::new(config)?,
             throttle: Throttle::new(
                 &config.throttle,
                 config.token.access_ttl_seconds,
@@ -138,6 +150,8 @@ impl Auth {
             guard_calls: GuardCalls::default(),
             config: config.token.clone(),
             requires_verified: config.account.require_verified,
+            requires_admin_factor: config.account.admin_second_factor,
+            site_name: config.site_name().to_owned(),
             db,
         })
     }
@@ -277,6 +291,15 @@ impl Auth {
     /// Leaves the cluster, so that the other instances need not wait for this one.
     pub async fn leave(&self) {
         self.allowlist.leave().await;
+    }
+}
+
+/// The error for a change that was not made.
+fn not_changed(error: ChangeError) -> ApiError {
+    match error {
+        ChangeError::NotFound => ApiError::NotFound,
+        ChangeError::SessionEnded => ApiError::InvalidToken,
+        ChangeError::Db(error) => unavailable(error),
     }
 }
 

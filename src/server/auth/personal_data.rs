@@ -48,8 +48,12 @@ impl Auth {
             revoked_at: row.revoked_at,
             revoke_reason: row.revoke_reason.as_deref().map(decode::reason),
         };
+        let methods = self.sign_in_methods(authenticated, now).await?;
         Ok(AccountExport {
-            exported_at: self.allowlist.shared_time(now),
+            exported_at: methods.now,
+            totp_added_at: methods.totp_added_at,
+            recovery_codes: methods.recovery_codes,
+            passkeys: methods.passkeys,
             user_id: user.id.to_string(),
             role: user.role,
             profile: profile_of(&user),
@@ -60,7 +64,7 @@ impl Auth {
     }
 
     /// Ends all sessions of the bearer's user, and removes what is personal. The caller has checked that the request
-    /// comes from the user ([`Auth::reauthenticate`]).
+    /// comes from the user ([`Auth::require_recent`]).
     ///
     /// # Errors
     /// [`ApiError::Conflict`] for the only administrator; [`ApiError::InvalidFields`] when the password has been

@@ -13,7 +13,7 @@
 
 use tracing::warn;
 
-use super::{Auth, TokenPair, refresh_token, unavailable};
+use super::{Auth, TokenPair, jwt::Subject, refresh_token, unavailable};
 use crate::{
     api::{
         error::ApiError,
@@ -53,8 +53,8 @@ impl Auth {
         }
         match rotation.map_err(unavailable)? {
             Rotation::Done(next) => {
-                self.issue_pair(&next.entry, &next.email, next.role, next.counter, next.idle_at, next.now)
-                    .await
+                let subject = Subject { email: &next.email, role: next.role, sign_in: Some(next.sign_in) };
+                self.issue_pair(&next.entry, subject, next.counter, next.idle_at, next.now).await
             }
             Rotation::Reused(now) => {
                 warn!(session.id = %session_id, "a used refresh token was presented again: revoked session {session_id}");

@@ -117,7 +117,7 @@ impl Auth {
     ) -> Result<Revocation, ApiError> {
         let session_id: SessionId = session_id.parse().map_err(|_| ApiError::NotFound)?;
         let owner = self.db.session_owner(session_id).await.map_err(unavailable)?;
-        if owner.is_none_or(|(user_id, _)| user_id != authenticated.user_id()) {
+        if owner != Some(authenticated.user_id()) {
             return Err(ApiError::NotFound);
         }
         let is_current = session_id == authenticated.session_id();
@@ -125,8 +125,21 @@ impl Auth {
         self.end_session(session_id, Some(authenticated.session_id()), reason, now).await
     }
 
+    /// Revokes the bearer's session, which another one of the same user has replaced.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`].
+    pub async fn replace_session(
+        &self,
+        authenticated: &Authenticated,
+        now: UnixSeconds,
+    ) -> Result<Revocation, ApiError> {
+        let (session_id, user_id) = (authenticated.session_id(), Some(authenticated.user_id()));
+        self.log_out(session_id, user_id, EndReason::Replaced, now).await
+    }
+
     /// Revokes all sessions of the bearer's user; with `keep_current`, all except the bearer's. The caller
-    /// has already checked that the request comes from the user ([`Auth::reauthenticate`]).
+    /// has already checked that the request comes from the user ([`Auth::require_recent`]).
     ///
     /// # Errors
     /// [`ApiError::InvalidToken`] when the bearer's session has been revoked concurrently;

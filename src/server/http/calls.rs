@@ -13,7 +13,7 @@ use axum::{
 use server_fn::{Protocol, ServerFn, axum::AxumServerFnBackend};
 
 use crate::{
-    api::{account, admin, auth, error::ApiError, token},
+    api::{account, admin, auth, error::ApiError, factors, token},
     server::{
         AppState,
         http::{forms, request_context::RequestContext},
@@ -25,6 +25,8 @@ pub fn routes() -> Router<AppState> {
     let calls = [
         call::<auth::Register>(),
         call::<auth::Login>(),
+        call::<auth::BeginPasskeyLogin>(),
+        call::<auth::LoginWithPasskey>(),
         call::<auth::Refresh>(),
         call::<auth::Logout>(),
         call::<auth::ForgotPassword>(),
@@ -42,6 +44,17 @@ pub fn routes() -> Router<AppState> {
         call::<account::ChangeEmail>(),
         call::<account::Delete>(),
         call::<account::Export>(),
+        call::<factors::SignInMethods>(),
+        call::<factors::BeginTotp>(),
+        call::<factors::AddTotp>(),
+        call::<factors::RemoveTotp>(),
+        call::<factors::RenewRecoveryCodes>(),
+        call::<factors::BeginPasskey>(),
+        call::<factors::AddPasskey>(),
+        call::<factors::RenamePasskey>(),
+        call::<factors::RemovePasskey>(),
+        call::<factors::Reauthenticate>(),
+        call::<factors::ReauthenticateWithPasskey>(),
         call::<admin::Users>(),
         call::<admin::Sessions>(),
         call::<admin::Clients>(),

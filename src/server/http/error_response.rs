@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::api::error::ApiError;
+use crate::api::{error::ApiError, types::StepUp};
 
 /// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER: u64 = 1;
@@ -22,7 +22,8 @@ impl IntoResponse for ApiError {
             Self::UnauthorizedClient
             | Self::CrossSite
             | Self::InsufficientScope
-            | Self::ReauthenticationRequired
+            | Self::ReauthenticationRequired(_)
+            | Self::SecondFactorRequired
             | Self::VerificationRequired => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -41,9 +42,12 @@ impl IntoResponse for ApiError {
             (_, Self::InsufficientScope) => {
                 Some(HeaderValue::from_static("Bearer error=\"insufficient_scope\""))
             }
-            (_, Self::ReauthenticationRequired) => {
-                Some(HeaderValue::from_static("Bearer error=\"insufficient_user_authentication\""))
-            }
+            // RFC 9470, 3.
+            (_, Self::ReauthenticationRequired(StepUp { acr, max_age })) => HeaderValue::try_from(format!(
+                "Bearer error=\"insufficient_user_authentication\", acr_values=\"{}\", max_age=\"{max_age}\"",
+                acr.as_str()
+            ))
+            .ok(),
             (StatusCode::UNAUTHORIZED, _) => Some(HeaderValue::from_static("Bearer")),
             _ => None,
         };

@@ -8,12 +8,12 @@ use crate::{
         error::ApiError,
         types::{
             Accepted, AccessToken, Account, AccountExport, ClientList, Confirmation, Delivery, EndReason,
-            RefreshToken, Revocation, Role, SecurityEvents, SessionList, StatelessCheck, TokenResponse,
-            UserList, UserProfile,
+            MethodList, PasskeyCeremony, RecoveryCodes, RefreshToken, Revocation, Role, SecurityEvents,
+            SessionList, StatelessCheck, TokenResponse, TotpSecret, UserList, UserProfile,
         },
     },
     server::{
-        auth::{TokenPair, device_cookie},
+        auth::{TokenPair, authenticate::Authenticated, device_cookie},
         client_info::ClientInfo,
         clock,
         db::users::Email,
@@ -35,12 +35,32 @@ pub async fn register(
     Ok(context.begin(pair, delivery).await)
 }
 
-pub async fn login(email: String, password: String, delivery: Delivery) -> Result<TokenResponse, ApiError> {
+pub async fn login(
+    email: String,
+    password: String,
+    code: String,
+    delivery: Delivery,
+) -> Result<TokenResponse, ApiError> {
     let context = RequestContext::current()?;
-    let now = clock::now();
-    let devices = cookie::read_device(context.headers(), &context.state);
-    let auth = &context.state.auth;
-    let pair = auth.login(&email, password.into(), &context.caller(), devices.as_deref(), now).await?;
+    let (auth, devices, now) = (&context.state.auth, context.devices(), clock::now());
+    let proof = (password.into(), code.as_str());
+    let pair = auth.login(&email, proof, &context.caller(), devices.as_deref(), now).await?;
+    Ok(context.begin(pair, delivery).await)
+}
+
+pub async fn begin_passkey_login() -> Result<PasskeyCeremony, ApiError> {
+    RequestContext::current()?.state.auth.begin_passkey_login(clock::now())
+}
+
+pub async fn login_with_passkey(
+    ceremony: String,
+    credential: String,
+    delivery: Delivery,
+) -> Result<TokenResponse, ApiError> {
+    let context = RequestContext::current()?;
+    let (auth, devices, now) = (&context.state.auth, context.devices(), clock::now());
+    let answer = (ceremony.as_str(), credential.as_str());
+    let pair = auth.login_with_passkey(answer, &context.caller(), devices.as_deref(), now).await?;
     Ok(context.begin(pair, delivery).await)
 }
 
@@ -129,11 +149,9 @@ pub async fn revoke_session(session_id: String) -> Result<Revocation, ApiError> 
 }
 
 pub async fn logout_everywhere(keep_current: bool, password: String) -> Result<Revocation, ApiError> {
-    let context = RequestContext::current()?;
-    let authenticated = context.authenticate().await?;
-    let (auth, now) = (&context.state.auth, clock::now());
-    auth.reauthenticate(&authenticated, password.into(), now).await?;
-    let revocation = auth.logout_everywhere(&authenticated, keep_current, now).await?;
+    let (context, authenticated) = RequestContext::require_recent(password).await?;
+    let auth = &context.state.auth;
+    let revocation = auth.logout_everywhere(&authenticated, keep_current, clock::now()).await?;
     if !keep_current {
         context.clear_cookie();
     }
@@ -145,9 +163,7 @@ pub async fn change_password(current: String, new: String) -> Result<Revocation,
     let authenticated = context.authenticate().await?;
     let auth = &context.state.auth;
     let revocation = auth.change_password(&authenticated, current.into(), new.into(), clock::now()).await?;
-    if let Some(devices) = cookie::read_device(context.headers(), &context.state) {
-        context.remember_device(auth.renew_device_token(&authenticated, &devices).await);
-    }
+    context.renew_device_token(&authenticated).await;
     Ok(revocation)
 }
 
@@ -168,17 +184,14 @@ pub async fn change_email(email: String, password: String) -> Result<Accepted, A
     let authenticated = context.authenticate().await?;
     let (auth, now) = (&context.state.auth, clock::now());
     let email = Email::parse(&email)?;
-    auth.reauthenticate(&authenticated, password.into(), now).await?;
+    auth.require_recent(&authenticated, password.into(), now).await?;
     auth.change_email(&authenticated, &email, &context.caller(), now).await?;
     Ok(Accepted {})
 }
 
 pub async fn delete_account(password: String) -> Result<Revocation, ApiError> {
-    let context = RequestContext::current()?;
-    let authenticated = context.authenticate().await?;
-    let (auth, now) = (&context.state.auth, clock::now());
-    auth.reauthenticate(&authenticated, password.into(), now).await?;
-    let revocation = auth.delete_account(&authenticated, now).await?;
+    let (context, authenticated) = RequestContext::require_recent(password).await?;
+    let revocation = context.state.auth.delete_account(&authenticated, clock::now()).await?;
     context.clear_cookie();
     Ok(revocation)
 }
@@ -186,6 +199,91 @@ pub async fn delete_account(password: String) -> Result<Revocation, ApiError> {
 pub async fn export() -> Result<AccountExport, ApiError> {
     let context = RequestContext::current()?;
     context.state.auth.export(&context.authenticate().await?, clock::now()).await
+}
+
+pub async fn sign_in_methods() -> Result<MethodList, ApiError> {
+    let context = RequestContext::current()?;
+    context.state.auth.sign_in_methods(&context.authenticate().await?, clock::now()).await
+}
+
+pub async fn begin_totp(password: String) -> Result<TotpSecret, ApiError> {
+    let (context, authenticated) = RequestContext::require_recent(password).await?;
+    context.state.auth.begin_totp(&authenticated, clock::now()).await
+}
+
+pub async fn add_totp(code: String, password: String) -> Result<RecoveryCodes, ApiError> {
+    let (context, authenticated) = RequestContext::require_recent(password).await?;
+    let codes = context.state.auth.add_totp(&authenticated, &code, clock::now()).await?;
+    context.renew_device_token(&authenticated).await;
+    Ok(codes)
+}
+
+pub async fn remove_totp(password: String) -> Result<Revocation, ApiError> {
+    let (context, authenticated) = RequestContext::require_recent(password).await?;
+    let revocation = context.state.auth.remove_totp(&authenticated, clock::now()).await?;
+    context.renew_device_token(&authenticated).await;
+    Ok(revocation)
+}
+
+pub async fn renew_recovery_codes(password: String) -> Result<RecoveryCodes, ApiError> {
+    let (context, authenticated) = RequestContext::require_recent(password).await?;
+    context.state.auth.renew_recovery_codes(&authenticated, clock::now()).await
+}
+
+pub async fn begin_passkey(password: String) -> Result<PasskeyCeremony, ApiError> {
+    let (context, authenticated) = RequestContext::require_recent(password).await?;
+    context.state.auth.begin_passkey(&authenticated, clock::now()).await
+}
+
+pub async fn add_passkey(ceremony: String, credential: String, name: String) -> Result<Revocation, ApiError> {
+    let context = RequestContext::current()?;
+    // The ceremony shows that the user has signed in recently: it is of this session, and lasts five minutes.
+    let authenticated = context.authenticate().await?;
+    let answer = (ceremony.as_str(), credential.as_str());
+    let revocation = context.state.auth.add_passkey(&authenticated, answer, &name, clock::now()).await?;
+    context.renew_device_token(&authenticated).await;
+    Ok(revocation)
+}
+
+pub async fn rename_passkey(passkey_id: String, name: String) -> Result<Accepted, ApiError> {
+    let context = RequestContext::current()?;
+    let authenticated = context.authenticate().await?;
+    context.state.auth.rename_passkey(&authenticated, &passkey_id, &name).await?;
+    Ok(Accepted {})
+}
+
+pub async fn remove_passkey(passkey_id: String, password: String) -> Result<Revocation, ApiError> {
+    let (context, authenticated) = RequestContext::require_recent(password).await?;
+    let revocation = context.state.auth.remove_passkey(&authenticated, &passkey_id, clock::now()).await?;
+    context.renew_device_token(&authenticated).await;
+    Ok(revocation)
+}
+
+pub async fn reauthenticate(
+    password: String,
+    code: String,
+    delivery: Delivery,
+) -> Result<TokenResponse, ApiError> {
+    let context = RequestContext::current()?;
+    let authenticated = context.authenticate().await?;
+    let (auth, devices, now) = (&context.state.auth, context.devices(), clock::now());
+    let (caller, proof) = (context.caller(), (password.into(), code.as_str()));
+    let pair = auth.reauthenticate(&authenticated, proof, &caller, devices.as_deref(), now).await?;
+    Ok(context.begin_in_place_of(&authenticated, pair, delivery).await)
+}
+
+pub async fn reauthenticate_with_passkey(
+    ceremony: String,
+    credential: String,
+    delivery: Delivery,
+) -> Result<TokenResponse, ApiError> {
+    let context = RequestContext::current()?;
+    let authenticated = context.authenticate().await?;
+    let (auth, devices, now) = (&context.state.auth, context.devices(), clock::now());
+    let (caller, answer) = (context.caller(), (ceremony.as_str(), credential.as_str()));
+    let pair =
+        auth.reauthenticate_with_passkey(&authenticated, answer, &caller, devices.as_deref(), now).await?;
+    Ok(context.begin_in_place_of(&authenticated, pair, delivery).await)
 }
 
 pub async fn users(search: String, after: String) -> Result<UserList, ApiError> {
@@ -210,33 +308,33 @@ pub async fn clients() -> Result<ClientList, ApiError> {
 }
 
 pub async fn disable_user(user_id: String) -> Result<Revocation, ApiError> {
-    let (context, administrator) = RequestContext::require_admin().await?;
+    let (context, administrator) = RequestContext::require_confirmed_admin().await?;
     context.state.auth.disable_user(&administrator, &user_id, clock::now()).await
 }
 
 pub async fn enable_user(user_id: String) -> Result<(), ApiError> {
-    let (context, administrator) = RequestContext::require_admin().await?;
+    let (context, administrator) = RequestContext::require_confirmed_admin().await?;
     context.state.auth.enable_user(&administrator, &user_id, clock::now()).await
 }
 
 pub async fn set_role(user_id: String, role: Option<Role>) -> Result<Revocation, ApiError> {
-    let (context, administrator) = RequestContext::require_admin().await?;
+    let (context, administrator) = RequestContext::require_confirmed_admin().await?;
     let role = role.ok_or_else(|| ApiError::invalid_field("role", "Choose user or admin."))?;
     context.state.auth.set_role(&administrator, &user_id, role, clock::now()).await
 }
 
 pub async fn end_users_session(session_id: String) -> Result<Revocation, ApiError> {
-    let (context, administrator) = RequestContext::require_admin().await?;
+    let (context, administrator) = RequestContext::require_confirmed_admin().await?;
     context.state.auth.end_users_session(&administrator, &session_id, clock::now()).await
 }
 
 pub async fn end_users_sessions(user_id: String) -> Result<Revocation, ApiError> {
-    let (context, administrator) = RequestContext::require_admin().await?;
+    let (context, administrator) = RequestContext::require_confirmed_admin().await?;
     context.state.auth.end_users_sessions(&administrator, &user_id, clock::now()).await
 }
 
 pub async fn end_all_sessions() -> Result<Revocation, ApiError> {
-    let (context, administrator) = RequestContext::require_admin().await?;
+    let (context, administrator) = RequestContext::require_confirmed_admin().await?;
     context.state.auth.end_all_sessions(&administrator, clock::now()).await
 }
 
@@ -267,8 +365,32 @@ impl RequestContext {
         response
     }
 
+    /// The same, and ends the bearer's session, which need not be that of a cookie.
+    async fn begin_in_place_of(
+        &self,
+        authenticated: &Authenticated,
+        pair: TokenPair,
+        delivery: Delivery,
+    ) -> TokenResponse {
+        // If it fails, the session lasts until it expires.
+        let _ = self.state.auth.replace_session(authenticated, clock::now()).await;
+        self.begin(pair, delivery).await
+    }
+
+    /// The cookie with the tokens of this browser as a known device.
+    fn devices(&self) -> Option<String> {
+        cookie::read_device(self.headers(), &self.state)
+    }
+
+    /// Keeps this browser a known device after what the user signs in with was changed in it.
+    async fn renew_device_token(&self, authenticated: &Authenticated) {
+        if let Some(devices) = self.devices() {
+            self.remember_device(self.state.auth.renew_device_token(authenticated, &devices).await);
+        }
+    }
+
     fn remember_device(&self, token: Option<String>) {
-        let devices = cookie::read_device(self.headers(), &self.state);
+        let devices = self.devices();
         let devices = token.map(|token| device_cookie::remember(devices.as_deref(), &token));
         self.append_cookie(devices.and_then(|devices| cookie::set_device(&devices, &self.state)));
     }

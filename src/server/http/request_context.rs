@@ -12,7 +12,10 @@ use crate::{
     api::error::ApiError,
     server::{
         AppState,
-        auth::authenticate::{Administrator, Authenticated},
+        auth::{
+            authenticate::{Administrator, Authenticated},
+            step_up::ConfirmedAdministrator,
+        },
         clock,
     },
 };
@@ -60,6 +63,28 @@ impl RequestContext {
         let context = Self::current()?;
         let administrator = context.authenticate().await?.administrator()?;
         Ok((context, administrator))
+    }
+
+    /// The same, and the proof that the administrator may change others.
+    ///
+    /// # Errors
+    /// Also those of [`Auth::confirm`](crate::server::auth::Auth::confirm).
+    pub async fn require_confirmed_admin() -> Result<(Arc<Self>, ConfirmedAdministrator), ApiError> {
+        let (context, administrator) = Self::require_admin().await?;
+        let confirmed = context.state.auth.confirm(administrator, clock::now()).await?;
+        Ok((context, confirmed))
+    }
+
+    /// The context of the call, and its bearer, who has signed in recently or knows the password.
+    ///
+    /// # Errors
+    /// Those of [`Auth::authenticate`](crate::server::auth::Auth::authenticate) and
+    /// [`Auth::require_recent`](crate::server::auth::Auth::require_recent).
+    pub async fn require_recent(password: String) -> Result<(Arc<Self>, Authenticated), ApiError> {
+        let context = Self::current()?;
+        let authenticated = context.authenticate().await?;
+        context.state.auth.require_recent(&authenticated, password.into(), clock::now()).await?;
+        Ok((context, authenticated))
     }
 
     /// The proof that the request carries a live access token.

@@ -65,7 +65,8 @@ pub fn routes() -> Router<AppState> {
         .layer(Extension(Arc::<View>::default()))
 }
 
-/// Sends a page the version of the site that this instance serves, and the end of the session, with the reason. A browser
+/// Sends a page the version of the site that this instance serves, and the end of the session, with the reason, and with
+/// the id of the session as that of the event: pages of a browser share a stream, and one may be of a newer session. A browser
 /// cannot send the bearer with this request, so the cookie of the session is used instead, here and in [`cluster`].
 ///
 /// # Errors
@@ -76,10 +77,12 @@ async fn session(
     Extension(streams): Extension<Arc<Streams>>,
     parts: Parts,
 ) -> Result<Response, ApiError> {
-    let (token, place) = signed_in(&state, &streams, &parts).await?;
+    let (token, session_id, place) = signed_in(&state, &streams, &parts).await?;
     let version = state.version.as_ref().map(SiteVersion::to_string).unwrap_or_default();
     let (end, first) = (ended(state.clone(), token), Event::default().event("live").data(version));
-    let last = end.map(|reason| Event::default().event("ended").json_data(reason).unwrap_or_default());
+    let last = end.map(move |reason| {
+        Event::default().event("ended").id(session_id).json_data(reason).unwrap_or_default()
+    });
     let events = stream::once(async { first }).chain(last.into_stream());
     Ok(respond(&state, place, events))
 }
@@ -95,7 +98,7 @@ async fn cluster(
     Extension(view): Extension<Arc<View>>,
     parts: Parts,
 ) -> Result<Response, ApiError> {
-    let (token, place) = signed_in(&state, &streams, &parts).await?;
+    let (token, _, place) = signed_in(&state, &streams, &parts).await?;
     let mut interval = time::interval(CLUSTER_EVERY);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let auth = Arc::clone(&state.auth);
@@ -161,7 +164,7 @@ async fn signed_in(
     state: &AppState,
     streams: &Arc<Streams>,
     parts: &Parts,
-) -> Result<(RefreshToken, Opened), ApiError> {
+) -> Result<(RefreshToken, String, Opened), ApiError> {
     let server = &state.config.server;
     let token = match RefreshCookies::of(&parts.headers, state).presence(&state.auth, clock::now()).await? {
         Some((token, Presence::SignedIn)) => token,
@@ -172,7 +175,7 @@ async fn signed_in(
     let session_id = state.auth.session_of_recent(&token).await.ok_or(ApiError::InvalidToken)?;
     let site = ClientInfo::of(parts, &server.trusted_proxies).rate_limit_prefix();
     let (place, displaced) = streams.open(session_id, site)?;
-    Ok((token, (place, displaced.boxed())))
+    Ok((token, session_id.to_string(), (place, displaced.boxed())))
 }
 
 /// Resolves when the session has ended.

@@ -19,7 +19,11 @@ use crate::{
     server::{
         clock::UnixSeconds,
         config::Config,
-        db::{mail_tokens::Purpose, outbox::Mail, users::in_ascii},
+        db::{
+            mail_tokens::Purpose,
+            outbox::{FactorChange, Mail},
+            users::in_ascii,
+        },
         ids::{MailId, MailTokenId},
     },
 };
@@ -38,7 +42,7 @@ impl Site {
         let from = config.mail.from.clone();
         Self {
             url: config.site_url(listener),
-            name: from.name.clone().unwrap_or_else(|| from.email.domain().to_owned()),
+            name: config.site_name().to_owned(),
             from,
             color: config.mail.color.0.clone(),
         }
@@ -74,6 +78,9 @@ impl Mail {
             Self::RoleChanged { .. } => "role_changed",
             Self::TokenReused { .. } => "token_reused",
             Self::Deleted => "deleted",
+            Self::FactorsChanged { .. } => "factors_changed",
+            Self::RecoveryCodeUsed => "recovery_code_used",
+            Self::WrongCode { .. } => "wrong_code",
         }
     }
 }
@@ -248,6 +255,58 @@ fn content(mail: &Mail, recipient: &str, site: &Site, token: impl Fn(MailTokenId
                 &[
                     "A session was used from two places, so it was ended: someone may have copied it.".into(),
                     format!("It was started on {device}, from the network {address}."),
+                ],
+            )
+        },
+        Mail::FactorsChanged { change } => {
+            let (what, effect) = match change {
+                FactorChange::TotpAdded => {
+                    ("An authenticator app was added to", "All other devices were signed out.")
+                }
+                FactorChange::TotpRemoved => {
+                    ("The authenticator app was removed from", "All other devices were signed out.")
+                }
+                FactorChange::PasskeyAdded => {
+                    ("A passkey was added to", "All other devices were signed out.")
+                }
+                FactorChange::PasskeyRemoved => {
+                    ("A passkey was removed from", "All other devices were signed out.")
+                }
+                FactorChange::RecoveryCodesRenewed => {
+                    ("New recovery codes were made for", "The old ones do not work any more.")
+                }
+                FactorChange::AllRemoved => (
+                    "The authenticator app and all passkeys were removed from",
+                    "An operator of the site has done this, and every device was signed out. Sign in with your password.",
+                ),
+            };
+            Content {
+                after: vec![format!(
+                    "If this was not you, choose a new password at {}, then look at {}, and remove what is not yours. If you cannot sign in any more, ask the operator of the site to remove it.",
+                    page("forgot"),
+                    page("security"),
+                )],
+                ..of(
+                    format!("The ways to sign in to your {name} account were changed"),
+                    &[format!("{what} your account. {effect}")],
+                )
+            }
+        }
+        Mail::RecoveryCodeUsed => Content {
+            after: not_you(),
+            ..of(
+                format!("A recovery code of your {name} account was used"),
+                &[format!("Someone signed in to your account with a recovery code. If this was you, and few codes are left, make new ones at {}.", page("security"))],
+            )
+        },
+        Mail::WrongCode { device, address } => Content {
+            after: not_you(),
+            ..of(
+                format!("A sign-in to your {name} account was refused"),
+                &[
+                    "Someone entered the password of your account, and then a wrong code:".into(),
+                    format!("{device}, from the network {address}."),
+                    "If this was you, do nothing. Otherwise someone knows your password, and nothing else.".into(),
                 ],
             )
         },

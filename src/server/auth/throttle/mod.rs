@@ -17,6 +17,7 @@
 //! | a session, for the password of its user | guessing with a stolen session |
 //! | a session, for refreshes | unlimited tokens |
 //! | an account, for mails that its user asks for | mails to many strangers |
+//! | an account, for changes of its factors | notices without limit |
 //!
 //! The charge for an attempt is refunded when the password was right or could not be checked, and that for
 //! a refresh when the database failed. The charges for right passwords and for registrations are never
@@ -64,6 +65,9 @@ const RIGHT_PER_ACCOUNT: u32 = 300;
 /// The number of mails that a user may ask for in an hour.
 const MAILS_PER_ACCOUNT: u32 = 20;
 
+/// The number of changes of its factors that a user may make in an hour.
+const FACTOR_CHANGES_PER_ACCOUNT: u32 = 60;
+
 /// The minimum ratio between the refreshes that are allowed and those that a client needs.
 const REFRESH_MARGIN: u32 = 4;
 
@@ -77,6 +81,7 @@ pub struct Throttle {
     right_passwords: RateLimit,
     refreshes: RateLimit,
     mails: RateLimit,
+    factor_changes: RateLimit,
     memory: Memory,
     shared: Option<SharedBuckets>,
 }
@@ -99,6 +104,7 @@ impl Throttle {
             right_passwords: RateLimit::per(MINUTE, config.per_address.max(RIGHT_PER_ACCOUNT)),
             refreshes: RateLimit::per(MINUTE, config.refreshes_per_session.max(REFRESH_MARGIN * needed)),
             mails: RateLimit::per(HOUR, MAILS_PER_ACCOUNT),
+            factor_changes: RateLimit::per(HOUR, FACTOR_CHANGES_PER_ACCOUNT),
             memory: Memory::default(),
             shared,
         }
@@ -159,6 +165,15 @@ impl Throttle {
     pub async fn charge_mail(&self, user_id: UserId) -> Result<(), ApiError> {
         let bucket = BucketKey::of("mails", &[&user_id.to_string()]);
         self.count(&[(bucket, self.mails)]).await.map(|_stays| ())
+    }
+
+    /// Charges a change of what a user signs in with, which sends a notice. Never refunded.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyRequests`], with the seconds to wait.
+    pub async fn charge_factor_change(&self, user_id: UserId) -> Result<(), ApiError> {
+        let bucket = BucketKey::of("factor changes", &[&user_id.to_string()]);
+        self.count(&[(bucket, self.factor_changes)]).await.map(|_stays| ())
     }
 
     /// Charges a refresh of a session.

@@ -2,10 +2,10 @@
 
 use crate::{
     api::types::{
-        AccessToken, Account, AccountExport, ClientInfo, ClientList, ClusterView, EndReason, EventKind,
-        ExportedSession, InstanceView, MemberKind, RecentRevocation, RefreshToken, Revocation, Role,
-        SecurityEvent, SecurityEvents, SessionInfo, SessionList, TokenResponse, UserInfo, UserList,
-        UserProfile,
+        AccessToken, Account, AccountExport, Assurance, ClientInfo, ClientList, ClusterView, EndReason,
+        EventKind, ExportedSession, InstanceView, MemberKind, MethodList, PasskeyCeremony, PasskeyInfo,
+        RecentRevocation, RecoveryCodes, RefreshToken, Revocation, Role, SecurityEvent, SecurityEvents,
+        SessionInfo, SessionList, TokenResponse, TotpSecret, UserInfo, UserList, UserProfile,
     },
     server::{
         auth::{
@@ -104,6 +104,9 @@ pub fn export() -> AccountExport {
         role: Role::User,
         profile: profile(),
         last_login_at: Some(NOW - 3600),
+        totp_added_at: Some(NOW - 86_400),
+        recovery_codes: 10,
+        passkeys: vec![passkey()],
         sessions: vec![session],
         events: vec![event],
     }
@@ -112,6 +115,55 @@ pub fn export() -> AccountExport {
 /// The token of a mail.
 pub fn mail_token() -> String {
     format!("{TOKEN}.kq3xk0o0r9cTq0m2cB1mYgVq3nq0mXQ1Kc9vUo5w2hQ")
+}
+
+pub const PASSKEY: &str = "Jr2cV8xqT5u0oWm4nYk7Gg";
+
+fn passkey() -> PasskeyInfo {
+    PasskeyInfo {
+        passkey_id: PASSKEY.into(),
+        name: "Ann's laptop".into(),
+        created_at: NOW - 86_400,
+        last_used_at: Some(NOW - 3600),
+        is_backed_up: true,
+        signatures: 0,
+    }
+}
+
+pub fn sign_in_methods() -> MethodList {
+    MethodList {
+        now: NOW,
+        totp_added_at: Some(NOW - 86_400),
+        recovery_codes: 10,
+        passkeys: vec![passkey()],
+        acr: Assurance::Aal2,
+    }
+}
+
+/// The secret of RFC 6238, appendix B.
+pub fn totp_secret() -> TotpSecret {
+    let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    TotpSecret {
+        secret: secret.into(),
+        uri: format!("otpauth://totp/Hallpass:ann%40example.com?secret={secret}&issuer=Hallpass"),
+        qr_svg: "<svg xmlns=\"http://www.w3.org/2000/svg\">…</svg>".into(),
+    }
+}
+
+pub fn recovery_codes() -> RecoveryCodes {
+    RecoveryCodes { codes: vec!["mzxw-6ytb-oi7g-43dp-nb2h-i2lt".into()], revocation: Some(revocation()) }
+}
+
+pub fn passkey_ceremony() -> PasskeyCeremony {
+    PasskeyCeremony {
+        ceremony: "eyJpZCI6….kq3xk0o0r9cTq0m2cB1mYgVq3nq0mXQ1Kc9vUo5w2hQ".into(),
+        options: "{\"challenge\":\"…\",\"rpId\":\"id.example.com\",\"userVerification\":\"required\"}".into(),
+    }
+}
+
+/// The answer of a passkey.
+pub fn credential() -> String {
+    "{\"id\":\"…\",\"type\":\"public-key\",\"response\":{}}".into()
 }
 
 pub fn users() -> UserList {
@@ -159,9 +211,22 @@ pub fn introspection() -> Introspection {
     let Account { sub, email, sid, jti, exp, role } = me();
     let (active, token_type) = (true, "Bearer".into());
     let (iss, aud) = ("hallpass".into(), "hallpass".into());
-    let live =
-        LiveToken { active, token_type, username: email, role, iss, aud, sub, sid, jti, iat: NOW, exp };
-    Introspection::Live(live)
+    Introspection::Live(Box::new(LiveToken {
+        active,
+        token_type,
+        username: email,
+        role,
+        iss,
+        aud,
+        sub,
+        sid,
+        jti,
+        iat: NOW,
+        exp,
+        auth_time: Some(NOW - 3600),
+        acr: Some(Assurance::Aal1),
+        amr: vec!["pwd".into()],
+    }))
 }
 
 pub fn clients() -> ClientList {

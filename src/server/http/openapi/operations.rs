@@ -7,8 +7,10 @@ use crate::{
     api::{
         CLUSTER_EVENTS, SESSION_EVENTS, account, admin, auth,
         error::ApiError,
-        token,
-        types::{Accepted, Confirmation, Confirmed, Delivery, EndReason, Role, StatelessCheck},
+        factors, token,
+        types::{
+            Accepted, Assurance, Confirmation, Confirmed, Delivery, EndReason, Role, StatelessCheck, StepUp,
+        },
     },
     server::{
         auth::password::LENGTH,
@@ -32,6 +34,9 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     let refresh_token = Some(refresh_token());
     let delivery = Delivery::Body;
     let often = || ApiError::TooManyRequests(30);
+    let sign_in_again = || ApiError::ReauthenticationRequired(StepUp { acr: Assurance::Aal1, max_age: 300 });
+    let needs_two_factors =
+        || ApiError::ReauthenticationRequired(StepUp { acr: Assurance::Aal2, max_age: 900 });
     let not_yours = |field| ApiError::invalid_field(field, "This is not your password.");
     let yourself = || {
         ApiError::invalid_field(
@@ -39,6 +44,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             "You cannot do this to your own account. Ask another administrator.",
         )
     };
+    let has_totp = || ApiError::Conflict("There is an authenticator app already. Remove it first.".into());
     let address = ("email".to_owned(), "Enter an e-mail address, like ann@example.com.".to_owned());
     let short = ("password".to_owned(), "Use at least 8 characters.".to_owned());
 
@@ -58,10 +64,11 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         .with_length("password", LENGTH),
         Call::of(
             Who::Anyone,
-            auth::Login { email: email(), password: password(), delivery },
+            auth::Login { email: email(), password: password(), code: "287082".into(), delivery },
             tokens(),
             vec![
                 ApiError::wrong_credentials(),
+                ApiError::SecondFactorRequired,
                 ApiError::VerificationRequired,
                 ApiError::InvalidFields([address.clone()].into()),
                 often(),
@@ -69,6 +76,17 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
         )
         .with_address("email")
         .with_length("password", 1..=*LENGTH.end()),
+        Call::of(Who::Anyone, auth::BeginPasskeyLogin {}, passkey_ceremony(), vec![]),
+        Call::of(
+            Who::Anyone,
+            auth::LoginWithPasskey {
+                ceremony: passkey_ceremony().ceremony,
+                credential: credential(),
+                delivery,
+            },
+            tokens(),
+            vec![ApiError::wrong_passkey(), ApiError::VerificationRequired, often()],
+        ),
         Call::of(
             Who::RefreshToken,
             auth::Refresh { refresh_token: refresh_token.clone() },
@@ -122,13 +140,13 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             Who::Bearer,
             account::LogoutEverywhere { keep_current: true, password: password() },
             revocation(),
-            vec![ApiError::ReauthenticationRequired, not_yours("password"), often()],
+            vec![sign_in_again(), not_yours("password"), often()],
         ),
         Call::of(
             Who::Bearer,
             account::ChangePassword { current: password(), new: "staple battery horse".into() },
             revocation(),
-            vec![not_yours("current"), often()],
+            vec![sign_in_again(), not_yours("current"), often()],
         )
         .with_length("current", 1..=*LENGTH.end())
         .with_length("new", LENGTH),
@@ -138,11 +156,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             Who::Bearer,
             account::ChangeEmail { email: "ann@example.org".into(), password: password() },
             Accepted {},
-            vec![
-                ApiError::ReauthenticationRequired,
-                ApiError::InvalidFields([address.clone()].into()),
-                often(),
-            ],
+            vec![sign_in_again(), ApiError::InvalidFields([address.clone()].into()), often()],
         )
         .with_address("email"),
         Call::of(
@@ -150,7 +164,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             account::Delete { password: password() },
             revocation(),
             vec![
-                ApiError::ReauthenticationRequired,
+                sign_in_again(),
                 ApiError::Conflict(
                     "You are the only administrator. Make another user an administrator first.".into(),
                 ),
@@ -159,6 +173,97 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             ],
         ),
         Call::of(Who::Bearer, account::Export {}, export(), vec![often()]),
+    ];
+    let passkey_id = || PASSKEY.to_owned();
+    let of_methods = vec![
+        Call::of(Who::Bearer, factors::SignInMethods {}, sign_in_methods(), vec![]),
+        Call::of(
+            Who::Bearer,
+            factors::BeginTotp { password: password() },
+            totp_secret(),
+            vec![sign_in_again(), has_totp(), not_yours("password"), often()],
+        ),
+        Call::of(
+            Who::Bearer,
+            factors::AddTotp { code: "287082".into(), password: password() },
+            recovery_codes(),
+            vec![sign_in_again(), has_totp(), not_yours("password"), often()],
+        ),
+        Call::of(
+            Who::Bearer,
+            factors::RemoveTotp { password: password() },
+            revocation(),
+            vec![sign_in_again(), ApiError::NotFound, not_yours("password"), often()],
+        ),
+        Call::of(
+            Who::Bearer,
+            factors::RenewRecoveryCodes { password: password() },
+            recovery_codes(),
+            vec![sign_in_again(), ApiError::NotFound, not_yours("password"), often()],
+        ),
+        Call::of(
+            Who::Bearer,
+            factors::BeginPasskey { password: password() },
+            passkey_ceremony(),
+            vec![
+                sign_in_again(),
+                ApiError::Conflict("20 passkeys are the most. Remove one first.".into()),
+                not_yours("password"),
+                often(),
+            ],
+        ),
+        Call::of(
+            Who::Bearer,
+            factors::AddPasskey {
+                ceremony: passkey_ceremony().ceremony,
+                credential: credential(),
+                name: "Ann's laptop".into(),
+            },
+            revocation(),
+            vec![
+                ApiError::Conflict("This passkey was added before.".into()),
+                ApiError::invalid_field("name", "Enter a name of at most 64 characters."),
+            ],
+        )
+        .with_length("name", 1..=64),
+        Call::of(
+            Who::Bearer,
+            factors::RenamePasskey { passkey_id: passkey_id(), name: "Ann's old laptop".into() },
+            Accepted {},
+            vec![
+                ApiError::NotFound,
+                ApiError::invalid_field("name", "Enter a name of at most 64 characters."),
+            ],
+        )
+        .with_length("name", 1..=64),
+        Call::of(
+            Who::Bearer,
+            factors::RemovePasskey { passkey_id: passkey_id(), password: password() },
+            revocation(),
+            vec![sign_in_again(), ApiError::NotFound, not_yours("password"), often()],
+        ),
+        Call::of(
+            Who::Bearer,
+            factors::Reauthenticate { password: password(), code: "287082".into(), delivery },
+            tokens(),
+            vec![ApiError::SecondFactorRequired, not_yours("password"), often()],
+        ),
+        Call::of(
+            Who::Bearer,
+            factors::ReauthenticateWithPasskey {
+                ceremony: passkey_ceremony().ceremony,
+                credential: credential(),
+                delivery,
+            },
+            tokens(),
+            vec![
+                ApiError::invalid_field(
+                    "credential",
+                    "This passkey was not accepted. Try again, or sign in in another way.",
+                ),
+                often(),
+            ],
+        ),
     ];
     let of_administrators = vec![
         Call::of(
@@ -178,33 +283,33 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
             Who::Administrator,
             admin::DisableUser { user_id: user_id() },
             revocation(),
-            vec![ApiError::NotFound, yourself()],
+            vec![needs_two_factors(), ApiError::NotFound, yourself()],
         ),
         Call::of(
             Who::Administrator,
             admin::EnableUser { user_id: user_id() },
             (),
-            vec![ApiError::NotFound, yourself()],
+            vec![needs_two_factors(), ApiError::NotFound, yourself()],
         ),
         Call::of(
             Who::Administrator,
             admin::SetRole { user_id: user_id(), role: Some(Role::Admin) },
             revocation(),
-            vec![ApiError::NotFound, yourself()],
+            vec![needs_two_factors(), ApiError::NotFound, yourself()],
         ),
         Call::of(
             Who::Administrator,
             admin::RevokeSession { session_id: session_id() },
             revocation(),
-            vec![ApiError::NotFound],
+            vec![needs_two_factors(), ApiError::NotFound],
         ),
         Call::of(
             Who::Administrator,
             admin::RevokeSessions { user_id: user_id() },
             revocation(),
-            vec![ApiError::NotFound],
+            vec![needs_two_factors(), ApiError::NotFound],
         ),
-        Call::of(Who::Administrator, admin::RevokeAllSessions {}, revocation(), vec![]),
+        Call::of(Who::Administrator, admin::RevokeAllSessions {}, revocation(), vec![needs_two_factors()]),
     ];
     let of_streams = vec![
         Call::stream(
@@ -271,6 +376,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Call>)> {
     vec![
         ("auth", "Register, log in, refresh, log out, and the links in mails", of_tokens),
         ("account", "The account of the signed-in user", of_the_account),
+        ("sign-in", "Passkeys, the authenticator app and recovery codes", of_methods),
         ("admin", "Users and their sessions, for administrators", of_administrators),
         ("token", "A check that ignores revocation, for comparison", of_a_token),
         ("events", "Server-sent events", of_streams),

@@ -24,7 +24,9 @@ pub fn is_set(name: &str) -> bool {
 
 fn value(name: &str) -> Option<String> {
     let all = ours().cookie().unwrap_or_default();
-    let mut cookies = all.split("; ").filter_map(|cookie| cookie.split_once('='));
+    // By a character: the search for a text would be part of the wasm of the front.
+    let cookies = all.split(';').map(|cookie| cookie.trim_start_matches(' '));
+    let mut cookies = cookies.filter_map(|cookie| cookie.split_once('='));
     cookies.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
 }
 

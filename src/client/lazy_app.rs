@@ -4,15 +4,21 @@
 //!
 //! The part contains the code that only entry points reach: the app's pages, server functions, JSON. So a
 //! front page must not make a call in any other way. The other entry points are
-//! `start_app` in `lib.rs` and `follow_session` in `sse.rs`.
+//! `start_app` in `lib.rs`, `follow_session` in `sse.rs` and `advise` in `app/components/field.rs`.
 
-use futures::future::LocalBoxFuture;
+use std::pin::pin;
+
+use futures::future::{Either, LocalBoxFuture, select};
 use gloo_timers::future::TimeoutFuture;
-use leptos::wasm_split::{SplitLoaderError, wasm_split};
+use leptos::{
+    prelude::document,
+    wasm_split::{SplitLoaderError, wasm_split},
+};
 
 use super::{
     cookie,
     page_error::{self, PageError},
+    passkeys,
     refresh::{SessionGeneration, ends_session},
     storage::{self, StoredToken, device_now},
     timeout::with_timeout,
@@ -30,6 +36,9 @@ const FETCH_AGAIN_AT_MOST_MS: u32 = 60_000;
 /// How long a logout of a session that this browser cannot keep may take.
 const LOGOUT_TIMEOUT_MS: u32 = 5_000;
 
+/// When the ceremony of suggested passkeys is begun anew: the server accepts its answer for five minutes.
+const CEREMONY_AGE_MS: u32 = 4 * 60 * 1_000;
+
 type Answer<T> = LocalBoxFuture<'static, Result<T, ApiError>>;
 
 impl From<SplitLoaderError> for ApiError {
@@ -39,28 +48,71 @@ impl From<SplitLoaderError> for ApiError {
     }
 }
 
-/// Registers a user, and stores the token of the new session.
-///
-/// # Errors
-/// The error of the call.
-#[wasm_split(
-    app, wasm_split_path = leptos::wasm_split, fallible,
-    return_wrapper(let answer = _; { answer?.await } -> Result<(), ApiError>)
-)]
-pub fn register(email: String, password: String) -> Result<Answer<()>, ApiError> {
-    Ok(Box::pin(async move { keep(api::auth::register(email, password, Delivery::Cookie).await).await }))
+/// How a session begins.
+pub enum Beginning {
+    Register {
+        email: String,
+        password: String,
+    },
+    Login {
+        email: String,
+        password: String,
+        /// The code of a second factor; empty unless it was asked for.
+        code: String,
+    },
+    /// With a passkey: one for which the browser asks in a dialog or, by autofill, one that it suggests in a field.
+    Passkey {
+        by_autofill: bool,
+    },
 }
 
-/// Logs in, and stores the token of the session.
+/// Registers or logs in, and stores the token of the session. Returns whether there is one: without, the user has chosen
+/// none of the passkeys that were suggested. One function, because each entry point adds to the front.
 ///
 /// # Errors
-/// The error of the call.
+/// The error of the call, or of the browser's dialog, in words for the user.
 #[wasm_split(
     app, wasm_split_path = leptos::wasm_split, fallible,
-    return_wrapper(let answer = _; { answer?.await } -> Result<(), ApiError>)
+    return_wrapper(let answer = _; { answer?.await } -> Result<bool, ApiError>)
 )]
-pub fn login(email: String, password: String) -> Result<Answer<()>, ApiError> {
-    Ok(Box::pin(async move { keep(api::auth::login(email, password, Delivery::Cookie).await).await }))
+pub fn begin(how: Beginning) -> Result<Answer<bool>, ApiError> {
+    Ok(Box::pin(async move {
+        let answer = match how {
+            Beginning::Register { email, password } => {
+                api::auth::register(email, password, Delivery::Cookie).await
+            }
+            Beginning::Login { email, password, code } => {
+                api::auth::login(email, password, code, Delivery::Cookie).await
+            }
+            Beginning::Passkey { by_autofill } => {
+                let chosen =
+                    if by_autofill { suggested_passkey().await } else { Some(asked_passkey().await?) };
+                let Some((ceremony, credential)) = chosen else { return Ok(false) };
+                api::auth::login_with_passkey(ceremony, credential, Delivery::Cookie).await
+            }
+        };
+        keep(answer).await.map(|()| true)
+    }))
+}
+
+/// The passkey that the user chooses in a dialog: the ceremony and the credential.
+async fn asked_passkey() -> Result<(String, String), ApiError> {
+    let begun = api::auth::begin_passkey_login().await?;
+    let credential = passkeys::get(&begun.options).await?;
+    Ok((begun.ceremony, credential))
+}
+
+/// The passkey that the user chooses among the suggestions in a field.
+async fn suggested_passkey() -> Option<(String, String)> {
+    while passkeys::has_autofill().await && !document().hidden() {
+        let begun = api::auth::begin_passkey_login().await.ok()?;
+        let chosen = pin!(passkeys::get_by_autofill(&begun.options));
+        if let Either::Left((credential, _)) = select(chosen, TimeoutFuture::new(CEREMONY_AGE_MS)).await {
+            return Some((begun.ceremony, credential.ok()?));
+        }
+    }
+    passkeys::stop_autofill();
+    None
 }
 
 /// Stores the token of a new session, if the browser has kept its cookie.

@@ -16,6 +16,7 @@ pub mod cookie;
 pub mod lazy_app;
 pub mod new_version;
 pub mod page_error;
+pub mod passkeys;
 pub mod refresh;
 mod refresh_lock;
 pub mod session;

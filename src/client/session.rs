@@ -6,15 +6,16 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
 
 use super::{
-    cookie, lazy_app,
+    cookie,
+    lazy_app::{self, Beginning},
     refresh::{SessionGeneration, ends_session},
-    storage,
+    storage::{self, StoredToken, device_now},
     timeout::with_timeout,
 };
 use crate::api::{
     self,
     error::ApiError,
-    types::{ConfirmedLogout, EndReason, Presence, Revocation},
+    types::{ConfirmedLogout, EndReason, Presence, Revocation, TokenResponse},
 };
 
 /// How long a logout waits for the server's answer before it completes without one.
@@ -46,8 +47,10 @@ pub struct Session {
     sign_out_notice: RwSignal<Option<SignOutNotice>>,
     /// The id of the session whose data this tab shows; `None` if it is not known.
     shown: StoredValue<Option<String>>,
-    /// Set while a call of this tab ends the session: the notice is then made from the answer to that call.
+    /// Set while a call of this tab ends or replaces the session: what follows is then made from the answer to that call.
     is_ending: StoredValue<bool>,
+    /// How often this tab has replaced its session by a new one.
+    replacements: RwSignal<u32>,
 }
 
 impl Session {
@@ -72,6 +75,7 @@ impl Session {
             sign_out_notice: RwSignal::new(sign_out_notice),
             shown: StoredValue::new(None),
             is_ending: StoredValue::new(false),
+            replacements: RwSignal::new(0),
         };
         provide_context(session);
         Effect::new(move || {
@@ -116,29 +120,24 @@ impl Session {
         answer.map(|_| ())
     }
 
-    /// Registers a user, and begins their first session.
+    /// Registers or logs in, and begins the session. Returns whether there is one: without, the user has chosen none of
+    /// the passkeys that were suggested.
     ///
     /// # Errors
-    /// The error of the call.
-    pub async fn register(self, email: String, password: String) -> Result<(), ApiError> {
-        may_begin()?;
-        lazy_app::register(email, password).await?;
-        self.begin();
-        Ok(())
+    /// The error of the call, or of the browser's dialog for passkeys.
+    pub async fn begin(self, how: Beginning) -> Result<bool, ApiError> {
+        // A suggestion is no attempt yet.
+        if !matches!(how, Beginning::Passkey { by_autofill: true }) && storage::blocks_cookies() {
+            return Err(ApiError::no_refresh_token());
+        }
+        let has_begun = lazy_app::begin(how).await?;
+        if has_begun {
+            self.has_begun();
+        }
+        Ok(has_begun)
     }
 
-    /// Logs in, and begins the session.
-    ///
-    /// # Errors
-    /// The error of the call.
-    pub async fn login(self, email: String, password: String) -> Result<(), ApiError> {
-        may_begin()?;
-        lazy_app::login(email, password).await?;
-        self.begin();
-        Ok(())
-    }
-
-    fn begin(self) {
+    fn has_begun(self) {
         self.shown.set_value(cookie::session_id());
         self.sign_out_notice.set(None);
         self.presence.set(Presence::SignedIn);
@@ -246,12 +245,49 @@ impl Session {
         Ok(())
     }
 
-    /// Handles the server's notice that the session has ended.
-    pub(super) async fn on_revoked(self, reason: EndReason) {
+    /// Makes a call that begins a new session in place of this one, and goes on with that: the page stays as it is.
+    /// Other tabs load theirs again.
+    ///
+    /// # Errors
+    /// The error of the call.
+    pub async fn replace_by<F>(self, call: impl Fn() -> F) -> Result<(), ApiError>
+    where
+        F: Future<Output = Result<TokenResponse, ApiError>>,
+    {
+        self.is_ending.set_value(true);
+        let answer = self.call(call).await;
+        if let Ok(response) = &answer {
+            SessionGeneration::end();
+            self.shown.set_value(Some(response.session_id.clone()));
+            storage::save(&StoredToken::new(response.clone(), device_now()));
+        }
+        self.is_ending.set_value(false);
+        answer?;
+        self.replacements.update(|replacements| *replacements += 1);
+        Ok(())
+    }
+
+    /// How often this tab has replaced its session, as a signal.
+    pub(super) fn replacements(self) -> u32 {
+        self.replacements.get()
+    }
+
+    /// Whether the session of this id is not the one that this tab shows. `false` if it is not known.
+    pub(super) fn is_of_another(self, session_id: &str) -> bool {
+        !session_id.is_empty()
+            && self.shown.with_value(|shown| shown.as_ref().is_some_and(|shown| shown != session_id))
+    }
+
+    /// Handles the server's notice that the session of this id has ended.
+    pub(super) async fn on_revoked(self, session_id: &str, reason: EndReason) {
         if reason == EndReason::Replaced {
             self.await_replacement().await;
         }
         if self.is_ending.get_value() || self.presence.get_untracked() != Presence::SignedIn {
+            return;
+        }
+        // This tab has replaced the session meanwhile.
+        if self.is_of_another(session_id) {
             return;
         }
         if self.is_replaced() {
@@ -307,10 +343,13 @@ impl Session {
         on_cleanup(move || listeners.into_iter().for_each(|listener| listener.remove()));
     }
 
-    /// Whether the cookies of this browser are those of another session than the one that this tab shows.
+    /// Whether the cookies of this browser are those of another session than the one that this tab shows, and not by a
+    /// call of this tab.
     fn is_replaced(self) -> bool {
         let shown = self.shown.get_value();
-        shown.is_some() && cookie::session_id().is_some_and(|current| shown != Some(current))
+        !self.is_ending.get_value()
+            && shown.is_some()
+            && cookie::session_id().is_some_and(|current| shown != Some(current))
     }
 
     /// Waits for the cookies of the session that has replaced the one of this tab: the notice may arrive before the
@@ -355,7 +394,7 @@ impl Session {
             }
             (false, true) => {
                 storage::forget_last_seen();
-                self.begin();
+                self.has_begun();
             }
             _ => {}
         }
@@ -369,11 +408,6 @@ fn reload() {
     if !IS_RELOADING.swap(true, Ordering::Relaxed) {
         let _ = window().location().reload();
     }
-}
-
-/// Refuses to begin a session in a browser that blocks its cookie.
-fn may_begin() -> Result<(), ApiError> {
-    if storage::blocks_cookies() { Err(ApiError::no_refresh_token()) } else { Ok(()) }
 }
 
 /// Asks the server to revoke the session of this browser. An answer that the token is missing or unknown does

@@ -10,7 +10,7 @@ use std::{
     rc::{Rc, Weak},
 };
 
-use js_sys::Array;
+use js_sys::{Array, Reflect};
 use leptos::task::spawn_local;
 use wasm_bindgen::{JsCast, JsValue, prelude::Closure};
 use web_sys::{BroadcastChannel, EventSource, MessageEvent};
@@ -22,11 +22,11 @@ pub enum Received {
     Event {
         name: String,
         data: String,
+        /// The `id` of the event, if it or an earlier one has one.
+        id: String,
     },
     /// The connection was lost. The browser opens it again, unless the server has refused it.
-    Lost {
-        is_refused: bool,
-    },
+    Lost { is_refused: bool },
 }
 
 /// A subscription to events at a path. It ends when it is dropped.
@@ -106,7 +106,10 @@ impl Connection {
         };
         let on_event = Listener::new(move |message: MessageEvent| {
             let data = message.data().as_string().unwrap_or_default();
-            on_receive(Received::Event { name: message.type_(), data });
+            // By name, which keeps the first load of every page small.
+            let id = Reflect::get(&message, &"lastEventId".into()).ok().and_then(|id| id.as_string());
+            let id = id.unwrap_or_default();
+            on_receive(Received::Event { name: message.type_(), data, id });
         });
         for event in events {
             let _ = source.add_event_listener_with_callback(event, on_event.as_ref().unchecked_ref());
@@ -125,9 +128,9 @@ impl Drop for Connection {
 
 /// The version of the messages among pages. Pages of another version of the site may read others, so each version has
 /// a leader of its own.
-const MESSAGES: u32 = 2;
+const MESSAGES: u32 = 3;
 
-/// The channel to the other pages. Events are sent as a name and data, losses as booleans.
+/// The channel to the other pages. Events are sent as a name, data and id, losses as booleans.
 struct Channel {
     channel: BroadcastChannel,
     _listener: Listener,
@@ -141,9 +144,9 @@ impl Channel {
             let received = match data.as_bool() {
                 Some(is_refused) => Received::Lost { is_refused },
                 None => {
-                    let [name, data] =
-                        [0, 1].map(|index| Array::from(&data).get(index).as_string().unwrap_or_default());
-                    Received::Event { name, data }
+                    let [name, data, id] =
+                        [0, 1, 2].map(|index| Array::from(&data).get(index).as_string().unwrap_or_default());
+                    Received::Event { name, data, id }
                 }
             };
             if let Some(subscription) = subscription.upgrade() {
@@ -156,7 +159,7 @@ impl Channel {
 
     fn send(&self, received: &Received) {
         let _ = self.channel.post_message(&match received {
-            Received::Event { name, data } => Array::of2(&name.into(), &data.into()).into(),
+            Received::Event { name, data, id } => Array::of3(&name.into(), &data.into(), &id.into()).into(),
             Received::Lost { is_refused } => JsValue::from(*is_refused),
         });
     }

@@ -80,15 +80,22 @@ fn subscribe(session: Session) {
     let close = move || drop(stream.try_update_value(Option::take));
     Effect::new(move || {
         let tries = retries.get();
+        // The stream of a session that this tab has replaced ends.
+        session.replacements();
         close();
         if !session.is_signed_in() || !is_seen.get() {
             return;
         }
-        let on_end = move |reason: String| {
+        let on_end = move |session_id: String, reason: String| {
             spawn_local(async move {
+                // The page that has the connection may be of the session that this one has replaced.
+                if session.is_of_another(&session_id) {
+                    return;
+                }
                 // Before the browser reconnects, which the server would refuse after this last event.
                 close();
-                session.on_revoked(serde_json::from_str(&reason).unwrap_or(EndReason::SignedOut)).await;
+                let reason = serde_json::from_str(&reason).unwrap_or(EndReason::SignedOut);
+                session.on_revoked(&session_id, reason).await;
             });
         };
         let on_refusal = move || {
@@ -100,7 +107,7 @@ fn subscribe(session: Session) {
             set_timeout(move || retries.try_update(|tries| *tries += 1).unwrap_or_default(), wait);
         };
         let on_receive = move |received| match received {
-            Received::Event { name, data } if name == "ended" => on_end(data),
+            Received::Event { name, data, id } if name == "ended" => on_end(id, data),
             Received::Event { data, .. } => version.into_iter().for_each(|version| version.compare(&data)),
             Received::Lost { is_refused: true } => on_refusal(),
             Received::Lost { is_refused: false } => {}

@@ -24,6 +24,7 @@ use crate::api::{
 
 const KEY: &str = "hallpass-session";
 const LAST_WORDS: &str = "hallpass-last-words";
+const LANGUAGE_OF_DATES: &str = "hallpass-dates";
 const DISMISSED_VERSION: &str = "hallpass-dismissed-version";
 
 /// A token is renewed when less than this share of its life is left.
@@ -233,6 +234,18 @@ pub fn dismissed_version() -> Option<String> {
 
 pub fn set_dismissed_version(hash: &str) {
     set_text(DISMISSED_VERSION, hash);
+}
+
+/// The tag of the language in which the user wants to read dates; `None` for that of the browser.
+pub fn language_of_dates() -> Option<String> {
+    text(LANGUAGE_OF_DATES)
+}
+
+pub fn set_language_of_dates(tag: Option<&str>) {
+    match tag {
+        Some(tag) => set_text(LANGUAGE_OF_DATES, tag),
+        None => delete(LANGUAGE_OF_DATES),
+    }
 }
 
 /// Whether a `storage` event of the browser concerns the token.

@@ -84,6 +84,7 @@ pub fn AccountNav(account: LocalResource<Result<Account, ApiError>>) -> impl Int
         <nav class="tabs" aria-label="Account">
             <A href="/account">"Token"</A>
             <A href="/sessions">"Sessions"</A>
+            <A href="/security">"Security"</A>
             <A href="/password">"Password"</A>
             <A href="/settings">"Settings"</A>
             <Show when=is_admin>

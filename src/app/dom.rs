@@ -2,7 +2,7 @@
 
 use leptos::{prelude::*, task::spawn_local};
 use wasm_bindgen::JsCast;
-use web_sys::HtmlElement;
+use web_sys::{HtmlAnchorElement, HtmlElement};
 
 /// Moves the focus to the main part of the page.
 pub fn focus_on_main() {
@@ -18,6 +18,15 @@ pub fn focus_if_lost(element: &HtmlElement) {
     if document().active_element().is_none_or(|active| active.tag_name() == "BODY") {
         let _ = element.focus();
     }
+}
+
+/// Has the browser save the text as a file of that name and media type.
+pub fn save_file(name: &str, media_type: &str, text: &str) {
+    let Ok(element) = document().create_element("a") else { return };
+    let link: HtmlAnchorElement = element.unchecked_into();
+    link.set_href(&format!("data:{media_type};charset=utf-8,{}", js_sys::encode_uri_component(text)));
+    link.set_download(name);
+    link.click();
 }
 
 const HYDRATED: &str = "data-hydrated";

@@ -3,6 +3,7 @@
 
 use std::future::pending;
 
+use futures::future::LocalBoxFuture;
 use leptos::{
     ev::{Event, SubmitEvent},
     html,
@@ -14,7 +15,7 @@ use wasm_bindgen::JsCast;
 use web_sys::{HtmlFormElement, HtmlInputElement};
 
 use super::{
-    components::{Field, each_second},
+    components::{Field, advise, each_second},
     query::{is_failed_logout, query},
     relative_time::duration,
     return_to::{next_page, with_next},
@@ -22,7 +23,8 @@ use super::{
 use crate::{
     api::{error::ApiError, types::ConfirmedLogout},
     client::{
-        lazy_app,
+        lazy_app::{self, Beginning},
+        passkeys::{CANCELED, Support},
         session::{Session, SignOutNotice},
         storage::browser_limitation,
         typed_email,
@@ -35,6 +37,9 @@ pub struct Sending {
     busy: RwSignal<bool>,
     error: RwSignal<Option<ApiError>>,
 }
+
+/// What a form does with the answer to its call.
+type OnAnswer<T> = Box<dyn FnOnce(Result<T, &ApiError>)>;
 
 impl Sending {
     pub fn new() -> Self {
@@ -58,7 +63,7 @@ impl Sending {
         self
     }
 
-    /// Makes the call, unless one is pending. `on_answer` gets the result; an error is shown in the form.
+    /// Makes the call of the form that is submitted, as [`Sending::run`].
     pub fn send<T: 'static, F>(
         self,
         event: &SubmitEvent,
@@ -68,22 +73,33 @@ impl Sending {
         F: Future<Output = Result<T, ApiError>> + 'static,
     {
         event.prevent_default();
+        self.run(call, on_answer);
+    }
+
+    /// Makes the call, unless one is pending. `on_answer` gets the result; an error is shown in the form.
+    pub fn run<T: 'static, F>(self, call: F, on_answer: impl FnOnce(Result<T, &ApiError>) + 'static)
+    where
+        F: Future<Output = Result<T, ApiError>> + 'static,
+    {
         if self.busy.get_untracked() {
             return;
         }
         self.busy.set(true);
         self.error.set(None);
-        spawn_local(async move {
-            let answer = call.await;
-            self.busy.try_set(false);
-            match answer {
-                Ok(answer) => on_answer(Ok(answer)),
-                Err(error) => {
-                    self.error.try_set(Some(error.clone()));
-                    on_answer(Err(&error));
-                }
+        spawn_local(self.finish(Box::pin(call), Box::new(on_answer)));
+    }
+
+    /// Of one type for all forms with the same answer, because the front has to be small.
+    async fn finish<T>(self, call: LocalBoxFuture<'static, Result<T, ApiError>>, on_answer: OnAnswer<T>) {
+        let answer = call.await;
+        self.busy.try_set(false);
+        match answer {
+            Ok(answer) => on_answer(Ok(answer)),
+            Err(error) => {
+                self.error.try_set(Some(error.clone()));
+                on_answer(Err(&error));
             }
-        });
+        }
     }
 
     /// The server's error about one field.
@@ -120,22 +136,53 @@ fn select(field: NodeRef<html::Input>) {
     }
 }
 
-/// The form to register or to sign in, with its two fields.
+/// The attribute of `<html>` on pages where passkeys work.
+const PASSKEYS: &str = "data-passkeys";
+
+/// What was typed into a [`CredentialsForm`].
+pub struct Typed {
+    pub email: String,
+    pub password: String,
+    /// The code of a second factor; empty unless it was asked for.
+    pub code: String,
+}
+
+/// Shows the field that was hidden. In the document, not by a signal: the front has to be small.
+fn reveal(field: NodeRef<html::Input>) {
+    let place = field.get_untracked().and_then(|input| input.closest("[hidden]").ok().flatten());
+    if let Some(place) = place {
+        let _ = place.remove_attribute("hidden");
+    }
+}
+
+/// The form to register or to sign in, with its fields.
 #[derive(Clone, Copy)]
 pub struct CredentialsForm {
+    session: Session,
     email: NodeRef<html::Input>,
     password: NodeRef<html::Input>,
+    code: NodeRef<html::Input>,
+    /// Whether the server had asked for a code when the page was rendered.
+    needs_code: bool,
     sending: Sending,
+    /// Whether the browser suggests passkeys.
+    suggests_passkeys: StoredValue<bool>,
 }
 
 impl CredentialsForm {
     /// An empty form, or one with the error of a form that was posted before the page was hydrated.
     pub fn new() -> Self {
         let sending = Sending::with_posted_error();
-        let (email, password) = (NodeRef::<html::Input>::new(), NodeRef::new());
+        let (email, password, code) = (NodeRef::<html::Input>::new(), NodeRef::new(), NodeRef::new());
+        let needs_code = sending.error.with_untracked(|error| error.as_ref().is_some_and(is_about_code));
         let (session, next) = (Session::expect(), next_page());
         // The session may have begun by this form or in another tab.
         Effect::new(move || {
+            if Support::of_page() == Support::Works
+                && let Some(root) = document().document_element()
+            {
+                let _ = root.set_attribute(PASSKEYS, "");
+            }
             if session.is_signed_in() {
                 let _ = window().location().replace(&next);
             }
@@ -147,26 +194,41 @@ impl CredentialsForm {
                 focus(password);
             }
         });
-        Self { email, password, sending }
+        let suggests_passkeys = StoredValue::new(false);
+        Self { session, email, password, code, needs_code, sending, suggests_passkeys }
     }
 
-    /// Sends the fields with `call`, and focuses the first field that needs attention if it fails. After
-    /// success the form stays busy, because the next page is loading.
-    pub fn submit<F>(self, event: &SubmitEvent, call: impl FnOnce(String, String) -> F)
-    where
-        F: Future<Output = Result<(), ApiError>> + 'static,
-    {
+    /// Sends the fields, and focuses the first field that needs attention if that fails. After success the form stays
+    /// busy, because the next page is loading.
+    pub fn submit(self, event: &SubmitEvent, how: fn(Typed) -> Beginning) {
+        let form = event.target().and_then(|target| target.dyn_into::<HtmlFormElement>().ok());
+        let typed = form.as_ref().and_then(|form| {
+            Some(Typed {
+                email: text_in(form, "email")?,
+                password: text_in(form, "password")?,
+                code: text_in(form, "code").unwrap_or_default(),
+            })
+        });
+        // Without its fields the form is left to the browser, which posts it.
+        let Some(typed) = typed else { return };
+        event.prevent_default();
+        self.begin(how(typed), form);
+    }
+
+    /// Begins a session, by the fields of `form`, which can also be posted, or without it.
+    fn begin(self, how: Beginning, form: Option<HtmlFormElement>) {
+        let session = self.session;
+        let is_about_fields = form.is_some();
         let on_answer = move |answer: Result<(), &ApiError>| match answer {
             Ok(()) => {}
+            Err(_) if !is_about_fields => {}
             Err(error) if error_of(error, "email").is_some() => focus(self.email),
+            Err(error) if is_about_code(error) => {
+                reveal(self.code);
+                select(self.code);
+            }
             Err(_) => select(self.password),
         };
-        let form = event.target().and_then(|target| target.dyn_into::<HtmlFormElement>().ok());
-        let fields =
-            form.as_ref().and_then(|form| Some((text_in(form, "email")?, text_in(form, "password")?)));
-        // Without its fields the form is left to the browser, which posts it.
-        let Some((email, password)) = fields else { return };
-        let call = call(email, password);
         let send = async move {
             // The part may be gone, together with the version of the site that this page belongs to. Posting
             // the form works without it.
@@ -174,16 +236,40 @@ impl CredentialsForm {
                 let sent = form.is_some_and(|form| form.submit().is_ok());
                 return if sent { pending().await } else { Err(ApiError::Transport) };
             }
-            call.await?;
+            session.begin(how).await?;
             pending().await
         };
-        self.sending.send(event, send, on_answer);
+        self.sending.run(send, on_answer);
+    }
+
+    /// Has the browser suggest passkeys in the field for the address, if it can. The part of the wasm that does so is
+    /// fetched here: once the user turns to the form, not with the page.
+    pub fn suggest_passkeys(self) {
+        let session = self.session;
+        if self.suggests_passkeys.get_value() || Support::of_page() != Support::Works {
+            return;
+        }
+        self.suggests_passkeys.set_value(true);
+        spawn_local(async move {
+            // Without its part nothing is suggested.
+            while lazy_app::fetch().await.is_ok()
+                && let Err(error) = session.begin(Beginning::Passkey { by_autofill: true }).await
+            {
+                self.sending.error.try_set(Some(error));
+            }
+            self.suggests_passkeys.try_set_value(false);
+        });
     }
 }
 
-/// Fetches the part of the wasm that sends the form, while the user fills it in.
-pub fn preload_app(_: Event) {
-    spawn_local(async { drop(lazy_app::fetch().await) });
+/// Whether the error asks for the code of a second factor, or says that it is wrong.
+fn is_about_code(error: &ApiError) -> bool {
+    *error == ApiError::SecondFactorRequired || *error == ApiError::wrong_code()
+}
+
+/// Advises on a new password. With the advice comes the part of the wasm that sends the form, while the user fills it in.
+pub fn on_typing(event: Event) {
+    spawn_local(async { drop(advise(event).await) });
 }
 
 /// The advice for each refused field, instead of a message from the page's address, which anyone can have
@@ -193,13 +279,36 @@ const ADVICE: [(&str, &str); 2] = [
     ("password", "Use a password that is long enough and not a common one."),
 ];
 
-/// The code for a login whose cookie the browser has not kept, in the text of [`error_from_query`].
-const NO_COOKIE: &str = "no_cookie";
+/// The errors that a posted form can come back with, apart from those about fields and attempts. In the document they are
+/// numbers: the codes and all that goes with them would add to the front.
+const POSTED: [fn() -> ApiError; NEEDS_SCRIPTS + 1] = [
+    ApiError::no_refresh_token,
+    ApiError::needs_https,
+    ApiError::wrong_code,
+    ApiError::wrong_credentials,
+    || ApiError::SecondFactorRequired,
+    || ApiError::VerificationRequired,
+    || ApiError::EmailTaken,
+    || ApiError::CrossSite,
+    || ApiError::PayloadTooLarge,
+    || ApiError::Unavailable,
+    || ApiError::Internal,
+    || ApiError::InvalidToken,
+    || ApiError::InvalidRequest("The form could not be read.".into()),
+    // Posted before the page was hydrated, or without scripts, so no token was attached.
+    || {
+        ApiError::InvalidRequest(
+            "This form needs JavaScript. Wait until the page has loaded, then try again.".into(),
+        )
+    },
+];
 
-/// The code for a form that was posted by http to a site that needs https, in the text of [`error_from_query`].
-const NEEDS_HTTPS: &str = "needs_https";
+/// The places of some in [`POSTED`]: wrong credentials, an error of the server, and a missing token.
+const REFUSED: usize = 3;
+const UNKNOWN: usize = 10;
+const NEEDS_SCRIPTS: usize = 13;
 
-/// The error in the address of the page, as text for [`sanitized_error`]: its code, then the names of the
+/// The error in the address of the page, as text for [`sanitized_error`]: its number, then the names of the
 /// fields that it concerns or the seconds to wait. Empty without an error, and in the browser: the server
 /// parses it, because the wasm of the front contains no JSON.
 fn error_from_query() -> String {
@@ -208,45 +317,45 @@ fn error_from_query() -> String {
         return String::new();
     }
     let error = query("__err").map(|error| ServerFnUrlError::<ApiError>::decode_err(&error));
-    match error {
-        None | Some(ApiError::Transport) => String::new(),
-        Some(error) if error == ApiError::no_refresh_token() => NO_COOKIE.to_owned(),
-        Some(error) if error == ApiError::needs_https() => NEEDS_HTTPS.to_owned(),
-        Some(ApiError::TooManyRequests(seconds)) => format!("too_many_requests {seconds}"),
-        Some(ref error @ ApiError::InvalidFields(ref fields)) => {
+    // Anyone can have written the address, so only the kind of the error is used, and none of its text.
+    let kind = match error {
+        None | Some(ApiError::Transport) => return String::new(),
+        Some(ApiError::TooManyRequests(seconds)) => return format!("{WAIT} {seconds}"),
+        Some(ApiError::InvalidFields(fields)) => {
             let known = ADVICE.into_iter().map(|(name, _)| name).filter(|name| fields.contains_key(*name));
-            [error.code()].into_iter().chain(known).collect::<Vec<_>>().join(" ")
+            return [FIELDS].into_iter().chain(known).collect::<Vec<_>>().join(" ");
         }
-        Some(error) => error.code().to_owned(),
-    }
+        Some(ApiError::MissingToken) => ApiError::InvalidRequest(String::new()),
+        Some(error) => error,
+    };
+    let has = |posted: &fn() -> ApiError| posted() == kind;
+    let is_of = |posted: &fn() -> ApiError| posted().code() == kind.code();
+    let number = match &kind {
+        ApiError::InvalidRequest(words) if words.is_empty() => Some(NEEDS_SCRIPTS),
+        ApiError::InvalidGrant(_) => POSTED.iter().position(has).or(Some(REFUSED)),
+        _ => POSTED.iter().position(is_of).or(Some(UNKNOWN)),
+    };
+    number.map_or_else(String::new, |number| number.to_string())
 }
 
-/// The error that `posted` names. Anyone can have written the address, so only its kind is used, and none of
-/// its text.
+/// The kinds of errors with more than a number, in the text of [`error_from_query`].
+const WAIT: &str = "wait";
+const FIELDS: &str = "fields";
+
+/// The error that `posted` names.
 fn sanitized_error(posted: &str) -> Option<ApiError> {
-    let (code, about) = posted.split_once(' ').unwrap_or((posted, ""));
-    match code {
-        NO_COOKIE => return Some(ApiError::no_refresh_token()),
-        NEEDS_HTTPS => return Some(ApiError::needs_https()),
-        _ => {}
+    let (kind, about) = posted.split_once(' ').unwrap_or((posted, ""));
+    if kind == WAIT {
+        return Some(ApiError::TooManyRequests(about.parse().unwrap_or(1)));
     }
-    Some(match ApiError::from_code(code) {
-        ApiError::InvalidRequest(_) => ApiError::InvalidRequest("The form could not be read.".into()),
-        ApiError::InvalidGrant(_) => ApiError::wrong_credentials(),
-        ApiError::TooManyRequests(_) => ApiError::TooManyRequests(about.parse().unwrap_or(1)),
-        ApiError::InvalidFields(_) => {
-            let known = ADVICE.into_iter().filter(|(name, _)| about.split(' ').any(|field| field == *name));
-            ApiError::InvalidFields(
-                known.map(|(name, advice)| (name.to_owned(), advice.to_owned())).collect(),
-            )
-        }
-        // Posted before the page was hydrated, or without scripts, so no token was attached.
-        ApiError::MissingToken => ApiError::InvalidRequest(
-            "This form needs JavaScript. Wait until the page has loaded, then try again.".into(),
-        ),
-        ApiError::Transport => return None,
-        other => other,
-    })
+    if kind == FIELDS {
+        let known = ADVICE.into_iter().filter(|(name, _)| about.split(' ').any(|field| field == *name));
+        return Some(ApiError::InvalidFields(
+            known.map(|(name, advice)| (name.to_owned(), advice.to_owned())).collect(),
+        ));
+    }
+    let number: usize = kind.parse().ok()?;
+    POSTED.get(number).map(|posted| posted())
 }
 
 /// The message of the error about one field.
@@ -260,25 +369,52 @@ fn error_of(error: &ApiError, name: &str) -> Option<String> {
     }
 }
 
-/// The contents of the form: the alert, the two fields and the button.
+/// The contents of the form: the alert, the fields and the button.
 #[component]
 pub fn CredentialsFields(
     form: CredentialsForm,
-    /// `current-password` or `new-password`, for password managers.
-    password_autocomplete: &'static str,
-    /// A note on choosing a password; empty for none.
-    password_hint: &'static str,
+    /// Whether a password is chosen here, for a new account.
+    is_new: bool,
     /// The button's label, at rest and busy.
     button: (&'static str, &'static str),
 ) -> impl IntoView {
     let error = move |name| form.sending.field_error(name);
+    let autocomplete = if is_new { "new-password" } else { "current-password" };
+    // Browsers suggest passkeys in a field that says so.
+    let email_autocomplete = if is_new { "username" } else { "username webauthn" };
     let is_taken = move || form.sending.error.with(|error| *error == Some(ApiError::EmailTaken));
     view! {
         <FormAlert sending=form.sending fields=&["email", "password"] />
-        <Field name="email" label="E-mail" kind="email" autocomplete="username" autofocus=true input=form.email error=error("email") />
+        <Field name="email" label="E-mail" kind="email" autocomplete=email_autocomplete autofocus=true input=form.email error=error("email") />
         {move || is_taken().then(|| view! { <p><OtherForm form to="/login" words="Sign in instead" /></p> })}
-        <Field name="password" label="Password" autocomplete=password_autocomplete hint=password_hint input=form.password error=error("password") />
+        <Field name="password" label="Password" autocomplete input=form.password error=error("password") />
+        // Hidden until the server asks for it.
+        <div hidden=!form.needs_code><CodeField input=form.code error=error("code") /></div>
         <SubmitButton sending=form.sending words=button />
+    }
+}
+
+/// The field for the code of a second factor.
+#[component]
+pub fn CodeField(
+    #[prop(default = "code")] name: &'static str,
+    input: NodeRef<html::Input>,
+    error: Signal<Option<String>>,
+) -> impl IntoView {
+    view! {
+        <Field name label="Code" kind="text" autocomplete="one-time-code" hint="Six digits from your authenticator app, or a recovery code." input error />
+    }
+}
+
+/// The button that signs in with a passkey. It is shown once [`PASSKEYS`] is set.
+#[component]
+pub fn PasskeyButton(form: CredentialsForm) -> impl IntoView {
+    view! {
+        <p class="passkey needs-scripts">
+            <button type="button" class="button quiet" on:click=move |_| form.begin(Beginning::Passkey { by_autofill: false }, None)>
+                "Sign in with a passkey"
+            </button>
+        </p>
     }
 }
 
@@ -304,9 +440,8 @@ pub fn FormAlert(sending: Sending, fields: &'static [&'static str]) -> impl Into
             _ => None,
         })
     };
-    // Not a failure: what is left to do is in a mail.
     let class = move || {
-        let is_failure = sending.error.with(|error| *error != Some(ApiError::VerificationRequired));
+        let is_failure = sending.error.with(|error| error.as_ref().is_none_or(is_failure));
         if is_failure { "alert" } else { "note" }
     };
     view! {
@@ -314,6 +449,15 @@ pub fn FormAlert(sending: Sending, fields: &'static [&'static str]) -> impl Into
             {move || text().map(|text| view! { <p class=class()>{text}</p> })}
         </div>
         {move || wait().map(|seconds| view! { <Wait seconds /> })}
+    }
+}
+
+/// Whether something has failed. Otherwise there is more for the user to do, or the user has canceled it.
+fn is_failure(error: &ApiError) -> bool {
+    match error {
+        ApiError::VerificationRequired | ApiError::SecondFactorRequired => false,
+        ApiError::InvalidRequest(words) => !words.starts_with(CANCELED),
+        _ => true,
     }
 }
 

@@ -3,14 +3,16 @@
 use leptos::prelude::*;
 
 use super::{
-    form::{BrowserLimitation, CredentialsFields, CredentialsForm, OtherForm, SignOutNote, preload_app},
+    form::{
+        BrowserLimitation, CredentialsFields, CredentialsForm, OtherForm, PasskeyButton, SignOutNote, Typed,
+        on_typing,
+    },
     return_to::has_next,
 };
-use crate::client::session::Session;
+use crate::client::lazy_app::Beginning;
 
 #[component]
 pub fn LoginPage() -> impl IntoView {
-    let session = Session::expect();
     let form = CredentialsForm::new();
     view! {
         <section class="card">
@@ -21,11 +23,15 @@ pub fn LoginPage() -> impl IntoView {
                 method="post"
                 action="/api/auth/login"
                 novalidate
-                on:input=preload_app
-                on:submit=move |event| form.submit(&event, move |email, password| session.login(email, password))
+                on:input=on_typing
+                on:pointerdown=move |_| form.suggest_passkeys()
+                on:submit=move |event| {
+                    form.submit(&event, |Typed { email, password, code }| Beginning::Login { email, password, code });
+                }
             >
-                <CredentialsFields form password_autocomplete="current-password" password_hint="" button=("Sign in", "Signing in…") />
+                <CredentialsFields form is_new=false button=("Sign in", "Signing in…") />
             </form>
+            <PasskeyButton form />
             <p class="aside"><OtherForm form to="/forgot" words="Forgot your password?" /></p>
             <p class="aside">"New here? " <OtherForm form to="/register" words="Create an account" /></p>
         </section>

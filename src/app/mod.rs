@@ -29,9 +29,11 @@ use self::{
     new_version::NewVersionNotice,
     not_found::NotFoundPage,
     password::PasswordPage,
+    reauthentication::Reauthentication,
     replay::ReplayPage,
     reset::ResetPage,
     return_to::redirect_to_sign_in,
+    security::SecurityPage,
     sessions::SessionsPage,
     settings::SettingsPage,
     signed_out::SignedOut,
@@ -45,6 +47,7 @@ mod account;
 mod admin;
 mod cluster;
 mod components;
+mod dates;
 pub mod dom;
 #[cfg(feature = "hydrate")]
 pub mod executor;
@@ -60,12 +63,14 @@ mod not_found;
 mod page_error;
 mod password;
 mod query;
+mod reauthentication;
 mod register;
 mod relative_time;
 mod replay;
 mod reset;
 mod resource_view;
 pub mod return_to;
+mod security;
 mod sent_mail;
 mod session_rows;
 mod sessions;
@@ -89,6 +94,7 @@ pub fn App() -> impl IntoView {
     NewVersion::provide();
     sse::follow(Session::provide());
     let toasts = Toasts::provide();
+    let reauthentication = Reauthentication::provide();
     view! {
         <Title formatter=|title: String| titled(&title) />
         <Router>
@@ -100,6 +106,7 @@ pub fn App() -> impl IntoView {
                 <FlatRoutes fallback=NotFoundPage>
                     <Route path=path!("/account") view=|| require_login(AccountPage) ssr=WHOLE />
                     <Route path=path!("/sessions") view=|| require_login(SessionsPage) ssr=WHOLE />
+                    <Route path=path!("/security") view=|| require_login(SecurityPage) ssr=WHOLE />
                     <Route path=path!("/password") view=|| require_login(PasswordPage) ssr=WHOLE />
                     <Route path=path!("/settings") view=|| require_login(SettingsPage) ssr=WHOLE />
                     <Route path=path!("/admin") view=|| require_login(AdminPage) ssr=WHOLE />
@@ -110,6 +117,7 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/verify") view=VerifyPage ssr=WHOLE />
                 </FlatRoutes>
             </main>
+            {reauthentication.view()}
             {toasts.view()}
             <Foot><ThemeSwitch /></Foot>
         </Router>

@@ -6,8 +6,9 @@ use leptos_meta::Title;
 use super::{
     account::{AccountNav, Username, ask_account},
     components::Field,
-    form::{FormAlert, Sending, SubmitButton, focus, value},
+    form::{FormAlert, Sending, SubmitButton, focus, on_typing, value},
     nav::NeedsScripts,
+    reauthentication::Reauthentication,
     resource_view::{confirmation, or_unconfirmed},
 };
 use crate::{
@@ -19,7 +20,7 @@ const UNCONFIRMED: &str = "The servers could not confirm the change. Try again. 
 
 #[component]
 pub fn PasswordPage() -> impl IntoView {
-    let session = Session::expect();
+    let (session, reauthentication) = (Session::expect(), Reauthentication::expect());
     let sending = Sending::with_posted_error();
     let (current, new) = (NodeRef::<html::Input>::new(), NodeRef::<html::Input>::new());
     let done = RwSignal::new(None::<Revocation>);
@@ -28,8 +29,8 @@ pub fn PasswordPage() -> impl IntoView {
         let (old_text, new_text) = (value(current), value(new));
         done.set(None);
         let call = async move {
-            let answer = session.call(|| api::account::change_password(old_text.clone(), new_text.clone()));
-            answer.await.map_err(|error| or_unconfirmed(error, UNCONFIRMED))
+            let call = || session.call(|| api::account::change_password(old_text.clone(), new_text.clone()));
+            reauthentication.run(call).await.map_err(|error| or_unconfirmed(error, UNCONFIRMED))
         };
         sending.send(&event, call, move |answer| match answer {
             Ok(revocation) => {
@@ -61,11 +62,11 @@ pub fn PasswordPage() -> impl IntoView {
             <p class="lead">"Changing your password signs you out everywhere else."</p>
             <NeedsScripts />
             <div role="status">{note}</div>
-            <form class="narrow" method="post" action="/api/account/change_password" novalidate on:submit=submit>
+            <form class="narrow" method="post" action="/api/account/change_password" novalidate on:input=on_typing on:submit=submit>
                 <FormAlert sending fields=&["current", "new"] />
                 <Username account />
                 <Field name="current" label="Current password" autocomplete="current-password" input=current error=sending.field_error("current") />
-                <Field name="new" label="New password" autocomplete="new-password" hint="At least 8 characters. A few words work well." input=new error=sending.field_error("new") />
+                <Field name="new" label="New password" autocomplete="new-password" input=new error=sending.field_error("new") />
                 <SubmitButton sending words=("Change password", "Changing…") />
             </form>
         </section>

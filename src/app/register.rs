@@ -2,12 +2,11 @@
 
 use leptos::prelude::*;
 
-use super::form::{BrowserLimitation, CredentialsFields, CredentialsForm, OtherForm, preload_app};
-use crate::client::session::Session;
+use super::form::{BrowserLimitation, CredentialsFields, CredentialsForm, OtherForm, Typed, on_typing};
+use crate::client::lazy_app::Beginning;
 
 #[component]
 pub fn RegisterPage() -> impl IntoView {
-    let session = Session::expect();
     let form = CredentialsForm::new();
     view! {
         <section class="card">
@@ -17,15 +16,12 @@ pub fn RegisterPage() -> impl IntoView {
                 method="post"
                 action="/api/auth/register"
                 novalidate
-                on:input=preload_app
-                on:submit=move |event| form.submit(&event, move |email, password| session.register(email, password))
+                on:input=on_typing
+                on:submit=move |event| {
+                    form.submit(&event, |Typed { email, password, .. }| Beginning::Register { email, password });
+                }
             >
-                <CredentialsFields
-                    form
-                    password_autocomplete="new-password"
-                    password_hint="At least 8 characters. A few words work well."
-                    button=("Create account", "Creating account…")
-                />
+                <CredentialsFields form is_new=true button=("Create account", "Creating account…") />
             </form>
             <p class="aside">"Have an account? " <OtherForm form to="/login" words="Sign in" /></p>
         </section>

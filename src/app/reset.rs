@@ -5,7 +5,7 @@ use leptos_meta::Title;
 
 use super::{
     components::Field,
-    form::{FormAlert, Sending, SubmitButton, focus, value},
+    form::{FormAlert, Sending, SubmitButton, focus, on_typing, value},
     query::query,
     resource_view::{confirmation, or_unconfirmed},
 };
@@ -49,10 +49,10 @@ pub fn ResetPage() -> impl IntoView {
                     <p class="alert">"The link is not complete. Open it from the mail again, or copy all of it."</p>
                 })}
                 <p class="lead">"Afterwards you are signed out on every device, and sign in with the new password."</p>
-                <form method="post" action="/api/auth/reset_password" novalidate on:submit=submit>
+                <form method="post" action="/api/auth/reset_password" novalidate on:input=on_typing on:submit=submit>
                     <FormAlert sending fields=&["password"] />
                     <span class="input" hidden><input type="hidden" name="token" value=token.get_value() /></span>
-                    <Field name="password" label="New password" autocomplete="new-password" hint="At least 8 characters. A few words work well." autofocus=true input=password error=sending.field_error("password") />
+                    <Field name="password" label="New password" autocomplete="new-password" autofocus=true input=password error=sending.field_error("password") />
                     <SubmitButton sending words=("Change password", "Changing…") />
                 </form>
                 <p class="aside"><a href="/forgot">"Ask for another link"</a></p>

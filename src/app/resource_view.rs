@@ -123,6 +123,16 @@ pub fn or_unconfirmed(error: ApiError, words: &str) -> ApiError {
     if error == ApiError::Unavailable { ApiError::InvalidRequest(words.into()) } else { error }
 }
 
+/// The error as one of the form as a whole, if it is about a field that the form does not have.
+pub fn without_other_fields(error: ApiError, fields: &[&str]) -> ApiError {
+    match error {
+        ApiError::InvalidFields(found) if found.keys().all(|name| !fields.contains(&name.as_str())) => {
+            ApiError::InvalidRequest(found.into_values().collect::<Vec<_>>().join(" "))
+        }
+        other => other,
+    }
+}
+
 /// What to do after an unconfirmed call of which the page shows the effect.
 pub const RELOAD: &str = "The servers could not confirm this, so it may have taken effect or not. Reload the page to see, then try again.";
 

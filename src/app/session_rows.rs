@@ -6,6 +6,7 @@ use leptos::{html, prelude::*};
 
 use super::{
     components::{ActionButton, Facts},
+    dates::fact_at,
     dom::focus_if_lost,
     nav::LogoutButton,
     relative_time::minutes_ago,
@@ -79,15 +80,16 @@ where
         };
         let now = now.get_value();
         let facts = vec![
-            format!("Signed in {}", minutes_ago(now - created_at)),
-            format!("Last seen {}", minutes_ago(now - last_seen_at)),
-            network(&address),
+            fact_at(format!("Signed in {}", minutes_ago(now - created_at)), created_at),
+            fact_at(format!("Last seen {}", minutes_ago(now - last_seen_at)), last_seen_at),
+            network(&address).into(),
         ];
         view! {
             <li class:is-ended=move || !is_live.get()>
                 <div>
                     <strong>{device}</strong>
-                    {is_current.then(|| view! { " " <span class="badge good">"this device"</span> })}
+                    // Not on one that this tab has replaced.
+                    {move || (is_current && is_live.get()).then(|| view! { " " <span class="badge good">"this device"</span> })}
                     <Facts facts />
                 </div>
                 {button}

@@ -1,23 +1,18 @@
-//! The page of the user's sessions: where they are signed in, how to end a session, and recent activity.
+//! The page of the user's sessions: where they are signed in, and how to end a session.
 
-use leptos::{ev::SubmitEvent, html, prelude::*};
+use leptos::prelude::*;
 use leptos_meta::Title;
 
 use super::{
-    account::{AccountNav, Username, ask_account},
-    components::{Dialog, Facts, Field},
-    form::{FormAlert, Sending, SubmitButton, focus, value},
+    account::{AccountNav, ask_account},
+    components::{ActionButton, Dialog},
     nav::NeedsScripts,
-    relative_time::ago,
-    resource_view::{Answered, Latest, Outcome, RELOAD, or_unconfirmed},
-    session_rows::{SessionRows, network},
+    reauthentication::Reauthentication,
+    resource_view::{Latest, Outcome},
+    session_rows::SessionRows,
 };
 use crate::{
-    api::{
-        self,
-        error::ApiError,
-        types::{Account, EndReason, EventKind, Revocation, SecurityEvent},
-    },
+    api::{self, types::Revocation},
     client::session::Session,
 };
 
@@ -25,13 +20,9 @@ use crate::{
 pub fn SessionsPage() -> impl IntoView {
     let session = Session::expect();
     let list = Latest::of(LocalResource::new(move || session.call(api::account::sessions)));
-    let events = LocalResource::new(move || session.call(api::account::events));
     let outcome = Outcome::new();
     let account = ask_account();
-    let on_ended = move || {
-        list.ask_again();
-        events.refetch();
-    };
+    let on_ended = move || list.ask_again();
     let end = move |id: String| session.call(move || api::account::revoke_session(id.clone()));
     view! {
         <Title text="Your sessions" />
@@ -47,36 +38,19 @@ pub fn SessionsPage() -> impl IntoView {
             </Show>
             // Below the list only once it is there, because it would push them down.
             <Show when=move || list.is_settled()>
-                <EndMany account outcome on_ended />
+                <EndMany outcome on_ended />
             </Show>
         </section>
-        <Show when=move || list.is_settled()>
-            <section class="card full" aria-labelledby="events">
-                <h2 id="events">"Recent activity"</h2>
-                <Answered
-                    answer=events
-                    view=move |found| {
-                        let rows = found.events.into_iter().map(|event| event_row(&event, found.now));
-                        view! { <ul class="rows">{rows.collect_view()}</ul> }.into_any()
-                    }
-                />
-            </section>
-        </Show>
     }
 }
 
-/// The buttons that end all other sessions, or all, after the password has been entered again.
+/// The buttons that end all other sessions, or all, each after a question.
 #[component]
-fn EndMany(
-    account: LocalResource<Result<Account, ApiError>>,
-    outcome: Outcome,
-    on_ended: impl Fn() + Copy + Send + Sync + 'static,
-) -> impl IntoView {
+fn EndMany(outcome: Outcome, on_ended: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoView {
     let (ends_others, ends_all) = (RwSignal::new(false), RwSignal::new(false));
-    let on_done = move |answer| {
+    let on_done = move |revocation| {
         ends_others.set(false);
-        ends_all.set(false);
-        outcome.tell("All your other sessions have ended.", answer);
+        outcome.tell("All your other sessions have ended.", Ok(revocation));
         on_ended();
     };
     view! {
@@ -85,43 +59,33 @@ fn EndMany(
             <button type="button" class="button small quiet" on:click=move |_| ends_all.set(true)>"Sign out everywhere"</button>
         </p>
         <Dialog open=ends_others title="End all other sessions">
-            <Confirm account keep_current=true on_done on_cancel=move || ends_others.set(false) />
+            <Confirm keep_current=true on_done on_cancel=move || ends_others.set(false) />
         </Dialog>
         <Dialog open=ends_all title="Sign out everywhere">
-            <Confirm account keep_current=false on_done on_cancel=move || ends_all.set(false) />
+            <Confirm keep_current=false on_done on_cancel=move || ends_all.set(false) />
         </Dialog>
     }
 }
 
+/// The question before many sessions are ended.
 #[component]
 fn Confirm(
-    account: LocalResource<Result<Account, ApiError>>,
     keep_current: bool,
-    on_done: impl Fn(Result<Revocation, ApiError>) + Copy + Send + Sync + 'static,
+    on_done: impl Fn(Revocation) + Copy + Send + Sync + 'static,
     on_cancel: impl Fn() + 'static,
 ) -> impl IntoView {
-    let session = Session::expect();
-    let (sending, password) = (Sending::new(), NodeRef::<html::Input>::new());
-    Effect::new(move || focus(password));
-    let submit = move |event: SubmitEvent| {
-        let password_text = value(password);
-        let call = async move {
-            if password_text.is_empty() {
-                return Err(ApiError::invalid_field("password", "Enter your password."));
-            }
-            let call = || api::account::logout_everywhere(keep_current, password_text.clone());
-            let answer = if keep_current {
-                session.call(call).await.map(Some)
-            } else {
-                session.end_by(call).await.map(|()| None)
-            };
-            answer.map_err(|error| or_unconfirmed(error, RELOAD))
+    let (session, reauthentication) = (Session::expect(), Reauthentication::expect());
+    let failure = Outcome::new();
+    let call = move || api::account::logout_everywhere(keep_current, String::new());
+    let end = move || async move {
+        let answer = if keep_current {
+            reauthentication.run(|| session.call(call)).await.map(on_done)
+        } else {
+            reauthentication.run(|| session.end_by(call)).await
         };
-        sending.send(&event, call, move |answer: Result<Option<Revocation>, _>| match answer {
-            Ok(Some(revocation)) => on_done(Ok(revocation)),
-            Ok(None) => {}
-            Err(_) => focus(password),
-        });
+        if let Err(error) = answer {
+            failure.fail(error);
+        }
     };
     let (effect, words) = if keep_current {
         ("You stay signed in here.", ("End other sessions", "Ending…"))
@@ -129,57 +93,11 @@ fn Confirm(
         ("You will be signed out here, too.", ("Sign out everywhere", "Signing out…"))
     };
     view! {
-        <form novalidate on:submit=submit>
-            <p>{effect}</p>
-            <FormAlert sending fields=&["password"] />
-            <Username account />
-            <Field name="password" label="Your password" autocomplete="current-password" input=password error=sending.field_error("password") />
-            <SubmitButton sending words class="button danger" />
-            <button type="button" class="button quiet" on:click=move |_| on_cancel()>"Cancel"</button>
-        </form>
-    }
-}
-
-fn event_row(event: &SecurityEvent, now: i64) -> impl IntoView + use<> {
-    let (what, when) = (words(event.kind), ago(now - event.at));
-    let facts = vec![when, event.device.clone(), network(&event.address)];
-    view! {
-        <li>
-            <div>
-                <strong>{what}</strong>
-                <Facts facts />
-            </div>
-        </li>
-    }
-}
-
-fn words(kind: EventKind) -> &'static str {
-    match kind {
-        EventKind::SignedIn => "Signed in",
-        EventKind::PasswordChanged => "Password changed",
-        EventKind::PasswordSet => "Password set by an administrator",
-        EventKind::PasswordReset => "Password reset by the link in a mail",
-        EventKind::EmailChanged => "E-mail address changed",
-        EventKind::EmailRestored => "E-mail address changed back",
-        EventKind::RoleChanged => "Role changed by an administrator",
-        EventKind::Disabled => "Account disabled",
-        EventKind::Enabled => "Account enabled",
-        EventKind::RefreshedElsewhere => "Session used from another device or network",
-        EventKind::SessionEnded(reason) => match reason {
-            EndReason::SignedOut => "Signed out",
-            EndReason::SignedOutEverywhere => "Session ended: signed out everywhere",
-            EndReason::EndedElsewhere => "Session ended from another device",
-            EndReason::Replaced => "Session replaced by a new sign-in",
-            EndReason::TokenReused => "Session ended: it was used from two places and may have been copied",
-            EndReason::PasswordChanged | EndReason::PasswordSet => "Session ended: the password was changed",
-            EndReason::RoleChanged => "Session ended: the role was changed",
-            EndReason::Disabled => "Session ended: the account was disabled",
-            EndReason::EndedByAdmin => "Session ended by an administrator",
-            EndReason::Expired => "Session expired",
-            EndReason::Displaced => "Session ended: too many sessions",
-            EndReason::PasswordReset => "Session ended: the password was reset",
-            EndReason::EmailChanged => "Session ended: the e-mail address was changed",
-            EndReason::Deleted => "Session ended: the account was deleted",
-        },
+        <p>{effect}</p>
+        {failure.view()}
+        <p class="actions">
+            <ActionButton class="button small danger" words action=end />
+            <button type="button" class="button small quiet" autofocus on:click=move |_| on_cancel()>"Cancel"</button>
+        </p>
     }
 }

@@ -2,15 +2,16 @@
 
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_meta::Title;
-use wasm_bindgen::JsCast;
-use web_sys::HtmlAnchorElement;
 
 use super::{
-    account::{AccountNav, Username, ask_account},
+    account::{AccountNav, ask_account},
     components::{ActionButton, Dialog, Field},
+    dates::LanguageOfDates,
+    dom::save_file,
     form::{FormAlert, Sending, SubmitButton, focus, value},
     nav::NeedsScripts,
-    resource_view::{Latest, RELOAD, or_unconfirmed},
+    reauthentication::Reauthentication,
+    resource_view::{Latest, Outcome},
     sent_mail::SentMail,
 };
 use crate::{
@@ -35,8 +36,12 @@ pub fn SettingsPage() -> impl IntoView {
             <NeedsScripts />
             {profile.state("Loading…")}
             <Show when=move || profile.found.with(Option::is_some)>
-                <Address profile=profile.found account />
+                <Address profile=profile.found />
             </Show>
+        </section>
+        <section class="card full needs-scripts" aria-labelledby="display">
+            <h2 id="display">"Display"</h2>
+            <LanguageOfDates />
         </section>
         <section class="card full needs-scripts" aria-labelledby="data">
             <h2 id="data">"Your data"</h2>
@@ -51,13 +56,9 @@ pub fn SettingsPage() -> impl IntoView {
 
 /// The address, whether it is confirmed, and the form to change it.
 #[component]
-fn Address(
-    profile: RwSignal<Option<UserProfile>>,
-    account: LocalResource<Result<Account, ApiError>>,
-) -> impl IntoView {
-    let session = Session::expect();
-    let sending = Sending::new();
-    let (email, password) = (NodeRef::<html::Input>::new(), NodeRef::<html::Input>::new());
+fn Address(profile: RwSignal<Option<UserProfile>>) -> impl IntoView {
+    let (session, reauthentication) = (Session::expect(), Reauthentication::expect());
+    let (sending, email) = (Sending::new(), NodeRef::<html::Input>::new());
     // What was sent, and to which address.
     let sent = RwSignal::new(None::<String>);
     let trouble = RwSignal::new(None::<ApiError>);
@@ -72,23 +73,21 @@ fn Address(
         }
     };
     let submit = move |event: SubmitEvent| {
-        let (new, password_text) = (value(email), value(password));
+        let new = value(email);
         sent.set(None);
         let typed = new.clone();
         let call = async move {
-            session.call(|| api::account::change_email(new.clone(), password_text.clone())).await
+            let call = || session.call(|| api::account::change_email(new.clone(), String::new()));
+            reauthentication.run(call).await
         };
         sending.send(&event, call, move |answer| match answer {
             Ok(_) => {
-                for field in [email, password] {
-                    if let Some(input) = field.get_untracked() {
-                        input.set_value("");
-                    }
+                if let Some(input) = email.get_untracked() {
+                    input.set_value("");
                 }
                 sent.set(Some(typed));
             }
-            Err(ApiError::InvalidFields(fields)) if fields.contains_key("email") => focus(email),
-            Err(_) => focus(password),
+            Err(_) => focus(email),
         });
     };
     view! {
@@ -108,10 +107,8 @@ fn Address(
             })}
         </div>
         <form class="narrow" novalidate on:submit=submit>
-            <FormAlert sending fields=&["email", "password"] />
-            <Username account />
+            <FormAlert sending fields=&["email"] />
             <Field name="email" label="New address" kind="email" autocomplete="email" hint="You confirm it by a mail to the new address, and are then signed out everywhere." input=email error=sending.field_error("email") />
-            <Field name="password" label="Your password" autocomplete="current-password" input=password error=sending.field_error("password") />
             <SubmitButton sending words=("Change address", "Sending…") />
         </form>
     }
@@ -126,7 +123,11 @@ fn Export() -> impl IntoView {
         match session.call(api::account::export).await {
             Ok(export) => {
                 trouble.try_set(None);
-                save("account.json", &serde_json::to_string_pretty(&export).unwrap_or_default());
+                save_file(
+                    "account.json",
+                    "application/json",
+                    &serde_json::to_string_pretty(&export).unwrap_or_default(),
+                );
             }
             Err(error) => drop(trouble.try_set(Some(error))),
         }
@@ -138,16 +139,7 @@ fn Export() -> impl IntoView {
     }
 }
 
-/// Has the browser save the text as a file.
-fn save(name: &str, text: &str) {
-    let Ok(element) = document().create_element("a") else { return };
-    let link: HtmlAnchorElement = element.unchecked_into();
-    link.set_href(&format!("data:application/json;charset=utf-8,{}", js_sys::encode_uri_component(text)));
-    link.set_download(name);
-    link.click();
-}
-
-/// The button that deletes the account, after the password has been entered again.
+/// The button that deletes the account, after a question.
 #[component]
 fn Delete(account: LocalResource<Result<Account, ApiError>>) -> impl IntoView {
     let asks = RwSignal::new(false);
@@ -159,43 +151,28 @@ fn Delete(account: LocalResource<Result<Account, ApiError>>) -> impl IntoView {
             <button type="button" class="button small danger" on:click=move |_| asks.set(true)>"Delete account…"</button>
         </p>
         <Dialog open=asks title>
-            <ConfirmDelete account on_cancel=move || asks.set(false) />
+            <ConfirmDelete on_cancel=move || asks.set(false) />
         </Dialog>
     }
 }
 
+/// The question before the account is deleted.
 #[component]
-fn ConfirmDelete(
-    account: LocalResource<Result<Account, ApiError>>,
-    on_cancel: impl Fn() + 'static,
-) -> impl IntoView {
-    let session = Session::expect();
-    let (sending, password) = (Sending::new(), NodeRef::<html::Input>::new());
-    Effect::new(move || focus(password));
-    let submit = move |event: SubmitEvent| {
-        let password_text = value(password);
-        let call = async move {
-            if password_text.is_empty() {
-                return Err(ApiError::invalid_field("password", "Enter your password."));
-            }
-            let answer = session.end_by(|| api::account::delete(password_text.clone())).await;
-            answer.map_err(|error| or_unconfirmed(error, RELOAD))
-        };
-        sending.send(&event, call, move |answer: Result<(), _>| {
-            if answer.is_err() {
-                focus(password);
-            }
-        });
+fn ConfirmDelete(on_cancel: impl Fn() + 'static) -> impl IntoView {
+    let (session, reauthentication) = (Session::expect(), Reauthentication::expect());
+    let failure = Outcome::new();
+    let delete = move || async move {
+        let call = || session.end_by(|| api::account::delete(String::new()));
+        if let Err(error) = reauthentication.run(call).await {
+            failure.fail(error);
+        }
     };
     view! {
-        <form novalidate on:submit=submit>
-            <p>"This cannot be undone."</p>
-            <FormAlert sending fields=&["password"] />
-            <Username account />
-            // The page has another field with this name.
-            <Field name="delete-password" label="Your password" autocomplete="current-password" input=password error=sending.field_error("password") />
-            <SubmitButton sending words=("Delete account", "Deleting…") class="button danger" />
-            <button type="button" class="button quiet" on:click=move |_| on_cancel()>"Cancel"</button>
-        </form>
+        <p>"This cannot be undone."</p>
+        {failure.view()}
+        <p class="actions">
+            <ActionButton class="button small danger" words=("Delete account", "Deleting…") action=delete />
+            <button type="button" class="button small quiet" autofocus on:click=move |_| on_cancel()>"Cancel"</button>
+        </p>
     }
 }

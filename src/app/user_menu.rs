@@ -19,7 +19,7 @@ pub fn UserMenu() -> impl IntoView {
         email.set(token.and_then(|token| token.email()));
     });
     close_when_left();
-    let pages = ["/account", "/sessions", "/password", "/settings", "/admin"];
+    let pages = ["/account", "/sessions", "/security", "/password", "/settings", "/admin"];
     let is_current = move || path.with(|path| pages.contains(&path.as_str()));
     view! {
         <details class="user-menu">
@@ -31,6 +31,7 @@ pub fn UserMenu() -> impl IntoView {
                 <p class="hint">{email}</p>
                 <a href="/account">"Token"</a>
                 <a href="/sessions">"Sessions"</a>
+                <a href="/security">"Security"</a>
                 <a href="/password">"Password"</a>
                 <a href="/settings">"Settings"</a>
             </div>

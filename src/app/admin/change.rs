@@ -10,6 +10,7 @@ use crate::{
     },
     app::{
         components::{ActionButton, Dialog},
+        reauthentication::Reauthentication,
         resource_view::Outcome,
     },
     client::session::Session,
@@ -104,7 +105,7 @@ pub fn QuestionDialog(
     /// Called when a change was made, or may have been.
     on_change: impl Fn() + Copy + Send + Sync + 'static,
 ) -> impl IntoView {
-    let session = Session::expect();
+    let (session, reauthentication) = (Session::expect(), Reauthentication::expect());
     let Question { is_open, about } = question;
     let title = move || about.get().map(|(change, user)| change.question(&user.email)).unwrap_or_default();
     let change = move || about.get().map(|(change, _)| change).unwrap_or_default();
@@ -112,7 +113,7 @@ pub fn QuestionDialog(
         let failure = Outcome::new();
         let make = move || async move {
             let Some((change, user)) = about.get_untracked() else { return };
-            match change.make(session, &user.user_id).await {
+            match reauthentication.run(|| change.make(session, &user.user_id)).await {
                 Ok(revocation) => {
                     is_open.try_set(false);
                     outcome.tell(&change.done(&user.email), Ok(revocation));

@@ -6,6 +6,7 @@ use crate::{
     api::{self, error::ApiError},
     app::{
         components::{ActionButton, Dialog},
+        reauthentication::Reauthentication,
         resource_view::{RELOAD, or_unconfirmed},
     },
     client::session::Session,
@@ -13,11 +14,12 @@ use crate::{
 
 #[component]
 pub fn EndAll() -> impl IntoView {
-    let session = Session::expect();
+    let (session, reauthentication) = (Session::expect(), Reauthentication::expect());
     let asks = RwSignal::new(false);
     let error = RwSignal::new(None::<ApiError>);
     let end = move || async move {
-        if let Err(failure) = session.end_by(api::admin::revoke_all_sessions).await {
+        let answer = reauthentication.run(|| session.end_by(api::admin::revoke_all_sessions)).await;
+        if let Err(failure) = answer {
             error.try_set(Some(or_unconfirmed(failure, RELOAD)));
         }
     };

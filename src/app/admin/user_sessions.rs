@@ -5,6 +5,7 @@ use leptos::{html, prelude::*};
 use crate::{
     api::{self, types::UserInfo},
     app::{
+        reauthentication::Reauthentication,
         resource_view::{Latest, Outcome},
         session_rows::SessionRows,
     },
@@ -14,7 +15,7 @@ use crate::{
 /// Takes the focus, because it opens below the table of users.
 #[component]
 pub fn UserSessions(user: UserInfo, outcome: Outcome, changes: RwSignal<u32>) -> impl IntoView {
-    let session = Session::expect();
+    let (session, reauthentication) = (Session::expect(), Reauthentication::expect());
     let id = StoredValue::new(user.user_id);
     let list = Latest::of(LocalResource::new(move || {
         changes.track();
@@ -26,7 +27,9 @@ pub fn UserSessions(user: UserInfo, outcome: Outcome, changes: RwSignal<u32>) ->
             let _ = heading.focus();
         }
     });
-    let end = move |id: String| session.call(move || api::admin::revoke_session(id.clone()));
+    let end = move |id: String| async move {
+        reauthentication.run(|| session.call(|| api::admin::revoke_session(id.clone()))).await
+    };
     let on_ended = move || changes.update(|changes| *changes += 1);
     let is_empty = move || list.found.with(|list| list.as_ref().is_some_and(|list| list.sessions.is_empty()));
     view! {

@@ -12,6 +12,7 @@ use crate::{
     app::{
         components::TableFrame,
         form::value,
+        reauthentication::Reauthentication,
         resource_view::{Latest, Outcome},
     },
     client::session::Session,
@@ -99,7 +100,7 @@ fn UserRow(
     opened: RwSignal<Option<UserInfo>>,
     on_change: impl Fn() + Copy + Send + Sync + 'static,
 ) -> impl IntoView {
-    let session = Session::expect();
+    let (session, reauthentication) = (Session::expect(), Reauthentication::expect());
     let is_disabled = move || user.with(|user| user.is_disabled);
     let other_role = move || match user.with(|user| user.role) {
         Role::Admin => Change::SetRole(Role::User),
@@ -112,7 +113,8 @@ fn UserRow(
             return ask(Change::Disable);
         }
         spawn_local(async move {
-            match session.call(|| api::admin::enable_user(user_id.clone())).await {
+            let call = || session.call(|| api::admin::enable_user(user_id.clone()));
+            match reauthentication.run(call).await {
                 Ok(()) => outcome.succeed(format!("{email} is enabled.")),
                 Err(error) => outcome.fail(error),
             }

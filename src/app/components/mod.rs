@@ -2,8 +2,17 @@
 //! sessions, calls or tokens. Their styles are in `style/main.css` under the same names.
 
 pub use self::{
-    button::ActionButton, code_block::CodeBlock, copy_button::CopyButton, dialog::Dialog, facts::Facts,
-    field::Field, interval::each_second, later::Later, loading::Waiting, table::TableFrame, toast::Toasts,
+    button::ActionButton,
+    code_block::CodeBlock,
+    copy_button::CopyButton,
+    dialog::Dialog,
+    facts::{Fact, Facts},
+    field::{Field, advise},
+    interval::each_second,
+    later::Later,
+    loading::Waiting,
+    table::TableFrame,
+    toast::Toasts,
 };
 
 mod button;

@@ -77,7 +77,7 @@ async fn load(folder: &TempDir, algorithm: Algorithm, now: UnixSeconds) -> (Auth
     let caller = ClientInfo { address: Ipv4Addr::LOCALHOST.into(), user_agent: String::new() };
     let pair = auth.register(email, "correct horse".into(), &caller, now).await.unwrap();
     for _ in 0..OTHERS {
-        auth.login(email, "correct horse".into(), &caller, None, now).await.unwrap();
+        auth.login(email, ("correct horse".into(), ""), &caller, None, now).await.unwrap();
     }
     (auth, pair.access_token.expose().to_owned())
 }

@@ -9,6 +9,8 @@ async fn every_call_except_the_open_ones_needs_a_token() {
     const OPEN: &[&str] = &[
         "/api/auth/register",
         "/api/auth/login",
+        "/api/auth/begin_passkey_login",
+        "/api/auth/login_with_passkey",
         "/api/auth/refresh",
         "/api/auth/logout",
         "/api/auth/forgot_password",

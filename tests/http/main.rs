@@ -3,8 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+#[path = "../common/authenticator.rs"]
+mod authenticator;
+#[path = "../common/totp.rs"]
+mod totp;
+
 mod admin;
 mod authorize;
+mod factors;
 mod foreign;
 mod forms;
 mod gate;
@@ -17,6 +23,7 @@ mod mailbox;
 mod oauth;
 mod openapi;
 mod pages;
+mod passkeys;
 mod password;
 mod personal_data;
 mod recovery;
@@ -26,6 +33,7 @@ mod secrets;
 mod security_page;
 mod sessions;
 mod startup;
+mod step_up;
 mod support;
 mod throttle;
 mod verification;

@@ -7,7 +7,14 @@ use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 
-use crate::{mailbox::Mailbox, support::*};
+use crate::{
+    authenticator::Passkey,
+    factors::{self, WithApp},
+    mailbox::Mailbox,
+    passkeys,
+    support::*,
+    totp::code,
+};
 
 const ANN: &str = "ann@example.com";
 const ROOT: &str = "root@example.com";
@@ -16,7 +23,8 @@ const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The errors that no single request provokes: they take many attempts, an old session, or a fault.
-const TOLD_ONLY: [&str; 6] = [
+const TOLD_ONLY: [&str; 7] = [
+    "second_factor_required",
     "verification_required",
     "conflict",
     "too_many_requests",
@@ -249,6 +257,7 @@ async fn every_example_request_succeeds_with_the_described_response() {
                 if let Some(mail) = mail {
                     body["token"] = json!(token_of(&home, &server, mail).await);
                 }
+                let ann = prepare(&server, call.path, ann, &mut body).await;
                 let caller = if call.is_for_administrators() { server.login(ROOT).await } else { ann };
                 let client = home.add_client_with(&["notes", "--may-revoke-users"]);
                 let request = call.request(&server, &caller, &client);
@@ -256,6 +265,40 @@ async fn every_example_request_succeeds_with_the_described_response() {
             }
         }
     }
+}
+
+/// Does what has to come before a call about the ways to sign in, and puts into its body what that has given. Returns the
+/// session that makes the call.
+async fn prepare(server: &Server, path: &str, ann: Pair, body: &mut Value) -> Pair {
+    match path {
+        "/api/account/add_passkey" => {
+            let (ceremony, options) = passkeys::begin(passkeys::begin_passkey(server, &ann)).await;
+            let (_, made) = Passkey::make(&options, &passkeys::origin(server));
+            (body["ceremony"], body["credential"]) = (json!(ceremony), json!(made.to_string()));
+        }
+        "/api/auth/login_with_passkey" | "/api/account/reauthenticate_with_passkey" => {
+            let mut passkey = passkeys::add_passkey(server, &ann).await;
+            let (ceremony, options) = passkeys::begin(passkeys::begin_login(server)).await;
+            let signed = passkey.sign_in(&options);
+            (body["ceremony"], body["credential"]) = (json!(ceremony), json!(signed.to_string()));
+        }
+        "/api/account/rename_passkey" | "/api/account/remove_passkey" => {
+            passkeys::add_passkey(server, &ann).await;
+            let methods = server.call("/api/account/sign_in_methods", &ann.access, json!({}));
+            body["passkey_id"] = answer(methods).await.1["passkeys"][0]["passkey_id"].clone();
+        }
+        "/api/account/add_totp" => {
+            let (_, begun) = answer(server.call("/api/account/begin_totp", &ann.access, json!({}))).await;
+            body["code"] = json!(code(begun["secret"].as_str().unwrap(), 0));
+        }
+        "/api/account/remove_totp" | "/api/account/renew_recovery_codes" => {
+            let app = WithApp::add(server, ann).await;
+            let login = factors::login_with_code(server, ANN, &code(&app.secret, 0));
+            return Pair::of(&answer(login).await.1);
+        }
+        _ => {}
+    }
+    ann
 }
 
 /// The token of the mail to the user with this subject.
@@ -298,8 +341,10 @@ async fn every_error_response_equals_its_example() {
     // The same body for all calls: unknown fields are ignored.
     let bad_fields = json!({
         "email": "ann", "password": "short", "current": "short", "new": "staple battery horse",
-        "user_id": me["sub"], "role": "user", "token": reset,
+        "user_id": me["sub"], "role": "user", "token": reset, "code": "123",
     });
+    let begun = server.call("/api/account/begin_totp", &ann.access, json!({}));
+    assert_eq!(status(begun).await, 200);
     let mut provoked = BTreeSet::new();
     for call in calls(&description) {
         let caller = if call.is_for_administrators() { &root } else { &ann };

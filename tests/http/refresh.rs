@@ -254,7 +254,8 @@ async fn reuse_is_reported_to_both_holders_and_listed_as_an_event() {
     let auth = auth(&home, NOW).await;
     auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
     for _who_is_first in ["the thief", "the owner"] {
-        let stolen = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW).await.unwrap();
+        let stolen =
+            auth.login("ann@example.com", (PASSWORD.into(), ""), &caller(), None, NOW).await.unwrap();
         // From here on one of the two is the thief, and nobody can tell which.
         let first = auth.refresh(&stolen.refresh_token, &caller(), || NOW + 20).await.unwrap();
         let told = ApiError::InvalidGrant(EndReason::TokenReused.words().into());
@@ -265,7 +266,7 @@ async fn reuse_is_reported_to_both_holders_and_listed_as_an_event() {
             assert_eq!(presence, Ok(Presence::Ended(EndReason::TokenReused)));
         }
     }
-    let back = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW + 50).await.unwrap();
+    let back = auth.login("ann@example.com", (PASSWORD.into(), ""), &caller(), None, NOW + 50).await.unwrap();
     let ann = auth.authorize(back.access_token.expose(), NOW + 50).await.unwrap();
     let events = auth.security_events(&ann, NOW + 50).await.unwrap().events;
     let reused = events.iter().filter(|event| event.kind == EventKind::SessionEnded(EndReason::TokenReused));
@@ -347,7 +348,7 @@ async fn idle_session_expires() {
     let home = Home::new();
     let auth = auth(&home, NOW).await;
     let idle = auth.register("ann@example.com", PASSWORD.into(), &caller(), NOW).await.unwrap();
-    let used = auth.login("ann@example.com", PASSWORD.into(), &caller(), None, NOW).await.unwrap();
+    let used = auth.login("ann@example.com", (PASSWORD.into(), ""), &caller(), None, NOW).await.unwrap();
     let end = NOW + 604_800;
     assert_eq!(idle.refresh_expires_at, end);
     let used = auth.refresh(&used.refresh_token, &caller(), || end - 1).await.unwrap();

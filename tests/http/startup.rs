@@ -97,6 +97,7 @@ fn check_says_what_is_missing_in_production() {
             .env("LEPTOS_SITE_ADDR", "127.0.0.1:3000");
         command.env("HALLPASS_HTTPS", "true").env("HALLPASS_TRUSTED_PROXIES", "127.0.0.1");
         command.env("HALLPASS_PUBLIC_URL", "https://id.example.com");
+        command.env("HALLPASS_ADMIN_SECOND_FACTOR", "true");
         command.env("HALLPASS_SMTP_URL", "smtps://mail.example.com");
         command.env("HALLPASS_MAIL_FROM", "Acme <no-reply@example.com>");
         command
@@ -108,6 +109,7 @@ fn check_says_what_is_missing_in_production() {
     for (name, value, finding) in [
         ("HALLPASS_KEYS", "elsewhere", "HALLPASS_KEYS: there is no signing key in elsewhere"),
         ("HALLPASS_HTTPS", "false", "HALLPASS_HTTPS: it is false"),
+        ("HALLPASS_ADMIN_SECOND_FACTOR", "false", "HALLPASS_ADMIN_SECOND_FACTOR: it is false"),
         ("HALLPASS_TRUSTED_PROXIES", "", "HALLPASS_TRUSTED_PROXIES: it is empty"),
         ("HALLPASS_SMTP_URL", "", "HALLPASS_SMTP_URL: it is not set"),
         ("HALLPASS_MAIL_FROM", "", "HALLPASS_MAIL_FROM: it is Hallpass <hallpass@localhost>"),

@@ -95,9 +95,11 @@ impl Home {
         } else {
             format!("[mail]\ndir = \"{path}/mail\"\n")
         };
+        let account =
+            if settings.contains("[account]") { "" } else { "[account]\nadmin_second_factor = false\n" };
         let text = format!(
             "[package.metadata.leptos]\noutput-name = \"hallpass\"\nsite-root = \"{path}/site\"\nsite-addr = \"127.0.0.1:0\"\n\
-             [database]\nurl = \"sqlite://{path}/data/hallpass.db\"\n{server}{password}{throttle}{token}{mail}{settings}"
+             [database]\nurl = \"sqlite://{path}/data/hallpass.db\"\n{server}{password}{throttle}{token}{mail}{account}{settings}"
         );
         fs::write(folder.path().join("Leptos.toml"), text).unwrap();
         Self { folder }
@@ -112,7 +114,7 @@ impl Home {
     }
 
     /// Waits until no process or task serves the database. A task of a dropped `Auth` or server may still hold it.
-    async fn wait_until_unlocked(&self) {
+    pub async fn wait_until_unlocked(&self) {
         let lock = self.database().with_extension("db.lock");
         let is_locked = || File::open(&lock).is_ok_and(|lock| lock.try_lock().is_err());
         let deadline = Instant::now() + Duration::from_mins(1);

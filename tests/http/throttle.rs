@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::time::{self, Instant};
 
-use crate::support::*;
+use crate::{support::*, totp::code};
 
 const ANN: &str = "ann@example.com";
 const UNLIMITED: u32 = 1_000_000;
@@ -239,6 +239,23 @@ async fn stolen_device_cookie_does_not_slow_down_other_devices() {
     assert_eq!(status(server.try_login(ANN, PASSWORD)).await, 200);
 }
 
+/// A browser in which a factor was added stays known, although a new factor counts as a change of the password.
+#[tokio::test]
+async fn browser_in_which_a_factor_was_added_stays_known() {
+    let (_home, server) = server("", Limits { account: 2, device: 3, ..NO_LIMITS }).await;
+    let browser = browser();
+    let post = |path: &str, body: Value| browser.post(format!("{}{path}", server.url)).json(&body);
+    let credentials = json!({ "email": ANN, "password": PASSWORD });
+    let (_, tokens) = answer(post("/api/auth/register", credentials.clone())).await;
+    let bearer = tokens["access_token"].as_str().unwrap();
+    let (_, begun) = answer(post("/api/account/begin_totp", json!({})).bearer_auth(bearer)).await;
+    let secret = begun["secret"].as_str().unwrap();
+    let body = json!({ "code": code(secret, -1) });
+    assert_eq!(status(post("/api/account/add_totp", body).bearer_auth(bearer)).await, 200);
+    while status(server.try_login(ANN, "wrong password")).await != 429 {}
+    assert_eq!(status(post("/api/auth/login", credentials)).await, 403, "the code is asked for, and no wait");
+}
+
 #[tokio::test]
 async fn device_cookie_is_httponly_and_only_for_browsers() {
     let (_home, server) = server("", NO_LIMITS).await;
@@ -381,7 +398,7 @@ async fn right_logins_of_one_account_are_limited_without_delaying_others() {
     for email in [ANN, "bob@example.com"] {
         auth.register(email, PASSWORD.into(), &caller(), NOW).await.unwrap();
     }
-    let login = async |email| auth.login(email, PASSWORD.into(), &caller(), None, NOW).await;
+    let login = async |email| auth.login(email, (PASSWORD.into(), ""), &caller(), None, NOW).await;
     let mut allowed = 0;
     while login(ANN).await.is_ok() {
         allowed += 1;

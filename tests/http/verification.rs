@@ -194,7 +194,7 @@ async fn user_of_before_the_requirement_confirms_at_the_next_login() {
     server.stop().await;
     let settings = home.path().join("Leptos.toml");
     let text = std::fs::read_to_string(&settings).unwrap();
-    std::fs::write(&settings, format!("{text}\n[account]\nrequire_verified = true\n")).unwrap();
+    std::fs::write(&settings, text.replace("[account]\n", "[account]\nrequire_verified = true\n")).unwrap();
     let (server, mailbox) = (home.start().await, Mailbox::of(&home));
     assert_eq!(status(server.try_login(ANN, OTHER_PASSWORD)).await, 401);
     let (refused, why) = answer(server.try_login(ANN, PASSWORD)).await;

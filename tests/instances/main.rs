@@ -5,9 +5,15 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+#[path = "../common/authenticator.rs"]
+mod authenticator;
+#[path = "../common/totp.rs"]
+mod totp;
+
 mod agreement;
 mod client;
 mod door;
+mod factors;
 mod faults;
 mod figures;
 mod gate;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time;
 
 use crate::{
+    authenticator::Passkey,
     faults::{
         history::{About, Answer, At, Call, History, Kind, NEVER},
         sessions::{Access, Session},
@@ -209,6 +210,34 @@ impl Caller {
         let about = About::User { user: by.user, by: by.number, keeps: true };
         let question = Question::new(Kind::ChangePassword, about).with_token(&access);
         self.call(request, question.with_password(number)).await.0
+    }
+
+    /// Adds a passkey. `None` if it could not begin, which the guarantee is not about.
+    pub async fn add_passkey(&self, by: &Session, number: usize) -> Option<Answer> {
+        let access = by.newest();
+        let begin = self.post("/api/account/begin_passkey").bearer_auth(&access.token);
+        let begin = begin.json(&json!({ "password": password(number) }));
+        let (_, begun) = send(begin, false).await.ok().filter(|(answer, _)| answer.is_yes())?;
+        let (_, made) = Passkey::make(begun["options"].as_str()?, "http://localhost");
+        let body = json!({ "ceremony": begun["ceremony"], "credential": made.to_string(), "name": "phone" });
+        Some(self.change_factor("/api/account/add_passkey", by, body, None).await)
+    }
+
+    /// Removes the oldest passkey. `None` if it is not known.
+    pub async fn remove_passkey(&self, by: &Session, number: usize) -> Option<Answer> {
+        let list = self.post("/api/account/sign_in_methods").bearer_auth(&by.newest().token).json(&json!({}));
+        let (_, methods) = send(list, false).await.ok()?;
+        let id = methods["passkeys"][0]["passkey_id"].as_str()?;
+        let body = json!({ "passkey_id": id, "password": password(number) });
+        Some(self.change_factor("/api/account/remove_passkey", by, body, Some(number)).await)
+    }
+
+    async fn change_factor(&self, path: &str, by: &Session, body: Value, password: Option<usize>) -> Answer {
+        let access = by.newest();
+        let request = self.post(path).bearer_auth(&access.token).json(&body);
+        let about = About::User { user: by.user, by: by.number, keeps: true };
+        let question = Question::new(Kind::ChangeFactor, about).with_token(&access);
+        self.call(request, Question { password, ..question }).await.0
     }
 
     fn post(&self, path: &str) -> RequestBuilder {

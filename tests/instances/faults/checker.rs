@@ -61,7 +61,7 @@ struct Session {
 /// Finds all violations in a history.
 pub fn check(events: &Events) -> Verdict {
     let sessions = sessions(events);
-    let changes: Vec<_> = events.calls.iter().copied().filter(changes_password).collect();
+    let changes: Vec<_> = events.calls.iter().copied().filter(changes_credentials).collect();
     let mut violations = Vec::new();
     let mut left_out = 0;
     let mut report = |breach, session: usize, calls: &[Option<Call>]| {
@@ -126,12 +126,21 @@ enum Password {
 fn password(call: &Call, user: usize, changes: &[Call]) -> Password {
     let later = || {
         let of_user = changes.iter().filter(move |change| change.user() == Some(user));
+        let of_user = of_user.filter(|change| changes_password(change));
         of_user.filter(|change| change.password >= call.password && !is_refused(change))
     };
+    let factor_changes = || {
+        let of_user = changes.iter().filter(move |change| change.user() == Some(user));
+        of_user.filter(|change| change.kind == Kind::ChangeFactor && !is_refused(change))
+    };
+    // A login that has read what the user signed in with before is refused.
+    let is_during =
+        |change: &Call| change.sent < call.ended && (call.sent < change.ended || change.answer.is_in_doubt());
     let replaced = later().find(|change| change.answer.is_yes() && change.ended < call.sent);
     match replaced {
         Some(change) => Password::Replaced(*change),
         None if later().any(|change| change.sent < call.ended) => Password::InDoubt,
+        None if factor_changes().any(is_during) => Password::InDoubt,
         None => Password::Right,
     }
 }
@@ -193,13 +202,25 @@ fn changes_password(call: &Call) -> bool {
     matches!(call.kind, Kind::ChangePassword | Kind::ResetPassword | Kind::DeleteAccount)
 }
 
+/// Whether a login that is under way may be refused.
+fn changes_credentials(call: &Call) -> bool {
+    changes_password(call) || call.kind == Kind::ChangeFactor
+}
+
 /// Whether the call was refused, so that it changed nothing.
 fn is_refused(call: &Call) -> bool {
-    call.answer.is_no() || call.answer.is_wrong_password()
+    call.answer.is_no() || call.answer.is_wrong_password() || is_outdated(call)
+}
+
+/// Whether the call was about a factor that another call has changed. Both are by the same session, or the other one has
+/// ended the session.
+fn is_outdated(call: &Call) -> bool {
+    call.kind == Kind::ChangeFactor && call.answer.is_outdated()
 }
 
 fn is_strange(call: &Call) -> bool {
     match call.answer {
+        _ if is_outdated(call) => false,
         Answer::Status(200) => false,
         // A token with a valid signature is accepted for logout, even if its session is dead.
         Answer::Status(401) => call.kind == Kind::Logout,

@@ -8,8 +8,8 @@ use crate::faults::{
     history::{
         About, Answer, At, Call, Events,
         Kind::{
-            self, ChangePassword, DeleteAccount, Login, Logout, LogoutEverywhere, Me, Refresh, ResetPassword,
-            RevokeSession,
+            self, ChangeFactor, ChangePassword, DeleteAccount, Login, Logout, LogoutEverywhere, Me, Refresh,
+            ResetPassword, RevokeSession,
         },
         NEVER,
     },
@@ -130,6 +130,27 @@ fn reset_and_deletion_end_the_session_and_the_old_password() {
         reset_or_delete(ResetPassword, 1000, 40..50, 200),
     ];
     assert_eq!(breaches(&calls), []);
+}
+
+#[test]
+fn change_of_a_factor_ends_the_others_and_no_password() {
+    let factor = |times, status| Call {
+        about: About::User { user: 0, by: 0, keeps: true },
+        ..call(ChangeFactor, times, status)
+    };
+    let logins = [call(Login, 0..10, 200), of_session(1, call(Login, 0..10, 200))];
+    let with = |calls: &[Call]| breaches(&[&logins[..], calls, &[last(call(Refresh, 90..95, 200))]].concat());
+    let changed = factor(20..30, 200);
+    assert_eq!(with(&[changed, of_session(1, call(Me, 31..40, 401)), call(Me, 31..40, 200)]), []);
+    assert_eq!(with(&[changed, of_session(1, call(Me, 31..40, 200))]), [Revived]);
+    assert_eq!(with(&[changed, call(Me, 31..40, 401)]), [Refused], "the session that has changed it");
+    // A login that has read the factors before is refused, and no later one.
+    assert_eq!(with(&[changed, login_with(0, 25..40, 401)]), []);
+    assert_eq!(with(&[changed, login_with(0, 31..40, 401)]), [Refused]);
+    assert_eq!(with(&[factor(20..30, 503), login_with(0, 31..40, 401)]), []);
+    // What has changed meanwhile is refused, and changes nothing.
+    assert_eq!(with(&[factor(20..30, 409), login_with(0, 25..40, 401)]), [Lost, Refused]);
+    assert_eq!(with(&[factor(20..30, 422), login_with(0, 25..40, 401)]), [Lost, Strange, Refused]);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub enum Kind {
     /// Sets the password by the link in a mail: no session authorizes it.
     ResetPassword,
     DeleteAccount,
+    /// Adds or removes a passkey, which ends all other sessions of the user.
+    ChangeFactor,
     /// Opens the event stream of a session.
     Events,
 }
@@ -70,6 +72,11 @@ impl Answer {
     /// Refused: the password was wrong, in a call by a signed-in user.
     pub fn is_wrong_password(self) -> bool {
         self == Self::Status(422)
+    }
+
+    /// Refused: the account, or what the call was about, has changed meanwhile.
+    pub fn is_outdated(self) -> bool {
+        matches!(self, Self::Status(404 | 409))
     }
 
     /// Neither accepted nor refused: the client is to try again.

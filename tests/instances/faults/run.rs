@@ -145,11 +145,12 @@ pub async fn spell(world: World, seed: u64, faults: impl Iterator<Item = Vec<Fau
         |kind| events.calls.iter().filter(|call| call.kind == kind && call.answer.is_yes()).count();
     println!(
         "\n{kind:?}, seed {seed}: {sessions} sessions, {left_out} in doubt; {} ended from another one, {} changes of a \
-         password, {} resets, {} accounts deleted\n\n{}",
+         password, {} resets, {} accounts deleted, {} passkeys added or removed\n\n{}",
         acknowledged(Call::RevokeSession),
         acknowledged(Call::ChangePassword),
         acknowledged(Call::ResetPassword),
         acknowledged(Call::DeleteAccount),
+        acknowledged(Call::ChangeFactor),
         Table(&rows)
     );
     for breach in Breach::ALL {

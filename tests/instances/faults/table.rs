@@ -113,6 +113,7 @@ fn is_revocation(call: &Call) -> bool {
             | Kind::ChangePassword
             | Kind::ResetPassword
             | Kind::DeleteAccount
+            | Kind::ChangeFactor
     )
 }
 

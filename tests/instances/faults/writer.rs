@@ -60,6 +60,7 @@ impl Writer {
             14 | 20 => self.end_from_another().await,
             21 => self.reset_password().await,
             22 if self.rng.bool() => self.delete_account().await,
+            22 => self.change_factors().await,
             _ => self.change_password().await,
         }
     }
@@ -170,6 +171,25 @@ impl Writer {
             }
         }
         self.have_ended(by.user, &sessions, answer);
+    }
+
+    /// Adds a passkey, and removes one.
+    async fn change_factors(&mut self) {
+        let Some(by) = self.any_to_end() else { return };
+        let password = self.load.users.password(by.user);
+        for is_added in [true, false] {
+            let mut sessions = self.load.sessions.of_user(by.user);
+            sessions.retain(|other| !Arc::ptr_eq(other, &by));
+            let answer = match is_added {
+                true => self.caller.add_passkey(&by, password).await,
+                false => self.caller.remove_passkey(&by, password).await,
+            };
+            let Some(answer) = answer else { return };
+            self.have_ended(by.user, &sessions, answer);
+            if !answer.is_yes() {
+                return;
+            }
+        }
     }
 
     /// Resets the password of a user by the link in a mail.

@@ -93,6 +93,7 @@ impl Instance {
             ("HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS", "1000000".into()),
             ("HALLPASS_LOGIN_ATTEMPTS_PER_DEVICE", "1000000".into()),
             ("HALLPASS_REFRESHES_PER_SESSION", "1000000".into()),
+            ("HALLPASS_ADMIN_SECOND_FACTOR", "false".into()),
         ];
         settings.extend(store.settings());
         let own = |value: &str| value.replace("FOLDER", folder.to_str().unwrap());

@@ -56,6 +56,8 @@ export default defineConfig({
         HALLPASS_PUBLIC_URL: url,
         HALLPASS_SMTP_URL: `smtp://127.0.0.1:${process.env.MAIL_PORT}`,
         HALLPASS_LOGIN_ATTEMPTS_PER_ADDRESS: "100000",
+        // What administrators do is tested here; that they need a second factor, in security.spec.ts.
+        HALLPASS_ADMIN_SECOND_FACTOR: "false",
       },
       timeout: 300_000,
       gracefulShutdown: { signal: "SIGTERM", timeout: 30_000 },

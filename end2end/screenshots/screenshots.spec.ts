@@ -1,5 +1,6 @@
 import type { APIRequestContext, Page } from "@playwright/test";
 import { expect, freshEmail, PASSWORD, test, Visitor } from "../tests/support";
+import { codeOf, earlyInStep } from "../tests/totp";
 
 /** Pictures of each page in each of its states: to be looked at, in `target/screenshots`; those that the README shows, in `docs`. */
 const FOR_README: Record<string, string> = {
@@ -70,6 +71,8 @@ for (const colorScheme of ["light", "dark"] as const) {
       await shoot("sessions-unavailable");
       await page.unrouteAll();
 
+      await security(visitor, page, shoot);
+
       await visitor.open("/password");
       await shoot("password");
       await page.getByRole("button", { name: "Change password" }).click();
@@ -129,6 +132,61 @@ for (const colorScheme of ["light", "dark"] as const) {
       await shoot("server-alone");
     });
   }
+}
+
+/** The page Security in its states, at an address for which there are passkeys, and what the sign-in then asks for. */
+async function security(visitor: Visitor, page: Page, shoot: (name: string, options?: { fullPage: boolean }) => Promise<void>) {
+  await visitor.open("/security");
+  await expect(page.getByText("Passkeys need a name in the address")).toBeVisible();
+  await shoot("security-by-ip-address");
+
+  const site = `http://localhost:${process.env.CLUSTER_PORT}`;
+  const email = freshEmail();
+  const cdp = await page.context().newCDPSession(page);
+  await cdp.send("WebAuthn.enable");
+  const options = { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true } as const;
+  const { authenticatorId } = await cdp.send("WebAuthn.addVirtualAuthenticator", { options });
+  await visitor.open(`${site}/login`);
+  await shoot("login-with-passkeys");
+  expect((await page.request.post(`${site}/api/auth/register`, { form: { email, password: PASSWORD } })).status()).toBe(200);
+  await visitor.open(`${site}/security`);
+  await expect(page.getByRole("heading", { name: "Recent activity" })).toBeVisible();
+  await shoot("security-without");
+  for (const name of ["Phone", "Blue security key"]) {
+    await page.getByRole("button", { name: "Add a passkey…" }).click();
+    await page.getByRole("dialog").getByLabel("Name").fill(name);
+    if (name === "Phone") await shoot("security-add-passkey", { fullPage: false });
+    await page.getByRole("button", { name: "Continue" }).click();
+    await expect(page.getByRole("listitem").filter({ hasText: name })).toBeVisible();
+    // One passkey for an account is all that a device makes.
+    await cdp.send("WebAuthn.removeVirtualAuthenticator", { authenticatorId }).catch(() => {});
+    await cdp.send("WebAuthn.addVirtualAuthenticator", { options: { ...options, transport: "usb" } });
+  }
+  await page.getByRole("button", { name: "Add an authenticator app" }).click();
+  await expect(page.getByRole("img", { name: "QR code" })).toBeVisible();
+  await shoot("security-set-up-app");
+  const secret = await page.locator(".key").innerText();
+  await earlyInStep();
+  await page.getByLabel("Code", { exact: true }).fill(codeOf(secret, -1));
+  await page.getByRole("button", { name: "Use this app" }).click();
+  await expect(page.getByRole("list", { name: "Recovery codes" })).toBeVisible();
+  await shoot("security-recovery-codes");
+  await page.getByRole("button", { name: "I have kept them" }).click();
+  await shoot("security");
+  await page.getByRole("button", { name: "Remove the authenticator app…" }).click();
+  await page.getByRole("button", { name: "Remove app" }).click();
+  await expect(page.getByRole("button", { name: "Use a passkey" })).toBeVisible();
+  await shoot("sign-in-again", { fullPage: false });
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("Escape");
+  await visitor.open(`${site}/account`);
+  await visitor.signOut();
+  await visitor.open(`${site}/login`);
+  await visitor.fillIn(email, PASSWORD);
+  await page.getByRole("button", { name: "Sign in", exact: true }).click();
+  await expect(page.getByLabel("Code")).toBeVisible();
+  await shoot("login-with-a-code");
+  await cdp.detach();
 }
 
 async function withoutScripts(page: Page, shoot: (name: string) => Promise<void>) {

@@ -66,6 +66,16 @@ const states: Record<string, (visitor: Visitor, page: Page) => Promise<void>> = 
     await expect(page.locator(".toast")).toBeVisible();
     await expect(page.getByText("Ended", { exact: true })).toBeFocused();
   },
+  "/security": async (visitor, page) => {
+    await visitor.beginSession();
+    await visitor.open("/security");
+    await expect(page.getByText("Signed in", { exact: true })).toBeVisible();
+  },
+  "/login with a code": async (visitor, page) => {
+    await page.route("**/api/auth/login", (route) => route.fulfill({ status: 403, json: { error: "second_factor_required", message: "" } }));
+    await visitor.signIn(freshEmail());
+    await expect(page.getByLabel("Code")).toBeFocused();
+  },
   "/password with errors": async (visitor, page) => {
     await visitor.beginSession();
     await visitor.open("/password");
@@ -141,7 +151,6 @@ async function openSessions(visitor: Visitor, page: Page) {
   await visitor.beginSession();
   await visitor.open("/sessions");
   await expect(page.getByText("this device")).toBeVisible();
-  await expect(page.getByText("Signed in", { exact: true })).toBeVisible();
 }
 
 async function openReplayWithCopy(visitor: Visitor, page: Page) {

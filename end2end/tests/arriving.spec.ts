@@ -17,6 +17,7 @@ async function followLinkFromElsewhere(page: Page, baseURL: string, path: string
 for (const [path, heading] of [
   ["/account", "Your access token"],
   ["/sessions", "Sessions"],
+  ["/security", "Security"],
   ["/password", "Password"],
   ["/settings", "Settings"],
   ["/cluster", "Servers"],

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from "node:child_process";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,18 +14,24 @@ export class Server {
 
   constructor(private readonly settings: Record<string, string> = {}) {}
 
+  private get env() {
+    return {
+      ...process.env,
+      LEPTOS_SITE_ADDR: this.url,
+      DATABASE_URL: `sqlite://${this.home}/hallpass.db`,
+      HALLPASS_KEYS: `${this.home}/keys`,
+      HALLPASS_MAIL_DIR: `${this.home}/mail`,
+      ...this.settings,
+    };
+  }
+
+  /** Runs a command of the command line, before the server is started. */
+  run(command: string[], input = "") {
+    execFileSync("target/release/hallpass", command, { cwd: "..", env: this.env, input });
+  }
+
   async start() {
-    this.child = spawn("target/release/hallpass", {
-      cwd: "..",
-      stdio: "ignore",
-      env: {
-        ...process.env,
-        LEPTOS_SITE_ADDR: this.url,
-        DATABASE_URL: `sqlite://${this.home}/hallpass.db`,
-        HALLPASS_KEYS: `${this.home}/keys`,
-        ...this.settings,
-      },
-    });
+    this.child = spawn("target/release/hallpass", { cwd: "..", stdio: "ignore", env: this.env });
     const answers = () => fetch(`http://${this.url}/health/ready`).then((answer) => answer.status, () => 0);
     await expect.poll(answers).toBe(200);
   }

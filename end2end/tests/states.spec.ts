@@ -78,7 +78,7 @@ test.describe("without JavaScript", () => {
     await page.getByLabel("E-mail").fill(freshEmail());
     await page.getByLabel("Password").fill(PASSWORD);
     await page.getByRole("button", { name: "Create account" }).click();
-    for (const path of ["/account", "/sessions", "/password", "/settings", "/cluster"]) {
+    for (const path of ["/account", "/sessions", "/security", "/password", "/settings", "/cluster"]) {
       await page.goto(path);
       // By its place: Playwright's texts leave out what is in here.
       await expect(page.locator("noscript .note"), path).toBeVisible();

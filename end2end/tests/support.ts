@@ -42,7 +42,7 @@ export class Visitor {
   async signIn(email: string, password = PASSWORD) {
     await this.open("/login");
     await this.fillIn(email, password);
-    await this.page.getByRole("button", { name: "Sign in" }).click();
+    await this.page.getByRole("button", { name: "Sign in", exact: true }).click();
   }
 
   async signOut() {

@@ -286,7 +286,7 @@ async fn reset_at_an_address_that_was_not_confirmed_removes_the_factors() {
             assert_eq!(status, 200, "{tokens}");
             WithApp::add(&server, Pair::of(&tokens)).await;
         } else {
-            // The address is confirmed now: whoever reads the mails has one factor, not two.
+            // The address is confirmed now: the mails are one factor, and not two.
             assert_eq!((status.as_u16(), &tokens["error"]), (403, &json!("second_factor_required")));
         }
     }

@@ -258,15 +258,25 @@ impl Auth {
         browser: Browser,
         now: UnixSeconds,
     ) -> Result<TokenPair, ApiError> {
-        let (is_passkey, method) = (matches!(proof, Proof::Passkey(_)), proof.method());
+        let method = proof.method();
+        let refused = match &proof {
+            Proof::Passkey(_) => Some(ApiError::wrong_passkey()),
+            // The code is right: another sign-in with it came first.
+            Proof::Password | Proof::Totp { .. } => Some(ApiError::wrong_code()),
+            Proof::RecoveryCode { .. } => None,
+        };
         let (new, config) = (new_session(user.id, method, caller), &self.config);
         let started = self.db.start_session(new, user, proof, browser.is_known, config, now).await;
         let Started { entry, now, displaced } = match started {
             Ok(started) => started,
             Err(NotStarted::Db(error)) => return Err(unavailable(error)),
             Err(NotStarted::NotEntitled) => return Err(ApiError::wrong_credentials()),
-            Err(NotStarted::ProofUsed) if is_passkey => return Err(ApiError::wrong_passkey()),
-            Err(NotStarted::ProofUsed) => return Err(self.wrong_code(user, caller, now).await),
+            Err(NotStarted::ProofUsed) => {
+                return Err(match refused {
+                    Some(refused) => refused,
+                    None => self.wrong_code(user, caller, now).await,
+                });
+            }
         };
         self.allowlist.propagate_later(displaced);
         let (user_id, session) = (entry.user_id, entry.session_id);

@@ -1,5 +1,5 @@
-//! Recovery codes: 120 random bits as text, of which the database keeps the hash. The hash is a plain one: nobody can
-//! guess so many bits (ASVS 5.0, 6.5.2).
+//! Recovery codes: 120 random bits as text, of which the database keeps the hash. A plain hash is enough for
+//! so many bits (ASVS 5.0, 6.5.2).
 
 use aws_lc_rs::{digest, rand};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};

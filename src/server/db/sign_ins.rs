@@ -31,12 +31,12 @@ pub enum NotStarted {
 }
 
 impl Db {
-    /// Starts a session for a user who has proved that they are the user. [`NotStarted::NotEntitled`] if they have been
-    /// disabled since then, or their password, role, address or a factor has changed. If the user does not know the
-    /// device, they get a notice. `own` is the time by this process's clock.
+    /// Starts a session for a user who has proved that they are the user. If the user does not know the device, they get a
+    /// notice. `own` is the time by this process's clock.
     ///
     /// # Errors
-    /// The database cannot be used.
+    /// [`NotStarted::NotEntitled`] if the user has been disabled since they were read, or their password, role, address or
+    /// a factor has changed; [`NotStarted::ProofUsed`]; or the database cannot be used.
     pub async fn start_session(
         &self,
         new: NewSession,
@@ -88,7 +88,7 @@ impl Db {
             .await
     }
 
-    /// Records that someone has entered the password of a user and a wrong code, and tells the user, three times an hour at most.
+    /// Records that a user's password was entered with a wrong code, and sends the user a notice, three in an hour at most.
     ///
     /// # Errors
     /// The database cannot be used.

@@ -7,9 +7,9 @@ const open = (page: Page) => page.locator("details[open] h3").allTextContents();
 test("the page about the API is short, and opens what is clicked", async ({ page }) => {
   await page.goto("/docs");
   await page.setViewportSize({ width: 1280, height: 800 });
-  expect(await page.evaluate(() => document.documentElement.scrollHeight)).toBeLessThan(8000);
+  expect(await page.evaluate(() => document.documentElement.scrollHeight)).toBeLessThan(10_000);
   expect(await open(page)).toEqual([]);
-  await page.locator("summary", { hasText: "POST /api/auth/login" }).click();
+  await page.locator("summary", { hasText: /^POST \/api\/auth\/login\b/ }).click();
   expect(await open(page)).toEqual(["POST /api/auth/login"]);
   const list = page.getByRole("navigation", { name: "Calls" });
   await list.getByRole("link", { name: "/api/account/me" }).click();

@@ -387,8 +387,8 @@ pub struct StepUp {
 pub struct PasskeyCeremony {
     /// To be sent back with the credential, within five minutes, once.
     pub ceremony: String,
-    /// The options as JSON text, for `PublicKeyCredential.parseCreationOptionsFromJSON` or
-    /// `parseRequestOptionsFromJSON`.
+    /// The options as JSON text, for `parseCreationOptionsFromJSON` or `parseRequestOptionsFromJSON` of
+    /// `PublicKeyCredential`.
     pub options: String,
 }
 

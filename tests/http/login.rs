@@ -258,6 +258,20 @@ async fn new_session_in_a_browser_ends_the_previous_one() {
     assert_eq!(status(server.refresh(&old.refresh)).await, 401);
 }
 
+/// A refresh of the old session, by another tab, may arrive after the login that has replaced it.
+#[tokio::test]
+async fn late_refresh_of_a_replaced_session_leaves_the_cookies_of_the_new_one() {
+    let home = Home::new();
+    let server = home.start().await;
+    let old = server.register("ann@example.com").await;
+    let cookie = format!("hallpass-refresh={}", old.refresh);
+    let with_cookie = |path: &str, body: Value| server.post(path).header("cookie", &cookie).json(&body);
+    let credentials = json!({ "email": "ann@example.com", "password": PASSWORD });
+    assert_eq!(status(with_cookie("/api/auth/login", credentials)).await, 200);
+    let refused = with_cookie("/api/auth/refresh", json!({})).send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), refused.headers().get("set-cookie")), (401, None));
+}
+
 #[tokio::test]
 async fn connect_requests_are_refused() {
     use std::io::{Read, Write};

@@ -82,8 +82,11 @@ pub async fn refresh(in_body: Option<RefreshToken>) -> Result<TokenResponse, Api
         }
     }
     let Some(refusal) = refusal else { return Err(ApiError::no_refresh_token()) };
-    context.forget(&cookies);
-    context.settle_logout();
+    // When another tab has signed in again, the cookies of the new session have the same names, and must stay.
+    if refusal != ApiError::InvalidGrant(EndReason::Replaced.words().into()) {
+        context.forget(&cookies);
+        context.settle_logout();
+    }
     Err(refusal)
 }
 

@@ -290,9 +290,7 @@ impl Auth {
         let charge = self.throttle.try_session(authenticated.session_id()).await?;
         let only = Some(authenticated.user_id());
         let begun = self.begin_with_passkey(answer, only, caller, devices, now).await;
-        if !matches!(begun, Err(ApiError::InvalidGrant(_) | ApiError::TooManyRequests(_))) {
-            self.throttle.refund(charge).await;
-        }
+        self.refund_unless_refused(charge, &begun).await;
         begun.map_err(as_field("credential"))
     }
 

@@ -17,7 +17,10 @@ use super::{
 use crate::{
     api::{error::ApiError, types::Role},
     server::{
-        auth::password::{self, PasswordCheck, Share},
+        auth::{
+            password::{self, PasswordCheck, Share},
+            throttle::Charge,
+        },
         client_info::ClientInfo,
         clock::UnixSeconds,
         db::{
@@ -107,12 +110,16 @@ impl Auth {
         let charge = self.throttle.try_login(&email, caller, known_device).await?;
         let browser = Browser { device, is_known: known_device.is_some() };
         let begun = self.login_with_password(&email, (password, code), caller, browser, now).await;
-        // Charge wrong passwords, and right ones beyond their own limit, but not passwords that could not
-        // be checked.
+        self.refund_unless_refused(charge, &begun).await;
+        begun
+    }
+
+    /// Charges wrong passwords, codes and passkeys, and right ones beyond their own limit, but not those that could not be
+    /// checked.
+    pub(super) async fn refund_unless_refused(&self, charge: Charge, begun: &Result<TokenPair, ApiError>) {
         if !matches!(begun, Err(ApiError::InvalidGrant(_) | ApiError::TooManyRequests(_))) {
             self.throttle.refund(charge).await;
         }
-        begun
     }
 
     /// The device, unless the password has been changed since the user signed in there.
@@ -137,9 +144,7 @@ impl Auth {
     ) -> Result<TokenPair, ApiError> {
         let charge = self.throttle.try_address(caller).await?;
         let begun = self.begin_with_passkey(answer, None, caller, devices, now).await;
-        if !matches!(begun, Err(ApiError::InvalidGrant(_) | ApiError::TooManyRequests(_))) {
-            self.throttle.refund(charge).await;
-        }
+        self.refund_unless_refused(charge, &begun).await;
         begun
     }
 

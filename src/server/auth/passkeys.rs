@@ -133,13 +133,12 @@ impl Passkeys {
         let adds = adds.filter(|adds| adds.session == session).ok_or_else(ApiError::wrong_passkey)?;
         let answer: RegisterPublicKeyCredential = parse(credential)?;
         let made = webauthn.finish_passkey_registration(&answer, &state).map_err(|error| refused(&error))?;
+        let credential = serde_json::to_value(&made).map_err(|_| ApiError::Internal)?;
         Ok(Registered {
             ceremony,
             credential_id: BASE64_URL_SAFE_NO_PAD.encode(made.cred_id()),
-            signatures: serde_json::to_value(&made).map_err(|_| ApiError::Internal)?["cred"]["counter"]
-                .as_i64()
-                .unwrap_or_default(),
-            credential: serde_json::to_string(&made).map_err(|_| ApiError::Internal)?,
+            signatures: credential["cred"]["counter"].as_i64().unwrap_or_default(),
+            credential: credential.to_string(),
             password_version: adds.password_version,
         })
     }

@@ -10,7 +10,6 @@ use super::{
     ChangeError, Db, DbError, decode,
     events::{self, AccountEvent},
     outbox::{self, FactorChange, Mail},
-    sessions,
     users::{self, Locked},
 };
 use crate::server::{
@@ -312,9 +311,7 @@ impl Db {
         self.requests()
             .transaction(move |connection| {
                 async move {
-                    let locked = users::lock(connection, user_id, &clock).await?;
-                    let Locked { now, .. } = locked.ok_or(ChangeError::SessionEnded)?;
-                    sessions::require_live(connection, Some(by)).await?;
+                    let locked = users::lock_on_authority(connection, user_id, by, &clock).await?;
                     let recorded = sqlx::query(
                         "insert into totp (user_id, secret, begun_at, last_step) values ($1, $2, $3, 0) \
                          on conflict (user_id) do update set \
@@ -323,7 +320,7 @@ impl Db {
                     )
                     .bind(user_id.to_string())
                     .bind(secret)
-                    .bind(now)
+                    .bind(locked.now)
                     .execute(connection)
                     .await?;
                     Ok(recorded.rows_affected() > 0)
@@ -403,9 +400,8 @@ impl Db {
         self.requests()
             .transaction(move |connection| {
                 async move {
-                    let locked = users::lock(connection, user_id, &clock).await?;
-                    let Locked { now, .. } = locked.ok_or(ChangeError::SessionEnded)?;
-                    sessions::require_live(connection, Some(by)).await?;
+                    let Locked { now, .. } =
+                        users::lock_on_authority(connection, user_id, by, &clock).await?;
                     let has_app = "select 1 from totp where user_id = $1 and added_at is not null";
                     let app = sqlx::query(has_app).bind(user_id.to_string()).fetch_all(&mut *connection);
                     if app.await?.is_empty() {

@@ -344,7 +344,7 @@ impl Target<'_> {
         let set = format!("{SET_PASSWORD}, email = $3, email_verified_at = {}", self.clock);
         let updated = self.update(connection, &set, "true", &[NO_PASSWORD, &token.email]).await;
         let now = taken_is_not_found(updated)?;
-        // Someone who has changed the address may have added a factor before.
+        // A thief may have added a factor before changing the address.
         factors::remove_added_since(connection, self.user_id, now - FACTORS_IN_DOUBT).await?;
         Ok(now)
     }

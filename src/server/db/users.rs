@@ -253,6 +253,21 @@ pub(super) async fn insert(
     row.try_get(0).map(Some)
 }
 
+/// The same, for a change that the session `by` of this user authorizes.
+///
+/// # Errors
+/// [`ChangeError::SessionEnded`], also if the account was deleted: it has no live session.
+pub async fn lock_on_authority(
+    connection: &mut AnyConnection,
+    id: UserId,
+    by: SessionId,
+    clock: &str,
+) -> Result<Locked, ChangeError> {
+    let locked = lock(connection, id, clock).await?.ok_or(ChangeError::SessionEnded)?;
+    sessions::require_live(connection, Some(by)).await?;
+    Ok(locked)
+}
+
 impl Db {
     /// Adds a user and, with `session`, starts their first session and asks them by mail to confirm their address:
     /// all or nothing. Without, the address counts as confirmed. The unique address decides between two concurrent

@@ -329,7 +329,7 @@ test.describe("with an authenticator app", () => {
 test.describe("an administrator", () => {
   test.use({ expectedFault: refused(403) });
 
-  test("without a second factor is told to add one, and with a passkey goes on", async ({ visitor, page, request }) => {
+  test("without a second factor is asked to add one, and with a passkey goes on", async ({ visitor, page, request }) => {
     const email = freshEmail();
     expect((await request.post("/api/auth/register", { form: { email, password: PASSWORD } })).status()).toBe(200);
     await addAuthenticator(page);
@@ -373,7 +373,7 @@ test("where the site was opened by an IP address, it says what passkeys need", a
   await expect(page.getByRole("button", { name: "Add a passkey…" })).toHaveCount(0);
 });
 
-test("a browser without passkeys is told so, and has no button for them", async ({ visitor, page }) => {
+test("without passkeys in the browser the page says so, and has no button for them", async ({ visitor, page }) => {
   await page.addInitScript(() => Reflect.deleteProperty(window, "PublicKeyCredential"));
   await visitor.open("/login");
   await expect(page.getByRole("button", { name: "Sign in with a passkey" })).toBeHidden();

@@ -64,7 +64,7 @@ async fn app_ends_all_other_sessions_and_the_password_alone_is_not_enough() {
     let (refused, why) = answer(server.try_login(ANN, PASSWORD)).await;
     assert_eq!((refused.as_u16(), &why["error"]), (403, &json!("second_factor_required")), "{why}");
     let (refused, why) = answer(server.try_login(ANN, "wrong horse battery")).await;
-    assert_eq!(refused, 401, "only the right password is told about the factor: {why}");
+    assert_eq!(refused, 401, "only the right password shows the factor: {why}");
     let (accepted, tokens) = answer(login_with_code(&server, ANN, &code(&secret, 0))).await;
     assert_eq!(accepted, 200, "{tokens}");
 

@@ -146,7 +146,7 @@ async fn ceremony_is_completed_once_also_by_many_at_once() {
 }
 
 #[tokio::test]
-async fn answer_that_is_not_right_signs_nobody_in() {
+async fn wrong_answer_starts_no_session() {
     let home = Home::new();
     let server = home.start().await;
     let (ann, bob) = (server.register(ANN).await, server.register("bob@example.com").await);
@@ -157,7 +157,7 @@ async fn answer_that_is_not_right_signs_nobody_in() {
         ("another origin", |passkey| passkey.origin = "http://localhost.example.com".into()),
         ("another site", |passkey| passkey.relying_party = "example.com".into()),
         ("no verification of the user", |passkey| passkey.flags &= !USER_VERIFIED),
-        ("nobody was there", |passkey| passkey.flags &= !1),
+        ("no user was there", |passkey| passkey.flags &= !1),
         ("backed up, but not able to", |passkey| passkey.flags = 1 | USER_VERIFIED | BACKED_UP),
     ];
     for (case, lie) in lies {

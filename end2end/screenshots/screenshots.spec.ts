@@ -1,6 +1,6 @@
 import type { APIRequestContext, Page } from "@playwright/test";
 import { expect, freshEmail, PASSWORD, test, Visitor } from "../tests/support";
-import { codeOf, earlyInStep } from "../tests/totp";
+import { codeOf } from "../tests/totp";
 
 /** Pictures of each page in each of its states: to be looked at, in `target/screenshots`; those that the README shows, in `docs`. */
 const FOR_README: Record<string, string> = {
@@ -166,8 +166,7 @@ async function security(visitor: Visitor, page: Page, shoot: (name: string, opti
   await expect(page.getByRole("img", { name: "QR code" })).toBeVisible();
   await shoot("security-set-up-app");
   const secret = await page.locator(".key").innerText();
-  await earlyInStep();
-  await page.getByLabel("Code", { exact: true }).fill(codeOf(secret, -1));
+  await page.getByLabel("Code", { exact: true }).fill(codeOf(secret));
   await page.getByRole("button", { name: "Use this app" }).click();
   await expect(page.getByRole("list", { name: "Recovery codes" })).toBeVisible();
   await shoot("security-recovery-codes");

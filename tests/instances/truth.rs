@@ -544,7 +544,8 @@ async fn everyone_is_signed_out_with_millions_of_tokens() {
     let begin = Instant::now();
     let output = hallpass(&world, &["sessions", "revoke", "--all"], "").await;
     assert!(output.status.success(), "{output:?}");
-    println!("the command: after {:.1?}: {}", begin.elapsed(), String::from_utf8_lossy(&output.stdout));
+    let printed = [&output.stderr, &output.stdout].map(|text| String::from_utf8_lossy(text));
+    println!("the command: after {:.1?}:\n{}", begin.elapsed(), printed.concat());
     for pair in [&root, &pair] {
         assert_eq!(api.me_everywhere(pair).await, [401; 3]);
     }

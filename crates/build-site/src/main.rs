@@ -3,8 +3,8 @@
 //!     build-site target/front/wasm32-unknown-unknown/wasm-release/hallpass.wasm target/site
 //!
 //! It does what `cargo leptos build --release --split --precompress` does after compiling, and gives the same files the
-//! same names. `make build` runs it because it compiles in one of the eight minutes that cargo-leptos and the program of
-//! wasm-bindgen take; `make dev`, which builds again at each change, uses these.
+//! same names. `make build` runs it because it compiles in two minutes on two cores, where cargo-leptos and the program of
+//! wasm-bindgen take eight; `make dev`, which builds again at each change, uses these.
 //!
 //! The working directory is that of the workspace. `wasm-opt`, `terser` and `lightningcss` have to be in the PATH.
 
@@ -17,7 +17,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use brotli::enc::BrotliEncoderParams;
 use flate2::{Compression, write::GzEncoder};
 use rayon::prelude::*;
@@ -36,7 +36,7 @@ const PARTS_MANIFEST: &str = "__wasm_split_manifest.json";
 
 fn main() -> Result<()> {
     let arguments: Vec<_> = env::args_os().skip(1).map(PathBuf::from).collect();
-    let [wasm, site] = arguments.as_slice() else { anyhow::bail!("usage: build-site WASM SITE") };
+    let [wasm, site] = arguments.as_slice() else { bail!("usage: build-site WASM SITE") };
     let name = wasm.file_stem().and_then(OsStr::to_str).context("the wasm has no name")?;
     if site.exists() {
         fs::remove_dir_all(site)?;
@@ -74,7 +74,7 @@ fn split(name: &str, wasm: &Path, pkg: &Path) -> Result<Vec<PathBuf>> {
     options.main_out_path = &main;
     options.main_module = &script;
     options.link_name = PARTS_LOADER;
-    let split = wasm_split_cli_support::transform(options).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    let split = wasm_split_cli_support::transform(options).map_err(|error| anyhow!("{error:#}"))?;
     fs::write(pkg.join(PARTS_MANIFEST), serde_json::to_string_pretty(&split.prefetch_map)?)?;
     // The parts refer to functions of the main part by names that would be left out otherwise.
     Bindgen::new()

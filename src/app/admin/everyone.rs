@@ -7,10 +7,14 @@ use crate::{
     app::{
         components::{ActionButton, Dialog},
         reauthentication::Reauthentication,
-        resource_view::{RELOAD, or_unconfirmed},
+        resource_view::or_unconfirmed,
     },
     client::session::Session,
 };
+
+/// With many sessions it takes longer than a request may. The server then goes on, and the end of this session, too, reaches
+/// the page as an event. An access token lives for five minutes at most, and recording may take ten.
+const UNCONFIRMED: &str = "The servers have not confirmed this yet. With many sessions it takes longer, and goes on: you are signed out as soon as it is recorded, and from then on no session lasts longer than five minutes. If you are still signed in after ten minutes, it has not taken effect. Then try again.";
 
 #[component]
 pub fn EndAll() -> impl IntoView {
@@ -20,7 +24,7 @@ pub fn EndAll() -> impl IntoView {
     let end = move || async move {
         let answer = reauthentication.run(|| session.end_by(api::admin::revoke_all_sessions)).await;
         if let Err(failure) = answer {
-            error.try_set(Some(or_unconfirmed(failure, RELOAD)));
+            error.try_set(Some(or_unconfirmed(failure, UNCONFIRMED)));
         }
     };
     view! {

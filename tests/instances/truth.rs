@@ -5,6 +5,10 @@ use std::{
     env,
     io::Write,
     process::{Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -538,6 +542,8 @@ async fn everyone_is_signed_out_with_millions_of_tokens() {
             begin.elapsed()
         );
     }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let longest = [0, 1].map(|instance| tokio::spawn(longest_wait(api.clone(), instance, is_over.clone())));
     let begin = Instant::now();
     let (status, answer) = api.call(0, "/api/admin/revoke_all_sessions", &root, json!({})).await;
     println!("the page: {status} after {:.1?}: {answer}", begin.elapsed());
@@ -546,11 +552,26 @@ async fn everyone_is_signed_out_with_millions_of_tokens() {
     assert!(output.status.success(), "{output:?}");
     let printed = [&output.stderr, &output.stdout].map(|text| String::from_utf8_lossy(text));
     println!("the command: after {:.1?}:\n{}", begin.elapsed(), printed.concat());
+    is_over.store(true, Relaxed);
+    for (instance, longest) in longest.into_iter().enumerate() {
+        println!("meanwhile, a request to instance {instance} waited {:.1?} at most", longest.await.unwrap());
+    }
     for pair in [&root, &pair] {
         assert_eq!(api.me_everywhere(pair).await, [401; 3]);
     }
     assert_eq!(world.postgres.query("select count(*) from sessions where revoked_at is null").unwrap(), "0");
     health::check_all(&world, &api, health::CONNECTIONS).await.unwrap();
+}
+
+/// The longest time that a request took until `is_over`. There is one at a time.
+async fn longest_wait(api: Api, instance: usize, is_over: Arc<AtomicBool>) -> Duration {
+    let mut longest = Duration::ZERO;
+    while !is_over.load(Relaxed) {
+        let begin = Instant::now();
+        api.get(instance, "/health/live").await;
+        longest = longest.max(begin.elapsed());
+    }
+    longest
 }
 
 /// Inserts live sessions of a user, each with this many tokens, one of which has not expired.

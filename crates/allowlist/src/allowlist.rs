@@ -11,6 +11,7 @@ use std::{
 
 use tokio::{
     sync::Semaphore,
+    task::coop,
     time::{self, Instant},
 };
 use tracing::{info, warn};
@@ -487,7 +488,11 @@ impl<S: SessionStore> Propagation<S> {
         revoked: &[RevokedSession],
         started: Instant,
     ) -> Result<Revocation, RevokeError<S::Error>> {
-        revoked.iter().for_each(|session| self.mirror.revoke(session.session_id));
+        for session in revoked {
+            self.mirror.revoke(session.session_id);
+            // There may be a million, for which other tasks must not wait.
+            coop::consume_budget().await;
+        }
         let outcome = match &self.cluster {
             Some(cluster) => cluster.revoke(revoked).await,
             None => Ok(Acknowledged { instances: 1, acknowledged: 1 }),

@@ -4,7 +4,6 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, IsTerminal},
     path::{Path, PathBuf},
-    pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -514,7 +513,7 @@ async fn revoke(
 async fn with_progress<T>(state: impl Fn() -> String, revoking: impl Future<Output = T>) -> T {
     let begin = Instant::now();
     let mut ticks = time::interval_at(begin + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
-    let mut revoking = pin!(revoking);
+    let mut revoking = Box::pin(revoking);
     loop {
         tokio::select! {
             result = &mut revoking => return result,

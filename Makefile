@@ -64,7 +64,9 @@ build: target/built
 
 target/built: $(shell find .cargo crates src style public migrations Cargo.toml Cargo.lock Leptos.toml -type f) | tools
 	$(call say,Building the server and the site (a few minutes the first time))
-	cargo build --profile wasm-release --lib --features hydrate --target wasm32-unknown-unknown --target-dir target/front
+	@# Arguments of the linker that also hold where RUSTFLAGS replaces those of .cargo/config.toml.
+	cargo rustc --profile wasm-release --lib --features hydrate --target wasm32-unknown-unknown --target-dir target/front \
+		-- -Clink-arg=--emit-relocs -Clink-arg=-O0
 	cargo run --release -p build-site -- target/front/wasm32-unknown-unknown/wasm-release/hallpass.wasm target/site
 	cargo build --release --bin hallpass --features ssr
 	@touch $@
@@ -157,7 +159,8 @@ tools:
 		printf '==> Adding the wasm target of Rust\n'; rustup target add wasm32-unknown-unknown; }
 	@[ "$$(cat "$(TOOLS)/site-tools" 2>/dev/null)" = "$(SITE_TOOLS)" ] || { \
 		printf '==> Installing $(SITE_TOOLS) (once)\n'; \
-		npm install --silent --no-audit --no-fund --prefix "$(TOOLS)" $(SITE_TOOLS) && \
+		npm install --silent --no-audit --no-fund --ignore-scripts=false --prefix "$(TOOLS)" $(SITE_TOOLS) && \
+		lightningcss --version >/dev/null && \
 		echo "$(SITE_TOOLS)" >"$(TOOLS)/site-tools"; }
 
 dev-tools: tools

@@ -5,7 +5,7 @@ const STEP_MS = 30_000;
 
 /**
  * What an authenticator app with this secret (base32) shows, so many time steps from now (RFC 6238). A test that needs two
- * codes that are good takes 0 and then 1: each is good for at least 30 seconds.
+ * valid codes takes 0 and then 1: each is valid for at least 30 seconds.
  */
 export function codeOf(secret: string, steps = 0): string {
   const bits = [...secret.replaceAll(" ", "")].map((letter) => ALPHABET.indexOf(letter).toString(2).padStart(5, "0")).join("");

@@ -173,7 +173,7 @@ fn Start(site: Site) -> impl IntoView {
 /// connection, and WebKit fetches a preloaded file again.
 #[component]
 fn PreloadLoader(site: Site) -> impl IntoView {
-    /// As the build (`crates/build-site`, or cargo-leptos) names it.
+    /// The name that the build (`crates/build-site`, or cargo-leptos) gives to the loader.
     const LOADER: &str = "__wasm_split.______________________.js";
     let href = format!("{}/{LOADER}", site.folder());
     site.is_split.then(|| view! { <link rel="modulepreload" href=href nonce=use_nonce() /> })

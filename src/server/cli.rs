@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, BufWriter, IsTerminal},
+    io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -44,7 +44,7 @@ use crate::{
     },
 };
 
-/// How often a command that takes long says how far it is.
+/// The interval at which a long command prints its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// JWT login whose logout works at once, on every server.
@@ -501,15 +501,15 @@ async fn revoke(
         Ok(sessions)
     };
     let state = || match recorded.get() {
-        None => "the end of the sessions is being recorded".to_owned(),
-        Some(count) => {
-            format!("the end of {count} sessions is recorded; the running instances have to confirm it")
-        }
+        None => "recording the revocation".to_owned(),
+        Some(count) => format!(
+            "the revocation is recorded; sessions that may have live tokens, whose end has to be confirmed: {count}"
+        ),
     };
     end(&allowlist, with_progress(state, allowlist.revoke(whose, recording))).await
 }
 
-/// Prints every few seconds how far a revocation of many sessions is.
+/// Prints the progress of a revocation of many sessions. It goes on where nothing can be printed any more.
 async fn with_progress<T>(state: impl Fn() -> String, revoking: impl Future<Output = T>) -> T {
     let begin = Instant::now();
     let mut ticks = time::interval_at(begin + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
@@ -517,7 +517,9 @@ async fn with_progress<T>(state: impl Fn() -> String, revoking: impl Future<Outp
     loop {
         tokio::select! {
             result = &mut revoking => return result,
-            _ = ticks.tick() => eprintln!("{} s: {}", begin.elapsed().as_secs(), state()),
+            _ = ticks.tick() => {
+                let _ = writeln!(io::stderr(), "{} s: {}", begin.elapsed().as_secs(), state());
+            }
         }
     }
 }

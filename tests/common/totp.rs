@@ -9,8 +9,8 @@ pub fn code_at(secret: &str, time: i64) -> String {
     totp.generate(time.try_into().unwrap()).to_string()
 }
 
-/// The code that it shows `steps` of 30 seconds from now. A test that needs two that are good takes 0 and then 1: each is
-/// good for at least 30 seconds, while that of the step before can be over at any moment.
+/// The code that it shows `steps` of 30 seconds from now. A test that needs two valid codes takes 0 and then 1: each is
+/// valid for at least 30 seconds, while that of the step before can expire at any moment.
 pub fn code(secret: &str, steps: i64) -> String {
     code_at(secret, clock::now() + steps * 30)
 }

@@ -99,7 +99,7 @@ async fn each_code_works_once_also_for_many_at_once() {
         assert!(attempts.iter().all(|status| [200, 401].contains(&status.as_u16())), "{case}: {attempts:?}");
         assert_wrong_code(login_with_code(&server, ANN, &code), case).await;
     }
-    // A code of the step before one that was used.
+    // A code of a step before one that was used.
     assert_wrong_code(login_with_code(&server, ANN, &code(&app.secret, -1)), "an earlier code").await;
     assert_eq!(methods(&server, &app.pair.access).await["recovery_codes"], 9);
     let events = server.events(&app.pair.access).await;

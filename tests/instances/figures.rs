@@ -44,7 +44,7 @@ const ANN: &str = "ann@example.com";
 #[ignore = "a measurement"]
 async fn figures_of_logout_beside_ping() {
     const ROUNDS: usize = 2000;
-    let world = World::without_links(Kind::Single).await;
+    let world = World::for_figures(Kind::Single, &[]).await;
     let api = Api::of(&world);
     api.register(0, ANN).await;
     api.confirm_quickly(&world).await;
@@ -78,7 +78,7 @@ async fn figures_of_logout_beside_ping() {
 #[ignore = "a measurement"]
 async fn figures_of_logouts_at_a_time() {
     const ROUNDS: usize = 3;
-    let world = World::without_links(Kind::Single).await;
+    let world = World::for_figures(Kind::Single, &[]).await;
     let api = Api::of(&world);
     for number in 0..64 {
         api.register(number, &user(number)).await;
@@ -182,7 +182,7 @@ async fn figures_of_an_attack() {
     const PACE: Duration = Duration::from_millis(100);
     const REQUESTS_BEFORE: usize = 10_000;
     let settings = [&DEFAULTS[..], &[("HALLPASS_TRUSTED_PROXIES", "127.0.0.1")]].concat();
-    let world = World::without_links_with(Kind::Single, &settings).await;
+    let world = World::for_figures(Kind::Single, &settings).await;
     let api = Api::of(&world);
     // In a browser, so that the device is known to the account from here on.
     let body = json!({ "email": ANN, "password": PASSWORD });
@@ -265,7 +265,7 @@ fn at(times: &mut [Duration], share: f64) -> Duration {
 async fn figures_of_a_million_live_tokens() {
     const SESSIONS: usize = 1_000_000;
     const REQUESTS: u32 = 2_000_000;
-    let mut world = World::without_links(Kind::Single).await;
+    let mut world = World::for_figures(Kind::Single, &[]).await;
     let api = Api::of(&world);
     let pair = api.register(0, ANN).await;
     let few = world.instances[1].resident_bytes();

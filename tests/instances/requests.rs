@@ -47,7 +47,7 @@ const ANN: &str = "ann@example.com";
 #[ignore = "a measurement"]
 fn figures_of_requests_beside_peers() {
     let worlds = Runtime::new().unwrap();
-    let mut world = worlds.block_on(World::without_links(Kind::Single));
+    let mut world = worlds.block_on(World::for_figures(Kind::Single, &[]));
     let redis_port = world.redis().port;
     let link = worlds.block_on(Link::to(redis_port));
     let api = Api::of(&world);

@@ -488,9 +488,9 @@ impl<S: SessionStore> Propagation<S> {
         revoked: &[RevokedSession],
         started: Instant,
     ) -> Result<Revocation, RevokeError<S::Error>> {
-        for session in revoked {
-            self.mirror.revoke(session.session_id);
-            // There may be a million, for which other tasks must not wait.
+        // There may be a million sessions. Other tasks run in between.
+        for some in revoked.chunks(64) {
+            some.iter().for_each(|session| self.mirror.revoke(session.session_id));
             coop::consume_budget().await;
         }
         let outcome = match &self.cluster {

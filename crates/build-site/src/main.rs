@@ -9,6 +9,7 @@
 //! The working directory is that of the workspace. `wasm-opt`, `terser` and `lightningcss` have to be in the PATH.
 
 use std::{
+    collections::BTreeMap,
     env,
     ffi::OsStr,
     fs::{self, File},
@@ -24,14 +25,14 @@ use rayon::prelude::*;
 use wasm_bindgen_cli_support::Bindgen;
 use wasm_split_cli_support::Options;
 
-/// Copied as it is.
+/// The folder of the files that are served as they are.
 const ASSETS: &str = "public";
 const STYLE: &str = "style/main.css";
-/// The folder of the site for what is built.
+/// The folder of the site for the built files.
 const PKG: &str = "pkg";
 /// The script that loads the parts of the wasm. The code in the wasm names it, too.
 const PARTS_LOADER: &str = "./__wasm_split.______________________.js";
-/// The server reads it: which parts a lazy function needs.
+/// The manifest, from which the server learns which parts a lazy function needs.
 const PARTS_MANIFEST: &str = "__wasm_split_manifest.json";
 
 fn main() -> Result<()> {
@@ -43,12 +44,12 @@ fn main() -> Result<()> {
     }
     copy(Path::new(ASSETS), site)?;
     let pkg = site.join(PKG);
-    fs::create_dir(&pkg)?;
+    fs::create_dir_all(&pkg)?;
     build(name, wasm, &pkg)?;
     files(site)?.par_iter().try_for_each(|file| compress(file))
 }
 
-/// Fills the folder of what is built.
+/// Builds the files in `pkg`.
 fn build(name: &str, wasm: &Path, pkg: &Path) -> Result<()> {
     let [main, script, style] =
         ["wasm", "js", "css"].map(|extension| pkg.join(format!("{name}.{extension}")));
@@ -64,7 +65,8 @@ fn build(name: &str, wasm: &Path, pkg: &Path) -> Result<()> {
     run(Command::new("lightningcss").args(["--minify", "--targets", "defaults", STYLE, "-o"]).arg(&style))
 }
 
-/// Splits off the parts that are loaded when they are needed, and makes the script of the main part. Returns the others.
+/// Splits off the parts that are loaded when they are needed, and makes the script of the main part. Returns
+/// the paths of the split-off parts.
 fn split(name: &str, wasm: &Path, pkg: &Path) -> Result<Vec<PathBuf>> {
     let compiled = fs::read(wasm).with_context(|| wasm.display().to_string())?;
     let main = wasm.with_file_name(format!("{name}_split.wasm"));
@@ -75,7 +77,9 @@ fn split(name: &str, wasm: &Path, pkg: &Path) -> Result<Vec<PathBuf>> {
     options.main_module = &script;
     options.link_name = PARTS_LOADER;
     let split = wasm_split_cli_support::transform(options).map_err(|error| anyhow!("{error:#}"))?;
-    fs::write(pkg.join(PARTS_MANIFEST), serde_json::to_string_pretty(&split.prefetch_map)?)?;
+    // In order, so that two builds of the same commit give the same file.
+    let parts: BTreeMap<_, _> = split.prefetch_map.iter().collect();
+    fs::write(pkg.join(PARTS_MANIFEST), serde_json::to_string_pretty(&parts)?)?;
     // The parts refer to functions of the main part by names that would be left out otherwise.
     Bindgen::new()
         .web(true)?
@@ -94,7 +98,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Adds what the server sends to browsers that accept compressed files.
+/// Writes the gzip and brotli copies of a file, which the server sends to browsers that accept them.
 fn compress(file: &Path) -> Result<()> {
     let bytes = fs::read(file)?;
     let with = |extension| File::create(format!("{}.{extension}", file.display()));

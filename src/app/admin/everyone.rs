@@ -12,9 +12,9 @@ use crate::{
     client::session::Session,
 };
 
-/// With many sessions it takes longer than a request may. The server then goes on, and the end of this session, too, reaches
-/// the page as an event. An access token lives for five minutes at most, and recording may take ten.
-const UNCONFIRMED: &str = "The servers have not confirmed this yet. With many sessions it takes longer, and goes on: you are signed out as soon as it is recorded, and from then on no session lasts longer than five minutes. If you are still signed in after ten minutes, it has not taken effect. Then try again.";
+/// The message for a call that was not confirmed in time. The server then goes on, and the end of this session, too, reaches
+/// the page as an event. Recording may take ten minutes, and an access token lives for five at most.
+const UNCONFIRMED: &str = "The servers have not confirmed this yet. With many sessions it takes longer and may go on: you are signed out as soon as it is recorded, and every session that began before ends within five minutes. If you are still signed in after 15 minutes, it has not taken effect. Then try again.";
 
 #[component]
 pub fn EndAll() -> impl IntoView {

@@ -163,14 +163,14 @@ impl World {
         self.instances.len() + self.guards.len() + usize::from(self.gate.is_some())
     }
 
-    /// Starts a world for measurements: without links between its processes, with the system's clock, and with a
-    /// PostgreSQL that waits for the disk, as one that serves users does.
+    /// Starts a world without links between its processes and with the system's clock.
     pub async fn without_links(kind: Kind) -> Self {
-        Self::without_links_with(kind, &[]).await
+        Self::start_with(kind, false, &[], &[]).await
     }
 
-    /// Starts a world without links, with further settings.
-    pub async fn without_links_with(kind: Kind, settings: &[(&'static str, &str)]) -> Self {
+    /// Starts a world for measurements: without links, with further settings, and with a PostgreSQL that waits for the disk,
+    /// as one that serves users does.
+    pub async fn for_figures(kind: Kind, settings: &[(&'static str, &str)]) -> Self {
         Self::start_with(kind, false, settings, &["fsync=on"]).await
     }
 

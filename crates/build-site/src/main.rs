@@ -59,7 +59,8 @@ fn build(name: &str, wasm: &Path, pkg: &Path) -> Result<()> {
     parts.push(main);
     parts.par_iter().try_for_each(|part| {
         let features = ["--enable-bulk-memory", "--enable-nontrapping-float-to-int"];
-        run(Command::new("wasm-opt").arg("-Oz").args(features).arg(part).arg("-o").arg(part))
+        // The second run finds what the first has left.
+        run(Command::new("wasm-opt").args(["-Oz", "-Oz"]).args(features).arg(part).arg("-o").arg(part))
     })?;
     run(Command::new("terser").args(["--module", "--compress", "--mangle", "-o"]).arg(&script).arg(&script))?;
     run(Command::new("lightningcss").args(["--minify", "--targets", "defaults", STYLE, "-o"]).arg(&style))
@@ -105,8 +106,7 @@ fn compress(file: &Path) -> Result<()> {
     let mut gzip = GzEncoder::new(with("gz")?, Compression::best());
     gzip.write_all(&bytes)?;
     gzip.finish()?;
-    let parameters = BrotliEncoderParams { size_hint: bytes.len(), ..BrotliEncoderParams::default() };
-    brotli::BrotliCompress(&mut bytes.as_slice(), &mut with("br")?, &parameters)?;
+    brotli::BrotliCompress(&mut bytes.as_slice(), &mut with("br")?, &BrotliEncoderParams::default())?;
     Ok(())
 }
 

@@ -64,7 +64,8 @@ build: target/built
 
 target/built: $(shell find .cargo crates src style public migrations Cargo.toml Cargo.lock Leptos.toml -type f) | tools
 	$(call say,Building the server and the site (a few minutes the first time))
-	@# Arguments of the linker that also hold where RUSTFLAGS replaces those of .cargo/config.toml.
+	@# The wasm is split by its relocations. Strings that share bytes cannot be dealt out to the parts: then all are put
+	@# into the first, so the linker must not merge them.
 	cargo rustc --profile wasm-release --lib --features hydrate --target wasm32-unknown-unknown --target-dir target/front \
 		-- -Clink-arg=--emit-relocs -Clink-arg=-O0
 	cargo run --release -p build-site -- target/front/wasm32-unknown-unknown/wasm-release/hallpass.wasm target/site

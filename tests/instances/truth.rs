@@ -495,7 +495,7 @@ async fn user_with_many_sessions_can_be_disabled() {
     let root = administrator(&world, &api, ROOT).await;
     let pair = api.register(1, ANN).await;
     let ann = user_id(&api, &root, ANN).await;
-    insert_sessions(&world.postgres, ANN, SESSIONS, 4);
+    insert_sessions(&world.postgres, ANN, SESSIONS, 8);
     // On a slow machine the first call may end as 503, with the sessions recorded as revoked.
     wait_until("the user is disabled", async || {
         let user = json!({ "user_id": ann });
